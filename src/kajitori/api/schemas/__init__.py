@@ -1,0 +1,34 @@
+"""Schemas of the built-in kinds as plain data: OpenAPI v3 without prose, `$ref` by bare definition name.
+
+The data is made by `tools/generate_kubernetes_schemas.py`. Definitions carry `x-kubernetes-list-type`,
+`-list-map-keys`, `-patch-merge-key`, `-patch-strategy`, `-group-version-kind` as upstream publishes them.
+"""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+KUBERNETES_VERSION = "v1.36.3"
+
+
+@cache
+def _data() -> dict[str, Any]:
+    return msgspec.json.decode(
+        gzip.decompress(files(__package__).joinpath("kubernetes.json.gz").read_bytes())
+    )
+
+
+def definitions() -> dict[str, dict[str, Any]]:
+    """Every definition by name, such as `io.k8s.api.core.v1.Pod`. Shared: do not change it."""
+    return _data()["definitions"]
+
+
+def builtin_resources() -> dict[str, list[dict[str, Any]]]:
+    """For each group version (`api/v1`, `apis/apps/v1`): resources and subresources with `name`, `kind`
+    (group, version, kind), `namespaced`, `verbs`. Shared: do not change it."""
+    return _data()["resources"]

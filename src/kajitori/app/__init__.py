@@ -1,0 +1,1 @@
+"""Assembly: which controllers run, settings, the supervised tree of `kaji up`."""

@@ -1,0 +1,1 @@
+"""Clock, durations, quantities, selectors, errors, reasons: no Kubernetes connection, no I/O."""

@@ -1,0 +1,1 @@
+"""Controller machinery: work queue, informer cache, reconcile loop, leader election."""

@@ -1,0 +1,1 @@
+"""Multi-host groups: LeaderWorkerSet (leaderworkerset.x-k8s.io/v1)."""

@@ -1,0 +1,1 @@
+"""Domain without I/O: hardware and model catalogue, performance model, request cost."""
