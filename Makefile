@@ -1,0 +1,54 @@
+# Every action of a developer. `make up` and `make test` work on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help up down test check format bench docs lock schemas clean
+
+help:  ## list these actions
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: $(STAMP)  ## start a cluster on this machine, deploy a model, ask it one question
+	@$(BIN)/python -m kajitori.engines.weights
+	@$(BIN)/kaji up --ask "What is Kubernetes?"
+
+down: $(STAMP)  ## stop the cluster
+	@$(BIN)/kaji down
+
+test: $(STAMP)  ## everything that must hold: format, lint, types, layers, tests, documentation
+	@tools/test
+
+check: $(STAMP)  ## the quick loop: format, lint, types, layers, pure tests
+	$(BIN)/ruff format --check src tests tools bench
+	$(BIN)/ruff check src tests tools bench
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	$(BIN)/pytest -q -n 2 -m "not world and not docs" --ignore=tests/world
+
+format: $(STAMP)  ## format and mend what can be mended
+	$(BIN)/ruff format src tests tools bench
+	$(BIN)/ruff check --fix src tests tools bench
+
+bench: $(STAMP)  ## measure the figures of docs/reference/figures.md
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+docs: $(STAMP)  ## make the generated reference pages
+	$(BIN)/python tools/generate_reference.py
+
+lock: $(STAMP)  ## resolve the dependencies anew, with hashes
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml -o requirements/dev.txt
+
+schemas: $(STAMP)  ## make the wire types anew from the published schemas of Kubernetes
+	$(BIN)/python tools/generate_kubernetes_schemas.py
+
+clean:  ## remove what was built (clusters keep running: see `kaji down`)
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
