@@ -1,0 +1,108 @@
+"""The command `kaji`: one module a verb, imported when it is called.
+
+`kaji --help` reads the table below and imports nothing else, so it costs little more than the interpreter's own
+start. A command's module has `arguments(parser)` and `run(options) -> int`.
+
+Exit codes: 0 done; 1 refused or failed, the reason is printed; 2 called wrongly; 3 no cluster answers;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NO_CLUSTER = 3
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "up": "start a cluster on this machine, with a model behind a gateway",
+    "down": "stop the cluster (--purge: remove all that it left on disk)",
+    "status": "what runs, where, and how well",
+    "apply": "create or change objects from files",
+    "get": "list objects",
+    "describe": "one object in full, with its events",
+    "delete": "delete objects",
+    "logs": "what a container printed",
+    "chat": "talk to a model through the gateway",
+    "explain": "why: a pod, a group, a route, a request",
+    "doctor": "check this machine and this cluster; each finding has its cure",
+    "version": "versions of Kajitori, Envoy and the cluster",
+    "completion": "completion for bash, zsh or fish",
+}
+
+
+def usage() -> str:
+    lines = ["Usage: kaji COMMAND [options]", "", "Commands:"]
+    lines += [f"  {name:<11} {text}" for name, text in COMMANDS.items()]
+    lines += [
+        "",
+        "Options of all commands that ask a cluster:",
+        "  -n, --namespace NAME   the namespace (default: the context's)",
+        "  --kubeconfig FILE      which cluster (default: $KUBECONFIG, the local cluster, ~/.kube/config)",
+        "  --context NAME         which context of the kubeconfig",
+        "  --home DIR             the local cluster's folder (default: $KAJI_HOME or ~/.kaji)",
+        "",
+        "kaji COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 called wrongly, 3 no cluster answers.",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or (words[0] in ("-h", "--help", "help") and len(words) == 1):
+        print(usage())
+        return 0 if words else EXIT_USAGE
+    name, *rest = words
+    if name == "help":
+        name, rest = rest[0], ["--help"]
+    if name == "--version":
+        name = "version"
+    if name not in COMMANDS:
+        return _unknown(name)
+    return _run(name, rest)
+
+
+def _unknown(name: str) -> int:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean `kaji {near[0]}`?" if near else "`kaji --help` lists the commands"
+    print(f"kaji: no command {name!r} ({hint})", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _run(name: str, words: list[str]) -> int:
+    import argparse
+    from importlib import import_module
+
+    module = import_module(f"kajitori.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"kaji {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.arguments(parser)
+    options = parser.parse_args(words)
+    from kajitori.base.errors import KajitoriError, Unreachable, UsageError
+
+    try:
+        return module.run(options)
+    except UsageError as error:
+        print(f"kaji: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except Unreachable as error:
+        print(f"kaji: {error}", file=sys.stderr)
+        return EXIT_NO_CLUSTER
+    except KajitoriError as error:
+        print(f"kaji: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,130 @@
+"""Create or change objects from files, folders or standard input (server-side apply).
+
+kaji apply -f examples/first-token       kaji apply -f - < model.yaml
+kaji apply -f model.yaml --dry-run       kaji apply -f model.yaml --strict
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from kajitori.api.resource import Resource
+from kajitori.base.errors import ApiError, Conflict, Invalid, InvalidManifest, KajitoriError, NotFound
+from kajitori.cli.connection import Cluster, cluster_arguments, open_cluster
+from kajitori.cli.manifests import Manifest, read_manifests
+from kajitori.cli.output import paint, warn
+
+FIELD_MANAGER = "kaji"
+# What must exist before the rest: namespaces, definitions, accounts.
+_FIRST = ("Namespace", "CustomResourceDefinition", "GatewayClass", "ServiceAccount", "ConfigMap", "Secret")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-f", "--filename", action="append", required=True, help="file, folder, or - for standard input"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check on the server, change nothing")
+    parser.add_argument("--strict", action="store_true", help="an unknown field is an error, not a warning")
+    parser.add_argument("--force-conflicts", action="store_true", help="take fields over from other managers")
+    cluster_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    manifests = read_manifests(options.filename)
+    cluster = open_cluster(options)
+    return apply_manifests(
+        cluster, manifests, dry_run=options.dry_run, strict=options.strict, force=options.force_conflicts
+    )
+
+
+def apply_manifests(
+    cluster: Cluster,
+    manifests: list[Manifest],
+    *,
+    dry_run: bool = False,
+    strict: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Apply all, what others need first; every refusal is printed and the rest goes on. Returns the exit code."""
+    failed = 0
+    order = sorted(manifests, key=lambda manifest: _rank(manifest.object["kind"]))
+    for manifest in order:
+        try:
+            _apply(cluster, manifest, dry_run=dry_run, strict=strict, force=force, quiet=quiet)
+        except (ApiError, KajitoriError) as error:
+            failed += 1
+            for line in _explain(manifest, error):
+                print(f"{paint('✗', '31')} {line}")
+    if failed and failed < len(order):
+        print(f"{failed} of {len(order)} objects were refused; the others are in place.")
+    return 1 if failed else 0
+
+
+def _rank(kind: str) -> int:
+    return _FIRST.index(kind) if kind in _FIRST else len(_FIRST)
+
+
+def _apply(
+    cluster: Cluster, manifest: Manifest, *, dry_run: bool, strict: bool, force: bool, quiet: bool
+) -> None:
+    obj = manifest.object
+    resource = cluster.find_kind(obj["apiVersion"], obj["kind"])
+    metadata = obj.get("metadata") or {}
+    name = metadata.get("name")
+    if not name:
+        raise InvalidManifest("metadata.name is missing", where=manifest.place("metadata"))
+    namespace = metadata.get("namespace") or cluster.namespace
+    path = resource.path(namespace, name)
+    before = _current(cluster, path)
+    query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict" if strict else "Warn"}
+    if dry_run:
+        query["dryRun"] = "All"
+    if force:
+        query["force"] = "true"
+    answer, warnings = cluster.client.apply(path, obj, query)
+    for warning in warnings:
+        warn(f"{manifest.place(_field_of(warning))}: {warning}")
+    if not quiet:
+        print(
+            f"{paint('✓', '32')} {_title(resource, answer)} {_outcome(before, answer)}{' (dry run)' if dry_run else ''}"
+        )
+
+
+def _current(cluster: Cluster, path: str) -> dict[str, Any] | None:
+    try:
+        return cluster.client.get(path)
+    except NotFound:
+        return None
+
+
+def _outcome(before: dict[str, Any] | None, after: dict[str, Any]) -> str:
+    if before is None:
+        return "created"
+    same = before["metadata"].get("resourceVersion") == after["metadata"].get("resourceVersion")
+    return "unchanged" if same else "configured"
+
+
+def _title(resource: Resource, obj: dict[str, Any]) -> str:
+    return f"{resource.kind} {obj['metadata']['name']}"
+
+
+def _field_of(warning: str) -> str:
+    """The field path that a warning such as `unknown field "spec.x"` quotes."""
+    parts = warning.split('"')
+    return parts[1] if len(parts) > 1 else ""
+
+
+def _explain(manifest: Manifest, error: KajitoriError) -> list[str]:
+    """One line for each cause, each with the line of the file on which it stands."""
+    if isinstance(error, Invalid) and error.causes:
+        return [
+            f"{manifest.place(cause.get('field', ''))}: {manifest.title}: {cause.get('field')}: {cause.get('message')}"
+            for cause in error.causes
+        ]
+    if isinstance(error, Conflict) and error.causes:
+        return [
+            f"{manifest.place('')}: {manifest.title}: {error.message} (--force-conflicts takes the fields over)"
+        ]
+    return [f"{manifest.place(_field_of(error.message))}: {manifest.title}: {error}"]

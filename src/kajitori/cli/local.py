@@ -1,0 +1,95 @@
+"""The local cluster as its own machine sees it: its supervisor, its ports, its slot of addresses."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from kajitori.base.errors import UsageError
+
+_SUPERVISOR_TIMEOUT_SECONDS = 60.0
+
+
+def ask_supervisor(home: Path, command: str) -> dict[str, Any] | None:
+    """The supervisor's answer to `status` or `stop`, or None if no cluster runs in this home."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_SUPERVISOR_TIMEOUT_SECONDS)
+    try:
+        connection.connect(str(home / "run" / "supervisor.sock"))
+        connection.sendall(json.dumps({"command": command}).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            answer = lines.readline()
+        return json.loads(answer) if answer else None
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def slot_owner(slot: int) -> dict[str, Any] | None:
+    """Who holds a slot of loopback addresses: `home`, `pid` and `uid`; None if it is free."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(2.0)
+    try:
+        connection.connect(f"\0kajitori-slot-{slot}")
+        with connection.makefile("rb") as lines:
+            return json.loads(lines.readline() or b"{}")
+    except (OSError, ValueError):
+        return None
+    finally:
+        connection.close()
+
+
+def check_port(port: int, purpose: str, option: str) -> None:
+    """Raise UsageError, naming who listens there, if the port is taken on 127.0.0.1."""
+    probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(("127.0.0.1", port))
+    except PermissionError:
+        raise UsageError(
+            f"port {port} ({purpose}) needs privileges", hint=f"choose one above 1023 with {option}"
+        ) from None
+    except OSError:
+        owner = port_owner(port)
+        by = f"by {owner}" if owner else "by a process of another user"
+        raise UsageError(
+            f"port {port} ({purpose}) is taken {by}", hint=f"stop it, or choose another with {option}"
+        ) from None
+    finally:
+        probe.close()
+
+
+def port_owner(port: int) -> str | None:
+    """`pid 123 (nginx -g ...)` of the process that listens on the port, as far as this user may see."""
+    inodes = _listening_inodes(port)
+    if not inodes:
+        return None
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            for descriptor in (process / "fd").iterdir():
+                target = descriptor.readlink().name
+                if target.startswith("socket:[") and target[8:-1] in inodes:
+                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    return f"pid {process.name} ({command.strip()[:80]})"
+        except OSError:
+            continue
+    return None
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(fields[9])
+    return found
