@@ -1,0 +1,199 @@
+"""Start a laptop cluster: settle its settings, start the supervisor, bring in what every cluster of ours has.
+
+Flows in: what the user asked for. Flows out: a running tree, with our CustomResourceDefinitions, the GatewayClass
+and the default Gateway in place. Waiting is by looking at the state of the world; who calls prints the progress.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kajitori.api import resource as kinds
+from kajitori.app.supervisor import child_environment
+from kajitori.base.errors import ApiError, KajitoriError, NotFound, Unreachable, UsageError
+from kajitori.kube.config import load_config
+from kajitori.kube.direct import DirectClient
+from kajitori.laptop.settings import SLOTS, ClusterSettings, read_settings, write_settings
+
+FIELD_MANAGER = "kaji-up"
+GATEWAY_NAME = "kaji"
+GATEWAY_CLASS = "kajitori"
+CONTROLLER_NAME = "kajitori.dev/gateway-controller"
+
+
+def settle_settings(
+    home: Path, wanted: dict[str, Any], slot_owner: Callable[[int], dict[str, Any] | None]
+) -> ClusterSettings:
+    """The settings to run with: those of an existing cluster with the wanted ones laid over, or new ones.
+
+    An existing cluster keeps its slot, since its objects hold addresses of it. Raises UsageError if another
+    cluster has that slot now, or if no slot is free.
+    """
+    if (home / "cluster.json").exists():
+        settings = msgspec.structs.replace(read_settings(home), **wanted)
+        owner = slot_owner(settings.slot)
+        if owner is not None:
+            raise UsageError(
+                f"the addresses of this cluster are in use by the cluster in {owner.get('home')} (pid {owner.get('pid')})",
+                hint="stop that one with `kaji down --home`, or make this one anew with `kaji down --purge`",
+            )
+        return settings
+    for slot in range(SLOTS):
+        if slot_owner(slot) is None:
+            return ClusterSettings(slot=slot, **wanted)
+    raise UsageError(
+        f"{SLOTS} clusters run on this machine already", hint="stop one with `kaji down --home DIR`"
+    )
+
+
+def prepare_home(home: Path, settings: ClusterSettings) -> None:
+    """Make the cluster's folders, readable by their owner only, and write its settings."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.chmod(0o700)
+    for name in ("run", "log", "data", "pki", "nodes", "cache"):
+        (home / name).mkdir(mode=0o700, exist_ok=True)
+    write_settings(home, settings)
+
+
+def start_supervisor(home: Path, *, die_with: int = 0) -> subprocess.Popen[bytes]:
+    """Start the tree in a session of its own. die_with: a process whose end shall end it, 0 for none."""
+    command = [sys.executable, "-m", "kajitori.app.supervisor", "--home", str(home)]
+    if die_with:
+        command += ["--die-with", str(die_with)]
+    with (home / "log" / "supervisor.log").open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=child_environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+
+
+def wait_for(
+    condition: Callable[[], Any],
+    what: str,
+    *,
+    seconds: float,
+    home: Path,
+    supervisor: subprocess.Popen[bytes] | None = None,
+) -> Any:
+    """Look until the condition gives something true, and return it.
+
+    Raises KajitoriError, with the folder of the logs, when the time is over or the supervisor ended.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = condition()
+        except (Unreachable, NotFound):
+            found = None
+        except ApiError as error:
+            if error.code not in (401, 403, 404, 409, 503):
+                raise
+            found = None
+        if found:
+            return found
+        if supervisor is not None and supervisor.poll() is not None:
+            raise KajitoriError(
+                f"the cluster's supervisor ended with {supervisor.returncode}", hint=_log_hint(home)
+            )
+        if time.monotonic() > deadline:
+            raise KajitoriError(f"{what} within {seconds:.0f} s", hint=_log_hint(home))
+        time.sleep(0.03)
+
+
+def _log_hint(home: Path) -> str:
+    return f"the logs are in {home / 'log'}; `kaji doctor` reads them for you"
+
+
+def connect(home: Path) -> DirectClient | None:
+    """A client with the admin's kubeconfig once the API server answers, else None."""
+    if not (home / "kubeconfig").exists():
+        return None
+    client = DirectClient(load_config(str(home / "kubeconfig")))
+    return client if client.text("/readyz") == "ok" else None
+
+
+def install_objects(client: DirectClient, settings: ClusterSettings) -> None:
+    """Apply our CustomResourceDefinitions, wait until they are served, then the GatewayClass and the Gateway."""
+    from kajitori.api.crds import all_crds
+
+    definitions = all_crds()
+    for definition in definitions:
+        name = definition["metadata"]["name"]
+        _apply(client, kinds.CUSTOM_RESOURCE_DEFINITIONS.path(None, name), definition)
+    _apply(
+        client,
+        kinds.GATEWAY_CLASSES.path(None, GATEWAY_CLASS),
+        {
+            "apiVersion": kinds.GATEWAY_CLASSES.api_version,
+            "kind": "GatewayClass",
+            "metadata": {"name": GATEWAY_CLASS},
+            "spec": {"controllerName": CONTROLLER_NAME},
+        },
+    )
+    _apply(client, kinds.GATEWAYS.path("default", GATEWAY_NAME), default_gateway(settings.gateway_port))
+
+
+def default_gateway(port: int) -> dict[str, Any]:
+    """The Gateway that `kaji up` makes: routes of all namespaces may use it."""
+    return {
+        "apiVersion": kinds.GATEWAYS.api_version,
+        "kind": "Gateway",
+        "metadata": {"name": GATEWAY_NAME, "namespace": "default"},
+        "spec": {
+            "gatewayClassName": GATEWAY_CLASS,
+            "listeners": [
+                {
+                    "name": "http",
+                    "protocol": "HTTP",
+                    "port": port,
+                    "allowedRoutes": {"namespaces": {"from": "All"}},
+                }
+            ],
+        },
+    }
+
+
+def _apply(client: DirectClient, path: str, obj: dict[str, Any]) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            client.apply(path, obj, {"fieldManager": FIELD_MANAGER, "force": "true"})
+            return
+        except NotFound:  # a definition that was just made is served a moment later
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def ready_nodes(client: DirectClient) -> list[str]:
+    """Names of the nodes whose Ready condition is True."""
+    nodes = client.get(kinds.NODES.path())["items"]
+    return [
+        node["metadata"]["name"]
+        for node in nodes
+        if any(
+            each["type"] == "Ready" and each["status"] == "True"
+            for each in node["status"].get("conditions") or ()
+        )
+    ]
+
+
+def example_folder(name: str) -> Path:
+    """An example's folder: beside the sources of a checkout, or inside the installed package."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "examples" / name, package.parent.parent / "examples" / name):
+        if folder.is_dir():
+            return folder
+    raise UsageError(f"there is no example {name!r}")

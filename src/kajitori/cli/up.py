@@ -1,0 +1,259 @@
+"""Start a cluster on this machine, with a gateway and a real model behind it.
+
+  kaji up                                       two nodes with 8 simulated H200 each, model smollm2-135m
+  kaji up --nodes 4 --gpus 8 --gpu h200 --racks 2
+  kaji up --no-model --detach                   an empty cluster; the command returns when it is ready
+  kaji up --home /tmp/b --port 7443 --gateway-port 9080      a second cluster beside the first
+
+Without --detach the cluster lives until Ctrl-C or `kaji down`. Its objects stay for the next `kaji up`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from kajitori.base.errors import KajitoriError, UsageError
+from kajitori.cli.local import ask_supervisor, check_port, slot_owner
+from kajitori.cli.output import paint
+
+FIRST_MODEL = "smollm2-135m"
+_SETTINGS = ("port", "gateway_port", "nodes", "gpus", "gpu", "racks", "zones", "node_cpus", "node_memory")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--home", type=Path, help="the cluster's folder (default: $KAJI_HOME or ~/.kaji)")
+    parser.add_argument("--port", type=int, help="of the API server (6443)")
+    parser.add_argument("--gateway-port", type=int, help="of the gateway (8080)")
+    parser.add_argument("--nodes", type=int, help="how many (2)")
+    parser.add_argument("--gpus", type=int, help="simulated GPUs on each node (8)")
+    parser.add_argument("--gpu", help="their product: a100, h100, h200, b200, ... (h200)")
+    parser.add_argument("--racks", type=int, help="racks that the nodes are spread over (1)")
+    parser.add_argument("--zones", type=int, help="zones that the racks are spread over (1)")
+    parser.add_argument("--node-cpus", help="CPU capacity that each node reports (the machine's)")
+    parser.add_argument("--node-memory", help="memory capacity that each node reports (the machine's)")
+    parser.add_argument("--no-model", action="store_true", help="an empty cluster")
+    parser.add_argument(
+        "--apply", action="append", default=[], metavar="FILE", help="then apply these manifests"
+    )
+    parser.add_argument("--ask", metavar="QUESTION", help="then ask the model this")
+    parser.add_argument("-d", "--detach", action="store_true", help="return when all is ready")
+
+
+def run(options: argparse.Namespace) -> int:
+    from kajitori.cli.connection import local_home
+
+    started = time.perf_counter()
+    home = local_home(options).absolute()
+    wanted = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
+    _check(wanted)
+    running = ask_supervisor(home, "status")
+    supervisor = None
+    if running is not None:
+        _refuse_other_settings(home, wanted, running)
+        print(f"  the cluster in {home} is running already (pid {running['pid']})")
+    else:
+        supervisor = _start(home, wanted, detach=options.detach)
+    try:
+        _bring_up(home, options, supervisor, started)
+    except BaseException:
+        if supervisor is not None:
+            supervisor.terminate()
+            supervisor.wait()
+        raise
+    if supervisor is None or options.detach:
+        return 0
+    return _stay(home, supervisor)
+
+
+def _check(wanted: dict[str, Any]) -> None:
+    from kajitori.laptop.settings import MAXIMUM_NODES
+
+    for name, lowest, highest in (
+        ("nodes", 1, MAXIMUM_NODES),
+        ("gpus", 0, 64),
+        ("racks", 1, MAXIMUM_NODES),
+        ("zones", 1, MAXIMUM_NODES),
+        ("port", 1, 65535),
+        ("gateway_port", 1, 65535),
+    ):
+        value = wanted.get(name)
+        if value is not None and not lowest <= value <= highest:
+            raise UsageError(f"--{name.replace('_', '-')} {value} is not between {lowest} and {highest}")
+    if "gpu" in wanted:
+        _check_gpu(str(wanted["gpu"]))
+
+
+def _check_gpu(name: str) -> None:
+    from kajitori.model.hardware import find_gpu
+
+    find_gpu(name)
+
+
+def _refuse_other_settings(home: Path, wanted: dict[str, Any], running: dict[str, Any]) -> None:
+    from kajitori.laptop.settings import read_settings
+
+    settings = read_settings(home)
+    changed = [name for name, value in wanted.items() if getattr(settings, name) != value]
+    if changed:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UsageError(
+            f"a cluster runs in {home} (pid {running['pid']}) with other settings than {flags}",
+            hint="`kaji down` first, or another --home and --port",
+        )
+
+
+def _start(home: Path, wanted: dict[str, Any], *, detach: bool) -> subprocess.Popen[bytes]:
+    from kajitori.app.start import prepare_home, settle_settings, start_supervisor
+
+    defaults: dict[str, Any] = {} if (home / "cluster.json").exists() else {"gpus": 8}
+    settings = settle_settings(home, defaults | wanted, slot_owner)
+    if settings.port == settings.gateway_port:
+        raise UsageError(f"--port and --gateway-port are both {settings.port}")
+    check_port(settings.port, "API server", "--port")
+    check_port(settings.gateway_port, "gateway", "--gateway-port")
+    prepare_home(home, settings)
+    return start_supervisor(home, die_with=0 if detach else os.getpid())
+
+
+def _tick(name: str, text: str) -> None:
+    print(f"  {paint('✓', '32')} {name:<9} {text}", flush=True)
+
+
+def _bring_up(
+    home: Path, options: argparse.Namespace, supervisor: subprocess.Popen[bytes] | None, started: float
+) -> None:
+    from kajitori.app import start
+    from kajitori.laptop.settings import read_settings
+
+    settings = read_settings(home)
+
+    def wait(condition: Any, what: str, seconds: float = 60.0) -> Any:
+        return start.wait_for(condition, what, seconds=seconds, home=home, supervisor=supervisor)
+
+    client = wait(lambda: start.connect(home), "the API server did not answer")
+    start.install_objects(client, settings)
+    wait(lambda: len(start.ready_nodes(client)) >= settings.nodes, "the nodes did not become ready")
+    gpus = f" (simulated: {settings.gpus} × {settings.gpu.upper()} each)" if settings.gpus else ""
+    nodes = f"{settings.nodes} node{'s' if settings.nodes > 1 else ''}"
+    shown_home = str(home).replace(str(Path.home()), "~", 1)
+    _tick("cluster", f"{settings.server}  {nodes}{gpus}     kubeconfig: {shown_home}/kubeconfig")
+    url = f"http://127.0.0.1:{settings.gateway_port}/v1"
+    wait(lambda: _answers(url), "the gateway did not answer")
+    _tick("gateway", url)
+    _bring_objects(home, options, wait)
+    if options.ask:
+        _ask(url, options.ask)
+    print(paint(f"  ready in {time.perf_counter() - started:.1f} s", "2"), flush=True)
+
+
+def _answers(url: str) -> bool:
+    import http.client
+    import urllib.parse
+
+    split = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(split.hostname or "", split.port, timeout=2)
+    try:
+        connection.request("GET", f"{split.path}/models")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _bring_objects(home: Path, options: argparse.Namespace, wait: Any) -> None:
+    """Apply the first model and what was asked for, and wait until the model serves."""
+    from kajitori.app.start import example_folder
+    from kajitori.cli.apply import apply_manifests
+    from kajitori.cli.connection import open_cluster
+    from kajitori.cli.manifests import read_manifests
+
+    cluster = open_cluster(argparse.Namespace(home=home))
+    if not options.no_model:
+        began = time.perf_counter()
+        if apply_manifests(
+            cluster, read_manifests([str(example_folder("first-token"))]), force=True, quiet=True
+        ):
+            raise KajitoriError("the first model could not be deployed")
+        pod = wait(lambda: _ready_pod(cluster), "the model did not become ready", 180.0)
+        how = "simulated" if _is_simulated(pod) else "real"
+        _tick(
+            "model", f"{FIRST_MODEL}   llama.cpp, CPU, {how}     ready in {time.perf_counter() - began:.1f} s"
+        )
+    if options.apply and apply_manifests(cluster, read_manifests(options.apply)):
+        raise KajitoriError(
+            "some of the manifests were refused", hint="the cluster keeps running without --ask"
+        )
+
+
+def _ready_pod(cluster: Any) -> dict[str, Any] | None:
+    from kajitori.api.resource import PODS
+
+    for pod in cluster.objects(PODS, "default", labelSelector=f"app={FIRST_MODEL}"):
+        if _condition(pod, "Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:
+            return pod
+        _fail_early(pod)
+    return None
+
+
+def _fail_early(pod: dict[str, Any]) -> None:
+    """Raise for a reason to wait that waiting does not cure."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in ("ImageNotMapped", "CreateContainerConfigError", "InvalidImageName"):
+            raise KajitoriError(
+                waiting.get("message") or waiting["reason"], where=f"Pod {pod['metadata']['name']}"
+            )
+
+
+def _condition(pod: dict[str, Any], kind: str) -> str:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return next((each["status"] for each in conditions if each["type"] == kind), "")
+
+
+def _is_simulated(pod: dict[str, Any]) -> bool:
+    return _condition(pod, "kajitori.dev/Simulated") == "True"
+
+
+def _ask(url: str, question: str) -> None:
+    from kajitori.cli.conversation import ask
+
+    print(f"  > {question}\n  ", end="", flush=True)
+
+    def show(text: str) -> None:
+        sys.stdout.write(text.replace("\n", "\n  "))
+        sys.stdout.flush()
+
+    answer = ask(url, FIRST_MODEL, [{"role": "user", "content": question}], show, maximum_tokens=80)
+    print(f"\n  {paint(answer.summary(), '2')}", flush=True)
+
+
+def _stay(home: Path, supervisor: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of the tree; Ctrl-C asks for it."""
+    print(
+        paint("  Ctrl-C stops it; in another terminal: kaji status, kaji chat, kubectl, kaji down", "2"),
+        flush=True,
+    )
+    stopping = False
+    signal.signal(signal.SIGTERM, lambda *_: supervisor.terminate())
+    while True:
+        try:
+            code = supervisor.wait()
+            break
+        except KeyboardInterrupt:
+            if not stopping:
+                print("\n  stopping ...", flush=True)
+            stopping = True
+            supervisor.terminate()
+    if code not in (0, -signal.SIGTERM) and not stopping:
+        raise KajitoriError(
+            f"the cluster's supervisor ended with {code}", hint=f"the logs are in {home / 'log'}"
+        )
+    return 0
