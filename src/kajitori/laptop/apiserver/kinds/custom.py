@@ -1,0 +1,161 @@
+"""The kinds of a CustomResourceDefinition: one a served version, all stored as one resource."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kajitori.api.resource import Resource
+from kajitori.laptop.apiserver.kinds.kind import Column, Context, Kind, ScalePaths, Subresource, UnknownField
+from kajitori.laptop.apiserver.kinds.paths import field_getter
+from kajitori.laptop.apiserver.kinds.shape import shape_of
+from kajitori.laptop.apiserver.schema import Schema
+from kajitori.laptop.apiserver.tables.custom import custom_table
+from kajitori.laptop.apiserver.validation import metadata_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kajitori.laptop.apiserver.status import FieldError
+
+_VERBS = frozenset({"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"})
+_SUBRESOURCE_VERBS = ("get", "patch", "update")
+_METADATA = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+
+class CustomKind(Kind):
+    """One version of a custom resource.
+
+    openapi_v3_schema: the version's structural schema. printer_columns: its additionalPrinterColumns.
+    """
+
+    def __init__(
+        self, openapi_v3_schema: dict[str, Any], printer_columns: Sequence[dict[str, Any]], **names: Any
+    ) -> None:
+        super().__init__(custom=True, **names)
+        self.openapi_v3_schema = openapi_v3_schema
+        self.printer_columns = tuple(printer_columns)
+        self._schema = Schema.structural(openapi_v3_schema)
+        self._walk_metadata = shape_of(_METADATA)
+        self._columns, self._cells = custom_table(printer_columns)
+
+    @property
+    def schema(self) -> Schema:
+        return self._schema
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        return self._columns
+
+    def cells(self, obj: dict[str, Any], now_seconds: float) -> list[Any]:
+        return self._cells(obj, now_seconds)
+
+    def conform(self, obj: dict[str, Any]) -> list[UnknownField]:
+        problems: list[UnknownField] = []
+        metadata = obj.get("metadata")
+        if metadata is not None:
+            self._walk_metadata(metadata, (None, "metadata"), problems)
+        return problems
+
+    def default(self, obj: dict[str, Any]) -> None:
+        return
+
+    def admit_changed(self, new: dict[str, Any], old: dict[str, Any], context: Context) -> None:
+        return
+
+    def keep_all_but_status(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        """A custom resource's metadata stays too, managedFields apart."""
+        super().keep_all_but_status(new, old)
+        kept = dict(old["metadata"])
+        if "managedFields" in new["metadata"]:
+            kept["managedFields"] = new["metadata"]["managedFields"]
+        kept["resourceVersion"] = new["metadata"].get("resourceVersion", kept.get("resourceVersion"))
+        new["metadata"] = kept
+
+    def asks_for_change(self, new: dict[str, Any], old: dict[str, Any]) -> bool:
+        """Anything outside metadata counts, status too if it has no subresource of its own."""
+        ignored = ("metadata", "status", "apiVersion") if self.has_status else ("metadata", "apiVersion")
+        return any(new.get(key) != old.get(key) for key in new.keys() | old.keys() if key not in ignored)
+
+    def validate(
+        self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str = ""
+    ) -> list[FieldError]:
+        errors = metadata_errors(new, old, "", namespaced=self.namespaced)
+        errors += self.check(new, old, subresource)
+        return errors
+
+    def check(self, new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
+        return []
+
+    def to_stored(self, obj: dict[str, Any]) -> dict[str, Any]:
+        return _as_version(obj, self.storage.api_version)
+
+    def from_stored(self, obj: dict[str, Any]) -> dict[str, Any]:
+        return _as_version(obj, self.resource.api_version)
+
+
+def _as_version(obj: dict[str, Any], api_version: str) -> dict[str, Any]:
+    return obj if obj.get("apiVersion") == api_version else {**obj, "apiVersion": api_version}
+
+
+def custom_kinds(crd: dict[str, Any]) -> Iterator[CustomKind]:
+    """The kinds of a definition's served versions."""
+    spec = crd["spec"]
+    names = spec["names"]
+    group, plural, kind = spec["group"], names["plural"], names["kind"]
+    namespaced = spec["scope"] == "Namespaced"
+    stored = next(version["name"] for version in spec["versions"] if version.get("storage"))
+    storage = Resource(group, stored, plural, kind, namespaced=namespaced)
+    for version in spec["versions"]:
+        if not version.get("served"):
+            continue
+        yield CustomKind(
+            (version.get("schema") or {}).get("openAPIV3Schema") or {},
+            version.get("additionalPrinterColumns") or (),
+            resource=Resource(group, version["name"], plural, kind, namespaced=namespaced),
+            singular=names.get("singular") or kind.lower(),
+            list_kind=names.get("listKind") or f"{kind}List",
+            verbs=_VERBS,
+            subresources=_subresources(group, version["name"], kind, version.get("subresources") or {}),
+            storage=storage,
+            short_names=tuple(names.get("shortNames") or ()),
+            categories=tuple(names.get("categories") or ()),
+            scale=_scale((version.get("subresources") or {}).get("scale")),
+            field_selectors=_field_selectors(version, namespaced=namespaced),
+            has_generation=True,
+            warning=_warning(version, group, kind),
+        )
+
+
+def _subresources(group: str, version: str, kind: str, declared: dict[str, Any]) -> dict[str, Subresource]:
+    found: dict[str, Subresource] = {}
+    if declared.get("status") is not None:
+        found["status"] = Subresource("status", group, version, kind, _SUBRESOURCE_VERBS)
+    if declared.get("scale") is not None:
+        found["scale"] = Subresource("scale", "autoscaling", "v1", "Scale", _SUBRESOURCE_VERBS)
+    return found
+
+
+def _scale(declared: dict[str, Any] | None) -> ScalePaths | None:
+    if declared is None:
+        return None
+    return ScalePaths(
+        declared.get("specReplicasPath", ""),
+        declared.get("statusReplicasPath", ""),
+        declared.get("labelSelectorPath") or "",
+    )
+
+
+def _field_selectors(version: dict[str, Any], *, namespaced: bool) -> dict[str, Any]:
+    selectors = {"metadata.name": field_getter("metadata.name")}
+    if namespaced:
+        selectors["metadata.namespace"] = field_getter("metadata.namespace")
+    for field in version.get("selectableFields") or ():
+        path = str(field.get("jsonPath", "")).removeprefix(".")
+        selectors[path] = field_getter(path)
+    return selectors
+
+
+def _warning(version: dict[str, Any], group: str, kind: str) -> str:
+    if not version.get("deprecated"):
+        return ""
+    return version.get("deprecationWarning") or f"{group}/{version['name']} {kind} is deprecated"
