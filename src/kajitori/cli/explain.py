@@ -1,0 +1,215 @@
+"""Why: what was decided about an object or a request, by whom, and what would change it.
+
+  kaji explain pod/web-0            why it waits, why it was restarted, and by whom
+  kaji explain lws/deepseek         a group's story
+  kaji explain aigatewayroute/gpt   why a route does not serve
+  kaji explain request ID           which backends were tried, what each answered, what it cost
+
+It reads records (conditions, events, the API server's audit, the gateway's ledger) and re-derives nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from kajitori.api.resource import Resource
+from kajitori.base.clock import parse_rfc3339
+from kajitori.base.duration import format_age
+from kajitori.base.errors import ApiError, NotFound, UsageError
+from kajitori.cli.connection import Cluster, cluster_arguments, local_home, open_cluster
+from kajitori.cli.events import events_of
+from kajitori.cli.output import paint
+
+# Conditions that are good when False.
+_GOOD_WHEN_FALSE = (
+    "Pressure",
+    "Unavailable",
+    "NotAccepted",
+    "UpdateInProgress",
+    "Conflicted",
+    "DisruptionTarget",
+)
+# Conditions that describe rather than judge.
+_PLAIN = ("kajitori.dev/Simulated", "Progressing", "PodScheduled")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", help="RESOURCE/NAME, RESOURCE, or the word request")
+    parser.add_argument("name", nargs="?", help="the object's name, or the request's id")
+    cluster_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    word, _, name = str(options.what).partition("/")
+    name = name or options.name
+    if not name:
+        raise UsageError("explain which one?", hint=f"kaji explain {word}/NAME")
+    if word in ("request", "requests", "req"):
+        from kajitori.cli.explain_request import explain_request
+
+        return explain_request(local_home(options), name)
+    cluster = open_cluster(options)
+    resource = cluster.find(word).resource
+    return explain_object(cluster, resource, name)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a timeline."""
+
+    at_seconds: float
+    who: str
+    what: str
+    warning: bool = False
+
+
+def explain_object(cluster: Cluster, resource: Resource, name: str) -> int:
+    """Print the object's state, what keeps it from being well, and its timeline."""
+    namespace = cluster.namespace if resource.namespaced else None
+    timeline = _timeline(cluster, resource, name, namespace)
+    try:
+        obj = cluster.get(resource, name)
+    except NotFound:
+        if not timeline:
+            raise
+        print(f"{resource.kind} {name} does not exist now.")
+        _print_timeline(timeline)
+        return 0
+    print(paint(_headline(resource, obj), "1"))
+    troubles = _troubles(obj)
+    for line in troubles:
+        print(f"  {paint('✗', '31')} {line}")
+    for line in _remarks(obj):
+        print(f"  · {line}")
+    _print_owner(cluster, obj)
+    _print_timeline(timeline)
+    if not troubles and not timeline:
+        print("  nothing is recorded about it: no condition is bad, no event, no change in the audit")
+    return 0
+
+
+def _headline(resource: Resource, obj: dict[str, Any]) -> str:
+    metadata = obj["metadata"]
+    place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    age = format_age(max(0.0, time.time() - parse_rfc3339(metadata["creationTimestamp"])))
+    status: dict[str, Any] = obj.get("status") or {}
+    parts = [f"{resource.kind} {place}{metadata['name']}", f"{age} old"]
+    if "phase" in status:
+        parts.append(str(status["phase"]))
+    node = (obj.get("spec") or {}).get("nodeName")
+    if node:
+        parts.append(f"on {node}")
+    if metadata.get("deletionTimestamp"):
+        parts.append("being deleted")
+    return ", ".join(parts)
+
+
+def _troubles(obj: dict[str, Any]) -> list[str]:
+    """Conditions that are not as they should be, and containers that wait or ended badly, with their reasons."""
+    status: dict[str, Any] = obj.get("status") or {}
+    found: list[str] = []
+    for condition in _conditions(status):
+        kind, value = condition["type"], condition["status"]
+        good = "False" if kind.endswith(_GOOD_WHEN_FALSE) else "True"
+        scheduled_badly = kind == "PodScheduled" and value == "False"
+        if (kind not in _PLAIN and value != good) or scheduled_badly:
+            text = condition.get("message") or condition.get("reason") or ""
+            found.append(f"{kind} is {value}: {text}".rstrip(": "))
+    for key in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(key) or ():
+            found += _container_troubles(container)
+    return found
+
+
+def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of the object, of its parents (routes) and of its listeners (gateways)."""
+    found = list(status.get("conditions") or ())
+    for parent in status.get("parents") or ():
+        found += parent.get("conditions") or ()
+    for listener in status.get("listeners") or ():
+        found += [
+            {**each, "type": f"{listener['name']}: {each['type']}"}
+            for each in listener.get("conditions") or ()
+        ]
+    return found
+
+
+def _container_troubles(container: dict[str, Any]) -> list[str]:
+    name = container["name"]
+    state: dict[str, Any] = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    found: list[str] = []
+    if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
+        found.append(
+            f"container {name} waits: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+        )
+    ended = (container.get("lastState") or {}).get("terminated") or state.get("terminated")
+    if ended and (ended.get("exitCode") or ended.get("signal")):
+        how = f"signal {ended['signal']}" if ended.get("signal") else f"exit code {ended.get('exitCode')}"
+        text = f": {ended['message']}" if ended.get("message") else ""
+        found.append(
+            f"container {name} ended with {how} ({ended.get('reason', '')}){text}; `kaji logs` has its output"
+        )
+    return found
+
+
+def _remarks(obj: dict[str, Any]) -> list[str]:
+    return [
+        condition.get("message") or condition["type"]
+        for condition in (obj.get("status") or {}).get("conditions") or ()
+        if condition["type"] == "kajitori.dev/Simulated" and condition["status"] == "True"
+    ]
+
+
+def _print_owner(cluster: Cluster, obj: dict[str, Any]) -> None:
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            print(
+                f"  · made for {owner['kind']} {owner['name']} (kaji explain {owner['kind'].lower()}/{owner['name']})"
+            )
+
+
+def _timeline(cluster: Cluster, resource: Resource, name: str, namespace: str | None) -> list[Entry]:
+    entries = [
+        Entry(
+            event.at_seconds,
+            event.source,
+            f"{event.reason}: {event.message}" + (f" (x{event.count})" if event.count > 1 else ""),
+            event.type == "Warning",
+        )
+        for event in events_of(cluster, resource.kind, name, namespace)
+    ]
+    entries += _audit(cluster, resource, name, namespace)
+    return sorted(entries, key=lambda entry: entry.at_seconds)
+
+
+def _audit(cluster: Cluster, resource: Resource, name: str, namespace: str | None) -> list[Entry]:
+    """Creations and deletions by name, from the embedded API server's audit; nothing where a cluster has none."""
+    query = {"resource": resource.qualified_name, "name": name, "namespace": namespace or ""}
+    try:
+        records = cluster.client.get("/kajitori/audit", query=query)["items"]
+    except ApiError:
+        return []
+    return [
+        Entry(
+            parse_rfc3339(record["time"]),
+            f"{record['user']} ({record['userAgent'].partition(' ')[0]})",
+            f"{record['verb']} {resource.plural}/{name}",
+        )
+        for record in records
+        if record["verb"] in ("create", "delete", "deletecollection", "evict")
+        or (record["verb"] in ("update", "patch", "apply") and not record.get("subresource"))
+    ]
+
+
+def _print_timeline(entries: list[Entry]) -> None:
+    if not entries:
+        return
+    print("  what happened:")
+    for entry in entries:
+        clock = time.strftime("%H:%M:%S", time.localtime(entry.at_seconds))
+        text = paint(entry.what, "33") if entry.warning else entry.what
+        print(f"    {clock}  {entry.who}  {text}")
