@@ -20,7 +20,7 @@ from typing import Literal
 
 from kajitori.api.resource import EVENTS, Resource
 from kajitori.base.clock import Clock, SystemClock, rfc3339_micro
-from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Unreachable
+from kajitori.base.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound, Unreachable
 from kajitori.kube.client import Client
 from kajitori.kube.objects import AnyObject, Object, describe, reference
 
@@ -177,10 +177,12 @@ class EventRecorder:
             if due > now and not self._closing:
                 next_due = min(next_due, due - now)
                 continue
-            self._pending.pop(key, None)
-            if entry is not None and not await self._write(entry):
-                self._pending[key] = None
+            if entry is None:
+                self._pending.pop(key, None)
+            elif not await self._write(entry):
                 next_due = min(next_due, _RETRY_SECONDS)
+            elif entry.written_count >= entry.count:
+                self._pending.pop(key, None)
         return 0.0 if next_due == float("inf") else next_due
 
     async def _write(self, entry: _Entry) -> bool:
@@ -203,8 +205,11 @@ class EventRecorder:
         except (Conflict, NotFound, Forbidden, Invalid) as error:
             # A namespace on its way out, or an event that aged away: nothing that a second attempt would mend.
             _log.debug("event about %s dropped: %s", describe(entry.body["regarding"]), error)
-            entry.last_seen = float("-inf")
+            entry.last_seen, entry.written_count = float("-inf"), entry.count
             return True
+        except AlreadyExists:
+            # The answer to an earlier attempt was lost on its way; what it wrote stands.
+            pass
         except (ApiError, Unreachable) as error:
             _log.info("event not written yet: %s", error)
             return False
