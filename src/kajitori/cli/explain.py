@@ -79,14 +79,14 @@ def explain_object(cluster: Cluster, resource: Resource, name: str) -> int:
         _print_timeline(timeline)
         return 0
     print(paint(_headline(resource, obj), "1"))
-    troubles = _troubles(obj)
-    for line in troubles:
+    bad = troubles(obj)
+    for line in bad:
         print(f"  {paint('✗', '31')} {line}")
     for line in _remarks(obj):
         print(f"  · {line}")
     _print_owner(cluster, obj)
     _print_timeline(timeline)
-    if not troubles and not timeline:
+    if not bad and not timeline:
         print("  nothing is recorded about it: no condition is bad, no event, no change in the audit")
     return 0
 
@@ -107,7 +107,7 @@ def _headline(resource: Resource, obj: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _troubles(obj: dict[str, Any]) -> list[str]:
+def troubles(obj: dict[str, Any]) -> list[str]:
     """Conditions that are not as they should be, and containers that wait or ended badly, with their reasons."""
     status: dict[str, Any] = obj.get("status") or {}
     found: list[str] = []
@@ -120,13 +120,13 @@ def _troubles(obj: dict[str, Any]) -> list[str]:
             found.append(f"{kind} is {value}: {text}".rstrip(": "))
     for key in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(key) or ():
-            found += _container_troubles(container)
+            found += _containertroubles(container)
     return found
 
 
 def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
     """Those of the object, of its parents (routes) and of its listeners (gateways)."""
-    found = list(status.get("conditions") or ())
+    found: list[dict[str, Any]] = list(status.get("conditions") or ())
     for parent in status.get("parents") or ():
         found += parent.get("conditions") or ()
     for listener in status.get("listeners") or ():
@@ -137,7 +137,7 @@ def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _container_troubles(container: dict[str, Any]) -> list[str]:
+def _containertroubles(container: dict[str, Any]) -> list[str]:
     name = container["name"]
     state: dict[str, Any] = container.get("state") or {}
     waiting = state.get("waiting") or {}

