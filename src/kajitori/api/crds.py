@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
     from kajitori.api.crd import Definition
 
-MODULES: tuple[str, ...] = ("kajitori.api.leaderworkerset.v1",)
+MODULES: tuple[str, ...] = (
+    "kajitori.api.leaderworkerset.v1",
+    "kajitori.api.gateway.v1",
+    "kajitori.api.envoygateway.v1alpha1",
+    "kajitori.api.aigateway.v1beta1",
+)
 """Modules with a `DEFINITIONS: tuple[Definition, ...]`, in the order in which they are applied."""
 
 

@@ -1,0 +1,1 @@
+"""Wire types of Envoy AI Gateway (aigateway.envoyproxy.io)."""

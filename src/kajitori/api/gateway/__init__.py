@@ -1,0 +1,1 @@
+"""Wire types of the Gateway API (gateway.networking.k8s.io)."""

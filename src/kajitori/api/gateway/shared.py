@@ -1,0 +1,76 @@
+"""Parts that the kinds of the Gateway API have in common: names, references, parents and their status."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, field
+
+from kajitori.api.crd import Int32, map_list
+from kajitori.api.kubernetes.meta_v1 import Condition
+
+GROUP = "gateway.networking.k8s.io"
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+ObjectName = Annotated[str, Meta(min_length=1, max_length=253)]
+SectionName = Annotated[str, Meta(min_length=1, max_length=253, pattern=rf"^{_LABEL}(\.{_LABEL})*$")]
+Namespace = Annotated[str, Meta(min_length=1, max_length=63, pattern=f"^{_LABEL}$")]
+Group = Annotated[str, Meta(max_length=253, pattern=rf"^$|^{_LABEL}(\.{_LABEL})*$")]
+Kind = Annotated[str, Meta(min_length=1, max_length=63, pattern="^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")]
+Hostname = Annotated[str, Meta(min_length=1, max_length=253, pattern=rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$")]
+PortNumber = Annotated[Int32, Meta(ge=1, le=65535)]
+Duration = Annotated[str, Meta(pattern="^([0-9]{1,5}(h|m|s|ms)){1,4}$")]
+HeaderName = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$")]
+GatewayController = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=253,
+        pattern=rf"^{_LABEL}(\.{_LABEL})*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$",
+    ),
+]
+
+
+class ParentReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The Gateway, or one listener of it, that a route attaches to."""
+
+    group: Group = GROUP
+    kind: Kind = "Gateway"
+    namespace: Namespace | None = None
+    name: ObjectName
+    section_name: SectionName | None = None
+    port: PortNumber | None = None
+
+
+class SecretObjectReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A Secret, or another kind that holds one."""
+
+    group: Group = ""
+    kind: Kind = "Secret"
+    name: ObjectName
+    namespace: Namespace | None = None
+
+
+class BackendObjectReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where traffic goes: a port of a Service, or an object of another kind."""
+
+    group: Group = ""
+    kind: Kind = "Service"
+    name: ObjectName
+    namespace: Namespace | None = None
+    port: PortNumber | None = None
+
+
+class RouteParentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one controller says of a route at one of its parents."""
+
+    parent_ref: ParentReference
+    controller_name: GatewayController
+    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
+
+
+class RouteStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One entry a parent and controller."""
+
+    parents: Annotated[list[RouteParentStatus], Meta(max_length=32)] = field(default_factory=list)
