@@ -1,0 +1,180 @@
+"""JSON-like resources to exact protobuf messages of this Envoy.
+
+Resources are plain dicts in protobuf's JSON form (`"@type"` in an Any, durations as `"1.5s"`, enum values by
+name), as Envoy's own documentation writes them. Converters are compiled once a message type from its
+descriptor; a field that this Envoy does not know is an error that names its place, never dropped.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from kajitori.base.errors import InvalidManifest
+from kajitori.gateway.envoy import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.descriptor import Descriptor
+
+    from kajitori.gateway.envoy import Schema
+
+type_prefix = "type.googleapis.com/"
+_VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
+_ROUTE = "envoy.config.route.v3.Route"
+_ROUTE_CONFIGURATION = "envoy.config.route.v3.RouteConfiguration"
+
+
+class Encoder:
+    """Turns resources into serialized messages; one an Envoy schema."""
+
+    def __init__(self, envoy_schema: Schema) -> None:
+        self._schema = envoy_schema
+        self._fields = functools.cache(self._compile)
+        # Routes by the place they have: most stay the same from one table to the next.
+        self._routes: dict[tuple[str, str, str], tuple[dict[str, Any], bytes]] = {}
+
+    def message(self, full_name: str, value: dict[str, Any], where: str = "") -> Any:
+        """The message; raises InvalidManifest that names the field."""
+        special = _WELL_KNOWN.get(full_name)
+        if special is not None:
+            return special(self, value, where)
+        fields = self._fields(full_name)
+        arguments: dict[str, Any] = {}
+        for key, item in value.items():
+            field = fields.get(key)
+            if field is None:
+                raise InvalidManifest(
+                    f"this Envoy knows no field {key!r} in {full_name}", where=where or full_name
+                )
+            if item is not None:
+                arguments[field[0]] = field[1](item, f"{where}.{key}" if where else key)
+        try:
+            return self._schema.message(full_name)(**arguments)
+        except (TypeError, ValueError) as error:
+            raise InvalidManifest(f"{full_name}: {error}", where=where) from error
+
+    def encode(self, full_name: str, value: dict[str, Any]) -> bytes:
+        """The serialized message, the same bytes for the same value."""
+        if full_name == _ROUTE_CONFIGURATION:
+            return self._encode_routes(value)
+        return self.message(full_name, value).SerializeToString(deterministic=True)
+
+    def _encode_routes(self, value: dict[str, Any]) -> bytes:
+        """A route table, put together from routes that are encoded one by one and remembered.
+
+        Serialized messages may be concatenated: a repeated field may stand anywhere, so only changed routes cost.
+        """
+        table = str(value.get("name"))
+        rest = {key: item for key, item in value.items() if key != "virtual_hosts"}
+        parts = [self.message(_ROUTE_CONFIGURATION, rest).SerializeToString(deterministic=True)]
+        used: dict[tuple[str, str, str], tuple[dict[str, Any], bytes]] = {}
+        for host in value.get("virtual_hosts", ()):
+            plain = {key: item for key, item in host.items() if key != "routes"}
+            encoded = [self.message(_VIRTUAL_HOST, plain).SerializeToString(deterministic=True)]
+            for index, route in enumerate(host.get("routes", ())):
+                key = (table, str(host["name"]), str(route.get("name") or index))
+                known = self._routes.get(key)
+                if known is None or (known[0] is not route and known[0] != route):
+                    data = self.message(_ROUTE, route, f"route {key[2]}").SerializeToString(
+                        deterministic=True
+                    )
+                    known = (route, data)
+                used[key] = known
+                encoded.append(_length_delimited(_ROUTES_FIELD, known[1]))
+            parts.append(_length_delimited(_HOSTS_FIELD, b"".join(encoded)))
+        self._routes = {key: item for key, item in self._routes.items() if key[0] != table} | used
+        return b"".join(parts)
+
+    def _compile(self, full_name: str) -> dict[str, tuple[str, Callable[[Any, str], Any]]]:
+        descriptor = self._schema.descriptor(full_name)
+        compiled: dict[str, tuple[str, Callable[[Any, str], Any]]] = {}
+        for field in descriptor.fields:
+            entry = (field.name, self._converter(field))
+            compiled[field.name] = compiled[field.json_name] = entry
+        return compiled
+
+    def _converter(self, field: FieldDescriptor) -> Callable[[Any, str], Any]:
+        single = self._single(field)
+        if not field.is_repeated:
+            return single
+        message = field.message_type
+        if message is not None and message.GetOptions().map_entry:
+            value = self._single(message.fields_by_name["value"])
+            return lambda items, where: {key: value(item, f"{where}[{key}]") for key, item in items.items()}
+        return lambda items, where: [single(item, f"{where}[{index}]") for index, item in enumerate(items)]
+
+    def _single(self, field: FieldDescriptor) -> Callable[[Any, str], Any]:
+        message: Descriptor | None = field.message_type
+        if message is not None:
+            name = message.full_name
+            return lambda item, where: self.message(name, item, where)
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            return lambda item, where: base64.b64decode(item)
+        return lambda item, where: item
+
+
+def _any(encoder: Encoder, value: dict[str, Any], where: str) -> Any:
+    name = str(value["@type"]).removeprefix(type_prefix)
+    rest = {key: item for key, item in value.items() if key != "@type"}
+    if name in _WELL_KNOWN:
+        rest = rest["value"]
+    message = encoder.message(name, rest, f"{where}<{name.rpartition('.')[2]}>")
+    packed = encoder._schema.message("google.protobuf.Any")()
+    packed.type_url = type_prefix + name
+    packed.value = message.SerializeToString(deterministic=True)
+    return packed
+
+
+def _duration(encoder: Encoder, value: Any, where: str) -> Any:
+    text = str(value)
+    if not text.endswith("s"):
+        raise InvalidManifest(f"duration {text!r} is not seconds such as 1.5s", where=where)
+    nanoseconds = round(float(text[:-1]) * 1e9)
+    seconds, rest = divmod(abs(nanoseconds), 10**9)
+    sign = -1 if nanoseconds < 0 else 1
+    return encoder._schema.message("google.protobuf.Duration")(seconds=sign * seconds, nanos=sign * rest)
+
+
+def _wrapper(full_name: str) -> Callable[[Encoder, Any, str], Any]:
+    return lambda encoder, value, where: encoder._schema.message(full_name)(value=value)
+
+
+def _struct(encoder: Encoder, value: dict[str, Any], where: str) -> Any:
+    message = encoder._schema.message("google.protobuf.Struct")()
+    message.update(value)
+    return message
+
+
+_WELL_KNOWN: dict[str, Callable[[Encoder, Any, str], Any]] = {
+    "google.protobuf.Any": _any,
+    "google.protobuf.Duration": _duration,
+    "google.protobuf.Struct": _struct,
+    **{
+        f"google.protobuf.{name}Value": _wrapper(f"google.protobuf.{name}Value")
+        for name in ("Bool", "UInt32", "UInt64", "Int32", "Int64", "Double", "Float", "String", "Bytes")
+    },
+}
+
+_HOSTS_FIELD = 2
+_ROUTES_FIELD = 3
+
+
+def _length_delimited(number: int, data: bytes) -> bytes:
+    head = bytearray([number << 3 | 2])
+    length = len(data)
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + data
+
+
+@functools.cache
+def encoder() -> Encoder:
+    """The encoder for the installed binary."""
+    return Encoder(schema())

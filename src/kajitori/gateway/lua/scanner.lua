@@ -1,0 +1,128 @@
+-- Finds the members of a JSON object without decoding it: where each top-level key and value stands in the
+-- text. Nested text is only skipped (strings as strings, brackets in pairs), so a key of the same name further
+-- down is never taken for the real one, and a 32 MiB prompt costs a search for its closing quote.
+local find, sub, byte = string.find, string.sub, string.byte
+local DEEPEST = 512
+
+-- Position of the closing quote of the string that opens just before `at`, or nil.
+local function string_end(text, at)
+  while true do
+    local place = find(text, '["\\]', at)
+    if not place then return nil end
+    if byte(text, place) == 34 then return place end
+    at = place + 2
+  end
+end
+
+local LITERALS = { ["true"] = true, ["false"] = true, ["null"] = true }
+
+-- Position of the last byte of the value that starts at `at`, or nil if that is no value.
+local function value_end(text, at)
+  local first = byte(text, at)
+  if first == 34 then return string_end(text, at + 1) end
+  if first == 123 or first == 91 then
+    local open, depth, place = {}, 0, at
+    while true do
+      place = find(text, '["{}%[%]]', place)
+      if not place then return nil end
+      local char = byte(text, place)
+      if char == 34 then
+        place = string_end(text, place + 1)
+        if not place then return nil end
+      elseif char == 123 or char == 91 then
+        depth = depth + 1
+        if depth > DEEPEST then return nil end
+        open[depth] = char + 2
+      else
+        if open[depth] ~= char then return nil end
+        depth = depth - 1
+        if depth == 0 then return place end
+      end
+      place = place + 1
+    end
+  end
+  local _, last = find(text, '^[%w+.-]+', at)
+  if not last then return nil end
+  local literal = sub(text, at, last)
+  if LITERALS[literal] or find(literal, '^-?%d+%.?%d*[eE]?[+-]?%d*$') then return last end
+  return nil
+end
+
+local function utf8_bytes(code)
+  if code < 0x80 then return string.char(code) end
+  if code < 0x800 then return string.char(0xC0 + math.floor(code / 64), 0x80 + code % 64) end
+  if code < 0x10000 then
+    return string.char(0xE0 + math.floor(code / 4096), 0x80 + math.floor(code / 64) % 64, 0x80 + code % 64)
+  end
+  return string.char(0xF0 + math.floor(code / 262144), 0x80 + math.floor(code / 4096) % 64,
+    0x80 + math.floor(code / 64) % 64, 0x80 + code % 64)
+end
+
+local ESCAPES = { ['"'] = '"', ['\\'] = '\\', ['/'] = '/', b = '\b', f = '\f', n = '\n', r = '\r', t = '\t' }
+
+-- The text that a JSON string (without its quotes) stands for.
+local function unescape(raw)
+  if not find(raw, '\\', 1, true) then return raw end
+  local out, at = {}, 1
+  while true do
+    local place = find(raw, '\\', at, true)
+    if not place then break end
+    out[#out + 1] = sub(raw, at, place - 1)
+    local char = sub(raw, place + 1, place + 1)
+    at = place + 2
+    if char == 'u' then
+      local code = tonumber(sub(raw, at, at + 3), 16) or 0xFFFD
+      at = at + 4
+      local low = code >= 0xD800 and code <= 0xDBFF and string.match(raw, '^\\u([dD][c-fC-F]%x%x)', at)
+      if low then
+        code = 0x10000 + (code - 0xD800) * 0x400 + tonumber(low, 16) - 0xDC00
+        at = at + 6
+      end
+      out[#out + 1] = utf8_bytes(code)
+    else
+      out[#out + 1] = ESCAPES[char] or char
+    end
+  end
+  out[#out + 1] = sub(raw, at)
+  return table.concat(out)
+end
+
+-- Calls `visit(key, key_start, value_start, value_end)` for each member of the object at the top of `text`.
+-- Returns the position of the closing brace, or nil and what is wrong with the text.
+local function members(text, visit)
+  local at = find(text, '[^ \t\r\n]')
+  if not at or byte(text, at) ~= 123 then return nil, 'the body is not a JSON object' end
+  at = find(text, '[^ \t\r\n]', at + 1)
+  local close = nil
+  if at and byte(text, at) == 125 then close = at end
+  while not close do
+    if not at or byte(text, at) ~= 34 then return nil, 'a member name in quotes is missing' end
+    local key_start = at
+    local key_last = string_end(text, at + 1)
+    if not key_last then return nil, 'a string does not end' end
+    at = find(text, '[^ \t\r\n]', key_last + 1)
+    if not at or byte(text, at) ~= 58 then return nil, 'a colon is missing after a member name' end
+    at = find(text, '[^ \t\r\n]', at + 1)
+    local last = at and value_end(text, at)
+    if not last then return nil, 'a value is malformed, does not end, or is nested too deeply' end
+    visit(unescape(sub(text, key_start + 1, key_last - 1)), key_start, at, last)
+    at = find(text, '[^ \t\r\n]', last + 1)
+    local char = at and byte(text, at)
+    if char == 125 then
+      close = at
+    elseif char == 44 then
+      at = find(text, '[^ \t\r\n]', at + 1)
+    else
+      return nil, 'a comma or a closing brace is missing'
+    end
+  end
+  if find(text, '[^ \t\r\n]', close + 1) then return nil, 'something follows the JSON object' end
+  return close
+end
+
+-- `text` as a JSON string, quotes included.
+local function quote(text)
+  return '"' .. text:gsub('[%c"\\]', function(char)
+    return string.format('\\u%04x', byte(char))
+  end) .. '"'
+end
