@@ -20,18 +20,18 @@ from kajitori.base.errors import MissingDependency
 
 _PACKAGE = Path(kajitori.__file__).parent
 
-# -I -S: no user site, no PYTHON* variables of the container, no site-packages until a module asks for them;
-# a worker of a simulated group starts in 15 ms this way.
-_ISOLATED = f"exec {shlex.quote(sys.executable)} -I -S "
+# -E -P: neither PYTHON* variables of the container nor its working folder change our own programs.
+# -S: no site-packages until a module asks for them; a worker of a simulated group starts in 15 ms this way.
+_ISOLATED = f"exec {shlex.quote(sys.executable)} -E -P "
 _PYTHON = f"exec {shlex.quote(sys.executable)} "
 
 
-def _module(path: str) -> str:
-    return _ISOLATED + shlex.quote(str(_PACKAGE / "engines" / path))
+def _module(path: str, *flags: str) -> str:
+    return _ISOLATED + shlex.join([*flags, str(_PACKAGE / "engines" / path)])
 
 
 def _simulated_vllm() -> dict[str, str]:
-    server = _module("simulated/__main__.py")
+    server = _module("simulated/__main__.py", "-S")
     api_server = "vllm.entrypoints.openai.api_server"
     python = (
         f'if [ "$1" = -m ] && [ "$2" = {api_server} ]; then shift 2; {server} serve "$@"; fi\n{_PYTHON}"$@"'
@@ -44,9 +44,7 @@ def _real_vllm() -> dict[str, str]:
 
 
 def _llama_cpp() -> dict[str, str]:
-    # Not isolated from site-packages: llama.cpp itself is a library there.
-    path = shlex.quote(str(_PACKAGE / "engines" / "llamacpp.py"))
-    return {"llama-server": f'exec {shlex.quote(sys.executable)} -I {path} "$@"'}
+    return {"llama-server": f'{_module("llamacpp.py")} "$@"'}
 
 
 def _interpreter() -> dict[str, str]:
