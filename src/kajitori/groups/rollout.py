@@ -1,0 +1,122 @@
+"""How far a new revision has come: the arithmetic of a rolling update, and nothing else.
+
+A rollout is a *position*: groups at or above `partition` are of the new revision, those below keep theirs, and
+`groups` exist in all (the surge counted). `begin` makes the first position, `advance` the next from which groups
+are ready and updated. Replacing a group that fell behind the partition is up to the caller; a position never asks
+for more than maxUnavailable + maxSurge unready groups out of replicas + maxSurge.
+
+The sequences are those of kubernetes-sigs/lws, which keeps the same two numbers in a StatefulSet. One thing
+differs: there the partition waits for an unbroken row of updated groups from the top, and unready ones in the
+middle may be counted twice or not at all; here the allowance itself is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """What the set allows, percentages resolved. replicas: groups wanted. partition: the lowest to aim at."""
+
+    replicas: int
+    partition: int = 0
+    max_unavailable: int = 1
+    max_surge: int = 0
+
+
+class Position(NamedTuple):
+    """Where a rollout stands. replicas: the wanted number of groups when it was computed."""
+
+    partition: int
+    groups: int
+    replicas: int
+
+    @property
+    def steady(self) -> bool:
+        """Nothing rolls, and no surge is left."""
+        return self.partition == 0 and self.groups == self.replicas
+
+
+class Group(NamedTuple):
+    """ready: all its pods are. updated: they are of the new revision. A group that is missing is neither."""
+
+    ready: bool
+    updated: bool
+
+
+def resolve_limits(
+    replicas: int, partition: int, max_unavailable: int | str, max_surge: int | str
+) -> Limits:
+    """Percentages of replicas as numbers: unavailable rounds down, surge up and no further than replicas.
+
+    Both zero would never replace a group (10 % of 4, say), so one may then be unavailable.
+    """
+    unavailable = _share(max_unavailable, replicas, up=False)
+    surge = min(_share(max_surge, replicas, up=True), replicas)
+    if unavailable == 0 and surge == 0:
+        unavailable = 1
+    return Limits(replicas, partition, unavailable, surge)
+
+
+def _share(value: int | str, whole: int, *, up: bool) -> int:
+    if isinstance(value, int):
+        return value
+    percent = int(value.removesuffix("%"))
+    return -(-whole * percent // 100) if up else whole * percent // 100
+
+
+def settled(replicas: int) -> Position:
+    """The position in which nothing rolls."""
+    return Position(0, replicas, replicas)
+
+
+def begin(limits: Limits, groups: int) -> Position:
+    """The position when a new revision is first seen and `groups` groups exist.
+
+    A scale-up that is pending comes first: the groups that it adds are of the new revision.
+    """
+    wanted = limits.replicas if groups < limits.replicas else limits.replicas + limits.max_surge
+    return Position(min(limits.replicas, groups), wanted, limits.replicas)
+
+
+def advance(position: Position, limits: Limits, groups: Sequence[Group]) -> Position:
+    """The next position. groups: one for each index below `position.groups`."""
+    replicas = limits.replicas
+    if position.steady:
+        return settled(replicas)
+    if position.groups < replicas:
+        return Position(position.partition, replicas, replicas)
+    wanted = _wanted_groups(limits, groups)
+    if position.replicas != replicas:
+        return Position(min(position.partition, replicas + limits.max_surge), wanted, replicas)
+    return Position(_next_partition(position, limits, groups), wanted, replicas)
+
+
+def _next_partition(position: Position, limits: Limits, groups: Sequence[Group]) -> int:
+    """As low as the allowance of unready groups goes; it never rises but to the partition that was asked for.
+
+    Every group that is unready, for whatever reason and wherever it is, uses up the allowance; with it gone, only
+    groups are passed that cost nothing: those updated already, and those that serve nobody now.
+    """
+    missing_surge = limits.replicas + limits.max_surge - position.groups
+    allowance = limits.max_unavailable + limits.max_surge - missing_surge
+    allowance -= sum(not group.ready for group in groups)
+    partition = len(groups)
+    while partition > 0:
+        group = groups[partition - 1]
+        if group.ready and not group.updated:
+            if allowance <= 0:
+                break
+            allowance -= 1
+        partition -= 1
+    return max(limits.partition, min(position.partition, partition))
+
+
+def _wanted_groups(limits: Limits, groups: Sequence[Group]) -> int:
+    """Surge goes as the groups that it stands in for come back; with a partition asked for, it stays."""
+    replicas = limits.replicas
+    unready = sum(not (group.ready and group.updated) for group in groups[:replicas])
+    if unready > limits.max_surge:
+        return replicas + limits.max_surge
+    return replicas + max(0, unready - limits.max_unavailable)
