@@ -1,0 +1,109 @@
+"""The command line without a cluster: help, unknown words, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kajitori.cli import COMMANDS, main
+
+HEAVY = ("aiohttp", "grpc", "numpy", "rich", "msgspec", "yaml", "kajitori.api", "kajitori.kube")
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kajitori.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", **environment},
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["help"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    code = f"import sys; from kajitori.cli import main; main({words!r}); print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines())
+    assert not [name for name in HEAVY if name in loaded]
+
+
+def test_help_names_every_command() -> None:
+    assert all(f"  {name} " in run("--help").stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help(name: str) -> None:
+    done = run(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"usage: kaji {name}" in done.stdout
+
+
+def test_an_unknown_command_gets_the_nearest_one() -> None:
+    done = run("staus")
+    assert done.returncode == 2
+    assert done.stderr == "kaji: no command 'staus' (did you mean `kaji status`?)\n"
+
+
+def test_no_command_prints_usage_and_fails() -> None:
+    assert run().returncode == 2
+
+
+def test_without_a_cluster_a_command_says_how_to_get_one(tmp_path: Path) -> None:
+    done = run("status", KAJI_HOME=str(tmp_path / "none"))
+    assert done.returncode == 3
+    assert done.stderr == f"kaji: no cluster in {tmp_path}/none (`kaji up` starts it)\n"
+
+
+def test_get_without_a_kubeconfig_is_one_line(tmp_path: Path) -> None:
+    done = run("get", "pods", HOME=str(tmp_path), KAJI_HOME=str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "kaji up" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_offer_the_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "explain" in script
+    assert "kaji completion --candidates" in script
+
+
+def test_the_bash_completion_completes(tmp_path: Path) -> None:
+    script = run("completion", "bash").stdout
+    (tmp_path / "completion").write_text(script)
+    program = (
+        f"source {tmp_path}/completion; COMP_WORDS=(kaji st); COMP_CWORD=1; _kaji; echo ${{COMPREPLY[@]}}"
+    )
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "status"
+
+
+def test_up_refuses_impossible_numbers(tmp_path: Path) -> None:
+    done = run("up", "--nodes", "0", "--home", str(tmp_path / "c"))
+    assert done.returncode == 2
+    assert "--nodes 0 is not between 1 and 896" in done.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_up_refuses_an_unknown_gpu_with_those_that_exist(tmp_path: Path) -> None:
+    done = run("up", "--gpu", "h300", "--home", str(tmp_path / "c"))
+    assert done.returncode == 2
+    assert "h200" in done.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_down_without_a_cluster_is_fine(tmp_path: Path) -> None:
+    done = run("down", "--home", str(tmp_path / "none"))
+    assert done.returncode == 0
+    assert done.stdout == f"No cluster in {tmp_path}/none.\n"
+
+
+def test_purge_does_not_remove_a_folder_that_is_no_cluster(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    run("down", "--purge", "--home", str(tmp_path))
+    assert (tmp_path / "precious").exists()
