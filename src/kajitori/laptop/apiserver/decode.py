@@ -1,0 +1,432 @@
+"""Turns the body of a request into an object of the kind that the URL names, or says why it cannot be.
+
+JSON, YAML and protobuf come in (no Content-Type means JSON); a plain object comes out, with what was unknown or
+given twice either refused (`Strict`), told in warnings (`Warn`) or passed over (`Ignore`). Texts are those of the
+published API server; a warning about an unknown field adds the nearest name that would have been right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import yaml
+
+from kajitori.laptop.apiserver.kinds.builtin import definition_of
+from kajitori.laptop.apiserver.kinds.shape import WrongType, conform, spelled
+from kajitori.laptop.apiserver.protobuf import MAGIC, MalformedProtobuf, can_read, read_envelope, read_message
+from kajitori.laptop.apiserver.status import (
+    bad_request,
+    failure,
+    invalid,
+    invalid_value,
+    unsupported_media_type,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kajitori.laptop.apiserver.kinds.kind import Kind, UnknownField
+    from kajitori.laptop.apiserver.kinds.shape import Path
+
+Object = dict[str, Any]
+
+JSON = "application/json"
+YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+FIELD_VALIDATIONS = ("Ignore", "Warn", "Strict")
+
+# A YAML document may repeat nodes by alias; beyond this many values it is an attack or a mistake.
+_MAXIMUM_YAML_VALUES = 1_000_000
+_SHOWN_BYTES = 30
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """A body that could be read. warnings: texts for `Warning` headers, without their codes."""
+
+    obj: Object
+    warnings: list[str]
+
+
+class _Unreadable(Exception):
+    """The body is not the text that its Content-Type promises; the message says where."""
+
+
+def media_type_of(content_type: str) -> str:
+    """`application/json` of `application/json; charset=utf-8`; JSON where there is none."""
+    return content_type.partition(";")[0].strip().lower() or JSON
+
+
+def decode_body(
+    body: bytes, content_type: str, kind: Kind, *, field_validation: str = "Warn", max_warnings: int = 100
+) -> Decoded:
+    """An object of the kind, made to fit it. Raises StatusError: 400 malformed, of another kind or with a value
+    of a wrong type; in `Strict` also for unknown fields and duplicates; 415 for another format."""
+    resource = kind.resource
+    media_type = media_type_of(content_type)
+    if media_type == PROTOBUF:
+        if kind.custom:
+            raise unsupported_media_type("application/json, application/yaml")
+        obj = _from_protobuf(body, resource.api_version, resource.kind)
+        duplicates: list[str] = []
+    else:
+        obj, duplicates = _read(body, media_type, resource.kind, want_duplicates=field_validation != "Ignore")
+    _check_names(obj, kind)
+    return Decoded(obj, fit(obj, kind, field_validation, duplicates=duplicates)[:max_warnings])
+
+
+def fit(
+    obj: Object,
+    kind: Kind,
+    field_validation: str = "Warn",
+    *,
+    duplicates: list[str] | None = None,
+    patched: bool = False,
+) -> list[str]:
+    """Makes an object fit its kind, in place; the warnings that this gives. For objects that a patch or an
+    apply has made (patched) a wrong type is a 422 of the patch rather than a 400 of the body."""
+    resource = kind.resource
+    named = f'{resource.kind} in version "{resource.version if kind.custom else _version_of(obj, resource.api_version)}"'
+    try:
+        unknown = kind.conform(obj)
+    except WrongType as error:
+        if patched:
+            raise invalid("", "", "", [_patch_error(str(error))]) from None
+        raise bad_request(f"{named} cannot be handled as a {resource.kind}: {error}") from None
+    if field_validation == "Ignore" or not (unknown or duplicates):
+        return []
+    if field_validation == "Strict":
+        texts = [f'unknown field "{field.path}"' for field in unknown] + (duplicates or [])
+        problem = f"strict decoding error: {', '.join(texts)}"
+        if patched:
+            raise invalid("", "", "", [_patch_error(problem)])
+        raise bad_request(f"{named} cannot be handled as a {resource.kind}: {problem}")
+    return [_warning_of(field) for field in unknown] + (duplicates or [])
+
+
+def decode_as(
+    body: bytes, content_type: str, group: str, version: str, kind: str, *, field_validation: str = "Ignore"
+) -> Decoded:
+    """An object of a published kind that is no resource of its own: `Scale`, `Eviction`, `Binding`,
+    `TokenRequest`, `DeleteOptions`, the reviews. apiVersion and kind may be missing; an empty body is an
+    empty object."""
+    definition = definition_of(group, version, kind)
+    if definition is None:
+        raise ValueError(f"{group}/{version} {kind} is not a published kind")
+    api_version = f"{group}/{version}" if group else version
+    media_type = media_type_of(content_type)
+    duplicates: list[str] = []
+    if not body:
+        obj: Object = {}
+    elif media_type == PROTOBUF or body.startswith(MAGIC):
+        obj = _from_protobuf(body, api_version, kind)
+    else:
+        obj, duplicates = _read(body, media_type, kind, want_duplicates=field_validation != "Ignore")
+    obj.setdefault("apiVersion", api_version)
+    obj.setdefault("kind", kind)
+    named = f'{kind} in version "{version}"'
+    try:
+        unknown = conform(definition, obj)
+    except WrongType as error:
+        raise bad_request(f"{named} cannot be handled as a {kind}: {error}") from None
+    if field_validation == "Strict" and (unknown or duplicates):
+        texts = [f'unknown field "{field.path}"' for field in unknown] + duplicates
+        raise bad_request(f"{named} cannot be handled as a {kind}: strict decoding error: {', '.join(texts)}")
+    warnings = [_warning_of(field) for field in unknown] + duplicates if field_validation == "Warn" else []
+    return Decoded(obj, warnings)
+
+
+def decode_document(body: bytes, content_type: str) -> Any:
+    """A JSON or YAML document of any shape, such as a patch. Raises StatusError 400 `error decoding patch: ...`."""
+    try:
+        return _parse(body, media_type_of(content_type))
+    except _Unreadable as error:
+        raise bad_request(f"error decoding patch: {error}") from None
+
+
+def _version_of(obj: Object, otherwise: str) -> str:
+    api_version = obj.get("apiVersion")
+    text = api_version if isinstance(api_version, str) and api_version else otherwise
+    return text.rpartition("/")[2]
+
+
+def _patch_error(text: str) -> Any:
+    error = invalid_value("patch", "", text)
+    return error
+
+
+def _warning_of(field: UnknownField) -> str:
+    text = f'unknown field "{field.path}"'
+    name = re.split(r"[.\[]", field.path)[-1]
+    nearest = difflib.get_close_matches(name, field.known, 1, 0.6)
+    return f'{text} (did you mean "{nearest[0]}"?)' if nearest else text
+
+
+def _check_names(obj: Object, kind: Kind) -> None:
+    """apiVersion and kind of the body must be those of the URL; built-in kinds may leave them out."""
+    resource = kind.resource
+    api_version, name = obj.get("apiVersion") or "", obj.get("kind") or ""
+    if not kind.custom:
+        api_version = api_version or resource.api_version
+        name = name or resource.kind
+        obj["apiVersion"], obj["kind"] = api_version, name
+    if name != resource.kind:
+        if not name:
+            raise bad_request("Object 'Kind' is missing in the body")
+        raise bad_request(
+            f'{name} in version "{str(api_version).rpartition("/")[2]}" cannot be handled as a {resource.kind}:'
+            f" the kind in the data ({name}) does not match the expected kind ({resource.kind})"
+        )
+    if api_version != resource.api_version:
+        raise bad_request(
+            f"the API version in the data ({api_version}) does not match the expected API version"
+            f" ({resource.api_version})"
+        )
+
+
+def _from_protobuf(body: bytes, api_version: str, kind: str) -> Object:
+    try:
+        envelope = read_envelope(body)
+        wanted_version, wanted_kind = envelope.api_version or api_version, envelope.kind or kind
+        group, _, version = wanted_version.rpartition("/")
+        definition = definition_of(group, version, wanted_kind)
+        if definition is None or not can_read(definition):
+            raise bad_request(
+                f'{wanted_kind} in version "{version}" cannot be handled as a {kind}:'
+                f' no kind "{wanted_kind}" is registered for version "{wanted_version}"'
+            )
+        obj = read_message(definition, envelope.raw)
+    except MalformedProtobuf as error:
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind}): {error} ({_summary(body)})"
+        ) from None
+    return {"apiVersion": wanted_version, "kind": wanted_kind, **obj}
+
+
+def _read(body: bytes, media_type: str, kind: str, *, want_duplicates: bool) -> tuple[Object, list[str]]:
+    try:
+        obj = _parse(body, media_type)
+    except _Unreadable as error:
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse"
+            f" error: {error} ({_summary(body)})"
+        ) from None
+    if not isinstance(obj, dict):
+        word = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(obj), "number")
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse"
+            f" error: json: cannot unmarshal {word} into Go value of type struct"
+            f" {{ APIVersion string; Kind string }} ({_summary(body)})"
+        )
+    if not want_duplicates:
+        return obj, []
+    if media_type == JSON or body.lstrip()[:1] == b"{":
+        return obj, _json_duplicates(body, obj)
+    return obj, _yaml_duplicates(body)
+
+
+def _summary(body: bytes) -> str:
+    """The beginning of a body, as the error about it shows it."""
+    if not body:
+        return "<empty>"
+    if body[:1] == b"{":
+        shown = body[:_SHOWN_BYTES].decode(errors="replace")
+        return f"{shown} ..." if len(body) > _SHOWN_BYTES else shown
+    return body[:_SHOWN_BYTES].hex(" ")
+
+
+def _parse(body: bytes, media_type: str) -> Any:
+    if media_type in (YAML, "application/apply-patch+yaml", "text/yaml", "application/x-yaml"):
+        if body.lstrip()[:1] == b"{":
+            try:
+                return _parse_json(body)
+            except _Unreadable:
+                pass  # YAML in flow style, perhaps
+        return _parse_yaml(body)
+    if media_type.endswith("json"):
+        return _parse_json(body)
+    raise unsupported_media_type()
+
+
+def _parse_json(body: bytes) -> Any:
+    if not body:
+        raise _Unreadable("unexpected end of JSON input")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _Unreadable(_json_message(body, error)) from None
+    except RecursionError:
+        raise _Unreadable("exceeded max depth") from None
+
+
+def _json_message(body: bytes, error: Exception) -> str:
+    """The decoder's complaint with line and column, which it gives as a byte position."""
+    text = str(error)
+    if "truncated" in text:
+        return "unexpected end of JSON input"
+    match = re.search(r"byte (\d+)", text)
+    if match is None:
+        return text
+    position = int(match.group(1))
+    line = body.count(b"\n", 0, position) + 1
+    column = position - (body.rfind(b"\n", 0, position) + 1) + 1
+    found = body[position : position + 1].decode(errors="replace")
+    what = f"invalid character {found!r}" if found else "unexpected end of JSON input"
+    return f"{what} at line {line}, column {column}: {text.partition(' (byte')[0]}"
+
+
+# JSON: keys that an object has twice. msgspec keeps the last and says nothing.
+
+_KEY_END = re.compile(rb'"\s*:')
+
+
+def _count_keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_count_keys, value.values()))
+    if isinstance(value, list):
+        return sum(map(_count_keys, value))
+    return 0
+
+
+def _json_duplicates(body: bytes, obj: Object) -> list[str]:
+    """`duplicate field "data.a"` for each key that an object has more than once."""
+    # An upper bound of the keys in the text; where it equals the keys that were read, none was lost.
+    if len(_KEY_END.findall(body)) == _count_keys(obj):
+        return []
+    root = json.loads(body, object_pairs_hook=_Pairs)
+    found: list[str] = []
+    _find_duplicates(root, None, found)
+    return found
+
+
+class _Pairs:
+    """The members of a JSON object, in order, duplicates and all."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, members: list[tuple[str, Any]]) -> None:
+        self.members = members
+
+
+def _find_duplicates(value: Any, path: Path, found: list[str]) -> None:
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for key, item in value.members:
+            here = (path, key)
+            if key in seen:
+                found.append(f'duplicate field "{spelled(here)}"')
+            seen.add(key)
+            _find_duplicates(item, here, found)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _find_duplicates(item, (path, index), found)
+
+
+# YAML, read as JSON would be: no dates, no numbers in base 60, keys are strings.
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as Kubernetes reads it."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag not in ("tag:yaml.org,2002:timestamp",)]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+_SEXAGESIMAL = re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?")
+
+
+def _number(base: Callable[[Any, yaml.ScalarNode], Any]) -> Callable[[Any, yaml.ScalarNode], Any]:
+    def construct(loader: Any, node: yaml.ScalarNode) -> Any:
+        return node.value if _SEXAGESIMAL.fullmatch(node.value) else base(loader, node)
+
+    return construct
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number(yaml.CSafeLoader.construct_yaml_int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _number(yaml.CSafeLoader.construct_yaml_float))
+
+
+def _parse_yaml(body: bytes) -> Any:
+    loader = None
+    try:
+        loader = _Loader(body)
+        return _plain(loader.get_data(), [_MAXIMUM_YAML_VALUES])
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise _Unreadable(f"error converting YAML to JSON: yaml: {where}{problem}") from None
+    except RecursionError:
+        raise _Unreadable("error converting YAML to JSON: yaml: exceeded max depth") from None
+    except (ValueError, TypeError) as error:
+        raise _Unreadable(f"error converting YAML to JSON: yaml: {error}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _plain(value: Any, budget: list[int]) -> Any:
+    """The same without shared parts and with string keys; budget: how many values it may have."""
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise ValueError("document contains excessive aliasing")
+    if isinstance(value, dict):
+        return {_key(key): _plain(item, budget) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, budget) for item in value]
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    raise ValueError(f"a {type(value).__name__} has no form in JSON")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, (int, float)):
+        return str(key)
+    raise ValueError(f"{key!r} cannot be a key")
+
+
+def _yaml_duplicates(body: bytes) -> list[str]:
+    found: list[str] = []
+    root = yaml.compose(body, Loader=_Loader)
+
+    def walk(node: yaml.Node | None, path: Path, inside: tuple[int, ...]) -> None:
+        if node is None or id(node) in inside:
+            return
+        inside = (*inside, id(node))
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                here = (path, str(key.value))
+                if key.value in seen:
+                    found.append(f'duplicate field "{spelled(here)}"')
+                seen.add(key.value)
+                walk(value, here, inside)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                walk(item, (path, index), inside)
+
+    walk(root, None, ())
+    return found
+
+
+def check_field_validation(value: str) -> str:
+    """The query parameter `fieldValidation`; empty means `Warn`. Raises StatusError 422 for other words."""
+    if not value:
+        return "Warn"
+    if value not in FIELD_VALIDATIONS:
+        raise failure(
+            422,
+            "Invalid",
+            f'fieldValidation: Unsupported value: "{value}": supported values: "Ignore", "Strict", "Warn"',
+        )
+    return value
