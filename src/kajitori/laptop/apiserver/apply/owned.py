@@ -1,0 +1,157 @@
+"""From a value to the set of its fields, for what a manager applies and for what a write made appear.
+
+The walk judges as well: server-side apply refuses fields that the schema does not declare, values of the wrong
+type and lists with the same key twice, since none of them can be owned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.laptop.apiserver.apply.field_sets import (
+    LEAF,
+    SELF,
+    Node,
+    element_of_item,
+    element_text,
+    node_of,
+)
+
+if TYPE_CHECKING:
+    from kajitori.laptop.apiserver.schema import Schema
+
+
+class Unfit(Exception):
+    """A value that cannot be applied. `path` grows on the way up: `.spec.replicas`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = ""
+
+    def below(self, element: str) -> Unfit:
+        self.path = element + self.path
+        return self
+
+
+def applied_fields(value: Any, schema: Schema) -> Node | None:
+    """The fields that `value` sets: its leaves, and each item of the lists that have keys.
+
+    None: it sets nothing, being null where null has no meaning. Raises Unfit.
+    """
+    if value is None:
+        return LEAF if schema.nullable else None
+    if isinstance(value, dict):
+        return _applied_map(value, schema)
+    if isinstance(value, list):
+        return _applied_list(value, schema)
+    if not _scalar_fits(value, schema):
+        raise _wrong_type(value, schema)
+    return LEAF
+
+
+def _applied_map(value: dict[str, Any], schema: Schema) -> Node:
+    if not (schema.is_object or schema.untyped):
+        raise _wrong_type(value, schema)
+    children: Node = {}
+    for name, child in value.items():
+        field = schema.field(name)
+        if field is None:
+            raise Unfit("field not declared in schema").below(f".{name}")
+        try:
+            node = applied_fields(child, field)
+        except Unfit as problem:
+            raise problem.below(f".{name}") from None
+        if node is not None:
+            children[f"f:{name}"] = node
+    return LEAF if schema.is_atomic else children
+
+
+def _applied_list(value: list[Any], schema: Schema) -> Node:
+    if not (schema.is_array or schema.untyped):
+        raise _wrong_type(value, schema)
+    items = schema.items
+    if schema.list_type == "atomic" or schema.untyped:
+        for index, item in enumerate(value):
+            try:
+                applied_fields(item, items)
+            except Unfit as problem:
+                raise problem.below(f"[{index}]") from None
+        return LEAF
+    children: Node = {}
+    for index, item in enumerate(value):
+        element = element_of_item(item, schema)
+        if element is None:
+            missing = ", ".join(schema.list_map_keys)
+            raise Unfit(f"an item without its key ({missing})").below(f"[{index}]")
+        if element in children:
+            shown = element_text(element).replace("[=", "[")
+            raise Unfit(f"duplicate entries for key {shown}")
+        try:
+            node = applied_fields(item, items) or {}
+        except Unfit as problem:
+            raise problem.below(element_text(element)) from None
+        children[element] = {SELF: LEAF, **node} if node else LEAF
+    return children
+
+
+def _scalar_fits(value: Any, schema: Schema) -> bool:
+    kind = schema.type
+    if kind == "string":
+        return isinstance(value, str)
+    if kind == "boolean":
+        return isinstance(value, bool)
+    if kind in ("integer", "number"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return kind == "number" or value == int(value)
+    if schema.int_or_string or schema.is_quantity:
+        return isinstance(value, str | int | float) and not isinstance(value, bool)
+    return not (schema.is_array or schema.is_object)
+
+
+def _wrong_type(value: Any, schema: Schema) -> Unfit:
+    expected = {"object": "map", "array": "list"}.get(schema.type, schema.type) or "integer or string"
+    shown = msgspec.json.encode(value).decode()
+    return Unfit(f"expected {expected}, got {shown if len(shown) <= 100 else shown[:97] + '...'}")
+
+
+def appeared_fields(value: Any, schema: Schema | None, *, with_self: bool) -> Node | None:
+    """The fields of a value that a write made appear: its leaves and the maps and lists that came to be with it.
+
+    with_self: whether the value itself counts where it holds others; false for what is there from the start,
+    such as the `spec` of a built-in kind. A field beyond the schema counts as a whole.
+    """
+    if value is None:
+        return LEAF if schema is not None and schema.nullable else None
+    if schema is None or schema.is_atomic:
+        return LEAF
+    children: Node = {}
+    if isinstance(value, dict):
+        for name, child in value.items():
+            field = schema.field(name)
+            node = appeared_fields(child, field, with_self=comes_to_be(schema, name, field))
+            if node is not None:
+                children[f"f:{name}"] = node
+    elif isinstance(value, list) and not schema.untyped:
+        for item in value:
+            element = element_of_item(item, schema)
+            if element is None or element in children:
+                return LEAF  # no keys to go by: the list is owned as a whole
+            children[element] = appeared_fields(item, schema.items, with_self=True) or LEAF
+    else:
+        return LEAF
+    return node_of(children, member=with_self or not children)
+
+
+def comes_to_be(parent: Schema, name: str, field: Schema | None) -> bool:
+    """Whether a map or list under `name` is absent until somebody writes it.
+
+    Structs by value (in the schema: default `{}`) and required lists are there from the start upstream, and
+    nobody owns them.
+    """
+    if field is None:
+        return True
+    return not ((field.has_default and field.default == {}) or (field.is_array and name in parent.required))
