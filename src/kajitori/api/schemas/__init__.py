@@ -20,7 +20,7 @@ KUBERNETES_VERSION = "v1.36.3"
 @cache
 def _data() -> dict[str, Any]:
     return msgspec.json.decode(
-        gzip.decompress(files(__package__).joinpath("kubernetes.json.gz").read_bytes())
+        gzip.decompress(files("kajitori.api.schemas").joinpath("kubernetes.json.gz").read_bytes())
     )
 
 
@@ -41,5 +41,5 @@ def protobuf_messages() -> dict[str, list[tuple[int, str, str, str]]]:
     scalar (`string bytes bool int32 int64 double`) or a definition, and label is empty, `z` (a zero value is
     as good as absent), `r` (repeated), `m` (map from string) or `i` (its fields belong to the message around it).
     """
-    raw = gzip.decompress(files(__package__).joinpath("protobuf.json.gz").read_bytes())
+    raw = gzip.decompress(files("kajitori.api.schemas").joinpath("protobuf.json.gz").read_bytes())
     return msgspec.json.decode(raw, type=dict[str, list[tuple[int, str, str, str]]])
