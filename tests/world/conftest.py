@@ -107,16 +107,16 @@ def up(home: Path, *options: str) -> Cluster:
 
 
 def processes_of(home: Path) -> list[str]:
-    """Command lines of all processes that name this home."""
+    """Command lines of all processes that name this home, or that see files of it mounted, as pods do."""
     found: list[str] = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
             try:
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                environment = (folder / "environ").read_bytes().decode(errors="replace")
+                mounts = (folder / "mountinfo").read_text(errors="replace")
             except OSError:
                 continue
-            if str(home) in line or f"KAJI_POD_HOME={home}" in environment:
+            if str(home) in line or str(home) in mounts:
                 found.append(line)
     return found
 
