@@ -97,6 +97,7 @@ class RunningRunner:
         """A request to start; options: mounts, environment, folder, exposed, init, stdin, terminal."""
         temporary = self.home / "tmp" / name
         temporary.mkdir(parents=True, exist_ok=True)
+        temporary.chmod(0o1777)
         return {
             "name": name,
             "labels": {"pod": "web"},
@@ -133,8 +134,10 @@ class RunningRunner:
 
 
 @contextlib.asynccontextmanager
-async def running_runner(home: Path, **options: Any) -> AsyncIterator[RunningRunner]:
-    running = RunningRunner(home, **options)
+async def running_runner(
+    home: Path, *, kind: type[RunningRunner] = RunningRunner, **options: Any
+) -> AsyncIterator[RunningRunner]:
+    running = kind(home, **options)
     running.start_process()
     task = asyncio.create_task(running.client.run())
     try:
