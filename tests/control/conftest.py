@@ -95,8 +95,9 @@ class MemoryServer:
             self._commit("DELETED", collection, None, stored)
             return 200, _status(200, "")
         if method == "PUT":
-            if body["metadata"].get("resourceVersion", stored["metadata"]["resourceVersion"]) != (
-                stored["metadata"]["resourceVersion"]
+            if (
+                body["metadata"].get("resourceVersion", stored["metadata"]["resourceVersion"])
+                != (stored["metadata"]["resourceVersion"])
             ):
                 return 409, _status(409, "Conflict")
             return 200, self._commit("MODIFIED", collection, key, body)

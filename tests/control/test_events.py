@@ -9,7 +9,9 @@ POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace
 
 def recorder(server):
     ids = iter(range(10_000))
-    return EventRecorder(server.client(), "kajitori.dev/test", clock=LoopClock(), new_id=lambda: f"{next(ids):016x}")
+    return EventRecorder(
+        server.client(), "kajitori.dev/test", clock=LoopClock(), new_id=lambda: f"{next(ids):016x}"
+    )
 
 
 def written(server):

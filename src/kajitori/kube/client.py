@@ -23,7 +23,7 @@ from kajitori.api.resource import Resource
 from kajitori.base.errors import ApiError, Gone, Unreachable, api_error
 from kajitori.kube.config import ClusterConfig
 from kajitori.kube.objects import AnyObject, Object, identity
-from kajitori.kube.transport import Answer, Headers, HttpTransport, NeverSent, Transport
+from kajitori.kube.transport import Answer, Headers, HttpTransport, NeverSent, Transport, Untrusted
 from kajitori.kube.warnings import WarningLog, warning_texts
 from kajitori.kube.watching import OnBookmark, OnInvalid, WatchEvent, read_events
 
@@ -412,7 +412,8 @@ class Client:
             try:
                 answer = await self._transport.send(method, target, headers, body, timeout_seconds)
             except Unreachable as error:
-                if last or not (reads or isinstance(error, NeverSent)):
+                safe = isinstance(error, NeverSent) or (reads and not isinstance(error, Untrusted))
+                if last or not safe:
                     raise
             else:
                 self._report_warnings(answer.headers.getall("Warning", ()))

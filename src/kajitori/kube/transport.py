@@ -35,6 +35,10 @@ class NeverSent(Unreachable):
     """The connection could not be made: nothing was sent, so nothing was done."""
 
 
+class Untrusted(Unreachable):
+    """The peer's certificate is not the server's: trying again changes nothing."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A whole answer. headers: case does not matter."""
 
@@ -215,7 +219,7 @@ class _Errors:
 
 def _unreachable(server: str, error: Exception) -> Unreachable:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return NeverSent(
+        return Untrusted(
             "the server's certificate is not trusted",
             where=server,
             hint="the kubeconfig's certificate-authority-data does not match this server",
