@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def measure_growth(folder: Path) -> None:
         pids = tree(cluster)
         before, began = spent(pids), time.perf_counter()
         cluster.apply(SLEEPERS.format(groups=groups))
-        wait_until(lambda: available(cluster), f"{groups} groups are ready", 580)
+        wait_until(partial(available, cluster), f"{groups} groups are ready", 580)
         after = spent(pids)
         total = sum(after.values()) - sum(before.values())
         shares = ", ".join(
