@@ -149,7 +149,7 @@ async def owning_world(server, seed, trace, faults=True):
     stop = asyncio.Event()
     running = asyncio.ensure_future(runtime.run(stop))
     chance = random.Random(seed)
-    for step in range(12):
+    for _step in range(12):
         name = chance.choice("abc")
         want = str(chance.randrange(6))
         key = f"api/v1/configmaps/default/{name}"

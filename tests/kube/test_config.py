@@ -259,15 +259,14 @@ def test_a_missing_plugin_says_how_to_install_it(tmp_path):
         credentials.current()
 
 
-async def test_client_certificates_and_the_servers_name_are_checked_over_tls(wire):
+async def test_client_certificates_and_the_servers_name_are_checked_over_tls(wire, tmp_path):
     authority = make_pair("ca", authority=True)
     server, client = make_pair("kubernetes", authority), make_pair("jane", authority)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority[2].decode())
     context.verify_mode = ssl.CERT_REQUIRED
     pair = server[2] + server[3]
-    path = os.path.join(os.environ["HOME"], "server.pem")
-    with open(path, "wb") as file:
-        file.write(pair)
+    path = tmp_path / "server.pem"
+    path.write_bytes(pair)
     context.load_cert_chain(path)
     peers = []
 
