@@ -1,0 +1,121 @@
+"""Make the reference pages that follow from the code: the command line, our kinds, the images that are mapped.
+
+python tools/generate_reference.py            # writes docs/reference/*.md
+python tools/generate_reference.py --check    # fails if a page is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+os.environ["COLUMNS"] = "100"
+
+from kajitori.api.crds import all_crds
+from kajitori.cli import COMMANDS, usage
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+NOTE = "<!-- Made by tools/generate_reference.py; change the code and run `make docs`. -->"
+
+
+def command_line() -> str:
+    parts = ["# Command line", NOTE, "```text", usage(), "```"]
+    for name in COMMANDS:
+        module = import_module(f"kajitori.cli.{name}")
+        parser = argparse.ArgumentParser(
+            prog=f"kaji {name}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.arguments(parser)
+        # The interpreter's own heading of options changed between versions.
+        parts += [
+            f"## kaji {name}",
+            "```text",
+            parser.format_help().replace("optional arguments:", "options:").strip(),
+            "```",
+        ]
+    return "\n\n".join(parts).replace("```text\n\n", "```text\n").replace("\n\n```", "\n```") + "\n"
+
+
+def kinds() -> str:
+    parts = [
+        "# Kinds",
+        NOTE,
+        "The CustomResourceDefinitions that `kaji up` installs. Types are those of the schema; a value in brackets is "
+        "the default; fields of pod templates and other built-in parts are Kubernetes' own and not listed.",
+    ]
+    for crd in all_crds():
+        spec = crd["spec"]
+        short = (
+            f" (short: {', '.join(spec['names']['shortNames'])})" if spec["names"].get("shortNames") else ""
+        )
+        parts.append(f"## {spec['names']['kind']}{short}")
+        versions = [
+            version["name"]
+            + (", stored" if version["storage"] else "")
+            + (", deprecated" if version.get("deprecated") else "")
+            for version in spec["versions"]
+        ]
+        parts.append(f"`{spec['group']}`: {'; '.join(versions)}.")
+        version = next(each for each in spec["versions"] if each["storage"])
+        rows = ["| field | type | meaning |", "|---|---|---|"]
+        fields(version["schema"]["openAPIV3Schema"], "", rows)
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def fields(schema: dict[str, Any], path: str, rows: list[str]) -> None:
+    for name, field in sorted((schema.get("properties") or {}).items()):
+        if not path and name in ("apiVersion", "kind", "metadata"):
+            continue
+        here = f"{path}.{name}" if path else name
+        inner = field
+        suffix = ""
+        if field.get("type") == "array":
+            inner, suffix = field["items"], "[]"
+        meaning = str(field.get("description", "")).replace("\n", " ").replace("|", "\\|")
+        required = " **required**" if name in (schema.get("required") or ()) else ""
+        rows.append(f"| `{here}{suffix}` | {type_name(field)}{required} | {meaning} |")
+        # Built-in parts are recognised by their list merge keys deep inside; their own documentation is Kubernetes'.
+        if "template" in name.lower() and "metadata" in (inner.get("properties") or {}):
+            continue
+        fields(inner, here + suffix, rows)
+
+
+def type_name(field: dict[str, Any]) -> str:
+    kind = field.get("type", "")
+    if field.get("x-kubernetes-int-or-string"):
+        kind = "integer or string"
+    if field.get("enum"):
+        kind = " \\| ".join(str(value) for value in field["enum"])
+    if kind == "array":
+        kind = f"list of {field['items'].get('type', 'any')}"
+    default = field.get("default")
+    return f"{kind} [{default}]" if default not in (None, {}, []) and not isinstance(default, dict) else kind
+
+
+PAGES = {"command-line.md": command_line, "kinds.md": kinds}
+
+
+def main() -> int:
+    stale: list[str] = []
+    for name, make in PAGES.items():
+        path = FOLDER / name
+        text = make()
+        if "--check" in sys.argv:
+            if not path.exists() or path.read_text() != text:
+                stale.append(name)
+        else:
+            path.write_text(text)
+    if stale:
+        print(f"out of date: {', '.join(stale)} (run `make docs`)")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
