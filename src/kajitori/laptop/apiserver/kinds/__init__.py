@@ -6,7 +6,6 @@ then ask it; no handler knows a kind by name.
 """
 
 from kajitori.laptop.apiserver.kinds.kind import (
-    Column,
     Context,
     Kind,
     ScalePaths,
@@ -15,4 +14,4 @@ from kajitori.laptop.apiserver.kinds.kind import (
 )
 from kajitori.laptop.apiserver.kinds.registry import Registry
 
-__all__ = ["Column", "Context", "Kind", "Registry", "ScalePaths", "Subresource", "UnknownField"]
+__all__ = ["Context", "Kind", "Registry", "ScalePaths", "Subresource", "UnknownField"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.api.resource import Resource
-from kajitori.laptop.apiserver.kinds.kind import Column, Context, Kind, ScalePaths, Subresource, UnknownField
+from kajitori.laptop.apiserver.kinds.kind import Context, Kind, ScalePaths, Subresource, UnknownField
 from kajitori.laptop.apiserver.kinds.paths import field_getter
 from kajitori.laptop.apiserver.kinds.shape import shape_of
 from kajitori.laptop.apiserver.schema import Schema
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kajitori.laptop.apiserver.status import FieldError
+    from kajitori.laptop.apiserver.tables.columns import Column
 
 _VERBS = frozenset({"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"})
 _SUBRESOURCE_VERBS = ("get", "patch", "update")

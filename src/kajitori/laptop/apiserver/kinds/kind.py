@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kajitori.api.resource import Resource
     from kajitori.laptop.apiserver.schema import Schema
     from kajitori.laptop.apiserver.status import FieldError
+    from kajitori.laptop.apiserver.tables.columns import Column
 
 
 def _finds_nothing(_resource: Resource, _namespace: str, _name: str) -> dict[str, Any] | None:
@@ -54,26 +55,6 @@ class ScalePaths:
     replicas: str
     status_replicas: str
     selector: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A table column; priority 1 shows with `-o wide`."""
-
-    name: str
-    type: str = "string"
-    priority: int = 0
-    format: str = ""
-    description: str = ""
-
-    def definition(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "type": self.type,
-            "format": self.format,
-            "description": self.description,
-            "priority": self.priority,
-        }
 
 
 @dataclass(frozen=True, slots=True)
