@@ -45,9 +45,7 @@ class Group(NamedTuple):
     updated: bool
 
 
-def resolve_limits(
-    replicas: int, partition: int, max_unavailable: int | str, max_surge: int | str
-) -> Limits:
+def resolve_limits(replicas: int, partition: int, max_unavailable: int | str, max_surge: int | str) -> Limits:
     """Percentages of replicas as numbers: unavailable rounds down, surge up and no further than replicas.
 
     Both zero would never replace a group (10 % of 4, say), so one may then be unavailable.

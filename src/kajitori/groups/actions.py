@@ -1,0 +1,114 @@
+"""What a plan asks to be done, as values: the controller carries them out, tests and dry runs read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import field
+
+from kajitori.api.leaderworkerset import v1
+from kajitori.groups.observed import Pod, Revision, Service
+from kajitori.groups.restart import Blame, Restart
+
+
+class CreatePod(msgspec.Struct, frozen=True):
+    """Make one pod. A worker is made only after its leader was. restart: what it comes back from."""
+
+    group: int
+    worker: int
+    body: dict[str, Any]
+    restart: Restart | None = None
+
+    @property
+    def name(self) -> str:
+        return self.body["metadata"]["name"]
+
+
+class DeletePod(msgspec.Struct, frozen=True):
+    """Delete this very pod (its uid is a precondition)."""
+
+    pod: Pod
+
+
+class MarkComplete(msgspec.Struct, frozen=True):
+    """Note on the leader that all pods of its group were there, so that a missing one is a loss from now on."""
+
+    leader: Pod
+
+
+class CreateService(msgspec.Struct, frozen=True):
+    body: dict[str, Any]
+
+
+class MendService(msgspec.Struct, frozen=True):
+    """Put back the fields of the spec that make the Service ours."""
+
+    service: Service
+    spec: dict[str, Any]
+
+
+class DeleteService(msgspec.Struct, frozen=True):
+    service: Service
+
+
+class CreateRevision(msgspec.Struct, frozen=True):
+    body: dict[str, Any]
+
+
+class AnnotateRevision(msgspec.Struct, frozen=True):
+    """Write where a rollout stands. number: a new place in the order of revisions, or None."""
+
+    revision: Revision
+    annotations: dict[str, str]
+    number: int | None = None
+
+
+class DeleteRevision(msgspec.Struct, frozen=True):
+    revision: Revision
+
+
+Action = (
+    CreatePod
+    | DeletePod
+    | MarkComplete
+    | CreateService
+    | MendService
+    | DeleteService
+    | CreateRevision
+    | AnnotateRevision
+    | DeleteRevision
+)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """An event about the set. group, blame: the group that restarts, and who began it (the related object)."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    action: str = ""
+    group: int = -1
+    blame: Blame | None = None
+
+    def text(self) -> str:
+        return f"{self.message}: {self.blame.sentence()}" if self.blame else self.message
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Actions in order, and what to say.
+
+    before: must be there before any pod is (revisions, Services). status: as it shall be written, if it differs.
+    restarts: those on their way after this plan, by group; handed back in with the next world.
+    again_after_seconds: look again even if nothing changes.
+    """
+
+    before: list[Action] = field(default_factory=list[Action])
+    deletes: list[DeletePod] = field(default_factory=list[DeletePod])
+    creates: list[CreatePod] = field(default_factory=list[CreatePod])
+    after: list[Action] = field(default_factory=list[Action])
+    events: list[Event] = field(default_factory=list[Event])
+    status: v1.LeaderWorkerSetStatus
+    restarts: Mapping[int, Restart] = field(default_factory=dict[int, Restart])
+    again_after_seconds: float | None = None

@@ -1,0 +1,200 @@
+"""What a plan looks at: narrow projections of pods, Services and ControllerRevisions, and the world of one set.
+
+A projection decodes only the fields that a decision reads, so that ten thousand pods stay small in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import field
+
+from kajitori.api.leaderworkerset import v1
+
+if TYPE_CHECKING:
+    from kajitori.groups.restart import Restart
+
+INCARNATION_ANNOTATION = "groups.kajitori.dev/incarnation"
+COMPLETE_ANNOTATION = "groups.kajitori.dev/complete"
+RESTARTS_ANNOTATION = "groups.kajitori.dev/restarts"
+RESTARTED_BECAUSE_ANNOTATION = "groups.kajitori.dev/restarted-because"
+
+
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):
+    uid: str = ""
+    kind: str = ""
+    name: str = ""
+    controller: bool | None = None
+
+
+class Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: int | None = None
+
+    def controlled_by(self, uid: str) -> bool:
+        return any(owner.controller and owner.uid == uid for owner in self.owner_references)
+
+    def controller(self) -> OwnerReference | None:
+        return next((owner for owner in self.owner_references if owner.controller), None)
+
+
+class Terminated(msgspec.Struct, frozen=True, rename="camel"):
+    exit_code: int = 0
+    signal: int | None = None
+    reason: str = ""
+    message: str = ""
+    finished_at: str | None = None
+
+
+class ContainerState(msgspec.Struct, frozen=True, rename="camel"):
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
+    name: str = ""
+    restart_count: int = 0
+    state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
+
+
+class Condition(msgspec.Struct, frozen=True):
+    type: str = ""
+    status: str = ""
+
+
+class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
+    node_name: str = ""
+
+
+class Pod(msgspec.Struct, frozen=True):
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def dying(self) -> bool:
+        return self.metadata.deletion_timestamp is not None
+
+    @property
+    def group(self) -> int:
+        """Index of its group; -1 if its label says nothing sensible."""
+        return _index(self.metadata.labels.get(v1.GROUP_INDEX_LABEL))
+
+    @property
+    def worker(self) -> int:
+        """Index within its group, 0 for the leader; -1 if its label says nothing sensible."""
+        return _index(self.metadata.labels.get(v1.WORKER_INDEX_LABEL))
+
+    @property
+    def revision(self) -> str:
+        return self.metadata.labels.get(v1.REVISION_LABEL, "")
+
+    @property
+    def incarnation(self) -> str:
+        return self.metadata.annotations.get(INCARNATION_ANNOTATION, "")
+
+    @property
+    def ready(self) -> bool:
+        return (
+            self.status.phase == "Running"
+            and self.metadata.deletion_timestamp is None
+            and any(
+                condition.type == "Ready" and condition.status == "True"
+                for condition in self.status.conditions
+            )
+        )
+
+    @property
+    def pending(self) -> bool:
+        return self.status.phase == "Pending"
+
+
+def _index(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else -1
+
+
+class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):
+    selector: dict[str, str] = {}
+    publish_not_ready_addresses: bool = False
+
+
+class Service(msgspec.Struct, frozen=True):
+    metadata: Metadata
+    spec: ServiceSpec = ServiceSpec()
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """A ControllerRevision: the templates as they were, and its place in their order."""
+
+    metadata: Metadata
+    revision: int = 0
+    data: dict[str, Any] = {}
+
+    @property
+    def hash(self) -> str:
+        return self.metadata.labels.get(v1.REVISION_LABEL, "")
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the plan of one set depends on.
+
+    pods, services, revisions: those labelled with the set's name in its namespace, whoever owns them.
+    now: seconds since 1970. token: fresh for each reconcile; names the incarnations that this plan begins.
+    restarts: for each group index the end that an earlier plan decided, until the group is there anew.
+    taken: names (`Pod x-0`, `Service x`) that a create found in use by an object of somebody else, which is in words.
+    """
+
+    set: v1.LeaderWorkerSet
+    pods: Sequence[Pod] = ()
+    services: Sequence[Service] = ()
+    revisions: Sequence[Revision] = ()
+    now: float = 0.0
+    token: str = ""
+    restarts: Mapping[int, Restart] = field(default_factory=dict[int, "Restart"])
+    taken: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def uid(self) -> str:
+        return self.set.metadata.uid or ""
+
+    @property
+    def name(self) -> str:
+        return self.set.metadata.name or ""
+
+    @property
+    def namespace(self) -> str:
+        return self.set.metadata.namespace or ""
+
+    def owner_entry(self) -> dict[str, Any]:
+        """How everything that is made for the set names it in `ownerReferences`."""
+        return {
+            "apiVersion": f"{v1.GROUP}/v1",
+            "kind": "LeaderWorkerSet",
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }

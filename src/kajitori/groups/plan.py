@@ -1,0 +1,289 @@
+"""The plan of a LeaderWorkerSet: from what is there to what shall be done, said and written. No I/O, no clock.
+
+It settles the revision and how far a rollout may go, asks `group_plan` for each group, sees to the headless
+Services, and counts. The same world gives the same plan; a plan that was carried out in part, or on a late cache,
+is mended by the next one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from kajitori.api.leaderworkerset import v1
+from kajitori.base.reason import Reason
+from kajitori.groups.actions import (
+    Action,
+    CreatePod,
+    CreateService,
+    DeletePod,
+    DeleteService,
+    Event,
+    MendService,
+    Plan,
+)
+from kajitori.groups.group_plan import GroupPlan, GroupSetting, plan_group
+from kajitori.groups.observed import Pod, World
+from kajitori.groups.pods import leader_name, service_body
+from kajitori.groups.restart import Restart
+from kajitori.groups.revision_plan import RevisionPlan, plan_revision, remove_old_revisions
+from kajitori.groups.status import (
+    BLOCKED,
+    FIELDS_NOT_HONOURED,
+    Counts,
+    GroupState,
+    count,
+    next_conditions,
+    words,
+)
+from kajitori.groups.unsupported import fields_not_honoured
+
+BLOCKED_RETRY_SECONDS = 30.0
+
+
+def plan_set(world: World) -> Plan:
+    """The plan of the set. One that is being deleted gets none: the garbage collector takes what it owns."""
+    if world.set.metadata.deletion_timestamp:
+        return Plan(status=world.set.status)
+    pods = _own_pods_by_group(world)
+    revision = plan_revision(world, pods)
+    services, blocked_services = _plan_services(world, revision, pods)
+    taken = {**_foreign_pods(world), **world.taken}
+    setting = GroupSetting(
+        world=world,
+        target=revision.target,
+        partition=revision.position.partition,
+        older=revision.older,
+        previous=revision.previous,
+        owner=world.owner_entry(),
+        taken=taken,
+    )
+    wanted = range(revision.position.groups)
+    plans = [plan_group(setting, index, pods.get(index, [])) for index in wanted]
+    surplus = {index: pods[index] for index in sorted(pods, reverse=True) if index not in wanted}
+    blocked = _blocked(world, [*blocked_services, *(name for plan in plans for name in plan.blocked)], taken)
+    return _assemble(world, revision, services, plans, surplus, blocked, stopped=bool(blocked_services))
+
+
+def _own_pods_by_group(world: World) -> dict[int, list[Pod]]:
+    groups: dict[int, list[Pod]] = defaultdict(list)
+    for pod in world.pods:
+        if pod.metadata.controlled_by(world.uid) and (index := pod.group) >= 0:
+            groups[index].append(pod)
+    return dict(groups)
+
+
+def _foreign_pods(world: World) -> dict[str, str]:
+    return {pod.name: _holder("pod", pod) for pod in world.pods if not pod.metadata.controlled_by(world.uid)}
+
+
+def _holder(what: str, obj: Any) -> str:
+    owner = obj.metadata.controller()
+    return f"a {what} of {owner.kind} {owner.name}" if owner else f"a {what} that nobody controls"
+
+
+def _plan_services(
+    world: World, revision: RevisionPlan, pods: Mapping[int, Sequence[Pod]]
+) -> tuple[list[Action], list[str]]:
+    """Actions, and the names that are in use by Services of others."""
+    wanted = _wanted_services(world, revision, pods)
+    there = {service.metadata.name: service for service in world.services}
+    actions: list[Action] = []
+    blocked: list[str] = []
+    for name, group in wanted.items():
+        service = there.get(name)
+        body = service_body(world.namespace, world.name, world.owner_entry(), group)
+        if service is None:
+            if f"Service {name}" in world.taken:
+                blocked.append(f"Service {name}")
+            else:
+                actions.append(CreateService(body))
+        elif not service.metadata.controlled_by(world.uid):
+            blocked.append(f"Service {name}")
+        elif (
+            service.spec.selector != body["spec"]["selector"] or not service.spec.publish_not_ready_addresses
+        ):
+            actions.append(MendService(service, body["spec"]))
+    actions += [
+        DeleteService(service)
+        for name, service in there.items()
+        if name not in wanted and service.metadata.controlled_by(world.uid)
+    ]
+    return actions, blocked
+
+
+def _wanted_services(
+    world: World, revision: RevisionPlan, pods: Mapping[int, Sequence[Pod]]
+) -> dict[str, int | None]:
+    """Names of Services; the value is the group that it stands for, None for the one that all share."""
+    wanted: dict[str, int | None] = {}
+    policies: dict[int, set[str]] = {}
+    for index in {*range(revision.position.groups), *pods}:
+        hashes = {pod.revision for pod in pods.get(index, ())}
+        found = {revision.older(hash) for hash in hashes if hash != revision.target.hash}
+        policies[index] = {templates.subdomain_policy for templates in found if templates}
+        if index >= revision.position.partition or not hashes:
+            policies[index].add(revision.target.subdomain_policy)
+    if revision.target.subdomain_policy == "Shared" or any("Shared" in found for found in policies.values()):
+        wanted[world.name] = None
+    for index in sorted(policies):
+        if "UniquePerReplica" in policies[index]:
+            wanted[leader_name(world.name, index)] = index
+    return wanted
+
+
+def _blocked(world: World, names: Sequence[str], taken: Mapping[str, str]) -> Reason | None:
+    if not names:
+        return None
+    services = {f"Service {service.metadata.name}": service for service in world.services}
+    told: list[str] = []
+    for name in names[:5]:
+        service = services.get(name)
+        told.append(f"{name} is {_holder('service', service) if service else taken[name]}")
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return Reason(
+        "NameTaken",
+        f"names of this set are in use: {', '.join(told)}{more}",
+        "delete or rename them, or give the set another name; they are not touched",
+    )
+
+
+def _assemble(
+    world: World,
+    revision: RevisionPlan,
+    services: Sequence[Action],
+    plans: Sequence[GroupPlan],
+    surplus: Mapping[int, Sequence[Pod]],
+    blocked: Reason | None,
+    *,
+    stopped: bool,
+) -> Plan:
+    """One plan of the parts. stopped: pods must not be made, their names would lead elsewhere."""
+    deletes = [DeletePod(pod) for pods in surplus.values() for pod in pods if not pod.dying]
+    deletes += [delete for plan in reversed(plans) for delete in plan.deletes]
+    creates = [] if stopped else [create for plan in plans for create in plan.creates]
+    states = [plan.state for plan in plans]
+    states += [
+        GroupState(index, exists=any(pod.worker == 0 and not pod.dying for pod in pods))
+        for index, pods in surplus.items()
+    ]
+    unsupported = fields_not_honoured(world.set)
+    counts, status = _status(world, states, {FIELDS_NOT_HONOURED: unsupported, BLOCKED: blocked})
+    restarts = {plan.state.index: plan.ends for plan in plans if plan.ends is not None}
+    restarts |= {index: _unblamed(pods) for index, pods in surplus.items()}
+    return Plan(
+        before=[*revision.actions, *services],
+        deletes=deletes,
+        creates=creates,
+        after=[
+            *(action for plan in plans for action in plan.after),
+            *remove_old_revisions(world, revision, states),
+        ],
+        events=[
+            *revision.events,
+            *_surplus_events(world, surplus),
+            *(event for plan in plans for event in plan.events),
+            *_creation_events(creates),
+            *_phase_events(world, counts),
+            *_warning_events(world, {FIELDS_NOT_HONOURED: unsupported, BLOCKED: blocked}),
+        ],
+        status=status,
+        restarts=restarts,
+        again_after_seconds=_again_after(world, restarts.values(), blocked),
+    )
+
+
+def _unblamed(pods: Sequence[Pod]) -> Restart:
+    return Restart(incarnation=pods[0].incarnation, revision=pods[0].revision)
+
+
+def _status(
+    world: World, states: Sequence[GroupState], own: dict[str, Reason | None]
+) -> tuple[Counts, v1.LeaderWorkerSetStatus]:
+    spec = world.set.spec
+    generation = world.set.metadata.generation or 0
+    partition = spec.rollout_strategy.rolling_update_configuration.partition
+    counts = count(states, spec.replicas, partition)
+    conditions = next_conditions(
+        world.set.status.conditions, counts, spec.replicas, own, generation, world.now
+    )
+    return counts, v1.LeaderWorkerSetStatus(
+        conditions=conditions,
+        hpa_pod_selector=f"{v1.SET_NAME_LABEL}={world.name},{v1.WORKER_INDEX_LABEL}=0",
+        observed_generation=generation,
+        ready_replicas=counts.ready,
+        replicas=counts.replicas,
+        updated_replicas=counts.updated,
+    )
+
+
+def _again_after(world: World, restarts: Any, blocked: Reason | None) -> float | None:
+    waits = [restart.not_before - world.now for restart in restarts if restart.not_before > world.now]
+    if blocked:
+        waits.append(BLOCKED_RETRY_SECONDS)
+    return min(waits, default=None)
+
+
+def _surplus_events(world: World, surplus: Mapping[int, Sequence[Pod]]) -> list[Event]:
+    """Said when the leader is still there to be deleted, so once for each group."""
+    going = [
+        index for index, pods in surplus.items() if any(not pod.dying for pod in pods if pod.worker == 0)
+    ]
+    if not going:
+        return []
+    replicas = world.set.spec.replicas
+    message = f"Deleting {_numbered('group', sorted(going))} beyond the {replicas} that are wanted"
+    if len(going) == 1:
+        message = f"deleting surge replica {leader_name(world.name, going[0])}"
+    return [Event(reason="GroupsProgressing", message=message, action="Delete")]
+
+
+def _creation_events(creates: Sequence[CreatePod]) -> list[Event]:
+    """Whole groups that are begun; a restarted group says so by its own event."""
+    begun = sorted({create.group for create in creates if create.worker == 0 and create.restart is None})
+    if not begun:
+        return []
+    pods = sum(create.group in set(begun) for create in creates)
+    message = f"Creating {_numbered('group', begun)} ({pods} pods)"
+    return [Event(reason="GroupsProgressing", message=message, action="Create")]
+
+
+def _numbered(word: str, numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"{word} {numbers[0]}"
+    if numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{word}s {numbers[0]} to {numbers[-1]}"
+    return f"{len(numbers)} {word}s between {numbers[0]} and {numbers[-1]}"
+
+
+def _true_conditions(world: World) -> dict[str, str]:
+    return {one.type: one.message for one in world.set.status.conditions if one.status == "True"}
+
+
+def _phase_events(world: World, counts: Counts) -> list[Event]:
+    if counts.phase in _true_conditions(world):
+        return []
+    reason, message = words(counts.phase)
+    progress = f"with {counts.ready_below} groups ready of total {world.set.spec.replicas} groups"
+    return [Event(reason=reason, message=f"{message}, {progress}", action="Update")]
+
+
+def _warning_events(world: World, own: dict[str, Reason | None]) -> list[Event]:
+    said = _true_conditions(world)
+    reasons = {FIELDS_NOT_HONOURED: "FieldsNotHonoured", BLOCKED: "FailedCreate"}
+    return [
+        Event(reason=reasons[kind], message=str(why), type="Warning", action="Create")
+        for kind, why in own.items()
+        if why is not None and said.get(kind) != str(why)
+    ]
+
+
+def same_status(one: v1.LeaderWorkerSetStatus, other: v1.LeaderWorkerSetStatus) -> bool:
+    """Whether a write would change anything; the order of conditions does not count."""
+    by_type = {condition.type: condition for condition in one.conditions}
+    return by_type == {condition.type: condition for condition in other.conditions} and (
+        msgspec.structs.replace(one, conditions=[]) == msgspec.structs.replace(other, conditions=[])
+    )

@@ -1,0 +1,203 @@
+"""The pods, Services and names of a group, as kubernetes-sigs/lws shapes them through StatefulSets and a webhook.
+
+We make the pods ourselves: one owner (the set), one burst a group, no object between. Names, labels, annotations,
+environment and host names are the same, so that programs and tools that read them find what they know. Bodies
+share the unchanged parts of their templates; nobody may change them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from kajitori.api.leaderworkerset import v1
+from kajitori.groups.observed import COMPLETE_ANNOTATION, INCARNATION_ANNOTATION
+from kajitori.groups.revisions import Templates
+from kajitori.groups.tpu import requests_tpus, tpu_variables
+
+
+class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which group is being made. owner: the entry for `ownerReferences`. incarnation: names this making of it.
+
+    annotations: more of them, for every pod.
+    """
+
+    namespace: str
+    set_name: str
+    owner: dict[str, Any]
+    index: int
+    templates: Templates
+    incarnation: str
+    annotations: dict[str, str] = {}
+
+    @property
+    def leader_name(self) -> str:
+        return leader_name(self.set_name, self.index)
+
+    @property
+    def subdomain(self) -> str:
+        return self.set_name if self.templates.subdomain_policy == "Shared" else self.leader_name
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha1(f"{self.namespace}/{self.leader_name}".encode()).hexdigest()
+
+
+def leader_name(set_name: str, group: int) -> str:
+    return f"{set_name}-{group}"
+
+
+def pod_name(set_name: str, group: int, worker: int) -> str:
+    return f"{set_name}-{group}-{worker}" if worker else f"{set_name}-{group}"
+
+
+def pod_body(group: GroupIdentity, worker: int) -> dict[str, Any]:
+    """The pod with this index in its group, 0 for the leader."""
+    template = _template(group, worker)
+    metadata: dict[str, Any] = template.get("metadata") or {}
+    name = pod_name(group.set_name, group.index, worker)
+    body: dict[str, Any] = {
+        "name": name,
+        "namespace": group.namespace,
+        "labels": {**(metadata.get("labels") or {}), **_labels(group, worker, name)},
+        "annotations": {**(metadata.get("annotations") or {}), **_annotations(group, worker)},
+        "ownerReferences": [group.owner],
+    }
+    if finalizers := metadata.get("finalizers"):
+        body["finalizers"] = finalizers
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": body,
+        "spec": _spec(group, worker, name, template.get("spec") or {}),
+    }
+
+
+def _template(group: GroupIdentity, worker: int) -> dict[str, Any]:
+    template = group.templates.group
+    if worker == 0 and template.leader_template is not None:
+        return template.leader_template
+    return template.worker_template
+
+
+def _labels(group: GroupIdentity, worker: int, name: str) -> dict[str, str]:
+    labels = {
+        v1.SET_NAME_LABEL: group.set_name,
+        v1.GROUP_INDEX_LABEL: str(group.index),
+        v1.WORKER_INDEX_LABEL: str(worker),
+        v1.GROUP_KEY_LABEL: group.key,
+        v1.REVISION_LABEL: group.templates.hash,
+        "apps.kubernetes.io/pod-index": str(worker or group.index),
+        "statefulset.kubernetes.io/pod-name": name,
+    }
+    subgroup = subgroup_index(group.templates.group, worker)
+    if subgroup is not None:
+        key = f"{group.leader_name}/{subgroup}"
+        labels[v1.SUBGROUP_INDEX_LABEL] = str(subgroup)
+        labels[v1.SUBGROUP_KEY_LABEL] = hashlib.sha1(key.encode()).hexdigest()
+    return labels
+
+
+def subgroup_index(template: v1.LeaderWorkerTemplate, worker: int) -> int | None:
+    """The subgroup of a pod; None without subgroups, and for a leader that is excluded from them."""
+    policy = template.sub_group_policy
+    if policy is None:
+        return None
+    size, part = template.size, policy.sub_group_size
+    if worker == 0:
+        return None if policy.sub_group_policy_type == "LeaderExcluded" else 0
+    if (size - 1) % part == 0 and size % part != 0:
+        # One pod is over: the leader joins the first subgroup as an extra one.
+        return (worker - 1) // part
+    return worker // part
+
+
+def _annotations(group: GroupIdentity, worker: int) -> dict[str, str]:
+    template = group.templates.group
+    annotations = {
+        **group.annotations,
+        v1.SIZE_ANNOTATION: str(template.size),
+        INCARNATION_ANNOTATION: group.incarnation,
+    }
+    if worker:
+        annotations[v1.LEADER_NAME_ANNOTATION] = group.leader_name
+        if requests_tpus(_template(group, 0).get("spec") or {}):
+            annotations[v1.LEADER_REQUESTS_TPUS_ANNOTATION] = "true"
+    elif group.templates.subdomain_policy == "UniquePerReplica":
+        annotations[v1.SUBDOMAIN_POLICY_ANNOTATION] = "UniquePerReplica"
+    if worker == 0 and template.size == 1:
+        # A leader alone is a whole group from its first moment.
+        annotations[COMPLETE_ANNOTATION] = "true"
+    if policy := template.sub_group_policy:
+        annotations[v1.SUBGROUP_SIZE_ANNOTATION] = str(policy.sub_group_size)
+        annotations[v1.SUBGROUP_POLICY_TYPE_ANNOTATION] = policy.sub_group_policy_type
+    return annotations
+
+
+def _spec(group: GroupIdentity, worker: int, name: str, template: dict[str, Any]) -> dict[str, Any]:
+    variables = [
+        {
+            "name": v1.LEADER_ADDRESS_VARIABLE,
+            "value": f"{group.leader_name}.{group.subdomain}.{group.namespace}",
+        },
+        {"name": v1.GROUP_SIZE_VARIABLE, "value": str(group.templates.size)},
+        {"name": v1.WORKER_INDEX_VARIABLE, "value": str(worker)},
+    ]
+    tpu = _tpu_variables(group, worker, template)
+    spec = {
+        **template,
+        "hostname": name,
+        "subdomain": group.subdomain,
+        "containers": [
+            _with_variables(container, variables, tpu.get(index, []))
+            for index, container in enumerate(template.get("containers") or ())
+        ],
+    }
+    if init_containers := template.get("initContainers"):
+        spec["initContainers"] = [_with_variables(container, variables, []) for container in init_containers]
+    return spec
+
+
+def _with_variables(
+    container: dict[str, Any], first: list[dict[str, str]], last: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Ours come first, so that the user's own may refer to them; of one name, ours counts."""
+    taken = {variable["name"] for variable in (*first, *last)}
+    own = [variable for variable in container.get("env") or () if variable.get("name") not in taken]
+    return {**container, "env": [*first, *own, *last]}
+
+
+def _tpu_variables(
+    group: GroupIdentity, worker: int, pod_spec: dict[str, Any]
+) -> dict[int, list[dict[str, str]]]:
+    if not requests_tpus(pod_spec):
+        return {}
+    template = group.templates.group
+    own = subgroup_index(template, worker)
+    first = 0 if requests_tpus(_template(group, 0).get("spec") or {}) else 1
+    # Without subgroups every index is None, so that all are peers.
+    peers = [index for index in range(first, template.size) if subgroup_index(template, index) == own]
+    if worker not in peers:
+        return {}
+    members = [f"{pod_name(group.set_name, group.index, index)}.{group.subdomain}" for index in peers]
+    return tpu_variables(pod_spec, members, peers.index(worker), group.leader_name)
+
+
+def service_body(namespace: str, set_name: str, owner: dict[str, Any], group: int | None) -> dict[str, Any]:
+    """The headless Service of the set, or of one group, under which pods are found before they are ready."""
+    selector = {v1.SET_NAME_LABEL: set_name}
+    if group is not None:
+        selector[v1.GROUP_INDEX_LABEL] = str(group)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": set_name if group is None else leader_name(set_name, group),
+            "namespace": namespace,
+            "labels": dict(selector),
+            "ownerReferences": [owner],
+        },
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": selector},
+    }

@@ -1,0 +1,41 @@
+"""What a LeaderWorkerSet may ask for and does not get from us yet: named aloud, never passed over.
+
+Each is one line of the condition `kajitori.dev/FieldsNotHonoured` and of a warning event.
+"""
+
+from __future__ import annotations
+
+from kajitori.api.leaderworkerset import v1
+from kajitori.base.reason import Reason
+
+_GANG_PREFIXES = ("scheduling.volcano.sh/", "volcano.sh/", "kai.scheduler/")
+_KUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
+
+def fields_not_honoured(lws: v1.LeaderWorkerSet) -> Reason | None:
+    """One reason that lists every such field with what happens instead; None if there is none."""
+    annotations = lws.metadata.annotations
+    exclusive = (v1.EXCLUSIVE_TOPOLOGY_ANNOTATION, v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION)
+    found = [
+        f"annotation {annotation}: groups are placed without it, and may share a domain"
+        for annotation in exclusive
+        if annotation in annotations
+    ]
+    gang = sorted(key for key in annotations if key.startswith(_GANG_PREFIXES))
+    if gang:
+        found.append(f"annotation {', '.join(gang)}: no PodGroup is made for this scheduler")
+    if _KUEUE_LABEL in lws.metadata.labels:
+        found.append(f"label {_KUEUE_LABEL}: Kueue looks for StatefulSets, and there are none to hold back")
+    template = lws.spec.leader_worker_template
+    if template.volume_claim_templates:
+        found.append(
+            "spec.leaderWorkerTemplate.volumeClaimTemplates: no claims are made;"
+            " volumes of these names are missing from the pods"
+        )
+    if template.persistent_volume_claim_retention_policy:
+        found.append(
+            "spec.leaderWorkerTemplate.persistentVolumeClaimRetentionPolicy: there are no claims to keep"
+        )
+    if not found:
+        return None
+    return Reason("FieldsNotHonoured", "; ".join(found))
