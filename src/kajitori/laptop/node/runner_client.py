@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,8 @@ class RunnerClient:
                 message = msgspec.json.decode(line)
                 if message.get("event") == "exit":
                     self._on_exit(msgspec.convert(message["container"], ContainerRecord))
-                elif future := self._replies.pop(message["id"], None):
-                    if not future.done():
-                        future.set_result(message)
+                elif (future := self._replies.pop(message["id"], None)) and not future.done():
+                    future.set_result(message)
         finally:
             introduction.cancel()
             with contextlib.suppress(asyncio.CancelledError, RunnerLost):
@@ -180,7 +179,7 @@ class RunnerClient:
         return bool(_checked(reply)["terminal"]), received[0] if received else -1
 
     @contextlib.asynccontextmanager
-    async def _extra_connection(self) -> AsyncIterator[socket.socket]:
+    async def _extra_connection(self) -> AsyncGenerator[socket.socket]:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.setblocking(False)
         try:
@@ -229,7 +228,7 @@ async def _readable(connection: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def _short_path(path: Path) -> Iterator[str]:
+def _short_path(path: Path) -> Generator[str]:
     """A name of the socket that stays below the 108 bytes to which such paths are limited."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
