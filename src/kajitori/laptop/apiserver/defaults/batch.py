@@ -84,9 +84,7 @@ def default_autoscaler(obj: Object) -> None:
     if behavior is not None:
         behavior["scaleUp"] = _scaling_rules(behavior.get("scaleUp"), _SCALE_UP)
         behavior["scaleDown"] = _scaling_rules(behavior.get("scaleDown"), _SCALE_DOWN)
-    status: Object = obj.setdefault("status", {})
-    status.setdefault("desiredReplicas", 0)
-    status.setdefault("currentMetrics", None)
+    obj.setdefault("status", {}).setdefault("desiredReplicas", 0)
 
 
 def default_autoscaler_v1(obj: Object) -> None:

@@ -55,12 +55,10 @@ def default_endpoints(obj: Object) -> None:
 
 
 def default_endpoint_slice(obj: Object) -> None:
-    obj.setdefault("endpoints", [])
-    obj.setdefault("ports", None)
-    for port in obj["ports"] or ():
+    for port in obj.get("ports", ()):
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
-    for endpoint in obj["endpoints"]:
+    for endpoint in obj.get("endpoints", ()):
         endpoint.setdefault("conditions", {})
 
 

@@ -15,7 +15,6 @@ from kajitori.laptop.apiserver.kinds.shape import shape_of
 from kajitori.laptop.apiserver.kinds.versions import converters_of
 from kajitori.laptop.apiserver.schema import Schema
 from kajitori.laptop.apiserver.tables.builtin import table_of
-from kajitori.laptop.apiserver.tables.pods import row_conditions as pod_row_conditions
 from kajitori.laptop.apiserver.validation import metadata_errors, rules_of
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ class BuiltinKind(Kind):
         self._check = rules_of(definition)
         self._columns, self._cells = table_of(resource.group, resource.plural)
         self._to_stored, self._from_stored = converters_of(resource)
-        self._is_pod = (resource.group, resource.plural) == ("", "pods")
         self._keeps_new_status = (resource.group, resource.plural) in facts.STATUS_KEPT_ON_CREATE
 
     @cached_property
@@ -64,9 +62,6 @@ class BuiltinKind(Kind):
 
     def cells(self, obj: dict[str, Any], now_seconds: float) -> list[Any]:
         return self._cells(obj, now_seconds)
-
-    def row_conditions(self, obj: dict[str, Any]) -> list[dict[str, Any]]:
-        return pod_row_conditions(obj) if self._is_pod else []
 
     def conform(self, obj: dict[str, Any]) -> list[UnknownField]:
         problems: list[UnknownField] = []

@@ -120,10 +120,6 @@ class Kind:
         """One row, a cell for each of `columns`. now_seconds: Unix time, for ages."""
         raise NotImplementedError
 
-    def row_conditions(self, obj: dict[str, Any]) -> list[dict[str, Any]]:
-        """Conditions of its row: kubectl leaves out rows that are `Completed` where asked to."""
-        return []
-
     def conform(self, obj: dict[str, Any]) -> list[UnknownField]:
         """Makes the object fit the kind, in place: unknown fields and nulls dropped, quantities in canonical form.
         Raises `WrongType` where a value cannot be read as its field's type."""

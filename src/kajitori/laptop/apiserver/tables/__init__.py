@@ -1,5 +1,1 @@
-"""Objects as tables, the way `kubectl get` shows them."""
-
-from kajitori.laptop.apiserver.tables.rendering import partial_metadata, table
-
-__all__ = ["partial_metadata", "table"]
+"""Objects as the rows that `kubectl get` shows: columns and cells, a module for each family of kinds."""

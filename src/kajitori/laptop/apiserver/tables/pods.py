@@ -15,24 +15,6 @@ COLUMNS = columns_of(
     "Name, Ready, Status, Restarts, Age, IP*, Node*, Nominated Node*, Readiness Gates*, Simulated*"
 )
 _SHORT_TEXT = 60
-_COMPLETED: dict[str, list[Object]] = {
-    "Succeeded": [
-        {
-            "type": "Completed",
-            "status": "True",
-            "reason": "Succeeded",
-            "message": "The pod has completed successfully.",
-        }
-    ],
-    "Failed": [
-        {"type": "Completed", "status": "True", "reason": "Failed", "message": "The pod failed."},
-    ],
-}
-
-
-def row_conditions(pod: Object) -> list[Object]:
-    """Marks the rows of pods that have ended."""
-    return _COMPLETED.get(pod.get("status", {}).get("phase", ""), [])
 
 
 class _Restarts:
