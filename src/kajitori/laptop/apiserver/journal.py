@@ -88,9 +88,7 @@ class StoredObject(msgspec.Struct, frozen=True):
 class Journal:
     """The database file. `on_done(records, error)` is called in the writing thread after each transaction."""
 
-    def __init__(
-        self, path: Path, on_done: Callable[[Sequence[Record], sqlite3.Error | None], None]
-    ) -> None:
+    def __init__(self, path: Path, on_done: Callable[[Sequence[Record], sqlite3.Error | None], None]) -> None:
         self._path = path
         self._on_done = on_done
         self._queue: queue.SimpleQueue[list[Record] | None] = queue.SimpleQueue()

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from kajitori.laptop.apiserver import status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
+    from collections.abc import Mapping
 
+    from kajitori.laptop.apiserver.kinds.kind import Kind
     from kajitori.laptop.apiserver.store import Entry
-
-FieldGetters = "Mapping[str, Callable[[dict[str, Any]], str]]"
 
 _TOKEN = re.compile(r"\s*(?:(==|!=|=|!|>|<|,|\(|\))|([^\s=!<>,()]+))")
 
@@ -152,9 +150,7 @@ def parse_fields(text: str) -> tuple[FieldRequirement, ...]:
     for part in filter(None, (piece.strip() for piece in re.split(r"(?<!\\),", text))):
         match = re.fullmatch(r"([^=!]+?)\s*(==|=|!=)\s*(.*)", part)
         if match is None:
-            raise status.bad_request(
-                f"invalid selector: '{text}'; can't understand '{part}'"
-            )
+            raise status.bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
         value = re.sub(r"\\([\\,=])", r"\1", match[3])
         requirements.append(FieldRequirement(match[1], value, match[2] != "!="))
     return tuple(requirements)
@@ -163,19 +159,20 @@ def parse_fields(text: str) -> tuple[FieldRequirement, ...]:
 class Selector:
     """Which objects a list or watch wants: namespace, labels, fields."""
 
-    __slots__ = ("_getters", "fields", "labels", "name", "namespace")
+    __slots__ = ("_kind", "fields", "labels", "name", "namespace")
 
     def __init__(
         self,
         namespace: str,
         labels: tuple[Requirement, ...],
         fields: tuple[FieldRequirement, ...],
-        getters: Mapping[str, Callable[[dict[str, Any]], str]],
+        kind: Kind,
     ) -> None:
         self.namespace = namespace
         self.labels = labels
         self.name = ""
-        self._getters = getters
+        getters = kind.field_selectors
+        self._kind = kind
         remaining: list[FieldRequirement] = []
         for requirement in fields:
             if requirement.path == "metadata.name" and requirement.equal and requirement.value:
@@ -208,7 +205,7 @@ class Selector:
         elif field.path == "metadata.namespace":
             value = entry.namespace
         else:
-            value = self._getters[field.path](entry.peek())
+            value = self._kind.field_selectors[field.path](self._kind.from_stored(entry.peek()))
         return (value == field.value) is field.equal
 
 

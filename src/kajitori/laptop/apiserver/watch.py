@@ -8,14 +8,16 @@ megabytes pile up is cut; it comes back with its last version, as it would after
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.store import Entry, Store, Table
+from kajitori.laptop.apiserver.views import frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from kajitori.laptop.apiserver.history import Event
     from kajitori.laptop.apiserver.selectors import Selector
@@ -24,11 +26,6 @@ if TYPE_CHECKING:
 UNSENT_BYTES_LIMIT = 8 << 20
 BOOKMARK_SECONDS = 60.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-
-
-def frame(line: bytes) -> bytes:
-    """A line as one HTTP chunk."""
-    return b"%x\r\n%b\r\n" % (len(line), line)
 
 
 class Watcher:
@@ -68,8 +65,19 @@ class Watcher:
                 return None
         return self.view.frame(event, kind, entry)
 
+    def initial_lines(self, entries: Iterable[Entry]) -> Iterator[bytes]:
+        """ADDED for each entry of the present state."""
+        return (frame(self.view.line("ADDED", entry)) for entry in entries)
+
+    def too_old(self, current: int) -> bytes:
+        """The line that ends a watch from a version which the history no longer covers."""
+        error = status.expired(f"too old resource version: {self.version} ({current})")
+        return frame(b'{"type":"ERROR","object":%b}\n' % msgspec.json.encode(error.status))
+
     def offer(self, event: Event) -> bool:
         """Queue an event; True if something is to be flushed for the first time."""
+        if event.version <= self.version:
+            return False
         self.version = event.version
         line = self.line(event)
         if line is None:
@@ -128,7 +136,9 @@ class Hub:
         for watcher in dirty:
             watcher.flush()
 
-    async def catch_up(self, table: Table, watcher: Watcher, send: _Send) -> bool:
+    async def catch_up(
+        self, table: Table, watcher: Watcher, send: Callable[[Iterable[bytes]], Awaitable[None]]
+    ) -> bool:
         """Send what happened after watcher.version and make the watcher live. False: it lies too far back."""
         self._catching_up.add(watcher)
         try:
@@ -171,12 +181,3 @@ class Hub:
 
     def count(self) -> int:
         return sum(len(watchers) for watchers in self._live.values())
-
-
-class _Send:
-    """Shape of the function that writes framed lines and waits for the reader."""
-
-    async def __call__(self, lines: Iterable[bytes]) -> None: ...
-
-
-_Object = dict[str, Any]

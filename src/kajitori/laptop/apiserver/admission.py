@@ -1,0 +1,152 @@
+"""What the server asks of a new or changed object beyond its kind's own rules: other objects that must exist.
+
+Namespaces must exist and not be ending; a pod's service account and priority class must exist; Services get
+addresses; who writes roles and bindings must hold what they grant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kajitori.api.resource import NAMESPACES, Resource
+from kajitori.laptop.apiserver import rbac, status
+from kajitori.laptop.apiserver.node_rights import node_of
+from kajitori.laptop.apiserver.rbac import Attributes
+from kajitori.laptop.apiserver.status import FieldError
+
+if TYPE_CHECKING:
+    from kajitori.laptop.apiserver.auth import User
+    from kajitori.laptop.apiserver.kinds.kind import Kind
+    from kajitori.laptop.apiserver.state import ServerState
+
+PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
+Object = dict[str, Any]
+
+
+def check_namespace(state: ServerState, kind: Kind, namespace: str, name: str) -> None:
+    """A new object needs a namespace that exists and is not ending. Raises StatusError 404 or 403."""
+    if not kind.namespaced:
+        return
+    entry = state.store.get("namespaces", "", namespace)
+    if entry is None:
+        raise status.not_found(NAMESPACES, namespace)
+    if "deletionTimestamp" in entry.peek()["metadata"]:
+        text = f"namespace {namespace} is being terminated"
+        raise status.forbidden(
+            kind.resource,
+            name,
+            f"unable to create new content in namespace {namespace} because it is being terminated",
+            [FieldError("NamespaceTerminating", "metadata.namespace", text)],
+        )
+
+
+def check_new(state: ServerState, user: User, kind: Kind, obj: Object) -> None:
+    """Before a new object is prepared. Raises StatusError 403."""
+    match kind.storage.qualified_name:
+        case "pods":
+            _check_pod(state, user, kind, obj)
+        case "nodes":
+            node = node_of(user)
+            if node and obj["metadata"].get("name") != node:
+                raise status.forbidden(
+                    kind.resource, obj["metadata"].get("name", ""), f"node {node!r} may only create itself"
+                )
+        case _:
+            pass
+    if kind.custom:
+        _check_definition(state, kind, obj)
+
+
+def _check_pod(state: ServerState, user: User, kind: Kind, pod: Object) -> None:
+    metadata, spec = pod["metadata"], pod.get("spec") or {}
+    namespace, name = metadata["namespace"], metadata.get("name", "")
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    if state.store.get("serviceaccounts", namespace, account) is None:
+        raise status.forbidden(
+            kind.resource,
+            name,
+            f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found',
+        )
+    priority_class = spec.get("priorityClassName")
+    if priority_class and state.lookup(PRIORITY_CLASSES, "", priority_class) is None:
+        raise status.forbidden(kind.resource, name, f"no PriorityClass with name {priority_class} was found")
+
+
+def _check_definition(state: ServerState, kind: Kind, obj: Object) -> None:
+    entry = state.store.get("customresourcedefinitions.apiextensions.k8s.io", "", kind.storage.qualified_name)
+    if entry is not None and "deletionTimestamp" in entry.peek()["metadata"]:
+        raise status.forbidden(
+            kind.resource,
+            obj["metadata"].get("name", ""),
+            "create not allowed while custom resource definition is terminating",
+        )
+
+
+def admit(state: ServerState, user: User, kind: Kind, new: Object, old: Object | None) -> None:
+    """After an object is prepared: addresses of Services, rights that roles and bindings grant."""
+    resource = kind.storage.qualified_name
+    if resource == "services":
+        # The spec may be shared with the old object, which must keep what it has.
+        new["spec"] = dict(new.get("spec") or {})
+        state.addresses.allocate(new, old)
+    elif resource in (rbac.ROLES, rbac.CLUSTER_ROLES):
+        if old is None or new.get("rules") != old.get("rules") or "aggregationRule" in new:
+            _check_role(state, user, kind, new)
+    elif resource in (rbac.ROLE_BINDINGS, rbac.CLUSTER_ROLE_BINDINGS) and (
+        old is None or new.get("subjects") != old.get("subjects") or new.get("roleRef") != old.get("roleRef")
+    ):
+        _check_binding(state, user, kind, new)
+
+
+def _check_role(state: ServerState, user: User, kind: Kind, role: Object) -> None:
+    metadata = role["metadata"]
+    namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
+    may_escalate = Attributes("escalate", rbac.GROUP, kind.resource.plural, namespace, name)
+    if state.authorizer.allows(user, may_escalate):
+        return
+    wanted = rbac.compile_rules(role.get("rules") or ())
+    if role.get("aggregationRule"):
+        star = frozenset({"*"})
+        wanted = (*wanted, rbac.Rule(star, star, star), rbac.Rule(star, paths=("*",)))
+    missing = state.authorizer.missing(user, namespace, wanted)
+    if missing:
+        raise _escalation(kind, name, user, missing)
+
+
+def _check_binding(state: ServerState, user: User, kind: Kind, binding: Object) -> None:
+    metadata = binding["metadata"]
+    namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
+    role = rbac.role_key(binding.get("roleRef") or {}, namespace)
+    plural = role[0].partition(".")[0]
+    if state.authorizer.allows(user, Attributes("bind", rbac.GROUP, plural, namespace, role[2])):
+        return
+    missing = state.authorizer.missing(user, namespace, state.authorizer.role_rules(role))
+    if missing:
+        raise _escalation(kind, name, user, missing)
+
+
+def _escalation(kind: Kind, name: str, user: User, missing: list[rbac.Rule]) -> status.StatusError:
+    listed = "\n".join(_shown(rule) for rule in missing)
+    groups = " ".join(f'"{group}"' for group in user.groups)
+    return status.forbidden(
+        kind.resource,
+        name,
+        f'user "{user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions '
+        f"not currently held:\n{listed}",
+    )
+
+
+def _shown(rule: rbac.Rule) -> str:
+    parts: list[str] = []
+    policy = rule.as_policy()
+    for key, title in (
+        ("apiGroups", "APIGroups"),
+        ("resources", "Resources"),
+        ("resourceNames", "ResourceNames"),
+        ("nonResourceURLs", "NonResourceURLs"),
+        ("verbs", "Verbs"),
+    ):
+        if key in policy:
+            values = ", ".join(f'"{value}"' for value in policy[key])
+            parts.append(f"{title}:[{values}]")
+    return "{" + ", ".join(parts) + "}"

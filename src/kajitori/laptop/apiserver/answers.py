@@ -1,0 +1,93 @@
+"""Answers: JSON bytes with the headers that clients expect, as YAML, indented or compressed when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from kajitori.laptop.apiserver.negotiation import wants_indentation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohttp.web import BaseRequest
+
+    from kajitori.laptop.apiserver.request import Call
+
+COMPRESSED_FROM_BYTES = 128 << 10
+
+
+def warning_header(text: str) -> str:
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+    return f'299 - "{quoted}"'
+
+
+def base_headers(call: Call, content_type: str) -> list[tuple[str, str]]:
+    headers = [
+        ("Audit-Id", str(uuid.uuid4())),
+        ("Cache-Control", "no-cache, private"),
+        ("Content-Type", content_type),
+    ]
+    headers.extend(("Warning", warning_header(text)) for text in dict.fromkeys(call.warnings))
+    return headers
+
+
+async def body_answer(call: Call, code: int, body: bytes) -> web.Response:
+    """JSON bytes in the form that the call's output asks for."""
+    return await rendered(call.http, code, body, call.output.yaml, call.query.get("pretty"), call.warnings)
+
+
+async def object_answer(call: Call, code: int, obj: dict[str, Any]) -> web.Response:
+    return await body_answer(call, code, msgspec.json.encode(obj))
+
+
+async def rendered(
+    http: BaseRequest,
+    code: int,
+    body: bytes,
+    as_yaml: bool = False,
+    pretty: str = "",
+    warnings: Iterable[str] = (),
+    content_type: str = "",
+    raw: bool = False,
+) -> web.Response:
+    """An answer with a body of JSON bytes; raw: of other bytes, to be left as they are."""
+    request_headers = http.headers
+    if raw:
+        pass
+    elif as_yaml:
+        body = yaml.dump(
+            msgspec.json.decode(body), Dumper=_dumper(), default_flow_style=False, allow_unicode=True
+        ).encode()
+        content_type = content_type or "application/yaml"
+    elif wants_indentation(request_headers.get("User-Agent", ""), pretty):
+        body = msgspec.json.format(body, indent=2) + b"\n"
+    else:
+        body += b"\n"
+    headers = [
+        ("Audit-Id", str(uuid.uuid4())),
+        ("Cache-Control", "no-cache, private"),
+        ("Content-Type", content_type or "application/json"),
+    ]
+    headers.extend(("Warning", warning_header(text)) for text in dict.fromkeys(warnings))
+    if len(body) > COMPRESSED_FROM_BYTES and "gzip" in request_headers.get("Accept-Encoding", ""):
+        body = await asyncio.to_thread(_compress, body)
+        headers.append(("Content-Encoding", "gzip"))
+        headers.append(("Vary", "Accept-Encoding"))
+    return web.Response(status=code, body=body, headers=headers)
+
+
+def _compress(body: bytes) -> bytes:
+    compressor = zlib.compressobj(1, wbits=31)
+    return compressor.compress(body) + compressor.flush()
+
+
+def _dumper() -> Any:
+    """The one in C where PyYAML has it."""
+    return getattr(yaml, "CSafeDumper", yaml.SafeDumper)

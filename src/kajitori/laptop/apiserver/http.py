@@ -1,0 +1,255 @@
+"""From bytes to a call and back: authenticate, find the kind, authorise, hand over to a handler, answer.
+
+Runs as the handler of aiohttp's low-level server. Whatever goes wrong becomes a Status; what was not foreseen is
+logged and answered with a 500 that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.laptop.apiserver import reads, status, writes
+from kajitori.laptop.apiserver.answers import rendered
+from kajitori.laptop.apiserver.auth import User, read_impersonation
+from kajitori.laptop.apiserver.negotiation import Output, negotiate
+from kajitori.laptop.apiserver.nonresource import answer_path
+from kajitori.laptop.apiserver.proxy import stream_logs, tunnel
+from kajitori.laptop.apiserver.rbac import Attributes
+from kajitori.laptop.apiserver.request import Call, Query, Target, parse_path, verb_of
+from kajitori.laptop.apiserver.reviews import REVIEWS, answer_review, request_token
+from kajitori.laptop.apiserver.selectors import parse_fields
+from kajitori.laptop.apiserver.subresources import bind_pod, evict_pod, get_scale, write_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+    from aiohttp.web import BaseRequest
+
+    from kajitori.laptop.apiserver.kinds.kind import Kind
+    from kajitori.laptop.apiserver.state import ServerState
+
+log = logging.getLogger(__name__)
+Answer = "Callable[[ServerState, Call], Awaitable[web.StreamResponse]]"
+
+# Subresources whose body is the object itself.
+_OBJECT_SUBRESOURCES = frozenset({"status", "finalize", "ephemeralcontainers", "resize", "approval"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+
+_OBJECTS: dict[str, Callable[[ServerState, Call], Awaitable[web.StreamResponse]]] = {
+    "get": reads.get_object,
+    "list": reads.list_objects,
+    "watch": reads.watch_objects,
+    "create": writes.create_object,
+    "update": writes.update_object,
+    "patch": writes.patch_object,
+    "delete": writes.delete_object,
+    "deletecollection": writes.delete_collection,
+}
+_SUBRESOURCES: dict[tuple[str, str], Callable[[ServerState, Call], Awaitable[web.StreamResponse]]] = {
+    ("scale", "get"): get_scale,
+    ("scale", "update"): write_scale,
+    ("scale", "patch"): write_scale,
+    ("binding", "create"): bind_pod,
+    ("eviction", "create"): evict_pod,
+    ("token", "create"): request_token,
+    ("log", "get"): stream_logs,
+    ("exec", "get"): tunnel,
+    ("exec", "create"): tunnel,
+    ("attach", "get"): tunnel,
+    ("attach", "create"): tunnel,
+    ("portforward", "get"): tunnel,
+    ("portforward", "create"): tunnel,
+}
+
+
+class Handler:
+    """One request in, one answer out."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self.open_requests = 0
+
+    async def __call__(self, http: BaseRequest) -> web.StreamResponse:
+        self.open_requests += 1
+        warnings: list[str] = []
+        try:
+            return await self._answer(http, warnings)
+        except status.StatusError as error:
+            return await self._refuse(http, error, warnings)
+        except (asyncio.CancelledError, ConnectionResetError):
+            raise
+        except Exception:
+            log.exception("%s %s failed", http.method, http.raw_path)
+            error = status.internal_error("this server has a fault; its log says more")
+            return await self._refuse(http, error, warnings)
+        finally:
+            self.open_requests -= 1
+
+    async def _refuse(
+        self, http: BaseRequest, error: status.StatusError, warnings: list[str]
+    ) -> web.StreamResponse:
+        # The query may be what was wrong: whether to indent is read without it.
+        answer = await rendered(http, error.code, msgspec.json.encode(error.status), warnings=warnings)
+        answer.headers.update(error.headers)
+        return answer
+
+    async def _answer(self, http: BaseRequest, warnings: list[str]) -> web.StreamResponse:
+        raw_path, _, raw_query = http.raw_path.partition("?")
+        target = parse_path(raw_path)
+        if http.method not in _METHODS:
+            raise status.method_not_allowed()
+        query = Query(raw_query)
+        user = self._user(http)
+        if not target.plural:
+            return await self._path(http, target, query, user)
+        kind = self._state.registry.lookup(target.group, target.version, target.plural)
+        if kind is None:
+            self._authorise(user, self._attributes(http.method, target, query))
+            return await self._unknown(http, target)
+        self._check_scope(kind, target)
+        verb = verb_of(http.method, target, query)
+        asked = self._attributes(http.method, target, query)
+        if not self._state.authorizer.allows(user, asked):
+            raise status.forbidden(kind.resource, target.name, asked.sentence(user.name))
+        handler = _handler_of(kind, target, verb)
+        output = Output() if target.subresource in _STREAMS else negotiate(http.headers.get("Accept", ""))
+        call = Call(http, target, query, verb, user, output)
+        call.kind = kind
+        call.warnings = warnings
+        if kind.warning:
+            warnings.append(kind.warning)
+        return await handler(self._state, call)
+
+    def _user(self, http: BaseRequest) -> User:
+        transport = http.transport
+        secure: Any = transport.get_extra_info("ssl_object") if transport is not None else None
+        certificate: bytes | None = secure.getpeercert(True) if secure is not None else None
+        user = self._state.authenticator.authenticate(certificate, http.headers.get("Authorization"))
+        if any(name.lower().startswith("impersonate-") for name in http.headers):
+            return self._impersonated(http, user)
+        return user
+
+    def _impersonated(self, http: BaseRequest, user: User) -> User:
+        wanted = read_impersonation(http.headers)
+        if wanted is None:
+            return user
+        asked: list[Attributes] = []
+        if wanted.user.startswith("system:serviceaccount:") and wanted.user.count(":") == 3:
+            _, _, namespace, name = wanted.user.split(":")
+            asked.append(Attributes("impersonate", "", "serviceaccounts", namespace, name))
+        else:
+            asked.append(Attributes("impersonate", "", "users", "", wanted.user))
+        asked += [Attributes("impersonate", "", "groups", "", group) for group in wanted.groups]
+        review_group = "authentication.k8s.io"
+        if wanted.uid:
+            asked.append(Attributes("impersonate", review_group, "uids", "", wanted.uid))
+        for key, values in wanted.extra:
+            asked += [
+                Attributes("impersonate", review_group, f"userextras/{key}", "", value) for value in values
+            ]
+        for attributes in asked:
+            self._authorise(user, attributes, attributes.name)
+        return wanted.resulting_user(user)
+
+    def _authorise(self, user: User, asked: Attributes, name: str = "") -> None:
+        if self._state.authorizer.allows(user, asked):
+            return
+        if not asked.resource:
+            raise status.forbidden_path(user.name, asked.verb, asked.path)
+        qualified = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
+        named = f'{qualified} "{name}"' if name else qualified
+        details: dict[str, Any] = {"name": name} if name else {}
+        if asked.group:
+            details["group"] = asked.group
+        details["kind"] = asked.resource
+        raise status.failure(403, "Forbidden", f"{named} is forbidden: {asked.sentence(user.name)}", details)
+
+    def _attributes(self, method: str, target: Target, query: Query) -> Attributes:
+        name = target.name
+        verb = verb_of(method, target, query)
+        if not name and verb in ("list", "watch", "deletecollection") and "fieldSelector" in query:
+            name = next(
+                (
+                    field.value
+                    for field in parse_fields(query.get("fieldSelector"))
+                    if field.path == "metadata.name" and field.equal
+                ),
+                "",
+            )
+        resource = f"{target.plural}/{target.subresource}" if target.subresource else target.plural
+        namespace = target.namespace
+        if target.plural == "namespaces" and not target.group:
+            namespace = name
+        return Attributes(verb, target.group, resource, namespace, name)
+
+    @staticmethod
+    def _check_scope(kind: Kind, target: Target) -> None:
+        """Namespaced objects have a namespace in their path, the others have none."""
+        if kind.namespaced:
+            if not target.namespace and target.name:
+                raise status.no_such_resource()
+        elif target.namespace:
+            raise status.no_such_resource()
+
+    async def _path(self, http: BaseRequest, target: Target, query: Query, user: User) -> web.StreamResponse:
+        asked = Attributes(http.method.lower().replace("head", "get"), path=target.path)
+        self._authorise(user, asked)
+        answer = await answer_path(self._state, http, target.path, query)
+        return answer if answer is not None else await self._unknown(http, target)
+
+    async def _unknown(self, http: BaseRequest, target: Target) -> web.StreamResponse:
+        if target.version and self._state.registry.is_builtin_group(target.group):
+            raise status.no_such_resource()
+        return await rendered(
+            http, 404, b"404 page not found", content_type="text/plain; charset=utf-8", raw=True
+        )
+
+
+_STREAMS = frozenset({"log", "exec", "attach", "portforward"})
+
+
+def _handler_of(
+    kind: Kind, target: Target, verb: str
+) -> Callable[[ServerState, Call], Awaitable[web.StreamResponse]]:
+    """Raises StatusError 404 for a subresource that the kind does not have, 405 for a verb."""
+    name = target.subresource
+    if not name:
+        if verb not in kind.verbs and not (verb == "watch" and "list" in kind.verbs):
+            raise status.method_not_allowed()
+        if kind.resource.qualified_name in REVIEWS:
+            return answer_review
+        if verb == "create" and target.name:
+            raise status.method_not_allowed()
+        return _OBJECTS[verb]
+    subresource = kind.subresources.get(name)
+    if subresource is None:
+        raise status.no_such_resource()
+    if name in _OBJECT_SUBRESOURCES:
+        return _object_subresource(name, verb)
+    handler = _SUBRESOURCES.get((name, verb))
+    if handler is None:
+        raise status.method_not_allowed()
+    return handler
+
+
+async def _update_status(state: ServerState, call: Call) -> web.StreamResponse:
+    return await writes.update_object(state, call, call.target.subresource)
+
+
+async def _patch_status(state: ServerState, call: Call) -> web.StreamResponse:
+    return await writes.patch_object(state, call, call.target.subresource)
+
+
+def _object_subresource(name: str, verb: str) -> Callable[[ServerState, Call], Awaitable[web.StreamResponse]]:
+    if verb == "get" and name != "finalize":
+        return reads.get_object
+    if verb == "update":
+        return _update_status
+    if verb == "patch" and name != "finalize":
+        return _patch_status
+    raise status.method_not_allowed()

@@ -1,0 +1,283 @@
+"""Logs, exec, attach and port-forward: passed on to the node that runs the pod.
+
+The agent of a node serves them on a unix socket in `run/`. Logs are streamed as they come; the others are an
+upgraded connection (WebSocket), whose bytes are carried in both directions without being looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from kajitori.api.resource import PODS
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.answers import base_headers
+from kajitori.laptop.apiserver.status import FieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kajitori.laptop.apiserver.request import Call
+    from kajitori.laptop.apiserver.state import ServerState
+
+Object = dict[str, Any]
+CONNECT_SECONDS = 5.0
+ANSWER_HEAD_SECONDS = 30.0
+CHUNK_BYTES = 64 << 10
+HEAD_BYTES_LIMIT = 64 << 10
+_LOG_OPTIONS = (
+    "follow",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "timestamps",
+    "tailLines",
+    "limitBytes",
+    "stream",
+)
+# Names of exec's options at the API server and at a node.
+_EXEC_OPTIONS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
+
+
+def _containers(pod: Object) -> list[str]:
+    spec = pod["spec"]
+    return [
+        container["name"]
+        for group in ("containers", "initContainers", "ephemeralContainers")
+        for container in spec.get(group) or ()
+    ]
+
+
+def _container_of(call: Call, pod: Object) -> str:
+    """The container that is meant. Raises StatusError 400 if that is not clear."""
+    name, wanted = pod["metadata"]["name"], call.query.get("container")
+    known = _containers(pod)
+    if wanted:
+        if wanted not in known:
+            raise status.bad_request(f"container {wanted} is not valid for pod {name}")
+        return wanted
+    annotations = pod["metadata"].get("annotations") or {}
+    default = annotations.get("kubectl.kubernetes.io/default-container")
+    if default in known:
+        return default
+    regular = [container["name"] for container in pod["spec"]["containers"]]
+    if len(regular) == 1:
+        return regular[0]
+    initial = [container["name"] for container in pod["spec"].get("initContainers") or ()]
+    choices = f"[{' '.join(regular)}]"
+    if initial:
+        choices += f" or one of the init containers: [{' '.join(initial)}]"
+    raise status.bad_request(f"a container name must be specified for pod {name}, choose one of: {choices}")
+
+
+def _pod(state: ServerState, call: Call) -> Object:
+    entry = state.store.get("pods", call.target.namespace, call.target.name)
+    if entry is None:
+        raise status.not_found(PODS, call.target.name)
+    return entry.peek()
+
+
+async def _connect(state: ServerState, node: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    path = state.home / "run" / f"{node}.sock"
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await asyncio.open_unix_connection(str(path), limit=HEAD_BYTES_LIMIT)
+    except (OSError, TimeoutError) as error:
+        raise status.failure(
+            502, "BadGateway", f"node {node} does not answer: {error}; is its agent running?", {}
+        ) from None
+
+
+def _request_head(method: str, path: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+async def _answer_head(reader: asyncio.StreamReader, node: str) -> tuple[int, dict[str, str], bytes]:
+    """Status code, headers and the raw head of a node's answer."""
+    try:
+        async with asyncio.timeout(ANSWER_HEAD_SECONDS):
+            raw = await reader.readuntil(b"\r\n\r\n")
+    except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        raise status.failure(502, "BadGateway", f"node {node} gave no answer", {}) from None
+    first, *lines = raw.decode("latin-1").split("\r\n")
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in lines if line)
+    }
+    return int(first.split(" ", 2)[1]), headers, raw
+
+
+async def _body_chunks(reader: asyncio.StreamReader, headers: dict[str, str]) -> Any:
+    """The body of an answer, piece by piece as it comes."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        while size := int((await reader.readline()).split(b";")[0] or b"0", 16):
+            while size:
+                piece = await reader.read(min(size, CHUNK_BYTES))
+                if not piece:
+                    return
+                size -= len(piece)
+                yield piece
+            await reader.readline()
+        return
+    left = int(headers["content-length"]) if "content-length" in headers else None
+    while left is None or left > 0:
+        piece = await reader.read(CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
+        if not piece:
+            return
+        if left is not None:
+            left -= len(piece)
+        yield piece
+
+
+def _check_log_options(call: Call) -> None:
+    errors: list[FieldError] = []
+    query = call.query
+    for key, least in (("sinceSeconds", 1), ("tailLines", 0), ("limitBytes", 1)):
+        if query.get(key) and query.number(key) < least:
+            text = f"must be greater than or equal to {least}" if least == 0 else "must be greater than 0"
+            errors.append(status.invalid_value(key, query.number(key), text))
+    if query.get("sinceSeconds") and query.get("sinceTime"):
+        errors.append(
+            status.forbidden_field(
+                "sinceSeconds", "at most one of `sinceTime` or `sinceSeconds` may be specified"
+            )
+        )
+    if errors:
+        raise status.invalid("PodLogOptions", "", call.target.name, errors)
+
+
+async def stream_logs(state: ServerState, call: Call) -> web.StreamResponse:
+    """GET of a pod's log."""
+    pod = _pod(state, call)
+    _check_log_options(call)
+    container = _container_of(call, pod)
+    node = pod["spec"].get("nodeName")
+    if not node:
+        return web.Response(status=204)
+    metadata = pod["metadata"]
+    options = [(key, call.query.get(key)) for key in _LOG_OPTIONS if key in call.query]
+    path = f"/containerLogs/{quote(metadata['namespace'])}/{quote(metadata['name'])}/{quote(container)}"
+    if options:
+        path += "?" + urlencode(options)
+    reader, writer = await _connect(state, node)
+    try:
+        writer.write(_request_head("GET", path, [("Host", node), ("Connection", "close")]))
+        code, headers, _ = await _answer_head(reader, node)
+        if code != 200:
+            text = b"".join([piece async for piece in _body_chunks(reader, headers)]).decode(errors="replace")
+            raise _refusal(code, text.strip())
+        response = web.StreamResponse(headers=base_headers(call, "text/plain"))
+        response.enable_chunked_encoding()
+        out = await response.prepare(call.http)
+        assert out is not None
+        out.send_headers()
+        async for piece in _body_chunks(reader, headers):
+            await response.write(piece)
+        await response.write_eof()
+        return response
+    finally:
+        writer.close()
+
+
+def _refusal(code: int, text: str) -> status.StatusError:
+    if code == 404:
+        return status.failure(404, "NotFound", text, {})
+    return status.bad_request(text) if 400 <= code < 500 else status.internal_error(text)
+
+
+def _node_path(call: Call, pod: Object) -> str:
+    metadata, subresource = pod["metadata"], call.target.subresource
+    place = f"{quote(metadata['namespace'])}/{quote(metadata['name'])}"
+    if subresource == "portforward":
+        ports = [("port", port) for port in call.query.all("ports")]
+        return f"/portForward/{place}" + ("?" + urlencode(ports) if ports else "")
+    container = _container_of(call, pod)
+    options = [
+        (_EXEC_OPTIONS[key], "1" if call.query.flag(key) else "0")
+        for key in _EXEC_OPTIONS
+        if key in call.query
+    ]
+    options += [("command", word) for word in call.query.all("command")]
+    return f"/{subresource}/{place}/{quote(container)}?{urlencode(options)}"
+
+
+class _Upstream:
+    """Receives what the client sends after the upgrade, in the place of aiohttp's frame reader."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._writer.write(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        if self._writer.can_write_eof() and not self._writer.is_closing():
+            self._writer.write_eof()
+
+    def set_exception(self, *_: object) -> None:
+        self._writer.close()
+
+
+_HOP_HEADERS = frozenset({"host", "authorization", "content-length", "transfer-encoding"})
+
+
+async def tunnel(state: ServerState, call: Call) -> web.StreamResponse:
+    """exec, attach and portforward: an upgraded connection, carried to the node."""
+    pod = _pod(state, call)
+    headers = call.http.headers
+    if headers.get("Upgrade", "").lower() != "websocket":
+        raise status.bad_request(
+            "Upgrade request required: this server speaks WebSocket (v5.channel.k8s.io) here, not SPDY"
+        )
+    path = _node_path(call, pod)
+    node = pod["spec"].get("nodeName")
+    if not node:
+        raise status.bad_request(f"pod {call.target.name} does not have a host assigned")
+    transport = call.http.transport
+    if transport is None:
+        raise ConnectionResetError
+    reader, writer = await _connect(state, node)
+    try:
+        forwarded = [(k, v) for k, v in headers.items() if k.lower() not in _HOP_HEADERS]
+        writer.write(_request_head("GET", path, [("Host", node), *forwarded]))
+        code, answer_headers, raw = await _answer_head(reader, node)
+        if code != 101:
+            pieces = [piece async for piece in _body_chunks(reader, answer_headers)]
+            raise _refusal(code, b"".join(pieces).decode(errors="replace").strip())
+        return await _carry(call, transport, reader, writer, raw)
+    finally:
+        writer.close()
+
+
+async def _carry(
+    call: Call,
+    transport: asyncio.Transport,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    head: bytes,
+) -> web.StreamResponse:
+    transport.write(head)
+    upstream: Any = _Upstream(writer)
+    call.http.protocol.set_parser(upstream)
+    while (piece := await reader.read(CHUNK_BYTES)) and not transport.is_closing():
+        transport.write(piece)
+        # The reader of a long output decides how fast it comes.
+        while transport.get_write_buffer_size() > 16 * CHUNK_BYTES and not transport.is_closing():
+            await asyncio.sleep(0.01)
+    transport.close()
+    return Carried()
+
+
+class Carried(web.Response):
+    """Stands for an answer that has been sent already, byte by byte."""
+
+    async def prepare(self, request: Any) -> Any:
+        return None
+
+    async def write_eof(self, data: Any = b"") -> None:
+        return None

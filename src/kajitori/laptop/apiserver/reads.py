@@ -1,0 +1,348 @@
+"""GET: one object, lists with pages, watches.
+
+A list is a snapshot taken in one step and then rendered in slices, so that a long one does not hold up
+everybody else. Pages go on from the first page's version as long as the history covers it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.answers import base_headers, body_answer
+from kajitori.laptop.apiserver.selectors import Selector, parse_fields, parse_labels
+from kajitori.laptop.apiserver.views import MetadataView, TableView, View
+from kajitori.laptop.apiserver.watch import INITIAL_EVENTS_END, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kajitori.laptop.apiserver.request import Call
+    from kajitori.laptop.apiserver.state import ServerState
+    from kajitori.laptop.apiserver.store import Entry, Table
+
+SLICE = 500
+SEND_BYTES = 256 << 10
+FUTURE_VERSION_SECONDS = 3.0
+WATCH_SECONDS = (1_800, 3_600)
+
+
+def view_of(call: Call) -> View:
+    form = call.output.form
+    if form == "table":
+        include = call.query.get("includeObject") or "Metadata"
+        if include not in ("None", "Metadata", "Object"):
+            raise status.bad_request(
+                f"unrecognized includeObject value: {include!r}: must be None, Metadata or Object"
+            )
+        return TableView(call.kind, include)
+    return View(call.kind) if form == "object" else MetadataView(call.kind)
+
+
+async def get_object(state: ServerState, call: Call) -> web.StreamResponse:
+    target = call.target
+    if call.output.form == "metadata-list":
+        raise status.not_acceptable()
+    await await_version(state, parse_version(call.query.get("resourceVersion")))
+    entry = state.store.get(call.kind.storage.qualified_name, target.namespace, target.name)
+    if entry is None:
+        raise status.not_found(call.kind.resource, target.name)
+    return await body_answer(call, 200, view_of(call).object(entry))
+
+
+def parse_version(text: str) -> int:
+    """A resourceVersion parameter; empty is 0. Raises StatusError 400."""
+    if not text:
+        return 0
+    if not text.isascii() or not text.isdigit():
+        raise status.bad_request(
+            f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
+    return int(text)
+
+
+async def await_version(state: ServerState, wanted: int) -> None:
+    """Wait until the store has reached a version. Raises StatusError 504 after three seconds."""
+    if wanted <= state.store.version:
+        return
+    deadline = asyncio.get_running_loop().time() + FUTURE_VERSION_SECONDS
+    while wanted > state.store.version:
+        if asyncio.get_running_loop().time() > deadline:
+            raise status.resource_version_too_large(wanted, state.store.version)
+        await asyncio.sleep(0.05)
+
+
+def selector_of(call: Call) -> Selector:
+    return Selector(
+        call.target.namespace,
+        parse_labels(call.query.get("labelSelector")),
+        parse_fields(call.query.get("fieldSelector")),
+        call.kind,
+    )
+
+
+class _Continue(msgspec.Struct):
+    """What a continue token says: the version of the first page, the last key so far. rv -1: go on as it is now."""
+
+    v: str
+    rv: int
+    start: str
+
+    def token(self) -> str:
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).rstrip(b"=").decode()
+
+
+def _read_continue(text: str) -> _Continue:
+    try:
+        token = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Continue)
+    except (ValueError, msgspec.MsgspecError):
+        raise status.bad_request(
+            "invalid continue token: it was not given by this server or has been cut"
+        ) from None
+    if token.v != "meta.k8s.io/v1" or not token.start.endswith("\0") or "/" not in token.start:
+        raise status.bad_request("invalid continue token: it was not given by this server")
+    return token
+
+
+def _check_match(call: Call, version_text: str, match: str) -> None:
+    if not match:
+        return
+    if match not in ("Exact", "NotOlderThan"):
+        error = status.unsupported_value("resourceVersionMatch", match, ("Exact", "NotOlderThan"))
+    elif not version_text:
+        error = status.forbidden_field(
+            "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        )
+    elif match == "Exact" and version_text == "0":
+        error = status.forbidden_field(
+            "resourceVersionMatch",
+            'resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
+        )
+    else:
+        return
+    raise status.invalid_options("ListOptions", [error])
+
+
+class _Page:
+    """Which entries a list call asks for, before its selector."""
+
+    def __init__(self, state: ServerState, call: Call, table: Table) -> None:
+        query = call.query
+        namespace = call.target.namespace
+        version_text = query.get("resourceVersion")
+        match = query.get("resourceVersionMatch")
+        self.version = state.store.version
+        self.after: tuple[str, str] | None = None
+        token_text = query.get("continue")
+        if token_text:
+            if version_text and version_text != "0":
+                raise status.bad_request("specifying resource version is not allowed when using continue")
+            token = _read_continue(token_text)
+            self.after = _split_start(token.start)
+            if token.rv >= 0:
+                self.version = token.rv
+            exact = token.rv >= 0
+        else:
+            _check_match(call, version_text, match)
+            exact = match == "Exact"
+            if exact:
+                self.version = parse_version(version_text)
+        self.entries: Iterable[Entry]
+        if not exact or self.version >= state.store.version:
+            self.entries = table.scan(namespace, self.after)
+        elif table.history.covers(self.version):
+            found = table.as_of(self.version, namespace)
+            after = self.after
+            self.entries = (
+                [entry for entry in found if (entry.namespace, entry.name) > after] if after else found
+            )
+        else:
+            raise self._too_old(token_text)
+
+    def _too_old(self, token_text: str) -> status.StatusError:
+        error = status.expired()
+        if token_text and self.after is not None:
+            onwards = _Continue("meta.k8s.io/v1", -1, _start(*self.after))
+            error.status["message"] = (
+                "The provided continue parameter is too old to display a consistent list result. You can "
+                "start a new list without the continue parameter, or use the continue token in this response "
+                "to retrieve the remainder of the results."
+            )
+            error.status["metadata"] = {"continue": onwards.token()}
+        return error
+
+
+def _start(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}\0"
+
+
+def _split_start(start: str) -> tuple[str, str]:
+    namespace, _, name = start[:-1].partition("/")
+    return namespace, name
+
+
+async def list_objects(state: ServerState, call: Call) -> web.StreamResponse:
+    if not call.query.get("continue"):
+        await await_version(state, parse_version(call.query.get("resourceVersion")))
+    selector = selector_of(call)
+    view = view_of(call)
+    table = state.store.table(call.kind.storage.qualified_name)
+    limit = call.query.number("limit")
+    metadata: dict[str, Any] = {"resourceVersion": ""}
+    if selector.name and (selector.namespace or not call.kind.namespaced) and not call.query.get("continue"):
+        entry = table.entries.get((selector.namespace, selector.name))
+        page = _Page(state, call, table)
+        entries = [entry] if entry is not None and selector.matches(entry) else []
+    else:
+        page = _Page(state, call, table)
+        entries = _selected(page, selector, limit, metadata, table)
+    metadata["resourceVersion"] = str(page.version)
+    items: list[bytes] = []
+    for start in range(0, len(entries), SLICE):
+        items.extend(view.items(entries[start : start + SLICE]))
+        if start + SLICE < len(entries):
+            await asyncio.sleep(0)
+    return await body_answer(call, 200, view.wrap(items, metadata))
+
+
+def _selected(
+    page: _Page, selector: Selector, limit: int, metadata: dict[str, Any], table: Table
+) -> list[Entry]:
+    """Entries of this page; notes in metadata how to go on."""
+    matching = (
+        iter(page.entries)
+        if selector.everything
+        else (entry for entry in page.entries if selector.matches(entry))
+    )
+    if limit <= 0:
+        return list(matching)
+    entries = list(islice(matching, limit))
+    following = next(matching, None)
+    if following is not None:
+        last = entries[-1]
+        metadata["continue"] = _Continue(
+            "meta.k8s.io/v1", page.version, _start(last.namespace, last.name)
+        ).token()
+        if selector.everything:
+            metadata["remainingItemCount"] = 1 + sum(1 for _ in matching)
+    return entries
+
+
+def _watch_start(call: Call) -> tuple[int, bool, bool]:
+    """Version to begin behind, whether the present state comes first, whether its end is to be marked."""
+    query = call.query
+    version_text = query.get("resourceVersion")
+    match = query.get("resourceVersionMatch")
+    bookmarks = query.flag("allowWatchBookmarks")
+    initial = "sendInitialEvents" in query
+    wanted = query.flag("sendInitialEvents")
+    if initial and match != "NotOlderThan":
+        raise status.invalid_options(
+            "ListOptions",
+            [
+                status.forbidden_field(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                )
+            ],
+        )
+    if match and not initial:
+        raise status.invalid_options(
+            "ListOptions",
+            [status.forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden for watch")],
+        )
+    version = parse_version(version_text)
+    if initial:
+        return version, wanted, wanted and bookmarks
+    return version, version == 0, version_text == "0" and bookmarks
+
+
+class _Stream:
+    """The answer of a watch: framed lines written as they come, waiting for the reader."""
+
+    def __init__(self, writer: Any, transport: asyncio.Transport) -> None:
+        self._writer = writer
+        self.transport = transport
+
+    async def send(self, lines: Iterable[bytes]) -> None:
+        block: list[bytes] = []
+        size = 0
+        for line in lines:
+            block.append(line)
+            size += len(line)
+            if size >= SEND_BYTES:
+                await self._write(b"".join(block))
+                block, size = [], 0
+        if block:
+            await self._write(b"".join(block))
+
+    async def _write(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            raise ConnectionResetError
+        self.transport.write(data)
+        await self._writer.drain()
+
+
+async def watch_objects(state: ServerState, call: Call) -> web.StreamResponse:
+    version, present_first, mark_end = _watch_start(call)
+    selector = selector_of(call)
+    view = view_of(call)
+    seconds = call.query.number("timeoutSeconds") or random.randint(*WATCH_SECONDS)
+    resource = call.kind.storage.qualified_name
+    if present_first:
+        await await_version(state, version)
+    transport = call.http.transport
+    if transport is None:
+        raise ConnectionResetError
+    response = web.StreamResponse(headers=base_headers(call, "application/json"))
+    response.enable_chunked_encoding()
+    writer = await response.prepare(call.http)
+    assert writer is not None
+    writer.send_headers()
+    stream = _Stream(writer, transport)
+    watcher = Watcher(selector, view, transport, call.query.flag("allowWatchBookmarks"))
+    if "sendInitialEvents" in call.query and not present_first and version == 0:
+        version = state.store.version
+    timer = asyncio.get_running_loop().call_later(seconds, watcher.end)
+    try:
+        await _run_watch(state, resource, watcher, stream, version, present_first, mark_end)
+    finally:
+        timer.cancel()
+        state.hub.leave(resource, watcher)
+    await response.write_eof()
+    return response
+
+
+async def _run_watch(
+    state: ServerState,
+    resource: str,
+    watcher: Watcher,
+    stream: _Stream,
+    version: int,
+    present_first: bool,
+    mark_end: bool,
+) -> None:
+    table = state.store.table(resource)
+    watcher.version = version
+    if present_first:
+        watcher.version = state.store.version
+        entries = [
+            entry for entry in table.scan(watcher.selector.namespace) if watcher.selector.matches(entry)
+        ]
+        await stream.send(watcher.initial_lines(entries))
+        if mark_end:
+            await stream.send([watcher.bookmark(watcher.version, {INITIAL_EVENTS_END: "true"})])
+    if not await state.hub.catch_up(table, watcher, stream.send):
+        await stream.send([watcher.too_old(state.store.version)])
+        return
+    if not watcher.done.done() and not state.stopping.is_set():
+        state.hub.join(resource, watcher)
+        await watcher.done
+    watcher.send_bookmark(state.store.version)

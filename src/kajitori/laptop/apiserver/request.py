@@ -1,0 +1,204 @@
+"""A request taken apart: which resource, which verb, which options.
+
+Source of the path grammar and the verbs: Kubernetes API concepts and authorization documentation.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.status import FieldError
+
+if TYPE_CHECKING:
+    from aiohttp.web import BaseRequest
+
+    from kajitori.laptop.apiserver.auth import User
+    from kajitori.laptop.apiserver.kinds.kind import Kind
+    from kajitori.laptop.apiserver.negotiation import Output
+
+FIELD_MANAGER_BYTES = 128
+_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+
+
+class Target(NamedTuple):
+    """What a path names. plural empty: not a resource. rest: what follows a subresource, as for proxies."""
+
+    path: str
+    group: str = ""
+    version: str = ""
+    plural: str = ""
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    rest: str = ""
+    legacy_watch: bool = False
+
+
+@lru_cache(maxsize=8_192)
+def parse_path(path: str) -> Target:
+    """Take a path apart; it may still name a group or resource that does not exist."""
+    decoded = unquote(path)
+    parts = decoded.split("/")[1:]
+    if parts and parts[-1] == "":
+        parts.pop()
+    if len(parts) >= 3 and parts[0] == "api":
+        group, version, rest = "", parts[1], parts[2:]
+    elif len(parts) >= 4 and parts[0] == "apis":
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        return Target(decoded)
+    legacy_watch = rest[0] == "watch" and len(rest) > 1
+    if legacy_watch:
+        rest = rest[1:]
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in _NAMESPACE_SUBRESOURCES:
+        namespace = rest[1]
+        rest = rest[2:]
+    plural, name, subresource, *more = (*rest, "", "", "")[: max(3, len(rest))]
+    if not all(rest[:3]):
+        return Target(decoded)
+    return Target(
+        decoded,
+        group,
+        version,
+        plural,
+        namespace,
+        name,
+        subresource,
+        "/".join(more),
+        legacy_watch,
+    )
+
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+
+
+def verb_of(method: str, target: Target, query: Query) -> str:
+    """The verb that access rules judge."""
+    if method in ("GET", "HEAD"):
+        if target.legacy_watch or (query.flag("watch") and not target.name):
+            return "watch"
+        return "get" if target.name else "list"
+    if method == "DELETE":
+        return "delete" if target.name else "deletecollection"
+    return _VERBS.get(method, method.lower())
+
+
+class Query:
+    """Query parameters; the first value counts."""
+
+    __slots__ = ("_pairs", "_values")
+
+    def __init__(self, text: str) -> None:
+        self._pairs: list[tuple[str, str]] = []
+        self._values: dict[str, str] = {}
+        if text:
+            self._pairs = parse_qsl(text, keep_blank_values=True)
+            for key, value in self._pairs:
+                self._values.setdefault(key, value)
+
+    def get(self, key: str, default: str = "") -> str:
+        return self._values.get(key, default)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def all(self, key: str) -> list[str]:
+        return [value for name, value in self._pairs if name == key]
+
+    def flag(self, key: str) -> bool:
+        """Present and not false, as Go clients mean it."""
+        value = self._values.get(key)
+        return value is not None and value not in ("false", "0", "False")
+
+    def number(self, key: str, default: int = 0) -> int:
+        """Raises StatusError 400 for anything but an integer."""
+        value = self._values.get(key, "")
+        if not value:
+            return default
+        try:
+            return int(value)
+        except ValueError:
+            raise status.bad_request(
+                f'unable to convert query parameter {key}: strconv.ParseInt: parsing "{value}": invalid syntax'
+            ) from None
+
+
+class Call:
+    """One request on its way through the server: who asks for what, and what is said besides the answer."""
+
+    __slots__ = (
+        "audit_id",
+        "http",
+        "kind",
+        "output",
+        "query",
+        "target",
+        "user",
+        "verb",
+        "warnings",
+    )
+
+    def __init__(
+        self, http: BaseRequest, target: Target, query: Query, verb: str, user: User, output: Output
+    ) -> None:
+        self.http = http
+        self.target = target
+        self.query = query
+        self.verb = verb
+        self.user = user
+        self.output = output
+        self.kind: Kind
+        self.warnings: list[str] = []
+
+    @property
+    def user_agent(self) -> str:
+        return self.http.headers.get("User-Agent", "")
+
+    def field_manager(self) -> str:
+        """As named, else the first word of the User-Agent. Raises StatusError 422 if it is too long."""
+        manager = self.query.get("fieldManager")
+        if len(manager.encode()) > FIELD_MANAGER_BYTES:
+            raise status.invalid_options(
+                self._options_kind(), [status.too_long("fieldManager", FIELD_MANAGER_BYTES)]
+            )
+        if manager:
+            return manager
+        return self.user_agent.partition("/")[0][:FIELD_MANAGER_BYTES] or "unknown"
+
+    def dry_run(self) -> bool:
+        """Raises StatusError 422 for other words than `All`."""
+        values = self.query.all("dryRun")
+        return check_dry_run(values, self._options_kind()) if values else False
+
+    def field_validation(self) -> str:
+        """`Ignore`, `Warn` or `Strict`. Raises StatusError 422 for other words."""
+        wanted = self.query.get("fieldValidation") or "Warn"
+        if wanted not in ("Ignore", "Warn", "Strict"):
+            raise status.invalid_options(
+                self._options_kind(),
+                [status.unsupported_value("fieldValidation", wanted, ("Ignore", "Strict", "Warn"))],
+            )
+        return wanted
+
+    def _options_kind(self) -> str:
+        return {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}.get(
+            self.verb, "DeleteOptions"
+        )
+
+
+def check_dry_run(values: list[str], options_kind: str) -> bool:
+    """Whether dryRun asks for no effect. Raises StatusError 422 for other words than `All`."""
+    if values == ["All"]:
+        return True
+    if not any(values):
+        return False
+    errors: list[FieldError] = [
+        status.unsupported_value("dryRun", value, ("All",)) for value in values if value != "All"
+    ]
+    if errors:
+        raise status.invalid_options(options_kind, errors)
+    return True

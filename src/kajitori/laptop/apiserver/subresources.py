@@ -1,0 +1,327 @@
+"""Subresources that are objects: scale, binding, eviction. (`status`, `finalize` and their like are plain writes.)"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.answers import object_answer
+from kajitori.laptop.apiserver.apply import server_side_apply, track_update
+from kajitori.laptop.apiserver.bodies import parse_applied, parse_patch, read_body, read_subresource_body
+from kajitori.laptop.apiserver.deletion import DeleteOptions, decide_deletion
+from kajitori.laptop.apiserver.label_selectors import selector_text, selects
+from kajitori.laptop.apiserver.patches import (
+    apply_json_patch,
+    apply_merge_patch,
+    apply_strategic_merge_patch,
+)
+from kajitori.laptop.apiserver.request import check_dry_run
+from kajitori.laptop.apiserver.schema import Schema
+from kajitori.laptop.apiserver.status import FieldError
+from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key
+from kajitori.laptop.apiserver.views import peek_object, read_object, stored_object
+from kajitori.laptop.apiserver.writes import (
+    APPLY,
+    JSON_PATCH,
+    MERGE_PATCH,
+    audit_of,
+    finish_update,
+    key_of,
+    now_text,
+    settle,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from kajitori.laptop.apiserver.kinds.kind import Kind
+    from kajitori.laptop.apiserver.request import Call
+    from kajitori.laptop.apiserver.state import ServerState
+
+Object = dict[str, Any]
+SCALE_DEFINITION = "io.k8s.api.autoscaling.v1.Scale"
+BUDGETS = "poddisruptionbudgets.policy"
+
+
+# scale
+
+
+def _at(obj: Object, path: str) -> Any:
+    value: Any = obj
+    for part in path.strip(".").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _with(obj: Object, path: str, value: Any) -> Object:
+    """The object with one field set; what lies beside the path is shared."""
+    first, _, rest = path.strip(".").partition(".")
+    inner: Any = obj.get(first)
+    return {**obj, first: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
+
+
+def scale_of(kind: Kind, obj: Object) -> Object:
+    """The Scale of an object."""
+    assert kind.scale is not None
+    metadata = obj["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    selector = _at(obj, kind.scale.selector) if kind.scale.selector else None
+    if not kind.custom:
+        selector = selector_text(obj.get("spec", {}).get("selector"))
+    shown_status: Object = {"replicas": _at(obj, kind.scale.status_replicas) or 0}
+    if selector:
+        shown_status["selector"] = selector
+    replicas = _at(obj, kind.scale.replicas)
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: metadata[key] for key in kept if key in metadata},
+        "spec": {"replicas": replicas} if replicas else {},
+        "status": shown_status,
+    }
+
+
+async def get_scale(state: ServerState, call: Call) -> web.StreamResponse:
+    entry = state.store.get(*key_of(call))
+    if entry is None:
+        raise status.not_found(call.kind.resource, call.target.name)
+    return await object_answer(call, 200, scale_of(call.kind, peek_object(call.kind, entry)))
+
+
+def _checked_replicas(call: Call, scale: Object) -> int:
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if isinstance(replicas, bool) or not isinstance(replicas, int):
+        raise status.bad_request("spec.replicas must be an integer")
+    if replicas < 0:
+        raise status.invalid(
+            "Scale",
+            "autoscaling",
+            call.target.name,
+            [status.invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")],
+        )
+    return replicas
+
+
+async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
+    """PUT and PATCH of a scale."""
+    change = await _scale_change(call)
+    kind = call.kind
+    assert kind.scale is not None
+    path = kind.scale.replicas
+    manager = call.field_manager()
+
+    def decide(before: Entry | None) -> Decision:
+        if before is None:
+            raise status.not_found(kind.resource, call.target.name)
+        old = read_object(kind, before)
+        wanted = change(scale_of(kind, old))
+        new = _with(old, path, _checked_replicas(call, wanted))
+        metadata = wanted.get("metadata") or {}
+        new["metadata"] = {
+            **old["metadata"],
+            "resourceVersion": metadata.get("resourceVersion") or old["metadata"]["resourceVersion"],
+            "uid": metadata.get("uid") or old["metadata"].get("uid", ""),
+        }
+        return finish_update(state, call, old, new, manager=manager, tracked_as="scale")
+
+    written = await settle(state, call, key_of(call), decide, call.dry_run())
+    assert written is not None
+    return await object_answer(call, 200, scale_of(kind, peek_object(kind, written.after)))
+
+
+async def _scale_change(call: Call) -> Callable[[Object], Object]:
+    """What the request makes of the present Scale."""
+    if call.verb == "update":
+        wanted = await read_subresource_body(call, call.kind.subresources["scale"])
+        return lambda _present: wanted
+    content_type = call.http.headers.get("Content-Type", "").partition(";")[0].strip()
+    body = await read_body(call)
+    if content_type == APPLY:
+        return _scale_apply(call, body)
+    patch = parse_patch(body, content_type == JSON_PATCH)
+    if content_type == JSON_PATCH:
+        return lambda present: apply_json_patch(present, patch)
+    if content_type == MERGE_PATCH:
+        return lambda present: apply_merge_patch(present, patch)
+    return lambda present: apply_strategic_merge_patch(present, patch, Schema.builtin(SCALE_DEFINITION))
+
+
+def _scale_apply(call: Call, body: bytes) -> Callable[[Object], Object]:
+    applied = parse_applied(call, body, call.kind.subresources["scale"])
+
+    def change(present: Object) -> Object:
+        return server_side_apply(
+            present,
+            applied,
+            manager=call.field_manager(),
+            api_version="autoscaling/v1",
+            subresource="",
+            force=True,
+            schema=Schema.builtin(SCALE_DEFINITION),
+            now=now_text(),
+        )
+
+    return change
+
+
+# binding
+
+
+async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
+    """POST of a Binding: puts a pod on a node, once."""
+    binding = await read_subresource_body(call, call.kind.subresources["binding"])
+    target = binding.get("target") or {}
+    node = target.get("name", "")
+    if not node or target.get("kind", "Node") not in ("", "Node"):
+        errors = [status.required("target.name")] if not node else []
+        errors = errors or [status.unsupported_value("target.kind", target["kind"], ("Node", ""))]
+        raise status.invalid("Binding", "", call.target.name, errors)
+    kind, name = call.kind, call.target.name
+    annotations = binding["metadata"].get("annotations") or {}
+    wanted_uid = binding["metadata"].get("uid")
+
+    def decide(before: Entry | None) -> Decision:
+        if before is None:
+            raise status.not_found(kind.resource, name)
+        old = read_object(kind, before)
+        _check_unbound(old, name, wanted_uid)
+        pod = read_object(kind, before)
+        pod["spec"]["nodeName"] = node
+        if annotations:
+            pod["metadata"].setdefault("annotations", {}).update(annotations)
+        conditions = pod.setdefault("status", {}).setdefault("conditions", [])
+        conditions[:] = [c for c in conditions if c.get("type") != "PodScheduled"]
+        conditions.append(
+            {
+                "type": "PodScheduled",
+                "status": "True",
+                "lastProbeTime": None,
+                "lastTransitionTime": now_text(),
+            }
+        )
+        pod["metadata"]["managedFields"] = track_update(
+            old,
+            pod,
+            manager=call.field_manager(),
+            api_version="v1",
+            subresource="binding",
+            schema=kind.schema,
+            now=now_text(),
+        )
+        return stored_object(kind, pod)
+
+    await settle(state, call, key_of(call), decide, call.dry_run())
+    return await object_answer(call, 201, status.success())
+
+
+def _check_unbound(pod: Object, name: str, wanted_uid: str | None) -> None:
+    def refuse(text: str) -> status.StatusError:
+        return status.failure(
+            409,
+            "Conflict",
+            f'Operation cannot be fulfilled on pods/binding "{name}": {text}',
+            {"name": name, "kind": "pods/binding"},
+        )
+
+    if wanted_uid and wanted_uid != pod["metadata"]["uid"]:
+        raise refuse(
+            f"Precondition failed: UID in precondition: {wanted_uid}, "
+            f"UID in object meta: {pod['metadata']['uid']}"
+        )
+    if "deletionTimestamp" in pod["metadata"]:
+        raise refuse(f"pod {name} is being deleted, cannot be assigned to a host")
+    if node := pod["spec"].get("nodeName"):
+        raise refuse(f'pod {name} is already assigned to node "{node}"')
+    if pod["spec"].get("schedulingGates"):
+        raise refuse(f"pod {name} has non-empty .spec.schedulingGates")
+
+
+# eviction
+
+
+async def evict_pod(state: ServerState, call: Call) -> web.StreamResponse:
+    """POST of an Eviction: a delete that a PodDisruptionBudget may refuse."""
+    eviction = await read_subresource_body(call, call.kind.subresources["eviction"])
+    raw = eviction.get("deleteOptions") or {}
+    try:
+        options = msgspec.convert(raw, DeleteOptions)
+    except msgspec.ValidationError as error:
+        raise status.bad_request(f"deleteOptions cannot be read: {error}") from None
+    options.check()
+    dry_run = check_dry_run(options.dry_run or call.query.all("dryRun"), "CreateOptions")
+    kind = call.kind
+    key = key_of(call)
+    entry = state.store.get(*key)
+    if entry is None:
+        raise status.not_found(kind.resource, call.target.name)
+    pod = peek_object(kind, entry)
+    if _counts_for_budgets(pod):
+        await _use_budget(state, call, pod, dry_run)
+
+    def decide(before: Entry | None) -> Decision:
+        if before is None:
+            raise status.not_found(kind.resource, call.target.name)
+        decision = decide_deletion(kind, read_object(kind, before), options, time.time())
+        if decision is None:
+            return None
+        if isinstance(decision, Deleted):
+            return Deleted(stored_object(kind, decision.obj))
+        return stored_object(kind, decision)
+
+    await settle(state, call, key, decide, dry_run)
+    return await object_answer(call, 201, status.success())
+
+
+def _counts_for_budgets(pod: Object) -> bool:
+    """Pods that have ended, wait for a node or are going already can be evicted freely."""
+    phase = pod.get("status", {}).get("phase")
+    return phase not in ("Succeeded", "Failed", "Pending") and "deletionTimestamp" not in pod["metadata"]
+
+
+async def _use_budget(state: ServerState, call: Call, pod: Object, dry_run: bool) -> None:
+    namespace = pod["metadata"]["namespace"]
+    labels = pod["metadata"].get("labels") or {}
+    budgets = [
+        entry
+        for entry in state.store.table(BUDGETS).scan(namespace)
+        if selects(entry.peek().get("spec", {}).get("selector"), labels)
+    ]
+    if not budgets:
+        return
+    if len(budgets) > 1:
+        raise status.internal_error(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        )
+    budget = budgets[0]
+
+    def decide(before: Entry | None) -> Decision:
+        if before is None:
+            return None
+        obj = before.decode()
+        current = obj.setdefault("status", {})
+        if current.get("disruptionsAllowed", 0) <= 0:
+            raise status.too_many_requests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                [
+                    FieldError(
+                        "DisruptionBudget",
+                        "",
+                        f"The disruption budget {budget.name} needs {current.get('desiredHealthy', 0)} healthy "
+                        f"pods and has {current.get('currentHealthy', 0)} currently",
+                    )
+                ],
+            )
+        current["disruptionsAllowed"] -= 1
+        current.setdefault("disruptedPods", {})[call.target.name] = now_text()
+        return obj
+
+    key = Key(BUDGETS, budget.namespace, budget.name)
+    if dry_run:
+        decide(budget)
+        return
+    await state.store.mutate(key, decide, audit_of(call))
