@@ -14,6 +14,7 @@ from msgspec import field
 from kajitori.api.leaderworkerset import v1
 
 if TYPE_CHECKING:
+    from kajitori.base.reason import Reason
     from kajitori.groups.restart import Restart
 
 INCARNATION_ANNOTATION = "groups.kajitori.dev/incarnation"
@@ -164,6 +165,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     pods, services, revisions: those labelled with the set's name in its namespace, whoever owns them.
     now: seconds since 1970. token: fresh for each reconcile; names the incarnations that this plan begins.
     restarts: for each group index the end that an earlier plan decided, until the group is there anew.
+    trouble: what the last attempt to carry out a plan ran into.
     taken: names (`Pod x-0`, `Service x`) that a create found in use by an object of somebody else, which is in words.
     """
 
@@ -174,6 +176,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     now: float = 0.0
     token: str = ""
     restarts: Mapping[int, Restart] = field(default_factory=dict[int, "Restart"])
+    trouble: Reason | None = None
     taken: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property

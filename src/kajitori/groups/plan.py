@@ -137,7 +137,7 @@ def _wanted_services(
 
 def _blocked(world: World, names: Sequence[str], taken: Mapping[str, str]) -> Reason | None:
     if not names:
-        return None
+        return world.trouble
     services = {f"Service {service.metadata.name}": service for service in world.services}
     told: list[str] = []
     for name in names[:5]:
@@ -222,7 +222,7 @@ def _status(
 
 def _again_after(world: World, restarts: Any, blocked: Reason | None) -> float | None:
     waits = [restart.not_before - world.now for restart in restarts if restart.not_before > world.now]
-    if blocked:
+    if blocked is not None and blocked is not world.trouble:
         waits.append(BLOCKED_RETRY_SECONDS)
     return min(waits, default=None)
 

@@ -1,0 +1,158 @@
+"""The controller of LeaderWorkerSets: looks, asks the plan, carries it out, writes the status.
+
+Reads come from caches that hold only pods, Services and ControllerRevisions with a set's name on them. The plan is
+made anew each time; beside it there is only a small memory of ends that were decided (`memory.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from kajitori.api.leaderworkerset import v1
+from kajitori.api.resource import CONTROLLER_REVISIONS, LEADER_WORKER_SETS, PODS, SERVICES
+from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminal
+from kajitori.base.reason import Reason
+from kajitori.control.controller import After, Key, Result
+from kajitori.control.runtime import Runtime
+from kajitori.groups.actions import Event, Plan
+from kajitori.groups.blame import with_authors
+from kajitori.groups.execution import Execution, Informers, pod_reference
+from kajitori.groups.memory import Memory
+from kajitori.groups.observed import Pod, Revision, Service, World
+from kajitori.groups.plan import plan_set, same_status
+
+COMPONENT = "kajitori.dev/groups"
+WORKERS = 4
+# A set of many pods changes many times a second: looking at a thousand of them at most ten times a second keeps
+# the work in proportion to the pods, and delays a small set by a millisecond or two.
+PODS_LOOKED_AT_PER_SECOND = 10_000
+
+
+class GroupController:
+    """Reconciles one LeaderWorkerSet at a time and key."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._client = runtime.client
+        self._clock = runtime.clock
+        self._random = runtime.random
+        self._recorder = runtime.recorder(COMPONENT)
+        self._memories: dict[Key, Memory] = {}
+        by_set = {"set": _set_of}
+        self._sets = runtime.informer(LEADER_WORKER_SETS, v1.LeaderWorkerSet, optional=True)
+        self._informers = Informers(
+            pods=runtime.informer(PODS, Pod, label_selector=v1.SET_NAME_LABEL, indexers=by_set),
+            services=runtime.informer(SERVICES, Service, label_selector=v1.SET_NAME_LABEL, indexers=by_set),
+            revisions=runtime.informer(
+                CONTROLLER_REVISIONS, Revision, label_selector=v1.SET_NAME_LABEL, indexers=by_set
+            ),
+        )
+        controller = runtime.controller("leaderworkerset", self.reconcile, workers=WORKERS)
+        controller.watch(self._sets)
+        controller.watch(self._informers.pods, _keys)
+        controller.watch(self._informers.services, _keys)
+        controller.watch(self._informers.revisions, _keys)
+
+    async def reconcile(self, key: Key) -> Result:
+        """One look at one set."""
+        index = f"{key.namespace}/{key.name}"
+        if pods := len(self._informers.pods.by_index("set", index)):
+            await asyncio.sleep(pods / PODS_LOOKED_AT_PER_SECOND)
+        lws = self._sets.get(*key)
+        if lws is None:
+            self._memories.pop(key, None)
+            return None
+        memory = self._memories.get(key)
+        if memory is None or memory.uid != lws.metadata.uid:
+            memory = self._memories[key] = Memory(lws.metadata.uid or "")
+        world = self._look(lws, index, memory)
+        plan = await with_authors(self._client, world, plan_set(world))
+        await self._say(lws, plan.events)
+        try:
+            await Execution(self._client, self._informers, self._recorder, world, memory).carry_out(plan)
+        except ApiError as error:
+            await self._report(world, error)
+            raise
+        await self._write_status(lws, plan)
+        if plan.again_after_seconds is not None:
+            return After(plan.again_after_seconds)
+        return None
+
+    def _look(self, lws: v1.LeaderWorkerSet, index: str, memory: Memory) -> World:
+        now = self._clock.now()
+        return World(
+            set=lws,
+            pods=self._informers.pods.by_index("set", index),
+            services=self._informers.services.by_index("set", index),
+            revisions=self._informers.revisions.by_index("set", index),
+            now=now,
+            token=f"{self._random.getrandbits(40):010x}",
+            restarts=memory.restarts,
+            taken=memory.taken(now),
+        )
+
+    async def _say(self, lws: v1.LeaderWorkerSet, events: list[Event]) -> None:
+        namespace = lws.metadata.namespace or ""
+        for event in events:
+            related = pod_reference(namespace, event.blame.pod, event.blame.pod_uid) if event.blame else None
+            await self._recorder.record(
+                lws, event.reason, event.text(), type=event.type, action=event.action, related=related
+            )
+
+    async def _report(self, world: World, error: ApiError) -> None:
+        """A refused request goes into the status, where its author looks. Raises Terminal if it is his to mend."""
+        if isinstance(error, Conflict) or not isinstance(error, Forbidden | Invalid):
+            return
+        world = msgspec.structs.replace(world, trouble=Reason("FailedCreate", error.message, error.hint))
+        plan = plan_set(world)
+        await self._say(world.set, [event for event in plan.events if event.type == "Warning"])
+        await self._write_status(world.set, plan)
+        if isinstance(error, Invalid):
+            raise Terminal(error.message, where=f"LeaderWorkerSet {world.namespace}/{world.name}") from error
+
+    async def _write_status(self, lws: v1.LeaderWorkerSet, plan: Plan) -> None:
+        if same_status(lws.status, plan.status):
+            return
+        patch = {"metadata": {"uid": lws.metadata.uid}, "status": _status_patch(plan.status)}
+        try:
+            written = await self._client.patch(
+                LEADER_WORKER_SETS,
+                lws.metadata.name or "",
+                patch,
+                namespace=lws.metadata.namespace,
+                subresource="status",
+                type=v1.LeaderWorkerSet,
+            )
+        except (NotFound, Conflict):
+            # Deleted meanwhile.
+            return
+        self._sets.remember(written)
+
+
+def _status_patch(status: v1.LeaderWorkerSetStatus) -> dict[str, Any]:
+    """With its zeros written out: in a merge patch a field that is left out keeps its old value."""
+    return {
+        "conditions": msgspec.to_builtins(status.conditions),
+        "hpaPodSelector": status.hpa_pod_selector,
+        "observedGeneration": status.observed_generation,
+        "readyReplicas": status.ready_replicas,
+        "replicas": status.replicas,
+        "updatedReplicas": status.updated_replicas,
+    }
+
+
+def _set_of(obj: Pod | Service | Revision) -> list[str]:
+    name = obj.metadata.labels.get(v1.SET_NAME_LABEL)
+    return [f"{obj.metadata.namespace}/{name}"] if name else []
+
+
+def _keys(obj: Pod | Service | Revision) -> list[Key]:
+    name = obj.metadata.labels.get(v1.SET_NAME_LABEL)
+    return [Key(obj.metadata.namespace, name)] if name else []
+
+
+def register(runtime: Runtime) -> None:
+    """Add the controller to a runtime."""
+    GroupController(runtime)

@@ -1,0 +1,220 @@
+"""Carries out a plan: requests in the order that a crash between any two of them is harmless.
+
+First what pods depend on (the position of a rollout, Services), then deletes, then all leaders, then all workers
+whose leader was made, at most so many requests at once. What the server answers goes into the cache straight away,
+so that the next plan knows of it. An error of one request does not keep the others from being tried; the first is
+raised at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+import msgspec
+
+from kajitori.api.resource import CONTROLLER_REVISIONS, PODS, SERVICES, Resource
+from kajitori.base.errors import AlreadyExists, Conflict, KajitoriError, NotFound
+from kajitori.control.cache import Informer
+from kajitori.groups.actions import (
+    Action,
+    AnnotateRevision,
+    CreatePod,
+    CreateRevision,
+    CreateService,
+    DeletePod,
+    DeleteRevision,
+    DeleteService,
+    MarkComplete,
+    MendService,
+    Plan,
+)
+from kajitori.groups.memory import Memory
+from kajitori.groups.observed import COMPLETE_ANNOTATION, Metadata, Pod, Revision, Service, World
+from kajitori.groups.restart import Restart
+from kajitori.kube.client import Client
+from kajitori.kube.events import EventRecorder
+
+REQUESTS_AT_ONCE = 32
+
+
+class Informers(msgspec.Struct, frozen=True):
+    """The caches that learn of what was done."""
+
+    pods: Informer[Pod]
+    services: Informer[Service]
+    revisions: Informer[Revision]
+
+
+class Execution:
+    """One plan of one set on its way."""
+
+    def __init__(
+        self, client: Client, informers: Informers, recorder: EventRecorder, world: World, memory: Memory
+    ) -> None:
+        self._client = client
+        self._informers = informers
+        self._recorder = recorder
+        self._world = world
+        self._memory = memory
+        self._limit = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._errors: list[KajitoriError] = []
+
+    async def carry_out(self, plan: Plan) -> None:
+        """Raises the first error, when all was tried that could be."""
+        await self._all(self._do(action) for action in plan.before)
+        self._raise_first()
+        self._memory.restarts = plan.restarts
+        await self._all(self._delete_pod(delete) for delete in plan.deletes)
+        await self._all(self._create_pod(create) for create in plan.creates if create.worker == 0)
+        failed = {
+            create.group for create in plan.creates if create.worker == 0 and not self._is_there(create.name)
+        }
+        await self._all(
+            self._create_pod(create)
+            for create in plan.creates
+            if create.worker > 0 and create.group not in failed
+        )
+        await self._all(self._do(action) for action in plan.after)
+        self._raise_first()
+
+    def _is_there(self, name: str) -> bool:
+        pod = self._informers.pods.get(self._world.namespace, name)
+        return pod is not None and pod.metadata.controlled_by(self._world.uid)
+
+    async def _all(self, requests: Iterable[Coroutine[Any, Any, None]]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for request in requests:
+                tasks.create_task(self._try(request))
+
+    async def _try(self, request: Coroutine[Any, Any, None]) -> None:
+        async with self._limit:
+            try:
+                await request
+            except KajitoriError as error:
+                self._errors.append(error)
+
+    def _raise_first(self) -> None:
+        if self._errors:
+            raise self._errors[0]
+
+    async def _do(self, action: Action) -> None:
+        match action:
+            case CreateService(body):
+                await self._create(SERVICES, body, Service, self._informers.services)
+            case MendService(service, spec):
+                await self._patch(SERVICES, service, {"spec": spec}, Service, self._informers.services)
+            case DeleteService(service):
+                await self._delete(SERVICES, service, self._informers.services)
+            case CreateRevision(body):
+                await self._create(CONTROLLER_REVISIONS, body, Revision, self._informers.revisions)
+            case AnnotateRevision(revision, annotations, number):
+                patch: dict[str, Any] = {"metadata": {"annotations": annotations}}
+                if number is not None:
+                    patch["revision"] = number
+                await self._patch(CONTROLLER_REVISIONS, revision, patch, Revision, self._informers.revisions)
+            case DeleteRevision(revision):
+                await self._delete(CONTROLLER_REVISIONS, revision, self._informers.revisions)
+            case MarkComplete(leader):
+                annotations = {COMPLETE_ANNOTATION: "true"}
+                await self._patch(
+                    PODS, leader, {"metadata": {"annotations": annotations}}, Pod, self._informers.pods
+                )
+            case CreatePod():
+                await self._create_pod(action)
+            case DeletePod():
+                await self._delete_pod(action)
+
+    async def _create_pod(self, create: CreatePod) -> None:
+        pod = await self._create(PODS, create.body, Pod, self._informers.pods)
+        if pod is not None and create.restart is not None:
+            await self._tell_restart(pod, create.group, create.restart)
+
+    async def _tell_restart(self, pod: Pod, group: int, restart: Restart) -> None:
+        blame = restart.blame
+        if blame is None:
+            return
+        message = f"Group {group} of {self._world.name} was restarted: {blame.sentence()}"
+        await self._recorder.record(
+            pod,
+            "GroupRestarted",
+            message,
+            action="Recreate",
+            related=pod_reference(self._world.namespace, blame.pod, blame.pod_uid),
+            resource=PODS,
+        )
+
+    async def _create(
+        self, resource: Resource, body: dict[str, Any], kind: type[Any], informer: Informer[Any]
+    ) -> Any:
+        """The created object; None if its name is in use."""
+        name: str = body["metadata"]["name"]
+        try:
+            made = await self._client.create(resource, body, type=kind)
+        except AlreadyExists:
+            await self._look_at_holder(resource, name, kind, informer)
+            return None
+        informer.remember(made)
+        return made
+
+    async def _look_at_holder(
+        self, resource: Resource, name: str, kind: type[Any], informer: Informer[Any]
+    ) -> None:
+        """The name is in use: by ourselves, so that the cache is late, or by somebody else."""
+        try:
+            held = await self._client.get(resource, name, self._world.namespace, type=kind)
+        except NotFound as gone:
+            raise Conflict(f"{resource.kind} {name} was there a moment ago", reason="Conflict") from gone
+        metadata: Metadata = held.metadata
+        if metadata.controlled_by(self._world.uid):
+            informer.remember(held)
+            return
+        owner = metadata.controller()
+        holder = f"of {owner.kind} {owner.name}" if owner else "of somebody else"
+        self._memory.note_taken(f"{resource.kind} {name}", holder, self._world.now)
+
+    async def _patch(
+        self,
+        resource: Resource,
+        obj: Pod | Service | Revision,
+        patch: dict[str, Any],
+        kind: type[Any],
+        informer: Informer[Any],
+    ) -> None:
+        # With its uid in the patch, an object that was deleted and made again is not taken for the one we saw.
+        patch = {**patch, "metadata": {**patch.get("metadata", {}), "uid": obj.metadata.uid}}
+        try:
+            changed = await self._client.patch(
+                resource, obj.metadata.name, patch, namespace=obj.metadata.namespace, type=kind
+            )
+        except (NotFound, Conflict):
+            # Gone or replaced: the watch will tell, and the next plan sees it.
+            return
+        informer.remember(changed)
+
+    async def _delete_pod(self, delete: DeletePod) -> None:
+        await self._delete(PODS, delete.pod, self._informers.pods)
+
+    async def _delete(
+        self, resource: Resource, obj: Pod | Service | Revision, informer: Informer[Any]
+    ) -> None:
+        try:
+            lingering = await self._client.delete(
+                resource, obj.metadata.name, obj.metadata.namespace, preconditions_uid=obj.metadata.uid
+            )
+        except (NotFound, Conflict):
+            lingering = None
+        if lingering is None:
+            informer.forget(obj)
+        else:
+            informer.remember(msgspec.convert(lingering, type(obj)))
+
+
+def pod_reference(namespace: str, name: str, uid: str) -> dict[str, Any]:
+    """A pod that may be gone, as `kajitori.kube.objects.reference` takes it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": namespace, "name": name, "uid": uid},
+    }
