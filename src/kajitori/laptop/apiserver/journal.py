@@ -49,7 +49,7 @@ class CorruptState(KajitoriError):
     """The state file holds something that was not written by this program, or was damaged since."""
 
 
-class AuditRecord(msgspec.Struct, frozen=True):
+class AuditRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One accepted mutating request, as `/kajitori/audit` tells it."""
 
     time: str
@@ -148,12 +148,13 @@ class Journal:
         return number
 
     def audit(self, resource: str = "", namespace: str = "", name: str = "") -> list[AuditRecord]:
-        """Accepted mutating requests that match, oldest first. Blocking: call it in a thread."""
+        """Accepted mutating requests that match, oldest first; resource with or without its group.
+        Blocking: call it in a thread."""
         database = sqlite3.connect(self._path, timeout=5)
         try:
             rows = database.execute(
-                "SELECT record FROM audit WHERE (?1 = '' OR resource = ?1) AND (?2 = '' OR namespace = ?2) "
-                "AND (?3 = '' OR name = ?3) ORDER BY number",
+                "SELECT record FROM audit WHERE (?1 = '' OR resource = ?1 OR resource LIKE ?1 || '.%') "
+                "AND (?2 = '' OR namespace = ?2) AND (?3 = '' OR name = ?3) ORDER BY number",
                 (resource, namespace, name),
             ).fetchall()
         finally:

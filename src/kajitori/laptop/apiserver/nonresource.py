@@ -1,4 +1,4 @@
-"""Paths that are no resources: health, version, discovery, OpenAPI, keys, the audit ring."""
+"""Paths that are no resources: health, version, keys, the audit ring; documents about the kinds (`documents`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from kajitori.api.schemas import KUBERNETES_VERSION
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.answers import rendered
+from kajitori.laptop.apiserver.documents import answer_document
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -65,7 +66,7 @@ async def answer_path(
         case "/kajitori/audit":
             return await _audit(state, http, query)
         case _:
-            return None
+            return await answer_document(state, http, path, query)
 
 
 async def _health(state: ServerState, http: BaseRequest, path: str, query: Query) -> web.StreamResponse:
@@ -86,7 +87,7 @@ async def _health(state: ServerState, http: BaseRequest, path: str, query: Query
 
 
 async def _audit(state: ServerState, http: BaseRequest, query: Query) -> web.StreamResponse:
-    """The accepted mutating requests that match, oldest first; resource is qualified (`deployments.apps`)."""
+    """The accepted mutating requests that match, oldest first; resource with or without its group."""
     records = await asyncio.to_thread(
         state.store.journal.audit, query.get("resource"), query.get("namespace"), query.get("name")
     )

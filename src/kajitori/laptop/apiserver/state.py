@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from kajitori.laptop.apiserver.discovery import Discovery
+from kajitori.laptop.apiserver.openapi import OpenApi
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,6 +46,8 @@ class ServerState:
         self.authorizer = authorizer
         self.signer = signer
         self.addresses = addresses
+        self.discovery = Discovery(registry)
+        self.openapi = OpenApi(self.discovery)
         self.stopping = asyncio.Event()
 
     def lookup(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
