@@ -1,0 +1,186 @@
+"""The ReplicaSet controller: reads the cache, follows `replica_set_plan`, creates and deletes pods, writes status.
+
+Pods that it creates or deletes are put into the cache at once, so that a late watch never makes it do it twice.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kajitori.api.resource import PODS, REPLICA_SETS
+from kajitori.base.errors import ApiError, Forbidden, Invalid, NotFound
+from kajitori.control.cache import Informer
+from kajitori.control.controller import After, Key, Result, keys_of_owner
+from kajitori.control.runtime import Runtime
+from kajitori.kube.objects import Object, owner_reference
+from kajitori.laptop.controllers import ownership
+from kajitori.laptop.controllers.replica_set_plan import (
+    claim_pods,
+    plan_scaling,
+    plan_status,
+    seconds_until_available,
+)
+from kajitori.laptop.controllers.selection import matches
+from kajitori.laptop.controllers.views import PodView, ReplicaSetView
+
+COMPONENT = "replicaset-controller"
+PODS_BY_CONTROLLER = "controller"
+
+
+def controller_index(obj: PodView | ReplicaSetView) -> list[str]:
+    """Index value: the uid of the owner that manages the object, or a mark with the namespace for none."""
+    owner = obj.metadata.controller
+    return [owner.uid if owner is not None else f"none/{obj.metadata.namespace}"]
+
+
+class ReplicaSets:
+    """Reconciles one ReplicaSet at a time."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._client = runtime.client
+        self._clock = runtime.clock
+        self._recorder = runtime.recorder(COMPONENT)
+        self._sets: Informer[ReplicaSetView] = runtime.informer(
+            REPLICA_SETS, ReplicaSetView, indexers={PODS_BY_CONTROLLER: controller_index}
+        )
+        self._pods: Informer[PodView] = runtime.informer(
+            PODS, PodView, indexers={PODS_BY_CONTROLLER: controller_index}
+        )
+        controller = runtime.controller("replicaset", self.reconcile, workers=4)
+        controller.watch(self._sets)
+        controller.watch(self._pods, keys_of_owner("ReplicaSet", "apps"))
+        controller.watch(self._pods, self._may_adopt, when=lambda old, new: new is not None)
+
+    def _may_adopt(self, pod: PodView) -> list[Key]:
+        """Keys of sets that may want a pod without an owner."""
+        if pod.metadata.controller is not None or not pod.metadata.labels:
+            return []
+        return [
+            Key(pod.metadata.namespace, candidate.metadata.name)
+            for candidate in self._sets.list(pod.metadata.namespace)
+            if matches(candidate.spec.selector, pod.metadata.labels)
+        ]
+
+    async def reconcile(self, key: Key) -> Result:
+        replica_set = self._sets.get(*key)
+        if replica_set is None:
+            return None
+        mine = await self._claim(replica_set)
+        failure, problem = "", None
+        if replica_set.metadata.deletion_timestamp is None:
+            try:
+                mine = await self._scale(replica_set, mine)
+            except ApiError as error:
+                failure, problem = error.message, error
+        await self._write_status(replica_set, mine, failure)
+        if problem is not None:
+            raise problem
+        wait = seconds_until_available(mine, replica_set.spec.min_ready_seconds, self._clock.now())
+        return After(wait + 0.05) if wait is not None else None
+
+    async def _claim(self, replica_set: ReplicaSetView) -> list[PodView]:
+        uid, namespace = replica_set.metadata.uid, replica_set.metadata.namespace
+        candidates = self._pods.by_index(PODS_BY_CONTROLLER, uid)
+        candidates += self._pods.by_index(PODS_BY_CONTROLLER, f"none/{namespace}")
+        claims = claim_pods(replica_set, candidates)
+        for pod in claims.release:
+            await ownership.release(self._client, PODS, pod, uid)
+        mine = claims.mine
+        if claims.adopt and await ownership.still_there(self._client, REPLICA_SETS, replica_set):
+            for pod in claims.adopt:
+                adopted = msgspec.convert(
+                    await ownership.adopt(self._client, PODS, pod, replica_set), PodView
+                )
+                self._pods.remember(adopted)
+                mine.append(adopted)
+        return mine
+
+    async def _scale(self, replica_set: ReplicaSetView, mine: list[PodView]) -> list[PodView]:
+        """Create or delete what is missing or too much; returns the pods as they are then."""
+        scaling = plan_scaling(replica_set, mine, self._related(replica_set, mine), self._clock.now())
+        for _ in range(scaling.create):
+            pod = await self._create(replica_set)
+            mine = [*mine, pod]
+        for pod in scaling.delete:
+            lingering = await self._delete(replica_set, pod)
+            mine = [other for other in mine if other.metadata.uid != pod.metadata.uid]
+            if lingering is not None:
+                mine.append(lingering)
+        return mine
+
+    def _related(self, replica_set: ReplicaSetView, mine: list[PodView]) -> list[PodView]:
+        owner = replica_set.metadata.controller
+        if owner is None:
+            return mine
+        siblings = self._sets.by_index(PODS_BY_CONTROLLER, owner.uid)
+        return [
+            pod
+            for sibling in siblings
+            for pod in self._pods.by_index(PODS_BY_CONTROLLER, sibling.metadata.uid)
+        ]
+
+    async def _create(self, replica_set: ReplicaSetView) -> PodView:
+        template = replica_set.spec.template
+        given: Object = template.get("metadata") or {}
+        metadata: Object = {
+            key: given[key] for key in ("labels", "annotations", "finalizers") if given.get(key)
+        }
+        metadata |= {
+            "generateName": f"{replica_set.metadata.name}-",
+            "namespace": replica_set.metadata.namespace,
+            "ownerReferences": [owner_reference(replica_set)],
+        }
+        pod: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        try:
+            made = await self._client.create(PODS, pod, type=PodView)
+        except (Forbidden, Invalid, NotFound) as error:
+            terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in error.causes)
+            if not terminating:
+                text = f"Error creating: {error.message}"
+                await self._recorder.record(replica_set, "FailedCreate", text, type="Warning")
+            raise
+        self._pods.remember(made)
+        await self._recorder.record(
+            replica_set, "SuccessfulCreate", f"Created pod: {made.metadata.name}", action="Create"
+        )
+        return made
+
+    async def _delete(self, replica_set: ReplicaSetView, pod: PodView) -> PodView | None:
+        """The pod if it lingers."""
+        try:
+            left = await self._client.delete(
+                PODS, pod.metadata.name, pod.metadata.namespace, preconditions_uid=pod.metadata.uid
+            )
+        except NotFound:
+            left = None
+        else:
+            await self._recorder.record(
+                replica_set, "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}", action="Delete"
+            )
+        if left is None:
+            self._pods.forget(pod)
+            return None
+        lingering = msgspec.convert(left, PodView)
+        self._pods.remember(lingering)
+        return lingering
+
+    async def _write_status(self, replica_set: ReplicaSetView, mine: list[PodView], failure: str) -> None:
+        wanted = plan_status(replica_set, mine, failure, self._clock.now())
+        if wanted == replica_set.status:
+            return
+        try:
+            stored = await self._client.patch(
+                REPLICA_SETS,
+                replica_set.metadata.name,
+                {"status": msgspec.to_builtins(wanted)},
+                namespace=replica_set.metadata.namespace,
+                subresource="status",
+                type=ReplicaSetView,
+            )
+        except NotFound:
+            return
+        self._sets.remember(stored)
+
+
+def register(runtime: Runtime) -> None:
+    ReplicaSets(runtime)
