@@ -87,7 +87,7 @@ def _finalizers_after(obj: dict[str, Any], options: DeleteOptions, default_polic
     policy = options.propagation_policy
     if policy is None and options.orphan_dependents is not None:
         policy = "Orphan" if options.orphan_dependents else "Background"
-    finalizers = list(obj["metadata"].get("finalizers") or ())
+    finalizers: list[str] = list(obj["metadata"].get("finalizers") or ())
     if policy is None:
         if default_policy != "Orphan" or {ORPHAN, FOREGROUND} & set(finalizers):
             return finalizers

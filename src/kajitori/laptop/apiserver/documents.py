@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from kajitori.laptop.apiserver.answers import rendered
+from kajitori.laptop.apiserver.negotiation import media_range
 
 if TYPE_CHECKING:
     from aiohttp.web import BaseRequest
@@ -36,7 +37,7 @@ async def answer_document(
 def _wanted_aggregate(accept: str) -> str:
     """Version of the aggregated form that the client would rather have than the older form; empty if none."""
     for item in accept.split(","):
-        options = dict(part.strip().partition("=")[::2] for part in item.split(";")[1:])
+        _, options = media_range(item)
         if options.get("g") == "apidiscovery.k8s.io" and options.get("v") in ("v2", "v2beta1"):
             return options["v"]
         if not options.get("as"):

@@ -21,6 +21,16 @@ class Output(NamedTuple):
     yaml: bool = False
 
 
+def media_range(item: str) -> tuple[str, dict[str, str]]:
+    """One item of an Accept header: its type and its parameters."""
+    media_type, *parameters = item.split(";")
+    options: dict[str, str] = {}
+    for parameter in parameters:
+        key, _, value = parameter.strip().partition("=")
+        options[key] = value
+    return media_type.strip(), options
+
+
 @lru_cache(maxsize=512)
 def negotiate(accept: str) -> Output:
     """The first of the client's wishes that can be had. Raises StatusError 406."""
@@ -28,8 +38,7 @@ def negotiate(accept: str) -> Output:
         return Output()
     transformed = False
     for item in accept.split(","):
-        media_type, *parameters = (part.strip() for part in item.split(";"))
-        options = dict(part.partition("=")[::2] for part in parameters)
+        media_type, options = media_range(item)
         if media_type in ("application/json", "*/*", "application/*"):
             yaml = False
         elif media_type == "application/yaml":

@@ -18,7 +18,7 @@ from kajitori.laptop.apiserver.answers import base_headers
 from kajitori.laptop.apiserver.status import FieldError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from kajitori.laptop.apiserver.request import Call
     from kajitori.laptop.apiserver.state import ServerState
@@ -111,7 +111,7 @@ async def _answer_head(reader: asyncio.StreamReader, node: str) -> tuple[int, di
     return int(first.split(" ", 2)[1]), headers, raw
 
 
-async def _body_chunks(reader: asyncio.StreamReader, headers: dict[str, str]) -> Any:
+async def _body_chunks(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncIterator[bytes]:
     """The body of an answer, piece by piece as it comes."""
     if headers.get("transfer-encoding", "").lower() == "chunked":
         while size := int((await reader.readline()).split(b";")[0] or b"0", 16):

@@ -38,13 +38,14 @@ REVIEWS = frozenset(
 
 
 def _attributes(spec: Object, namespace: str = "") -> Attributes:
-    resource = spec.get("resourceAttributes")
-    path = spec.get("nonResourceAttributes")
+    resource: Object | None = spec.get("resourceAttributes")
+    path: Object | None = spec.get("nonResourceAttributes")
     if (resource is None) == (path is None):
         raise status.bad_request(
             "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         )
-    if path is not None:
+    if resource is None:
+        assert path is not None
         return Attributes(path.get("verb", ""), path=path.get("path", ""))
     plural = resource.get("resource", "")
     if resource.get("subresource"):

@@ -97,7 +97,7 @@ class ApiServer:
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=0,
         )
-        await self._listen(self._context(authority))
+        await self._listen(self._web, self._context(authority))
         state.server = f"https://{HOST}:{self.port}"
         await bootstrap(state, self._settings.kubernetes_service_address, self.port)
         self._write_kubeconfigs(authority)
@@ -116,10 +116,10 @@ class ApiServer:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    async def _listen(self, context: ssl.SSLContext) -> None:
+    async def _listen(self, handler: web.Server, context: ssl.SSLContext) -> None:
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                self._web, HOST, self.port, ssl=context, backlog=1_024, start_serving=False
+                handler, HOST, self.port, ssl=context, backlog=1_024, start_serving=False
             )
         except OSError as error:
             raise UsageError(

@@ -21,7 +21,7 @@ from kajitori.laptop.apiserver.server import ApiServer
 from kajitori.laptop.settings import ClusterSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 _KEYS = ("ca.crt", "ca.key", "apiserver.crt", "apiserver.key", "sa.key", "sa.pub")
 
@@ -58,7 +58,7 @@ def prepare_home(home: Path) -> None:
 @contextlib.asynccontextmanager
 async def running_api_server(
     home: Path | None = None, settings: ClusterSettings | None = None
-) -> AsyncIterator[RunningApiServer]:
+) -> AsyncGenerator[RunningApiServer]:
     """A running server. home: kept afterwards if given, so that a second start finds what the first one stored."""
     temporary = None
     if home is None:

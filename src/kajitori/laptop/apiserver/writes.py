@@ -182,8 +182,8 @@ async def create_object(state: ServerState, call: Call) -> web.StreamResponse:
     metadata = place(kind, obj, call.target.namespace)
     if metadata.get("resourceVersion"):
         raise status.bad_request("resourceVersion should not be set on objects to be created")
-    name = metadata.get("name")
-    base = metadata.get("generateName")
+    name = metadata.get("name", "")
+    base = metadata.get("generateName", "")
     if not name and not base:
         raise status.invalid(
             kind.resource.kind,
