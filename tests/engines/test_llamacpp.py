@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from kajitori.base.errors import UsageError
 from kajitori.engines.adapter import Launch
+from kajitori.engines.addresses import bind_address
 from kajitori.engines.images import find_program
-from kajitori.engines.llamacpp import ADAPTER, bind_address
+from kajitori.engines.llamacpp import ADAPTER
 from kajitori.engines.llamacpp_flags import FLAGS, read_arguments
 from kajitori.engines.spelling import distance, nearest
 
@@ -95,7 +96,7 @@ def test_every_flag_is_accepted_by_every_name(flag, number):
     ],
 )
 def test_a_server_binds_the_pods_address_where_a_container_would_bind_all(host, pod, bound):
-    assert bind_address(host, {"KAJITORI_POD_IP": pod}) == bound
+    assert bind_address(host, pod) == bound
 
 
 @given(left=st.text("abc-", max_size=6), right=st.text("abc-", max_size=6))

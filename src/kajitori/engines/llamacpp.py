@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from kajitori.base.errors import KajitoriError, MissingDependency, UsageError
 from kajitori.engines.adapter import Adapter, Launch, MetricNames
 from kajitori.engines.adapter import flags as flag_list
+from kajitori.engines.addresses import POD_ADDRESS_VARIABLE, bind_address
 from kajitori.engines.llamacpp_flags import read_arguments
 from kajitori.engines.weights import default_cache, ensure_weights, find_weights, line_progress
 
@@ -72,14 +73,6 @@ ADAPTER = LlamaCppAdapter(
 )
 
 
-def bind_address(host: str, environment: Mapping[str, str]) -> str:
-    """Where to listen: the pod's own address where a container would listen on all of its own."""
-    pod_address = environment.get("KAJITORI_POD_IP", "")
-    if host in ("", "0.0.0.0", "::", "[::]", "*"):
-        return pod_address or "127.0.0.1"
-    return host
-
-
 def model_file(model: str) -> tuple[Path, str]:
     """The GGUF file of a model and the name that it is served under unless an alias is given.
 
@@ -109,7 +102,7 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
-    parameters.hostnames = [bind_address(settings.host, environment)]
+    parameters.hostnames = [bind_address(settings.host, environment.get(POD_ADDRESS_VARIABLE, ""))]
     for target, value in settings.assignments.items():
         _assign(parameters, target, value, xllamacpp)
     if not settings.assignments.get("model_alias"):

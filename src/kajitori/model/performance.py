@@ -62,7 +62,9 @@ class Engine(msgspec.Struct, frozen=True):
     """An engine's shape: a model laid over GPUs.
 
     tensor_parallel, pipeline_parallel: as vLLM means them. expert_parallel: experts are spread whole over the
-    tensor-parallel GPUs instead of each being cut. crosses_nodes: the tensor-parallel GPUs talk over the network.
+    tensor-parallel GPUs instead of each being cut. replicas: data-parallel copies, which with expert_parallel share one
+    set of experts; times and capacities are those of one of them, a `Step` is its share of the work. crosses_nodes: the
+    tensor-parallel GPUs talk over the network.
     bytes_per_parameter: 0 for the model's own.
     """
 
@@ -71,14 +73,15 @@ class Engine(msgspec.Struct, frozen=True):
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     expert_parallel: bool = False
+    replicas: int = 1
     crosses_nodes: bool = False
     bytes_per_parameter: float = 0.0
     kv_bytes_per_value: float = 2.0
     efficiency: Efficiency = Efficiency()
 
     def __post_init__(self) -> None:
-        if self.tensor_parallel < 1 or self.pipeline_parallel < 1:
-            raise UsageError("tensor and pipeline parallel sizes are at least 1")
+        if min(self.tensor_parallel, self.pipeline_parallel, self.replicas) < 1:
+            raise UsageError("tensor, pipeline and data parallel sizes are at least 1")
 
     @property
     def weight_bytes(self) -> float:
@@ -86,7 +89,13 @@ class Engine(msgspec.Struct, frozen=True):
 
     @property
     def gpus(self) -> int:
+        """Of one replica."""
         return self.tensor_parallel * self.pipeline_parallel
+
+    @property
+    def expert_sharers(self) -> int:
+        """How many replicas hold one set of experts together."""
+        return self.replicas if self.expert_parallel and self.model.experts else 1
 
     @property
     def kv_split(self) -> int:
@@ -98,7 +107,9 @@ class Engine(msgspec.Struct, frozen=True):
 
     @property
     def weight_bytes_per_gpu(self) -> float:
-        return self.model.parameters * self.weight_bytes / self.gpus
+        experts = self.model.expert_parameters
+        held = self.model.parameters - experts + experts / self.expert_sharers
+        return held * self.weight_bytes / self.gpus
 
     def kv_capacity_tokens(self, memory_fraction: float = 0.9) -> int:
         """Tokens of context that fit into all GPUs together; negative where not even the weights fit."""
@@ -151,8 +162,10 @@ class Engine(msgspec.Struct, frozen=True):
         return 2 * self.model.active * tokens / rate
 
     def _weight_seconds(self, tokens: float) -> float:
-        read = self.model.weights_read(tokens) * self.weight_bytes
-        return read / (self.tensor_parallel * self._memory_rate())
+        model, sharers = self.model, self.expert_sharers
+        dense = model.parameters - model.expert_parameters
+        experts = (model.weights_read(tokens * sharers) - dense) / sharers
+        return (dense + experts) * self.weight_bytes / (self.tensor_parallel * self._memory_rate())
 
     def _memory_rate(self) -> float:
         share = self.efficiency.expert_memory if self.model.experts else self.efficiency.memory
