@@ -1,0 +1,25 @@
+"""The Common Expression Language: rules in CustomResourceDefinitions, and costs of requests.
+
+    syntax     text to tree
+    types      what is known of a value before evaluation
+    compiler   tree to closures, types checked once; macros: the calls that loop
+    functions  operators and overloads; conversions, text, lists, times, kubernetes: the libraries
+    program    a compiled expression; cost: one that prices a request
+
+Why not a library: see `docs/decisions`. In short, rules must be refused when they are declared (a field that the
+schema lacks, a wrong type), counts must be uint, and data must be read in place.
+"""
+
+from kajitori.base.cel.cost import CostProgram, compile_cost
+from kajitori.base.cel.errors import BudgetExceeded, CompileError, EvaluationError
+from kajitori.base.cel.program import Program, compile_expression
+
+__all__ = [
+    "BudgetExceeded",
+    "CompileError",
+    "CostProgram",
+    "EvaluationError",
+    "Program",
+    "compile_cost",
+    "compile_expression",
+]
