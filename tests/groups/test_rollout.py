@@ -38,8 +38,7 @@ class Fleet:
         before = sum(group.ready for group in self.groups)
         kept = self.groups[: self.position.groups]
         kept += [
-            Group(False, index >= self.position.partition)
-            for index in range(len(kept), self.position.groups)
+            Group(False, index >= self.position.partition) for index in range(len(kept), self.position.groups)
         ]
         self.groups = [
             Group(False, True) if index >= self.position.partition and not group.updated else group

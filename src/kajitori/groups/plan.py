@@ -77,7 +77,11 @@ def _own_pods_by_group(world: World) -> dict[int, list[Pod]]:
 
 
 def _foreign_pods(world: World) -> dict[str, str]:
-    return {pod.name: _holder("pod", pod) for pod in world.pods if not pod.metadata.controlled_by(world.uid)}
+    return {
+        f"Pod {pod.name}": _holder("pod", pod)
+        for pod in world.pods
+        if not pod.metadata.controlled_by(world.uid)
+    }
 
 
 def _holder(what: str, obj: Any) -> str:
@@ -123,7 +127,7 @@ def _wanted_services(
     policies: dict[int, set[str]] = {}
     for index in {*range(revision.position.groups), *pods}:
         hashes = {pod.revision for pod in pods.get(index, ())}
-        found = {revision.older(hash) for hash in hashes if hash != revision.target.hash}
+        found = [revision.older(hash) for hash in hashes if hash != revision.target.hash]
         policies[index] = {templates.subdomain_policy for templates in found if templates}
         if index >= revision.position.partition or not hashes:
             policies[index].add(revision.target.subdomain_policy)

@@ -72,10 +72,11 @@ def settled(replicas: int) -> Position:
 def begin(limits: Limits, groups: int) -> Position:
     """The position when a new revision is first seen and `groups` groups exist.
 
-    A scale-up that is pending comes first: the groups that it adds are of the new revision.
+    None of those is due yet, not even the surge of a rollout that this one overtakes. A scale-up that is pending
+    comes first: the groups that it adds are of the new revision.
     """
     wanted = limits.replicas if groups < limits.replicas else limits.replicas + limits.max_surge
-    return Position(min(limits.replicas, groups), wanted, limits.replicas)
+    return Position(min(groups, wanted), wanted, limits.replicas)
 
 
 def advance(position: Position, limits: Limits, groups: Sequence[Group]) -> Position:
