@@ -102,7 +102,7 @@ class Watcher:
         return frame(self.view.bookmark(version, annotations))
 
     def send_bookmark(self, version: int) -> None:
-        if self.bookmarks and not self.done.done() and not self.transport.is_closing():
+        if self.bookmarks and not self.transport.is_closing():
             self.transport.write(self.bookmark(max(version, self.version)))
 
 
@@ -177,7 +177,8 @@ class Hub:
         version = self._store.version
         for watchers in self._live.values():
             for watcher in watchers:
-                watcher.send_bookmark(version)
+                if not watcher.done.done():
+                    watcher.send_bookmark(version)
 
     def count(self) -> int:
         return sum(len(watchers) for watchers in self._live.values())

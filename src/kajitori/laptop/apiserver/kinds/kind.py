@@ -192,7 +192,8 @@ class Kind:
             else:
                 new.pop("status", None)
         self.default(new)
-        self.admit_changed(new, old, context)
+        if subresource != "finalize":
+            self.admit_changed(new, old, context)
         if self.has_generation and self.asks_for_change(new, old):
             metadata["generation"] = stored.get("generation", 0) + 1
 
