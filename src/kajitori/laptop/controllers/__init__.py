@@ -1,0 +1,35 @@
+"""The controllers that a cluster has by itself: one file each, with its decisions in a pure plan where it has any."""
+
+from __future__ import annotations
+
+from kajitori.control.runtime import Runtime
+from kajitori.laptop.controllers import (
+    deployments,
+    endpoint_slices,
+    event_expiry,
+    garbage,
+    namespaces,
+    nodes,
+    pod_cleanup,
+    replica_sets,
+    service_accounts,
+)
+
+
+def register(runtime: Runtime) -> None:
+    """Add all of them to the process."""
+    for module in (
+        namespaces,
+        service_accounts,
+        garbage,
+        replica_sets,
+        deployments,
+        endpoint_slices,
+        nodes,
+        pod_cleanup,
+        event_expiry,
+    ):
+        module.register(runtime)
+
+
+__all__ = ["register"]

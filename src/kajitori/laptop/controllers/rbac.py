@@ -1,0 +1,26 @@
+"""The rights that the cluster's own controllers need.
+
+Emptying namespaces and collecting garbage means reading and deleting anything, custom resources included; that is
+why the first rule is as wide as it is. Everything is created only where a controller creates it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+RULES: list[dict[str, Any]] = [
+    {
+        "apiGroups": ["*"],
+        "resources": ["*"],
+        "verbs": ["get", "list", "watch", "patch", "update", "delete", "deletecollection"],
+    },
+    {
+        "apiGroups": [""],
+        "resources": ["pods", "endpoints", "serviceaccounts", "configmaps"],
+        "verbs": ["create"],
+    },
+    {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["create"]},
+    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["create"]},
+    {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    {"nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*"], "verbs": ["get"]},
+]
