@@ -174,6 +174,10 @@ class PlannedCluster:
         for name in self.pods:
             self.run(name)
 
+    @property
+    def wanted_groups(self) -> int:
+        return self.lws["spec"]["replicas"]
+
     def settle(self, rounds: int = 60) -> PlannedCluster:
         """Nodes and controller take turns until nothing more is asked for."""
         for _ in range(rounds):
@@ -181,7 +185,7 @@ class PlannedCluster:
             idle = not (plan.before or plan.deletes or plan.creates or plan.after)
             pending = any("deletionTimestamp" in pod["metadata"] for pod in self.pods.values())
             waiting = plan.again_after_seconds is not None
-            if idle and not pending and not waiting and all("status" in pod for pod in self.pods.values()):
+            if idle and not pending and not waiting and plan.status.ready_replicas == self.wanted_groups:
                 self.reconcile()
                 return self
             self.now += max(1.0, plan.again_after_seconds or 0.0)

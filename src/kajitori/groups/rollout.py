@@ -89,16 +89,17 @@ def advance(position: Position, limits: Limits, groups: Sequence[Group]) -> Posi
     wanted = _wanted_groups(limits, groups)
     if position.replicas != replicas:
         return Position(min(position.partition, replicas + limits.max_surge), wanted, replicas)
-    return Position(_next_partition(position, limits, groups), wanted, replicas)
+    # Groups that go now can no longer stand in for those that the partition takes down.
+    return Position(_next_partition(position.partition, limits, groups[:wanted]), wanted, replicas)
 
 
-def _next_partition(position: Position, limits: Limits, groups: Sequence[Group]) -> int:
+def _next_partition(current: int, limits: Limits, groups: Sequence[Group]) -> int:
     """As low as the allowance of unready groups goes; it never rises but to the partition that was asked for.
 
     Every group that is unready, for whatever reason and wherever it is, uses up the allowance; with it gone, only
     groups are passed that cost nothing: those updated already, and those that serve nobody now.
     """
-    missing_surge = limits.replicas + limits.max_surge - position.groups
+    missing_surge = limits.replicas + limits.max_surge - len(groups)
     allowance = limits.max_unavailable + limits.max_surge - missing_surge
     allowance -= sum(not group.ready for group in groups)
     partition = len(groups)
@@ -109,13 +110,16 @@ def _next_partition(position: Position, limits: Limits, groups: Sequence[Group])
                 break
             allowance -= 1
         partition -= 1
-    return max(limits.partition, min(position.partition, partition))
+    return max(limits.partition, min(current, partition))
 
 
 def _wanted_groups(limits: Limits, groups: Sequence[Group]) -> int:
     """Surge goes as the groups that it stands in for come back; with a partition asked for, it stays."""
-    replicas = limits.replicas
+    replicas, most = limits.replicas, limits.replicas + limits.max_surge
     unready = sum(not (group.ready and group.updated) for group in groups[:replicas])
-    if unready > limits.max_surge:
-        return replicas + limits.max_surge
-    return replicas + max(0, unready - limits.max_unavailable)
+    wanted = most if unready > limits.max_surge else replicas + max(0, unready - limits.max_unavailable)
+    needed = min(replicas - limits.max_unavailable, sum(group.ready for group in groups[:most]))
+    # Not every surge group is ready just because it is there.
+    while wanted < min(most, len(groups)) and sum(group.ready for group in groups[:wanted]) < needed:
+        wanted += 1
+    return wanted
