@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-
 from tests.apiserver.core.conftest import CONFIG_MAPS, Api, Cluster, config_map
 
 
@@ -97,7 +96,9 @@ async def test_label_selectors(api: Api, selector: str, names: list[str]) -> Non
 async def test_field_selectors(api: Api) -> None:
     await _fill(api, 3)
     assert _names((await api.get(CONFIG_MAPS, fieldSelector="metadata.name=c001")).json) == ["c001"]
-    found = await api.get("/api/v1/configmaps", fieldSelector="metadata.name!=c001,metadata.namespace=default")
+    found = await api.get(
+        "/api/v1/configmaps", fieldSelector="metadata.name!=c001,metadata.namespace=default"
+    )
     assert _names(found.json) == ["c000", "c002"]
 
 

@@ -8,7 +8,6 @@ import io
 
 import pytest
 import yaml
-
 from tests.apiserver.core.conftest import (
     CONFIG_MAPS,
     PODS,
@@ -69,7 +68,9 @@ async def test_an_old_resource_version_is_a_conflict(api: Api) -> None:
     (await api.put(f"{CONFIG_MAPS}/a", {**first, "data": {"x": "2"}})).ok()
     answer = await api.put(f"{CONFIG_MAPS}/a", {**first, "data": {"x": "3"}})
     assert answer.code == 409
-    assert answer.json["message"].startswith('Operation cannot be fulfilled on configmaps "a": the object has')
+    assert answer.json["message"].startswith(
+        'Operation cannot be fulfilled on configmaps "a": the object has'
+    )
 
 
 async def test_a_write_that_changes_nothing_keeps_the_resource_version(api: Api) -> None:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -44,6 +45,8 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    # Secrets are in here: nobody else reads what this process writes.
+    os.umask(0o077)
     home: Path = arguments.home.absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:

@@ -8,6 +8,8 @@ reported as such. Rows carry a checksum: a row that does not match is named at s
 
 from __future__ import annotations
 
+import fcntl
+import os
 import queue
 import sqlite3
 import threading
@@ -16,7 +18,7 @@ from zlib import crc32
 
 import msgspec
 
-from kajitori.base.errors import KajitoriError
+from kajitori.base.errors import KajitoriError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +49,21 @@ LARGEST_TRANSACTION = 1_000
 
 class CorruptState(KajitoriError):
     """The state file holds something that was not written by this program, or was damaged since."""
+
+
+def _lock(path: Path) -> int:
+    """Holds the state for this process alone; the kernel lets go of it however the process ends."""
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UsageError(
+            "another API server has this state open",
+            where=str(path),
+            hint="`kaji status` shows the cluster that runs in this home; give this one another --home",
+        ) from None
+    return descriptor
 
 
 class AuditRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -95,10 +112,12 @@ class Journal:
         self._audit_encoder = msgspec.json.Encoder()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _lock(path)
         try:
             self._database = self._connect()
             self._database.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
+            os.close(self._lock)
             raise CorruptState(
                 f"cannot open the state file: {error}",
                 where=str(path),
@@ -176,6 +195,7 @@ class Journal:
             self._queue.put(None)
             self._thread.join()
         self._database.close()
+        os.close(self._lock)
 
     def _run(self) -> None:
         stopping = False
