@@ -1,13 +1,15 @@
 """The rules that objects must keep, beyond the types of their fields; broken ones are named by field path.
 
 `rules_of` gives the check of a definition, `metadata_errors` the rules that all kinds share. Texts are those of
-the published API server, since users search for them and clients compare them.
+the published API server, since users search for them and clients compare them. Objects have been made to fit
+their kind and defaulted before.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kajitori.laptop.apiserver.validation import configuration, networking, pods, workloads
 from kajitori.laptop.apiserver.validation.metadata import metadata_errors
 
 if TYPE_CHECKING:
@@ -15,7 +17,43 @@ if TYPE_CHECKING:
 
     from kajitori.laptop.apiserver.status import FieldError
 
-_RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[FieldError]]] = {}
+_RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[FieldError]]] = {
+    "io.k8s.api.core.v1.Pod": pods.pod_errors,
+    "io.k8s.api.core.v1.PodTemplate": pods.pod_template_errors,
+    "io.k8s.api.core.v1.ReplicationController": workloads.replication_controller_errors,
+    "io.k8s.api.apps.v1.Deployment": workloads.deployment_errors,
+    "io.k8s.api.apps.v1.ReplicaSet": workloads.replica_set_errors,
+    "io.k8s.api.apps.v1.StatefulSet": workloads.stateful_set_errors,
+    "io.k8s.api.apps.v1.DaemonSet": workloads.daemon_set_errors,
+    "io.k8s.api.apps.v1.ControllerRevision": configuration.revision_errors,
+    "io.k8s.api.batch.v1.Job": workloads.job_errors,
+    "io.k8s.api.batch.v1.CronJob": workloads.cron_job_errors,
+    "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler": workloads.autoscaler_errors,
+    "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler": workloads.autoscaler_errors,
+    "io.k8s.api.policy.v1.PodDisruptionBudget": workloads.disruption_budget_errors,
+    "io.k8s.api.core.v1.Service": networking.service_errors,
+    "io.k8s.api.core.v1.Endpoints": networking.endpoints_errors,
+    "io.k8s.api.discovery.v1.EndpointSlice": networking.endpoint_slice_errors,
+    "io.k8s.api.networking.v1.Ingress": networking.ingress_errors,
+    "io.k8s.api.networking.v1.NetworkPolicy": networking.network_policy_errors,
+    "io.k8s.api.core.v1.ConfigMap": configuration.config_map_errors,
+    "io.k8s.api.core.v1.Secret": configuration.secret_errors,
+    "io.k8s.api.core.v1.Node": configuration.node_errors,
+    "io.k8s.api.core.v1.PersistentVolume": configuration.volume_errors,
+    "io.k8s.api.core.v1.PersistentVolumeClaim": configuration.claim_errors,
+    "io.k8s.api.core.v1.ResourceQuota": configuration.quota_errors,
+    "io.k8s.api.core.v1.LimitRange": configuration.limit_range_errors,
+    "io.k8s.api.core.v1.Event": configuration.core_event_errors,
+    "io.k8s.api.events.v1.Event": configuration.event_errors,
+    "io.k8s.api.storage.v1.StorageClass": configuration.storage_class_errors,
+    "io.k8s.api.rbac.v1.Role": configuration.role_errors,
+    "io.k8s.api.rbac.v1.ClusterRole": configuration.role_errors,
+    "io.k8s.api.rbac.v1.RoleBinding": configuration.binding_errors,
+    "io.k8s.api.rbac.v1.ClusterRoleBinding": configuration.binding_errors,
+    "io.k8s.api.coordination.v1.Lease": configuration.lease_errors,
+    "io.k8s.api.scheduling.v1.PriorityClass": configuration.priority_class_errors,
+    "io.k8s.api.node.v1.RuntimeClass": configuration.runtime_class_errors,
+}
 
 
 def _no_rules(_new: dict[str, Any], _old: dict[str, Any] | None, _subresource: str) -> list[FieldError]:
