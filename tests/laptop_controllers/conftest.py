@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from kajitori.control.runtime import Runtime
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import running_api_server
+from kajitori.laptop.controllers.rbac import RULES
 
 Check = Callable[[], Awaitable[Any]]
 
@@ -137,8 +139,12 @@ class World:
 
 
 @pytest.fixture
-async def world():
-    async with running_api_server() as server:
+async def world(tmp_path):
+    # The controllers get the rights that they say they need, and no others.
+    rights = tmp_path / "run" / "component-roles.json"
+    rights.parent.mkdir(parents=True)
+    rights.write_text(json.dumps({"system:kajitori:controllers": RULES}))
+    async with running_api_server(tmp_path) as server:
         admin = load_config(str(server.kubeconfig))
         controllers = load_config(str(server.kubeconfig_of("controllers")))
         async with Client(admin) as client, Client(controllers) as controllers_client:
