@@ -32,8 +32,7 @@ def default_deployment(obj: Object) -> None:
 def default_replica_set(obj: Object) -> None:
     spec: Object = obj.setdefault("spec", {})
     spec.setdefault("replicas", 1)
-    if "template" in spec:
-        default_template(spec["template"])
+    default_template(spec.setdefault("template", {}))
     obj.setdefault("status", {}).setdefault("replicas", 0)
 
 

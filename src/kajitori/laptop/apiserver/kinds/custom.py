@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kajitori.api.resource import Resource
@@ -9,12 +10,15 @@ from kajitori.laptop.apiserver.kinds.kind import Context, Kind, ScalePaths, Subr
 from kajitori.laptop.apiserver.kinds.paths import field_getter
 from kajitori.laptop.apiserver.kinds.shape import shape_of
 from kajitori.laptop.apiserver.schema import Schema
+from kajitori.laptop.apiserver.status import invalid_value
 from kajitori.laptop.apiserver.tables.custom import custom_table
+from kajitori.laptop.apiserver.tables.json_path import first
 from kajitori.laptop.apiserver.validation import metadata_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kajitori.laptop.apiserver.crd.structural import StructuralSchema
     from kajitori.laptop.apiserver.status import FieldError
     from kajitori.laptop.apiserver.tables.columns import Column
 
@@ -35,9 +39,19 @@ class CustomKind(Kind):
         super().__init__(custom=True, **names)
         self.openapi_v3_schema = openapi_v3_schema
         self.printer_columns = tuple(printer_columns)
-        self._schema = Schema.structural(openapi_v3_schema)
         self._walk_metadata = shape_of(_METADATA)
         self._columns, self._cells = custom_table(printer_columns)
+
+    @cached_property
+    def _structural(self) -> StructuralSchema:
+        # Compiled, and its CEL library loaded, when the first object comes: many versions are never used.
+        from kajitori.laptop.apiserver.crd.structural import StructuralSchema
+
+        return StructuralSchema(self.openapi_v3_schema)
+
+    @cached_property
+    def _schema(self) -> Schema:
+        return Schema.structural(self.openapi_v3_schema)
 
     @property
     def schema(self) -> Schema:
@@ -55,10 +69,12 @@ class CustomKind(Kind):
         metadata = obj.get("metadata")
         if metadata is not None:
             self._walk_metadata(metadata, (None, "metadata"), problems)
-        return problems
+        pruned, unknown = self._structural.prune(obj)
+        _replace(obj, pruned)
+        return problems + unknown
 
     def default(self, obj: dict[str, Any]) -> None:
-        return
+        _replace(obj, self._structural.default(obj))
 
     def admit_changed(self, new: dict[str, Any], old: dict[str, Any], context: Context) -> None:
         return
@@ -85,13 +101,28 @@ class CustomKind(Kind):
         return errors
 
     def check(self, new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
-        return []
+        errors = self._structural.validate(new, old)
+        if self.scale is not None:
+            errors += [
+                invalid_value(path, value, "should be a non-negative integer")
+                for path in (self.scale.replicas, self.scale.status_replicas)
+                if isinstance(value := first(path, new), int) and value < 0
+            ]
+        return errors
 
     def to_stored(self, obj: dict[str, Any]) -> dict[str, Any]:
         return _as_version(obj, self.storage.api_version)
 
     def from_stored(self, obj: dict[str, Any]) -> dict[str, Any]:
         return _as_version(obj, self.resource.api_version)
+
+
+def _replace(obj: dict[str, Any], by: dict[str, Any]) -> None:
+    """Gives the object the content of another; their parts are shared."""
+    if by is not obj:
+        content = dict(by)
+        obj.clear()
+        obj.update(content)
 
 
 def _as_version(obj: dict[str, Any], api_version: str) -> dict[str, Any]:
