@@ -14,13 +14,15 @@ from aiohttp import web
 from kajitori.laptop.apiserver.negotiation import wants_indentation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from aiohttp.web import BaseRequest
 
     from kajitori.laptop.apiserver.request import Call
 
 COMPRESSED_FROM_BYTES = 128 << 10
+SLICED_FROM_BYTES = 1 << 20
+SLICE_BYTES = 256 << 10
 
 
 def warning_header(text: str) -> str:
@@ -38,12 +40,12 @@ def base_headers(call: Call, content_type: str) -> list[tuple[str, str]]:
     return headers
 
 
-async def body_answer(call: Call, code: int, body: bytes) -> web.Response:
+async def body_answer(call: Call, code: int, body: bytes) -> web.StreamResponse:
     """JSON bytes in the form that the call's output asks for."""
     return await rendered(call.http, code, body, call.output.yaml, call.query.get("pretty"), call.warnings)
 
 
-async def object_answer(call: Call, code: int, obj: dict[str, Any]) -> web.Response:
+async def object_answer(call: Call, code: int, obj: dict[str, Any]) -> web.StreamResponse:
     return await body_answer(call, code, msgspec.json.encode(obj))
 
 
@@ -56,8 +58,9 @@ async def rendered(
     warnings: Iterable[str] = (),
     content_type: str = "",
     raw: bool = False,
-) -> web.Response:
-    """An answer with a body of JSON bytes; raw: of other bytes, to be left as they are."""
+    more_headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """An answer with a body of JSON bytes; raw: of other bytes, to be left as they are. more_headers replace ours."""
     request_headers = http.headers
     if raw:
         pass
@@ -75,12 +78,31 @@ async def rendered(
         ("Cache-Control", "no-cache, private"),
         ("Content-Type", content_type or "application/json"),
     ]
+    if more_headers:
+        kept = [header for header in headers if header[0] not in more_headers]
+        headers = [*kept, *more_headers.items()]
     headers.extend(("Warning", warning_header(text)) for text in dict.fromkeys(warnings))
     if len(body) > COMPRESSED_FROM_BYTES and "gzip" in request_headers.get("Accept-Encoding", ""):
         body = await asyncio.to_thread(_compress, body)
         headers.append(("Content-Encoding", "gzip"))
         headers.append(("Vary", "Accept-Encoding"))
+    if len(body) > SLICED_FROM_BYTES and http.method != "HEAD":
+        return await _sliced(http, code, body, headers)
     return web.Response(status=code, body=body, headers=headers)
+
+
+async def _sliced(
+    http: BaseRequest, code: int, body: bytes, headers: list[tuple[str, str]]
+) -> web.StreamResponse:
+    """Sends a long body as the reader takes it: TLS would keep a buffer of its whole size for the connection."""
+    answer = web.StreamResponse(status=code, headers=headers)
+    answer.content_length = len(body)
+    await answer.prepare(http)
+    view = memoryview(body)
+    for start in range(0, len(body), SLICE_BYTES):
+        await answer.write(view[start : start + SLICE_BYTES])
+    await answer.write_eof()
+    return answer
 
 
 def _compress(body: bytes) -> bytes:

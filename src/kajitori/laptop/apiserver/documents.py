@@ -75,9 +75,7 @@ async def _kept(http: BaseRequest, document: Document, *, years: bool = False) -
         headers["Expires"] = formatdate(time.time() + YEAR_SECONDS, usegmt=True)
     if http.headers.get("If-None-Match") == document.etag:
         return web.Response(status=304, headers=headers)
-    answer = await rendered(http, 200, document.body, content_type=document.content_type)
-    answer.headers.update(headers)
-    return answer
+    return await rendered(http, 200, document.body, content_type=document.content_type, more_headers=headers)
 
 
 async def _openapi(

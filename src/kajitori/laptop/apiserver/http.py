@@ -94,9 +94,8 @@ class Handler:
         self, http: BaseRequest, error: status.StatusError, warnings: list[str]
     ) -> web.StreamResponse:
         # The query may be what was wrong: whether to indent is read without it.
-        answer = await rendered(http, error.code, msgspec.json.encode(error.status), warnings=warnings)
-        answer.headers.update(error.headers)
-        return answer
+        body = msgspec.json.encode(error.status)
+        return await rendered(http, error.code, body, warnings=warnings, more_headers=error.headers)
 
     async def _answer(self, http: BaseRequest, warnings: list[str]) -> web.StreamResponse:
         raw_path, _, raw_query = http.raw_path.partition("?")

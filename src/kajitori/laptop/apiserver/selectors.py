@@ -159,7 +159,7 @@ def parse_fields(text: str) -> tuple[FieldRequirement, ...]:
 class Selector:
     """Which objects a list or watch wants: namespace, labels, fields."""
 
-    __slots__ = ("_kind", "fields", "labels", "name", "namespace")
+    __slots__ = ("_kind", "_others", "_sets", "fields", "labels", "name", "namespace")
 
     def __init__(
         self,
@@ -170,6 +170,13 @@ class Selector:
     ) -> None:
         self.namespace = namespace
         self.labels = labels
+        # Nearly all requirements ask whether a value is one of some: those are compared without a call.
+        self._sets = [
+            (requirement.key, requirement.values, requirement.operator == "in")
+            for requirement in labels
+            if requirement.operator in ("in", "notin")
+        ]
+        self._others = [r for r in labels if r.operator not in ("in", "notin")]
         self.name = ""
         getters = kind.field_selectors
         self._kind = kind
@@ -195,8 +202,12 @@ class Selector:
             return False
         if self.labels:
             labels = entry.labels
-            if not all(requirement.matches(labels) for requirement in self.labels):
-                return False
+            for key, values, wanted in self._sets:
+                if (labels.get(key) in values) is not wanted:
+                    return False
+            for requirement in self._others:
+                if not requirement.matches(labels):
+                    return False
         return not self.fields or all(self._field_matches(entry, field) for field in self.fields)
 
     def _field_matches(self, entry: Entry, field: FieldRequirement) -> bool:
