@@ -97,7 +97,9 @@ class World:
             NODES, name, {"status": {"conditions": [condition]}}, patch_type="strategic", subresource="status"
         )
 
-    async def run_pods(self, names: Iterable[str] | None = None, *, ready: bool = True, namespace: str = "default") -> None:
+    async def run_pods(
+        self, names: Iterable[str] | None = None, *, ready: bool = True, namespace: str = "default"
+    ) -> None:
         """Do a node's work once: what is new runs (and is ready), what is being deleted goes."""
         for pod in await self.pods(namespace):
             name = pod["metadata"]["name"]

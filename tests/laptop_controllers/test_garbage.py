@@ -12,9 +12,7 @@ WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 
 async def make(world, name, *owners, resource=CONFIG_MAPS, block=False, finalizers=None, namespace="default"):
     metadata = {"name": name, "namespace": namespace, "finalizers": finalizers or []}
-    metadata["ownerReferences"] = [
-        owner_reference(owner, controller=False, block=block) for owner in owners
-    ]
+    metadata["ownerReferences"] = [owner_reference(owner, controller=False, block=block) for owner in owners]
     body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
     return await world.client.create(resource, body)
 
@@ -62,7 +60,9 @@ async def test_in_the_foreground_the_owner_waits_for_the_dependents_that_block_i
 
     await collected.until(both_marked)
     assert "foregroundDeletion" in (await exists(collected, "root"))["metadata"]["finalizers"]
-    await collected.client.patch(CONFIG_MAPS, "blocking", {"metadata": {"finalizers": None}}, namespace="default")
+    await collected.client.patch(
+        CONFIG_MAPS, "blocking", {"metadata": {"finalizers": None}}, namespace="default"
+    )
     await gone(collected, "blocking", "root")
     assert await exists(collected, "free"), "who does not block is not waited for"
     await collected.client.patch(CONFIG_MAPS, "free", {"metadata": {"finalizers": None}}, namespace="default")
@@ -75,7 +75,9 @@ async def test_a_whole_tree_goes_in_the_foreground_leaves_first(collected):
     order = []
 
     async def watch():
-        async for event in collected.client.watch(CONFIG_MAPS, "default", resource_version=root["metadata"]["resourceVersion"]):
+        async for event in collected.client.watch(
+            CONFIG_MAPS, "default", resource_version=root["metadata"]["resourceVersion"]
+        ):
             if event.type == "DELETED":
                 order.append(event.object["metadata"]["name"])
 
@@ -137,7 +139,9 @@ async def test_an_owner_of_a_kind_that_nobody_serves_is_not_taken_for_dead(colle
 
 
 async def test_a_cluster_scoped_owner_has_dependents_in_namespaces(collected):
-    node = await collected.client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})
+    node = await collected.client.create(
+        NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}
+    )
     await make(collected, "child", node)
     await asyncio.sleep(0.2)
     assert await exists(collected, "child")

@@ -22,7 +22,9 @@ async def test_every_namespace_gets_its_account_and_the_servers_certificates(wor
     await world.client.create(NAMESPACES, namespace("team"))
     for name in ("default", "kube-system", "team"):
         await world.until(lambda name=name: world.client.get(SERVICE_ACCOUNTS, "default", name))
-        certificates = await world.until(lambda name=name: world.client.get(CONFIG_MAPS, "kube-root-ca.crt", name))
+        certificates = await world.until(
+            lambda name=name: world.client.get(CONFIG_MAPS, "kube-root-ca.crt", name)
+        )
         assert certificates["data"]["ca.crt"] == world.client.config.certificate_authority.decode()
 
 
@@ -31,12 +33,18 @@ async def test_they_come_back_when_deleted_or_changed(world):
     first = await world.until(lambda: world.client.get(SERVICE_ACCOUNTS, "default", "default"))
     await world.until(lambda: world.client.get(CONFIG_MAPS, "kube-root-ca.crt", "default"))
     await world.client.delete(SERVICE_ACCOUNTS, "default", "default")
-    await world.client.patch(CONFIG_MAPS, "kube-root-ca.crt", {"data": {"ca.crt": "bad", "more": "x"}}, namespace="default")
+    await world.client.patch(
+        CONFIG_MAPS, "kube-root-ca.crt", {"data": {"ca.crt": "bad", "more": "x"}}, namespace="default"
+    )
 
     async def restored():
         account = await world.client.get(SERVICE_ACCOUNTS, "default", "default")
         data = (await world.client.get(CONFIG_MAPS, "kube-root-ca.crt", "default"))["data"]
-        return account["metadata"]["uid"] != first["metadata"]["uid"] and list(data) == ["ca.crt"] and data["ca.crt"] != "bad"
+        return (
+            account["metadata"]["uid"] != first["metadata"]["uid"]
+            and list(data) == ["ca.crt"]
+            and data["ca.crt"] != "bad"
+        )
 
     await world.until(restored)
 
