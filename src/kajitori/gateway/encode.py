@@ -33,7 +33,7 @@ class Encoder:
     """Turns resources into serialized messages; one an Envoy schema."""
 
     def __init__(self, envoy_schema: Schema) -> None:
-        self._schema = envoy_schema
+        self.schema = envoy_schema
         self._fields = functools.cache(self._compile)
         # Routes by the place they have: most stay the same from one table to the next.
         self._routes: dict[tuple[str, str, str], tuple[dict[str, Any], bytes]] = {}
@@ -54,7 +54,7 @@ class Encoder:
             if item is not None:
                 arguments[field[0]] = field[1](item, f"{where}.{key}" if where else key)
         try:
-            return self._schema.message(full_name)(**arguments)
+            return self.schema.message(full_name)(**arguments)
         except (TypeError, ValueError) as error:
             raise InvalidManifest(f"{full_name}: {error}", where=where) from error
 
@@ -91,7 +91,7 @@ class Encoder:
         return b"".join(parts)
 
     def _compile(self, full_name: str) -> dict[str, tuple[str, Callable[[Any, str], Any]]]:
-        descriptor = self._schema.descriptor(full_name)
+        descriptor = self.schema.descriptor(full_name)
         compiled: dict[str, tuple[str, Callable[[Any, str], Any]]] = {}
         for field in descriptor.fields:
             entry = (field.name, self._converter(field))
@@ -124,7 +124,7 @@ def _any(encoder: Encoder, value: dict[str, Any], where: str) -> Any:
     if name in _WELL_KNOWN:
         rest = rest["value"]
     message = encoder.message(name, rest, f"{where}<{name.rpartition('.')[2]}>")
-    packed = encoder._schema.message("google.protobuf.Any")()
+    packed = encoder.schema.message("google.protobuf.Any")()
     packed.type_url = type_prefix + name
     packed.value = message.SerializeToString(deterministic=True)
     return packed
@@ -137,15 +137,15 @@ def _duration(encoder: Encoder, value: Any, where: str) -> Any:
     nanoseconds = round(float(text[:-1]) * 1e9)
     seconds, rest = divmod(abs(nanoseconds), 10**9)
     sign = -1 if nanoseconds < 0 else 1
-    return encoder._schema.message("google.protobuf.Duration")(seconds=sign * seconds, nanos=sign * rest)
+    return encoder.schema.message("google.protobuf.Duration")(seconds=sign * seconds, nanos=sign * rest)
 
 
 def _wrapper(full_name: str) -> Callable[[Encoder, Any, str], Any]:
-    return lambda encoder, value, where: encoder._schema.message(full_name)(value=value)
+    return lambda encoder, value, where: encoder.schema.message(full_name)(value=value)
 
 
 def _struct(encoder: Encoder, value: dict[str, Any], where: str) -> Any:
-    message = encoder._schema.message("google.protobuf.Struct")()
+    message = encoder.schema.message("google.protobuf.Struct")()
     message.update(value)
     return message
 

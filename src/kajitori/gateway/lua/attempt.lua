@@ -41,7 +41,11 @@ local function rewritten(context, text)
 end
 
 function envoy_on_request(handle)
-  local context = handle:filterContext()
+  local given = handle:filterContext()
+  local context = {
+    schema = given:get('schema'), prefix = given:get('prefix'), version = given:get('version'),
+    model = given:get('model'), set = given:get('set'), remove = given:get('remove'),
+  }
   local facts = handle:streamInfo():dynamicMetadata():get('io.kajitori').request
   local headers = handle:headers()
   headers:replace(':path', upstream_path(context, facts.path, context.model or facts.model))

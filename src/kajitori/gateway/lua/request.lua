@@ -88,6 +88,7 @@ function envoy_on_request(handle)
       facts.strip = 'true'
     end
   end
+  headers = handle:headers()  -- waiting for the body has made the former one stale
   if query then headers:replace(':path', path) end
   headers:replace('x-ai-eg-model', model)
   handle:streamInfo():dynamicMetadata():set(METADATA, 'request', facts)

@@ -1,0 +1,282 @@
+"""Aggregated discovery: sends Envoy the resources of a `Snapshot`, incrementally, over one gRPC stream.
+
+Order is make before break. Within one change clusters go first, then their endpoints and secrets, then listeners,
+then routes; each step waits until Envoy has confirmed the one before. What is no longer wanted is taken away
+after that. A refusal (NACK) is recorded with its reason; Envoy keeps what it had, and so do we for its next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from kajitori.gateway.encode import type_prefix
+from kajitori.gateway.envoy import Schema
+from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, TYPES, Resources
+from kajitori.gateway.xds import Encoded, Snapshot
+
+_log = logging.getLogger(__name__)
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+# A step that Envoy does not confirm for so long holds up the next one no longer.
+_PATIENCE_SECONDS = 1.0
+_ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET)
+
+
+class _Subscription:
+    """What one stream wants of one type, and what it has."""
+
+    def __init__(self) -> None:
+        self.wildcard = False
+        self.names: set[str] = set()
+        self.has: dict[str, str] = {}
+        self.told_missing: set[str] = set()
+        self.outstanding: tuple[str, dict[str, Encoded]] | None = None
+        self.one_by_one: set[str] = set()
+
+    def wants(self, name: str) -> bool:
+        return self.wildcard or name in self.names
+
+
+class AdsServer:
+    """Serves any number of Envoys. sources: all of these must have set their resources before a stream is answered,
+    lest an Envoy that kept running lose what a slower source has not told yet.
+    """
+
+    def __init__(self, schema: Schema, snapshot: Snapshot, sources: tuple[str, ...]) -> None:
+        self._snapshot = snapshot
+        self._expected = set(sources)
+        self._streams: set[_Stream] = set()
+        self._listeners: list[Callable[[], None]] = []
+        self.request_class = schema.message("envoy.service.discovery.v3.DeltaDiscoveryRequest")
+        self.response_class = schema.message("envoy.service.discovery.v3.DeltaDiscoveryResponse")
+
+    @property
+    def ready(self) -> bool:
+        return self._expected <= self._snapshot.sources()
+
+    @property
+    def connected(self) -> int:
+        """How many Envoys hold a stream."""
+        return len(self._streams)
+
+    @property
+    def rejected(self) -> dict[str, str]:
+        return self._snapshot.rejected
+
+    @property
+    def settled(self) -> bool:
+        """Whether at least one Envoy is connected and every one has confirmed all that it shall have."""
+        return bool(self._streams) and all(stream.settled for stream in self._streams)
+
+    def on_rejected(self, callback: Callable[[], None]) -> None:
+        """Called when the set of refused resources changes."""
+        self._listeners.append(callback)
+
+    def set_resources(self, source: str, resources: Resources) -> None:
+        """Replaces what one source wants Envoy to have, and tells every connected Envoy what changed."""
+        before = self._snapshot.rejected
+        changed = self._snapshot.set_resources(source, resources)
+        if self._snapshot.rejected != before:
+            self.rejections_changed()
+        if changed and self.ready:
+            for stream in self._streams:
+                stream.wake.set()
+
+    def rejections_changed(self) -> None:
+        for callback in self._listeners:
+            callback()
+
+    async def stream(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        """Handler of `DeltaAggregatedResources`."""
+        stream = _Stream(self, self._snapshot)
+        self._streams.add(stream)
+        reader = asyncio.create_task(stream.read(requests))
+        try:
+            async for response in stream.responses():
+                yield response
+        finally:
+            reader.cancel()
+            self._streams.discard(stream)
+
+
+class _Stream:
+    """One Envoy."""
+
+    def __init__(self, server: AdsServer, snapshot: Snapshot) -> None:
+        self._server = server
+        self._snapshot = snapshot
+        self._subscriptions: dict[str, _Subscription] = {kind: _Subscription() for kind in TYPES}
+        self._nonces = itertools.count(1)
+        self._waiting_since: float | None = None
+        self._closed = False
+        self.wake = asyncio.Event()
+
+    @property
+    def settled(self) -> bool:
+        return all(self._is_settled(kind) for kind in TYPES) and not any(
+            self._removals(kind) for kind in TYPES
+        )
+
+    async def read(self, requests: AsyncIterator[Any]) -> None:
+        """Takes in what Envoy asks for and confirms."""
+        try:
+            async for request in requests:
+                kind = request.type_url.removeprefix(type_prefix)
+                subscription = self._subscriptions.get(kind)
+                if subscription is not None:
+                    self._take(kind, subscription, request)
+                    self.wake.set()
+        finally:
+            self._closed = True
+            self.wake.set()
+
+    def _take(self, kind: str, subscription: _Subscription, request: Any) -> None:
+        first = not subscription.wildcard and not subscription.names and not subscription.has
+        subscribe = list(request.resource_names_subscribe)
+        if first:
+            subscription.has.update(request.initial_resource_versions)
+            if not subscribe and not request.response_nonce and kind in (CLUSTER, LISTENER):
+                subscription.wildcard = True
+        for name in subscribe:
+            if name == "*":
+                subscription.wildcard = True
+            else:
+                subscription.names.add(name)
+                # Asking again means that Envoy wants an answer, though we may have given one before.
+                if name not in request.initial_resource_versions:
+                    subscription.has.pop(name, None)
+                subscription.told_missing.discard(name)
+        for name in request.resource_names_unsubscribe:
+            subscription.names.discard(name)
+            subscription.has.pop(name, None)
+            subscription.told_missing.discard(name)
+        outstanding = subscription.outstanding
+        if request.response_nonce and outstanding and outstanding[0] == request.response_nonce:
+            subscription.outstanding = None
+            if request.HasField("error_detail"):
+                self._refused(kind, subscription, outstanding[1], request.error_detail.message)
+            else:
+                self._confirmed(kind, outstanding[1])
+
+    def _confirmed(self, kind: str, sent: dict[str, Encoded]) -> None:
+        mended = [self._snapshot.accept(kind, name, encoded) for name, encoded in sent.items()]
+        if any(mended):
+            self._server.rejections_changed()
+
+    def _refused(
+        self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str
+    ) -> None:
+        """Finds out which resource was meant; the others of the same message are sent again without it."""
+        guilty = [name for name in sent if name in message] if len(sent) > 1 else list(sent)
+        for name in sent:
+            if name not in guilty:
+                subscription.has.pop(name, None)
+                if not guilty:
+                    subscription.one_by_one.add(name)
+        for name in guilty:
+            _log.warning("Envoy refused %s %s: %s", kind, name, message)
+            self._snapshot.refuse(kind, name, sent[name], message)
+        if guilty:
+            self._server.rejections_changed()
+
+    async def responses(self) -> AsyncIterator[Any]:
+        """Yields what is due, and sleeps in between."""
+        while not self._closed:
+            self.wake.clear()
+            if self._server.ready:
+                while (response := self._next()) is not None:
+                    yield response
+            timeout = _PATIENCE_SECONDS if self._waiting_since is not None else None
+            try:
+                await asyncio.wait_for(self.wake.wait(), timeout)
+            except TimeoutError:
+                continue
+
+    def _next(self) -> Any | None:
+        """The next message that may go out now."""
+        now = asyncio.get_running_loop().time()
+        patient = self._waiting_since is None or now - self._waiting_since < _PATIENCE_SECONDS
+        for kind in TYPES:
+            subscription = self._subscriptions[kind]
+            if subscription.outstanding is None:
+                due = self._due(kind, subscription)
+                missing = self._missing(kind, subscription)
+                if due or missing:
+                    return self._response(kind, subscription, due, missing)
+            if not self._is_settled(kind) and patient:
+                self._waiting_since = now if self._waiting_since is None else self._waiting_since
+                return None
+        # Everything new is in place: what it replaced may go, in the opposite order.
+        for kind in reversed(TYPES):
+            subscription = self._subscriptions[kind]
+            if subscription.outstanding is None and (gone := self._removals(kind)):
+                return self._response(kind, subscription, {}, gone)
+            if subscription.outstanding is not None and patient:
+                self._waiting_since = now if self._waiting_since is None else self._waiting_since
+                return None
+        self._waiting_since = None
+        return None
+
+    def _due(self, kind: str, subscription: _Subscription) -> dict[str, Encoded]:
+        has = subscription.has
+        due: dict[str, Encoded] = {}
+        wanted = self._snapshot.resources[kind]
+        for name in wanted if subscription.wildcard else subscription.names & wanted.keys():
+            encoded = self._snapshot.effective(kind, name)
+            if encoded is not None and has.get(name) != encoded.version:
+                due[name] = encoded
+                if name in subscription.one_by_one:
+                    subscription.one_by_one.discard(name)
+                    return {name: encoded}
+        return due
+
+    def _missing(self, kind: str, subscription: _Subscription) -> list[str]:
+        """Names that are asked for and do not exist: said once, so that Envoy does not wait for them."""
+        if subscription.wildcard:
+            return []
+        return [
+            name
+            for name in subscription.names - self._snapshot.resources[kind].keys()
+            if name not in subscription.told_missing and name not in subscription.has
+        ]
+
+    def _removals(self, kind: str) -> list[str]:
+        subscription = self._subscriptions[kind]
+        return [name for name in subscription.has if name not in self._snapshot.resources[kind]]
+
+    def _is_settled(self, kind: str) -> bool:
+        subscription = self._subscriptions[kind]
+        if subscription.outstanding is not None or self._due(kind, subscription):
+            return False
+        if kind in _ASKED_FOR_BY_NAME:
+            # Clusters that Envoy has just got ask for these a moment later.
+            return self._snapshot.resources[kind].keys() <= subscription.names
+        if kind == ROUTES:
+            return (
+                self._snapshot.resources[kind].keys() <= subscription.names
+                or not self._snapshot.resources[kind]
+            )
+        return subscription.wildcard or not self._snapshot.resources[kind]
+
+    def _response(
+        self, kind: str, subscription: _Subscription, due: dict[str, Encoded], gone: list[str]
+    ) -> Any:
+        nonce = str(next(self._nonces))
+        url = type_prefix + kind
+        response = self._server.response_class(
+            system_version_info=nonce, type_url=url, nonce=nonce, removed_resources=gone
+        )
+        for name, encoded in due.items():
+            subscription.has[name] = encoded.version
+            item = response.resources.add(name=name, version=encoded.version)
+            item.resource.type_url = url
+            item.resource.value = encoded.data
+        for name in gone:
+            subscription.has.pop(name, None)
+            subscription.told_missing.add(name)
+        subscription.outstanding = (nonce, due)
+        return response

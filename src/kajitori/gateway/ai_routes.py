@@ -1,0 +1,284 @@
+"""AIGatewayRoutes to routes of Envoy: by model, over backends with priorities and weights.
+
+Attempt n goes to the n-th priority; inside a priority the weights decide. What makes an attempt fail over is
+connect failure, reset, no byte for too long, 429 and 5xx.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.api.aigateway.v1beta1 import (
+    MODEL_HEADER,
+    AIGatewayRoute,
+    AIGatewayRouteBackendRef,
+    AIGatewayRouteRule,
+    AIGatewayRouteRuleMatch,
+    AIServiceBackend,
+    HeaderMutation,
+)
+from kajitori.base.duration import parse_duration_seconds
+from kajitori.base.reason import Reason
+from kajitori.gateway.answers import Model, direct_error, literal, unix_seconds
+from kajitori.gateway.clusters import TYPE, Preparation, ai_cluster, cluster_name
+from kajitori.gateway.credentials import Injection, find_credential
+from kajitori.gateway.observed import age_key
+from kajitori.gateway.tables import Entry
+from kajitori.gateway.targets import Target, find_backend, find_service
+
+if TYPE_CHECKING:
+    from kajitori.gateway.observed import Index
+    from kajitori.gateway.world import World
+
+IDLE_SECONDS = 60.0
+SERVED_SCHEMAS = ("OpenAI", "AzureOpenAI")
+_GROUP = "aigateway.envoyproxy.io"
+
+
+class _Choice(msgspec.Struct):
+    """A backend that can be chosen, with all that preparing for it needs."""
+
+    ref: AIGatewayRouteBackendRef
+    name: str
+    target: Target
+    preparation: Preparation
+    injection: Injection | None
+
+
+def translate_ai_route(
+    index: Index, world: World, route: AIGatewayRoute, problems: list[str], notes: list[str]
+) -> list[Entry]:
+    """The routes of Envoy for one AIGatewayRoute; clusters and secrets go to `world`.
+
+    problems: gets what does not work. notes: gets what is honoured less than fully.
+    """
+    entries: list[Entry] = []
+    for number, rule in enumerate(route.spec.rules):
+        entries += _translate_rule(index, world, route, rule, number, problems, notes)
+    return entries
+
+
+def _translate_rule(
+    index: Index,
+    world: World,
+    route: AIGatewayRoute,
+    rule: AIGatewayRouteRule,
+    number: int,
+    problems: list[str],
+    notes: list[str],
+) -> list[Entry]:
+    key = f"{route.metadata.namespace}/{route.metadata.name}"
+    choices: list[_Choice] = []
+    missing: list[str] = []
+    for ref in rule.backend_refs:
+        if ref.weight == 0:
+            continue
+        choice = _choose(index, route, ref, notes)
+        if isinstance(choice, Reason):
+            missing.append(str(choice.message))
+        else:
+            choices.append(choice)
+    problems += [text for text in missing if text not in problems]
+    action = _route_action(world, rule, choices) if choices else _no_backend(key, missing)
+    entries: list[Entry] = []
+    for match_number, match in enumerate(rule.matches or [AIGatewayRouteRuleMatch()]):
+        name = f"ai/{key}/rule/{number}/match/{match_number}"
+        headers = [_header_match(header.name, header.type, header.value) for header in match.headers]
+        if not any(header.name.lower() == MODEL_HEADER for header in match.headers):
+            headers.append({"name": MODEL_HEADER, "present_match": True})
+        entries.append(
+            Entry(
+                (-len(match.headers), *age_key(route), number, match_number),
+                {"name": name, "match": {"prefix": "/", "headers": headers}, **action},
+                ai=True,
+                models=_models(route, rule, match),
+            )
+        )
+    return entries
+
+
+def _models(
+    route: AIGatewayRoute, rule: AIGatewayRouteRule, match: AIGatewayRouteRuleMatch
+) -> tuple[Model, ...]:
+    created = unix_seconds(rule.models_created_at or route.metadata.creation_timestamp)
+    return tuple(
+        Model(header.value, rule.models_owned_by, created)
+        for header in match.headers
+        if header.name.lower() == MODEL_HEADER and header.type == "Exact"
+    )
+
+
+def _header_match(name: str, kind: str, value: str) -> dict[str, Any]:
+    string = {"exact": value} if kind == "Exact" else {"safe_regex": {"regex": value}}
+    return {"name": name.lower(), "string_match": string}
+
+
+def _choose(
+    index: Index, route: AIGatewayRoute, ref: AIGatewayRouteBackendRef, notes: list[str]
+) -> _Choice | Reason:
+    namespace = ref.namespace or route.metadata.namespace or ""
+    subject = f"AIServiceBackend {namespace}/{ref.name}"
+    if ref.kind == "InferencePool":
+        return Reason("InvalidKind", f"InferencePool {namespace}/{ref.name}: pools are not served yet")
+    key = (namespace, ref.name)
+    if not index.granted(
+        _GROUP, "AIGatewayRoute", route.metadata.namespace or "", _GROUP, "AIServiceBackend", key
+    ):
+        return Reason("RefNotPermitted", f"no ReferenceGrant lets the route refer to {subject}")
+    backend = index.ai_backends.get(key)
+    if backend is None:
+        return Reason("BackendNotFound", f"{subject} does not exist")
+    return prepare(index, backend, ref, notes)
+
+
+def prepare(
+    index: Index, backend: AIServiceBackend, ref: AIGatewayRouteBackendRef, notes: list[str]
+) -> _Choice | Reason:
+    """What a rule needs to send requests to an AIServiceBackend, or why that cannot be."""
+    namespace, name = backend.metadata.namespace or "", backend.metadata.name or ""
+    target = find_target(index, backend)
+    if isinstance(target, Reason):
+        return target
+    notes += [note for note in target.notes if note not in notes]
+    injection = find_credential(index, namespace, name)
+    if isinstance(injection, Reason):
+        return injection
+    body = ref.body_mutation or backend.spec.body_mutation
+    if ref.body_mutation and backend.spec.body_mutation:
+        body = _merge_bodies(backend, ref)
+    preparation = Preparation(
+        schema=backend.spec.schema,
+        model=ref.model_name_override or "",
+        header_mutation=_merge_headers(backend.spec.header_mutation, ref.header_mutation),
+        body_mutation=body,
+        credential=injection.credential if injection else None,
+    )
+    return _Choice(ref, f"{namespace}/{name}", target, preparation, injection)
+
+
+def find_target(index: Index, backend: AIServiceBackend) -> Target | Reason:
+    """Where an AIServiceBackend is, or why it cannot be used."""
+    namespace, name = backend.metadata.namespace or "", backend.metadata.name or ""
+    subject = f"AIServiceBackend {namespace}/{name}"
+    schema = backend.spec.schema
+    if schema.name not in SERVED_SCHEMAS:
+        return Reason("UnsupportedValue", f"{subject}: schema {schema.name} is not served yet")
+    if schema.name == "AzureOpenAI" and not schema.version:
+        return Reason("Invalid", f"{subject}: schema AzureOpenAI needs a version, such as 2025-01-01-preview")
+    ref = backend.spec.backend_ref
+    key = (ref.namespace or namespace, ref.name)
+    if not index.granted(_GROUP, "AIServiceBackend", namespace, ref.group, ref.kind, key):
+        return Reason(
+            "RefNotPermitted", f"no ReferenceGrant lets {subject} refer to {ref.kind} {key[0]}/{key[1]}"
+        )
+    if ref.kind == "Service":
+        if ref.port is None:
+            return Reason("Invalid", f"{subject}: a reference to a Service names a port")
+        return find_service(index, *key, ref.port)
+    return find_backend(index, *key)
+
+
+def _merge_headers(base: HeaderMutation | None, over: HeaderMutation | None) -> HeaderMutation | None:
+    """The route's mutation beats the backend's for the same header."""
+    if not base or not over:
+        return over or base
+    named = {header.name.lower() for header in over.set} | {name.lower() for name in over.remove}
+    return HeaderMutation(
+        set=[*over.set, *(header for header in base.set if header.name.lower() not in named)],
+        remove=[*over.remove, *(name for name in base.remove if name.lower() not in named)],
+    )
+
+
+def _merge_bodies(backend: AIServiceBackend, ref: AIGatewayRouteBackendRef) -> Any:
+    base, over = backend.spec.body_mutation, ref.body_mutation
+    assert base is not None
+    assert over is not None
+    named = {item.path for item in over.set} | set(over.remove)
+    return msgspec.structs.replace(
+        over,
+        set=[*over.set, *(item for item in base.set if item.path not in named)],
+        remove=[*over.remove, *(path for path in base.remove if path not in named)],
+    )
+
+
+def _route_action(world: World, rule: AIGatewayRouteRule, choices: list[_Choice]) -> dict[str, Any]:
+    groups: dict[int, list[dict[str, Any]]] = {}
+    with_credential = any(choice.injection for choice in choices)
+    restore = any(choice.preparation.changes_request for choice in choices)
+    for choice in choices:
+        others: set[str] = set()
+        for other in choices:
+            if other is not choice:
+                others |= other.preparation.written_headers
+        preparation = msgspec.structs.replace(
+            choice.preparation,
+            undo=tuple(sorted(others)),
+            restore=restore,
+            strip_credentials=with_credential,
+        )
+        name = cluster_name(f"ai/{choice.name}", preparation, choice.target)
+        world.add_cluster(
+            name, lambda c=choice, p=preparation, n=name: ai_cluster(n, c.target, p), choice.target
+        )
+        world.backends[name] = (choice.name, preparation.model)
+        if choice.injection:
+            world.secrets[choice.injection.credential.sds_name] = choice.injection.secret
+        groups.setdefault(choice.ref.priority, []).append({"cluster_name": name, "weight": choice.ref.weight})
+    specifier = {
+        "@type": TYPE
+        + "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier",
+        "priority_groups": [
+            {"name": f"priority-{priority}", "clusters": groups[priority]} for priority in sorted(groups)
+        ],
+    }
+    action: dict[str, Any] = {
+        "inline_cluster_specifier_plugin": {
+            "extension": {
+                "name": "envoy.router.cluster_specifier_plugin.priority_group",
+                "typed_config": specifier,
+            }
+        },
+        "auto_host_rewrite": True,
+        **_timeouts(rule, len(groups), len(choices)),
+    }
+    return {"route": action}
+
+
+def _timeouts(rule: AIGatewayRouteRule, groups: int, choices: int) -> dict[str, Any]:
+    """Timeouts and retries. Without a request timeout a stream may last; what ends it is silence."""
+    timeouts = rule.timeouts
+    whole = parse_duration_seconds(timeouts.request) if timeouts and timeouts.request else 0.0
+    attempt = (
+        parse_duration_seconds(timeouts.backend_request) if timeouts and timeouts.backend_request else 0.0
+    )
+    if rule.stream_idle_timeout:
+        idle = parse_duration_seconds(rule.stream_idle_timeout)
+    elif whole:
+        idle = whole / groups
+    else:
+        idle = IDLE_SECONDS
+    retry: dict[str, Any] = {
+        "retry_on": "connect-failure,refused-stream,reset-before-request",
+        "num_retries": max(groups - 1, 1),
+        "refresh_cluster_on_retry": True,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+    }
+    if choices > 1:
+        retry["retry_on"] = "5xx,reset,connect-failure,refused-stream,retriable-status-codes"
+        retry["retriable_status_codes"] = [429]
+    if idle:
+        retry["per_try_idle_timeout"] = f"{idle:g}s"
+    if attempt:
+        retry["per_try_timeout"] = f"{attempt:g}s"
+    return {"timeout": f"{whole:g}s", "idle_timeout": "0s", "retry_policy": retry}
+
+
+def _no_backend(key: str, missing: list[str]) -> dict[str, Any]:
+    why = "; ".join(missing) or "every backend has weight 0, or none is listed"
+    return {
+        "direct_response": direct_error(
+            503, literal(f"AIGatewayRoute {key} has no usable backend for this model: {why}")
+        )
+    }

@@ -1,0 +1,116 @@
+"""The bodies that the gateway answers by itself: errors in the upstream's shape, and the list of models."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+import msgspec
+
+_NAMES = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    408: "RequestTimeout",
+    413: "PayloadTooLarge",
+    415: "UnsupportedMediaType",
+    422: "UnprocessableEntity",
+    426: "UpgradeRequired",
+    429: "TooManyRequests",
+    431: "RequestHeaderFieldsTooLarge",
+    500: "InternalServerError",
+    502: "BadGateway",
+    503: "ServiceUnavailable",
+    504: "GatewayTimeout",
+}
+STATUSES = tuple(_NAMES)
+_MODELS_NAMED_AT_MOST = 100
+JSON_CONTENT = [{"header": {"key": "content-type", "value": "application/json"}}]
+
+
+class Model(msgspec.Struct, frozen=True):
+    """An entry of `/v1/models`. created: seconds since 1970."""
+
+    id: str
+    owned_by: str
+    created: int
+
+
+def error_format(status: int, message: str) -> dict[str, Any]:
+    """A body format of Envoy; `message` may have its substitution commands, which are escaped as JSON needs it."""
+    return {
+        "json_format": {
+            "type": "error",
+            "error": {"type": _NAMES.get(status, "Error"), "code": str(status), "message": message},
+        }
+    }
+
+
+def direct_error(status: int, message: str) -> dict[str, Any]:
+    """A route action that answers with an error. Percent signs in `message` are commands of Envoy."""
+    return {"status": status, "body_format": error_format(status, message)}
+
+
+def literal(text: str) -> str:
+    """`text` so that Envoy's formatter leaves it alone."""
+    return text.replace("%", "%%")
+
+
+def unknown_model_message(models: list[str]) -> str:
+    """Names the models that exist."""
+    named = ", ".join(sorted(models)[:_MODELS_NAMED_AT_MOST]) or "none"
+    more = len(models) - _MODELS_NAMED_AT_MOST
+    rest = f" and {more} more (GET /v1/models lists all)" if more > 0 else ""
+    return (
+        "No route matches the model '%REQ(x-ai-eg-model)%'; it is likely not configured. "
+        f"Models that exist: {literal(named)}{rest}"
+    )
+
+
+def models_body(models: list[Model]) -> str:
+    """The answer to `GET /v1/models`, in OpenAI's shape, sorted by name."""
+    entries = [
+        {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+        for model in sorted(models, key=lambda model: model.id)
+    ]
+    return json.dumps({"object": "list", "data": entries}, separators=(",", ":"))
+
+
+def unix_seconds(timestamp: str | None) -> int:
+    """Whole seconds of an RFC 3339 time; 0 for none."""
+    if not timestamp:
+        return 0
+    try:
+        return int(datetime.datetime.fromisoformat(timestamp).timestamp())
+    except ValueError:
+        return 0
+
+
+def local_reply_config() -> dict[str, Any]:
+    """Puts what Envoy answers by itself (413, 503, 504, ...) into the same shape; our own answers stay."""
+    ours = {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": "!(response.code_details in ['direct_response', 'lua_response'])",
+        },
+    }
+
+    def mapper(status: int) -> dict[str, Any]:
+        comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "kajitori.local_reply"}}
+        return {
+            "filter": {
+                "and_filter": {
+                    "filters": [
+                        {"status_code_filter": {"comparison": comparison}},
+                        {"extension_filter": ours},
+                    ]
+                }
+            },
+            "body_format_override": error_format(status, "%LOCAL_REPLY_BODY%"),
+        }
+
+    return {"mappers": [mapper(status) for status in STATUSES]}

@@ -1,0 +1,214 @@
+"""Envoy clusters: one for each backend and each way in which attempts are prepared for it.
+
+All attempts of a request share one set of headers, and what an earlier attempt wrote is still there. So the
+preparation of a backend starts with undoing what its siblings of the same rule may have written: credentials
+above all, which must never reach another provider.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from kajitori.api.aigateway.v1beta1 import BodyMutation, HeaderMutation, VersionedAPISchema
+from kajitori.gateway.scripts import ATTEMPT_SCRIPT
+from kajitori.gateway.targets import Target, host
+
+TYPE = "type.googleapis.com/"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+CREDENTIAL_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
+CONNECT_TIMEOUT = "3s"
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """A secret that goes into a header. sds_name: under which Envoy gets it."""
+
+    header: str
+    prefix: str
+    sds_name: str
+
+
+class Preparation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done to a request for one backend.
+
+    undo: headers that an attempt at a sibling may have left. restore: a sibling may have changed path or body.
+    strip_credentials: credentials of the client or of a sibling must not go out.
+    """
+
+    schema: VersionedAPISchema
+    model: str = ""
+    header_mutation: HeaderMutation | None = None
+    body_mutation: BodyMutation | None = None
+    credential: Credential | None = None
+    undo: tuple[str, ...] = ()
+    restore: bool = False
+    strip_credentials: bool = False
+
+    @property
+    def changes_request(self) -> bool:
+        """Whether path or body differ from what the client sent."""
+        prefix = (self.schema.prefix or "v1").strip("/")
+        return bool(
+            self.schema.name != "OpenAI"
+            or prefix != "v1"
+            or self.model
+            or (self.body_mutation and (self.body_mutation.set or self.body_mutation.remove))
+        )
+
+    @property
+    def written_headers(self) -> set[str]:
+        mutation = self.header_mutation
+        names = {header.name.lower() for header in mutation.set} if mutation else set[str]()
+        return names | ({self.credential.header} if self.credential else set())
+
+
+def cluster_name(backend: str, preparation: Preparation, target: Target) -> str:
+    """The backend's own name for the plain preparation, else with a mark of what differs."""
+    plain = Preparation(schema=preparation.schema, credential=preparation.credential)
+    if preparation == plain:
+        return backend
+    text = json.dumps(msgspec.to_builtins(preparation), sort_keys=True)
+    return f"{backend}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def plain_cluster(name: str, target: Target) -> dict[str, Any]:
+    """A cluster that passes requests on as they are."""
+    return _cluster(name, target, [])
+
+
+def ai_cluster(name: str, target: Target, preparation: Preparation) -> dict[str, Any]:
+    """A cluster that prepares each attempt for its backend."""
+    filters: list[dict[str, Any]] = [_header_filter(preparation)]
+    if preparation.changes_request or preparation.restore:
+        filters.append(_attempt_filter(preparation))
+    if preparation.credential:
+        filters.append(_credential_filter(preparation.credential))
+    return _cluster(name, target, filters)
+
+
+def _cluster(name: str, target: Target, filters: list[dict[str, Any]]) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "@type": TYPE + HTTP_OPTIONS,
+        "explicit_http_config": {"http2_protocol_options": {}}
+        if target.http2
+        else {"http_protocol_options": {}},
+        "common_http_protocol_options": {"idle_timeout": "60s"},
+    }
+    if filters:
+        codec = {"@type": TYPE + "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"}
+        options["http_filters"] = [
+            *filters,
+            {"name": "envoy.filters.http.upstream_codec", "typed_config": codec},
+        ]
+    cluster: dict[str, Any] = {
+        "name": name,
+        "type": target.discovery,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "lb_policy": "LEAST_REQUEST",
+        "per_connection_buffer_limit_bytes": 1024 * 1024,
+        # A model server with thousands of streams open is no reason to refuse one more.
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": 100_000,
+                    "max_pending_requests": 100_000,
+                    "max_requests": 100_000,
+                    "max_retries": 10_000,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {HTTP_OPTIONS: options},
+    }
+    if target.discovery == "EDS":
+        cluster["eds_cluster_config"] = {
+            "service_name": target.eds_name,
+            "eds_config": {"ads": {}, "resource_api_version": "V3"},
+        }
+    else:
+        cluster["load_assignment"] = {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [host(*place) for place in target.endpoints]}],
+        }
+    if target.discovery == "STRICT_DNS":
+        cluster["dns_lookup_family"] = "V4_PREFERRED"
+        cluster["respect_dns_ttl"] = True
+    if target.tls:
+        cluster["transport_socket"] = target.tls
+    return cluster
+
+
+def _header_filter(preparation: Preparation) -> dict[str, Any]:
+    mutation = preparation.header_mutation or HeaderMutation()
+    written = {header.name.lower() for header in mutation.set}
+    gone = [name.lower() for name in mutation.remove]
+    if preparation.strip_credentials:
+        gone += CREDENTIAL_HEADERS
+    removals = dict.fromkeys([*gone, *(name for name in preparation.undo if name not in written)])
+    mutations: list[dict[str, Any]] = [{"remove_on_match": {"key_matcher": {"prefix": "x-ai-eg-"}}}]
+    mutations += [{"remove": name} for name in removals]
+    mutations += [
+        {
+            "append": {
+                "header": {"key": header.name.lower(), "value": header.value.replace("%", "%%")},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        }
+        for header in mutation.set
+    ]
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {
+            "@type": TYPE + "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": mutations},
+        },
+    }
+
+
+def _attempt_filter(preparation: Preparation) -> dict[str, Any]:
+    context: dict[str, Any] = {"schema": preparation.schema.name}
+    if preparation.schema.name == "AzureOpenAI":
+        context["version"] = preparation.schema.version or ""
+    elif preparation.schema.prefix is not None:
+        prefix = preparation.schema.prefix.strip("/")
+        context["prefix"] = f"/{prefix}" if prefix else ""
+    if preparation.model:
+        context["model"] = preparation.model
+    mutation = preparation.body_mutation
+    if mutation and mutation.set:
+        context["set"] = {item.path: item.value for item in mutation.set}
+    if mutation and mutation.remove:
+        context["remove"] = dict.fromkeys(mutation.remove, True)
+    return {
+        "name": "envoy.filters.http.lua",
+        "typed_config": {
+            "@type": TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": ATTEMPT_SCRIPT},
+            "filter_context": context,
+            "shared_vm_id": "kajitori-attempt",
+        },
+    }
+
+
+def _credential_filter(credential: Credential) -> dict[str, Any]:
+    return {
+        "name": "envoy.filters.http.credential_injector",
+        "typed_config": {
+            "@type": TYPE + "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+            "overwrite": True,
+            "credential": {
+                "name": "envoy.http.injected_credentials.generic",
+                "typed_config": {
+                    "@type": TYPE + "envoy.extensions.http.injected_credentials.generic.v3.Generic",
+                    "credential": {
+                        "name": credential.sds_name,
+                        "sds_config": {"ads": {}, "resource_api_version": "V3"},
+                    },
+                    "header": credential.header,
+                    "header_value_prefix": credential.prefix,
+                },
+            },
+        },
+    }

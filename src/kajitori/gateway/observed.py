@@ -1,0 +1,140 @@
+"""What the plan looks at: the objects as they were seen, and an index of them.
+
+Everything is a frozen struct; the same input gives the same plan.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.envoygateway.v1alpha1 import Backend
+from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from kajitori.api.kubernetes.core_v1 import Namespace, Secret, Service
+from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+T = TypeVar("T")
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is fixed for a process.
+
+    bind_address: where listeners bind; also the address that Gateways report.
+    body_limit_bytes: a larger request body is answered with 413.
+    """
+
+    bind_address: str = "0.0.0.0"
+    body_limit_bytes: int = 32 * 1024 * 1024
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """The objects of a cluster that concern the gateway."""
+
+    settings: Settings = Settings()
+    gateway_classes: tuple[GatewayClass, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    ai_routes: tuple[AIGatewayRoute, ...] = ()
+    http_routes: tuple[HTTPRoute, ...] = ()
+    ai_backends: tuple[AIServiceBackend, ...] = ()
+    backends: tuple[Backend, ...] = ()
+    policies: tuple[BackendSecurityPolicy, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    services: tuple[Service, ...] = ()
+    endpoint_slices: tuple[EndpointSlice, ...] = ()
+    grants: tuple[ReferenceGrant, ...] = ()
+    namespaces: tuple[Namespace, ...] = ()
+
+
+class Index:
+    """Finds objects of one `Observed` by namespace and name."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.observed = observed
+
+    @cached_property
+    def ai_backends(self) -> dict[tuple[str, str], AIServiceBackend]:
+        return _by_key(self.observed.ai_backends)
+
+    @cached_property
+    def backends(self) -> dict[tuple[str, str], Backend]:
+        return _by_key(self.observed.backends)
+
+    @cached_property
+    def secrets(self) -> dict[tuple[str, str], Secret]:
+        return _by_key(self.observed.secrets)
+
+    @cached_property
+    def services(self) -> dict[tuple[str, str], Service]:
+        return _by_key(self.observed.services)
+
+    @cached_property
+    def slices(self) -> dict[tuple[str, str], list[EndpointSlice]]:
+        """EndpointSlices by the Service that they belong to."""
+        found: dict[tuple[str, str], list[EndpointSlice]] = {}
+        for slice_ in self.observed.endpoint_slices:
+            service = slice_.metadata.labels.get(SERVICE_NAME_LABEL)
+            if service:
+                found.setdefault((slice_.metadata.namespace or "", service), []).append(slice_)
+        return found
+
+    @cached_property
+    def policies(self) -> dict[tuple[str, str], list[BackendSecurityPolicy]]:
+        """BackendSecurityPolicies by the AIServiceBackend that they are for."""
+        found: dict[tuple[str, str], list[BackendSecurityPolicy]] = {}
+        for policy in self.observed.policies:
+            for target in policy.spec.target_refs:
+                if target.kind == "AIServiceBackend":
+                    found.setdefault((policy.metadata.namespace or "", target.name), []).append(policy)
+        return found
+
+    @cached_property
+    def namespace_labels(self) -> dict[str, dict[str, str]]:
+        return {item.metadata.name or "": item.metadata.labels for item in self.observed.namespaces}
+
+    def granted(
+        self,
+        from_group: str,
+        from_kind: str,
+        from_namespace: str,
+        group: str,
+        kind: str,
+        key: tuple[str, str],
+    ) -> bool:
+        """Whether an object may refer to another one: in its own namespace always, else by a ReferenceGrant."""
+        namespace, name = key
+        if namespace == from_namespace:
+            return True
+        for grant in self.observed.grants:
+            if grant.metadata.namespace != namespace:
+                continue
+            if any(
+                source.group == from_group and source.kind == from_kind and source.namespace == from_namespace
+                for source in grant.spec.from_
+            ) and any(
+                target.group == group and target.kind == kind and target.name in (None, "", name)
+                for target in grant.spec.to
+            ):
+                return True
+        return False
+
+
+def _by_key(objects: Iterable[T]) -> dict[tuple[str, str], T]:
+    found: dict[tuple[str, str], T] = {}
+    for item in objects:
+        metadata: Any = getattr(item, "metadata")  # noqa: B009  every one of these structs has it
+        found[metadata.namespace or "", metadata.name or ""] = item
+    return found
+
+
+def age_key(item: Any) -> tuple[str, str, str]:
+    """Sorts older objects first, then by namespace and name, as the Gateway API settles conflicts."""
+    metadata = item.metadata
+    return metadata.creation_timestamp or "", metadata.namespace or "", metadata.name or ""

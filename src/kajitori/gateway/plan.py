@@ -1,0 +1,221 @@
+"""From what was observed to what Envoy shall have and what the statuses shall say. Pure.
+
+The same objects give the same plan, so a change of one object changes only the resources that depend on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
+from kajitori.api.gateway.v1 import HTTPRoute
+from kajitori.api.resource import (
+    AI_GATEWAY_ROUTES,
+    AI_SERVICE_BACKENDS,
+    BACKEND_SECURITY_POLICIES,
+    BACKENDS,
+    GATEWAY_CLASSES,
+    GATEWAYS,
+    HTTP_ROUTES,
+)
+from kajitori.base.reason import Reason
+from kajitori.gateway.ai_routes import find_target, translate_ai_route
+from kajitori.gateway.attachment import Attachment, ParentOutcome
+from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
+from kajitori.gateway.costs import Cost, check_costs
+from kajitori.gateway.credentials import resolve_policy
+from kajitori.gateway.http_routes import translate_http_route
+from kajitori.gateway.listeners import listener, listener_name
+from kajitori.gateway.observed import Index, Observed, age_key
+from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Resources
+from kajitori.gateway.tables import Entry, Table
+from kajitori.gateway.targets import find_backend
+from kajitori.gateway.world import World
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What shall be.
+
+    resources: for Envoy. statuses: of every object that is ours. backends: cluster -> (AIServiceBackend as
+    namespace/name, model override). costs: AIGatewayRoute as namespace/name -> what its requests are charged.
+    """
+
+    resources: Resources
+    statuses: list[StatusUpdate]
+    backends: dict[str, tuple[str, str]]
+    costs: dict[str, tuple[Cost, ...]]
+
+
+class _Making:
+    """The state of one run."""
+
+    def __init__(self, observed: Observed, rejected: dict[str, str]) -> None:
+        self.observed = observed
+        self.rejected = rejected
+        self.index = Index(observed)
+        self.world = World(self.index)
+        self.attachment = Attachment(self.index)
+        self.tables = {
+            port: Table(listener_name(port), observed.settings.body_limit_bytes)
+            for port in self.attachment.ports()
+        }
+        self.statuses: list[StatusUpdate] = []
+        self.costs: dict[str, tuple[Cost, ...]] = {}
+
+    def status(self, resource: Any, item: Any, status: dict[str, Any]) -> None:
+        metadata = item.metadata
+        self.statuses.append(
+            StatusUpdate(
+                resource, metadata.namespace or "", metadata.name or "", metadata.generation or 0, status
+            )
+        )
+
+    def place(self, outcomes: list[ParentOutcome], entries: list[Entry]) -> None:
+        """Puts entries into every table and host where the route attached, once each."""
+        places = dict.fromkeys(place for outcome in outcomes for place in outcome.places)
+        for port, hostname in places:
+            for entry in entries:
+                self.tables[port].add(hostname, entry)
+
+
+def make_plan(observed: Observed, rejected: dict[str, str] | None = None) -> Plan:
+    """The plan. rejected: resources that Envoy refused (`type/name` as `Resources` has it) and why."""
+    making = _Making(observed, rejected or {})
+    for route in sorted(observed.ai_routes, key=age_key):
+        _ai_route(making, route)
+    for route in sorted(observed.http_routes, key=age_key):
+        _http_route(making, route)
+    _backends(making)
+    _gateways(making)
+    resources = Resources(
+        {
+            CLUSTER: making.world.clusters,
+            ENDPOINTS: making.world.endpoints,
+            SECRET: making.world.secrets,
+            LISTENER: {listener_name(port): listener(port, observed.settings) for port in making.tables},
+            ROUTES: {table.name: table.route_configuration() for table in making.tables.values()},
+        }
+    )
+    return Plan(resources, making.statuses, making.world.backends, making.costs)
+
+
+def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
+    metadata = route.metadata
+    outcomes = making.attachment.attach(
+        "AIGatewayRoute", metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
+    )
+    if not outcomes:
+        return
+    problems: list[str] = [
+        f"Gateway {outcome.parent.namespace or metadata.namespace}/{outcome.parent.name}: {outcome.message}"
+        for outcome in outcomes
+        if not outcome.accepted
+    ]
+    notes: list[str] = []
+    making.costs[f"{metadata.namespace}/{metadata.name}"] = check_costs(
+        route.spec.llm_request_costs, problems
+    )
+    entries = translate_ai_route(making.index, making.world, route, problems, notes)
+    making.place(outcomes, entries)
+    problems += _refusals(making, outcomes)
+    making.status(AI_GATEWAY_ROUTES, route, ai_status(problems, notes, "the route serves"))
+
+
+def _refusals(making: _Making, outcomes: list[ParentOutcome]) -> list[str]:
+    tables = {listener_name(port) for outcome in outcomes for port, _ in outcome.places}
+    return [
+        f"Envoy refused the route table {table} and keeps the last good one: {message}"
+        for table in sorted(tables)
+        if (message := making.rejected.get(f"{ROUTES}/{table}"))
+    ]
+
+
+def _http_route(making: _Making, route: HTTPRoute) -> None:
+    outcomes = making.attachment.attach(
+        "HTTPRoute", route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
+    )
+    if not outcomes:
+        return
+    problems: list[Reason] = []
+    notes: list[str] = []
+    entries = translate_http_route(making.index, making.world, route, problems, notes)
+    making.place(outcomes, entries)
+    refused = _refusals(making, outcomes)
+    parents: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        accepted = condition("Accepted", outcome.accepted, outcome.reason, outcome.message)
+        if outcome.accepted and refused:
+            accepted = condition("Accepted", False, "UnsupportedValue", "; ".join(refused))
+        states = [accepted]
+        if problems:
+            first = problems[0].code
+            code = first if first in ("RefNotPermitted", "InvalidKind") else "BackendNotFound"
+            message = "; ".join(reason.message for reason in problems)
+            states.append(condition("ResolvedRefs", False, code, message))
+        else:
+            states.append(condition("ResolvedRefs", True, "ResolvedRefs", "all references are resolved"))
+        if notes:
+            states.append(condition("PartiallyInvalid", True, "UnsupportedValue", "; ".join(notes)))
+        parents.append(
+            {
+                "parentRef": msgspec.to_builtins(msgspec.structs.replace(outcome.parent)),
+                "controllerName": outcome.controller,
+                "conditions": states,
+            }
+        )
+    for parent in parents:
+        parent["parentRef"] = {key: value for key, value in parent["parentRef"].items() if value is not None}
+    making.status(HTTP_ROUTES, route, {"parents": parents})
+
+
+def _backends(making: _Making) -> None:
+    """Statuses of what routes refer to, whether a route does or not."""
+    index = making.index
+    for backend in making.observed.ai_backends:
+        target = find_target(index, backend)
+        problems = [target.message] if isinstance(target, Reason) else []
+        notes = [] if isinstance(target, Reason) else list(target.notes)
+        making.status(AI_SERVICE_BACKENDS, backend, ai_status(problems, notes, "the backend can be used"))
+    for policy in making.observed.policies:
+        found = resolve_policy(index, policy)
+        problems = [found.message] if isinstance(found, Reason) else []
+        notes = ["credentialOverride is not honoured yet"] if policy.spec.credential_override else []
+        if any(target.kind == "InferencePool" for target in policy.spec.target_refs):
+            notes.append("targets of kind InferencePool are not served yet")
+        making.status(
+            BACKEND_SECURITY_POLICIES, policy, ai_status(problems, notes, "the credential is there")
+        )
+    for backend in making.observed.backends:
+        target = find_backend(index, backend.metadata.namespace or "", backend.metadata.name or "")
+        if isinstance(target, Reason):
+            state = condition("Accepted", False, "Invalid", target.message)
+        else:
+            state = condition(
+                "Accepted", True, "Accepted", "; ".join(target.notes) or "the backend can be used"
+            )
+        making.status(BACKENDS, backend, {"conditions": [state]})
+
+
+def _gateways(making: _Making) -> None:
+    for item in making.observed.gateway_classes:
+        if item.metadata.name in making.attachment.controllers:
+            state = condition("Accepted", True, "Accepted", "Kajitori serves Gateways of this class")
+            making.status(GATEWAY_CLASSES, item, {"conditions": [state]})
+    refused = {
+        port: message
+        for port in making.tables
+        if (message := making.rejected.get(f"{LISTENER}/{listener_name(port)}"))
+    }
+    for gateway in making.observed.gateways:
+        key = (gateway.metadata.namespace or "", gateway.metadata.name or "")
+        if key in making.attachment.bindings:
+            status = making.attachment.gateway_status(
+                key, _reported_address(making.observed.settings.bind_address), refused
+            )
+            making.status(GATEWAYS, gateway, status)
+
+
+def _reported_address(bind_address: str) -> str:
+    return "127.0.0.1" if bind_address == "0.0.0.0" else bind_address

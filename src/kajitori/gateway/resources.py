@@ -1,0 +1,21 @@
+"""Resources of Envoy by type and name, in JSON-like form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+CLUSTER = "envoy.config.cluster.v3.Cluster"
+ENDPOINTS = "envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER = "envoy.config.listener.v3.Listener"
+ROUTES = "envoy.config.route.v3.RouteConfiguration"
+SECRET = "envoy.extensions.transport_sockets.tls.v3.Secret"
+# Something is made before what refers to it, and taken away after it.
+TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES)
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """by_type: type (one of TYPES) -> name -> resource as protobuf's JSON form has it."""
+
+    by_type: dict[str, dict[str, dict[str, Any]]]

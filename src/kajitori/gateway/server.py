@@ -1,0 +1,96 @@
+"""The gRPC server that Envoy talks to: discovery (ADS) and access logs (ALS), on one Unix socket for its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from kajitori.gateway import ads
+from kajitori.gateway.ads import AdsServer
+from kajitori.gateway.envoy import Schema
+
+ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
+_LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024
+_GRACE_SECONDS = 0.2
+
+
+class ControlPlane:
+    """Serves Envoys until it is closed. on_access_log: gets (log name, message) for every batch of entries."""
+
+    def __init__(
+        self, schema: Schema, ads_server: AdsServer, on_access_log: Callable[[str, Any], None]
+    ) -> None:
+        self._ads = ads_server
+        self._on_access_log = on_access_log
+        self._log_message: Any = schema.message("envoy.service.accesslog.v3.StreamAccessLogsMessage")
+        self._log_response: Any = schema.message("envoy.service.accesslog.v3.StreamAccessLogsResponse")
+        self._server: Any = None
+
+    async def start(self, socket: Path) -> None:
+        """Listens on `socket`; one that is left from before is replaced."""
+        server: Any = grpc.aio.server(
+            options=[
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_receive_message_length", _LARGEST_MESSAGE_BYTES),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ]
+        )
+        server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    ads.SERVICE,
+                    {
+                        "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(
+                            self._ads.stream,  # pyright: ignore[reportArgumentType]  aio handlers are coroutines
+                            request_deserializer=self._ads.request_class.FromString,
+                            response_serializer=self._ads.response_class.SerializeToString,
+                        )
+                    },
+                ),
+                grpc.method_handlers_generic_handler(
+                    ACCESS_LOG_SERVICE,
+                    {
+                        "StreamAccessLogs": grpc.stream_unary_rpc_method_handler(
+                            self._access_logs,  # pyright: ignore[reportArgumentType]
+                            request_deserializer=self._log_message.FromString,
+                            response_serializer=self._log_response.SerializeToString,
+                        )
+                    },
+                ),
+            )
+        )
+        socket.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            socket.unlink()
+        before = os.umask(0o177)
+        try:
+            server.add_insecure_port(f"unix:{socket}")
+            await server.start()
+        finally:
+            os.umask(before)
+        self._server = server
+
+    async def _access_logs(self, messages: AsyncIterator[Any], context: Any) -> Any:
+        name = ""
+        try:
+            async for message in messages:
+                # Only the first message of a stream says which log it is.
+                name = message.identifier.log_name or name
+                self._on_access_log(name, message)
+        except asyncio.CancelledError:
+            raise
+        return self._log_response()
+
+    async def close(self) -> None:
+        """Ends all streams."""
+        if self._server is not None:
+            await self._server.stop(_GRACE_SECONDS)
+            self._server = None

@@ -1,0 +1,154 @@
+"""Route tables: one a port, made of virtual hosts, in which the order of routes decides.
+
+Within a host, from first to last: plain routes whose path says more than `/`; the entry of AI requests, whose
+model is not read yet; routes by model; "no such model"; plain routes at `/`; "no such path". Routes of a less
+specific hostname follow those of a more specific one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kajitori.gateway.answers import (
+    JSON_CONTENT,
+    Model,
+    direct_error,
+    models_body,
+    unknown_model_message,
+)
+from kajitori.gateway.attachment import ANY_HOST, covers
+
+# The paths of OPERATIONS in lua/request.lua.
+AI_PATHS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/images/generations",
+    "/v1/audio/speech",
+    "/v1/moderations",
+    "/v1/rerank",
+    "/rerank",
+    "/score",
+    "/tokenize",
+)
+_LONGEST_BODY_BYTES = 4 * 1024 * 1024
+_FILTER_OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+LUA_FILTER = "envoy.filters.http.lua"
+USAGE_FILTER = "envoy.filters.http.ai_protocol_manager"
+PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, USAGE_FILTER: _FILTER_OFF}
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A route of Envoy with its rank: smaller sorts first. models: what it adds to `/v1/models`."""
+
+    rank: tuple[Any, ...]
+    route: dict[str, Any]
+    ai: bool = False
+    at_root: bool = False
+    models: tuple[Model, ...] = ()
+
+
+class Table:
+    """The routes of one port by hostname."""
+
+    def __init__(self, name: str, body_limit_bytes: int) -> None:
+        self.name = name
+        self._body_limit_bytes = body_limit_bytes
+        self._hosts: dict[str, list[Entry]] = {ANY_HOST: []}
+
+    def add(self, hostname: str, entry: Entry) -> None:
+        self._hosts.setdefault(hostname, []).append(entry)
+
+    def route_configuration(self) -> dict[str, Any]:
+        """The RouteConfiguration of Envoy."""
+        return {
+            "name": self.name,
+            "max_direct_response_body_size_bytes": _LONGEST_BODY_BYTES,
+            "virtual_hosts": [self._virtual_host(hostname) for hostname in sorted(self._hosts)],
+        }
+
+    def _virtual_host(self, hostname: str) -> dict[str, Any]:
+        # Every pattern that covers this host contributes, the most specific first.
+        patterns = sorted(
+            (pattern for pattern in self._hosts if covers(pattern, hostname)),
+            key=lambda pattern: (pattern.startswith("*"), -len(pattern)),
+        )
+        entries = [
+            entry
+            for pattern in patterns
+            for entry in sorted(self._hosts[pattern], key=lambda entry: entry.rank)
+        ]
+        by_model = [entry for entry in entries if entry.ai]
+        routes = [entry.route for entry in entries if not entry.ai and not entry.at_root]
+        if by_model:
+            models = _distinct([model for entry in by_model for model in entry.models])
+            routes += _entry_routes(models)
+            routes += [entry.route for entry in by_model]
+            routes.append(_unknown_model(models))
+        routes += [entry.route for entry in entries if not entry.ai and entry.at_root]
+        routes.append(_unknown_path())
+        return {
+            "name": hostname,
+            "domains": [hostname],
+            "request_body_buffer_limit": self._body_limit_bytes,
+            "routes": _named_apart(routes),
+        }
+
+
+def _named_apart(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drops a route that stands twice, because two patterns of one host carry it."""
+    return list({route["name"]: route for route in reversed(routes)}.values())[::-1]
+
+
+def _distinct(models: list[Model]) -> list[Model]:
+    """The first of each name."""
+    return list({model.id: model for model in reversed(models)}.values())[::-1]
+
+
+def _entry_routes(models: list[Model]) -> list[dict[str, Any]]:
+    # Matched before the Lua filter has read the model; after that the request is matched anew.
+    unread = [
+        {"name": ":method", "string_match": {"exact": "POST"}},
+        {"name": "x-ai-eg-model", "present_match": True, "invert_match": True},
+    ]
+    return [
+        *(
+            {
+                "name": f"ai-entry{path}",
+                "match": {"path": path, "headers": unread},
+                "direct_response": direct_error(400, "malformed request: the body names no model"),
+            }
+            for path in AI_PATHS
+        ),
+        {
+            "name": "ai-models",
+            "match": {
+                "path": "/v1/models",
+                "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
+            },
+            "direct_response": {"status": 200, "body": {"inline_string": models_body(models)}},
+            "response_headers_to_add": JSON_CONTENT,
+            "typed_per_filter_config": PLAIN_FILTERS,
+        },
+    ]
+
+
+def _unknown_model(models: list[Model]) -> dict[str, Any]:
+    message = unknown_model_message([model.id for model in models])
+    return {
+        "name": "ai-unknown-model",
+        "match": {"prefix": "/", "headers": [{"name": "x-ai-eg-model", "present_match": True}]},
+        "direct_response": direct_error(404, message),
+    }
+
+
+def _unknown_path() -> dict[str, Any]:
+    return {
+        "name": "unknown-path",
+        "match": {"prefix": "/"},
+        "direct_response": direct_error(404, "unsupported path: %REQ(:METHOD)% %PATH(NQ)%"),
+        "typed_per_filter_config": PLAIN_FILTERS,
+    }

@@ -1,0 +1,121 @@
+"""The resources that Envoy shall have, from several sources, encoded and versioned.
+
+A version is a digest of the content. So an unchanged resource keeps its version across restarts of this process,
+and an Envoy that kept running is sent nothing it already has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.base.errors import InvalidManifest
+from kajitori.gateway.resources import TYPES, Resources
+
+if TYPE_CHECKING:
+    from kajitori.gateway.encode import Encoder
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """One resource as it goes over the wire."""
+
+    value: dict[str, Any]
+    data: bytes
+    version: str
+
+
+class Snapshot:
+    """What Envoy shall have now.
+
+    rejected: `type/name` -> why it was refused, by our own encoder or by Envoy; the last good one stays.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._sources: dict[str, dict[str, dict[str, Encoded]]] = {}
+        self._good: dict[tuple[str, str], Encoded] = {}
+        self._refused: dict[tuple[str, str], tuple[str, str]] = {}
+        self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
+
+    @property
+    def rejected(self) -> dict[str, str]:
+        return {f"{kind}/{name}": message for (kind, name), (_, message) in self._refused.items()}
+
+    def sources(self) -> set[str]:
+        """Which sources have set their resources."""
+        return set(self._sources)
+
+    def set_resources(self, source: str, resources: Resources) -> bool:
+        """Replaces all resources of one source; encodes only what changed. True: something did.
+
+        The names of different sources must differ; a later source (by its name) would win.
+        """
+        known = self._sources.get(source, {})
+        fresh: dict[str, dict[str, Encoded]] = {}
+        changed = source not in self._sources
+        for kind, values in resources.by_type.items():
+            before = known.get(kind, {})
+            after: dict[str, Encoded] = {}
+            for name, value in values.items():
+                old = before.get(name)
+                if old is not None and (old.value is value or old.value == value):
+                    after[name] = old
+                    continue
+                changed = True
+                encoded = self._encode(kind, name, value, old)
+                if encoded is not None:
+                    after[name] = encoded
+            changed = changed or len(after) != len(before)
+            fresh[kind] = after
+        changed = changed or any(items and kind not in fresh for kind, items in known.items())
+        self._sources[source] = fresh
+        if changed:
+            self._merge()
+        return changed
+
+    def _encode(self, kind: str, name: str, value: dict[str, Any], old: Encoded | None) -> Encoded | None:
+        try:
+            data = self._encoder.encode(kind, value)
+        except InvalidManifest as error:
+            self._refused[kind, name] = ("", str(error))
+            return old
+        if self._refused.get((kind, name), ("x", ""))[0] == "":
+            del self._refused[kind, name]
+        return Encoded(value, data, hashlib.blake2b(data, digest_size=12).hexdigest())
+
+    def _merge(self) -> None:
+        merged: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
+        for source in sorted(self._sources):
+            for kind, items in self._sources[source].items():
+                merged[kind].update(items)
+        self.resources = merged
+        for key in [key for key in self._refused if key[1] not in merged[key[0]]]:
+            del self._refused[key]
+        for key in [key for key in self._good if key[1] not in merged[key[0]]]:
+            del self._good[key]
+
+    def effective(self, kind: str, name: str) -> Encoded | None:
+        """What to send: the wanted resource, or the last good one where Envoy refused this very version."""
+        wanted = self.resources[kind].get(name)
+        if wanted is None:
+            return None
+        refused = self._refused.get((kind, name))
+        if refused is not None and refused[0] == wanted.version:
+            return self._good.get((kind, name))
+        return wanted
+
+    def accept(self, kind: str, name: str, encoded: Encoded) -> bool:
+        """Envoy took this one. True: it had been refused before, in another version."""
+        self._good[kind, name] = encoded
+        refused = self._refused.get((kind, name))
+        wanted = self.resources[kind].get(name)
+        if refused is None or wanted is None or wanted.version != encoded.version:
+            return False
+        del self._refused[kind, name]
+        return True
+
+    def refuse(self, kind: str, name: str, encoded: Encoded, message: str) -> None:
+        """Envoy did not take this one and keeps what it had."""
+        self._refused[kind, name] = (encoded.version, message)
