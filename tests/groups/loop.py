@@ -1,0 +1,232 @@
+"""The controller on an embedded API server, with a node that runs nothing and says that all is well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from kajitori.api.crds import all_crds
+from kajitori.api.resource import (
+    CUSTOM_RESOURCE_DEFINITIONS,
+    EVENTS,
+    LEADER_WORKER_SETS,
+    NODES,
+    PODS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+)
+from kajitori.base.errors import Conflict, NotFound
+from kajitori.control.runtime import Runtime
+from kajitori.groups import controller
+from kajitori.kube.client import Client
+from kajitori.kube.config import load_config
+from kajitori.kube.transport import HttpTransport
+from kajitori.laptop.apiserver.testing import RunningApiServer, running_api_server
+
+DEADLINE_SECONDS = 20.0
+
+
+class CountingTransport(HttpTransport):
+    """Counts requests by method and kind of object."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.requests: Counter[str] = Counter()
+
+    async def send(self, method: str, target: str, *rest: Any, **options: Any) -> Any:
+        self.requests[f"{method} {target.partition('?')[0].split('/')[-1 if method == 'POST' else -2]}"] += 1
+        return await super().send(method, target, *rest, **options)
+
+
+class FakeNode:
+    """Binds every pod to itself, reports it ready, and ends it when it is deleted.
+
+    paused: names of pods that it leaves alone.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.paused: set[str] = set()
+        self.unready: set[str] = set()
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        await self.client.create(
+            NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fake", "labels": {}}}
+        )
+        listed = await self.client.list(PODS)
+        for pod in listed.items:
+            self._note(pod)
+        async for event in self.client.watch(PODS, resource_version=listed.resource_version):
+            if event.type == "DELETED":
+                self._seen.pop(event.object["metadata"]["name"], None)
+            else:
+                self._note(event.object)
+
+    def resume(self) -> None:
+        self.paused.clear()
+        for pod in list(self._seen.values()):
+            self._note(pod)
+
+    def _note(self, pod: dict[str, Any]) -> None:
+        self._seen[pod["metadata"]["name"]] = pod
+        if pod["metadata"]["name"] in self.paused:
+            return
+        task = asyncio.ensure_future(self._handle(pod))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, pod: dict[str, Any]) -> None:
+        metadata = pod["metadata"]
+        name, namespace = metadata["name"], metadata["namespace"]
+        with contextlib.suppress(NotFound, Conflict):
+            if "deletionTimestamp" in metadata:
+                await self.client.delete(
+                    PODS, name, namespace, grace_period_seconds=0, preconditions_uid=metadata["uid"]
+                )
+            elif not pod["spec"].get("nodeName"):
+                binding = {
+                    "apiVersion": "v1",
+                    "kind": "Binding",
+                    "metadata": {"name": name, "namespace": namespace},
+                    "target": {"kind": "Node", "name": "fake"},
+                }
+                await self.client.create(PODS, binding, subresource="binding")
+            elif pod.get("status", {}).get("phase") == "Pending":
+                await self.report(name, namespace, ready=name not in self.unready)
+
+    async def report(
+        self, name: str, namespace: str = "default", *, ready: bool = True, restarts: int = 0
+    ) -> None:
+        """Write the status of a running pod; restarts: how often its container was restarted (exit code 137)."""
+        last = {
+            "terminated": {
+                "exitCode": 137,
+                "signal": 9,
+                "reason": "Error",
+                "startedAt": None,
+                "finishedAt": None,
+            }
+        }
+        status: dict[str, Any] = {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "containerStatuses": [
+                {
+                    "name": "engine",
+                    "ready": ready,
+                    "restartCount": restarts,
+                    "image": "busybox:1",
+                    "imageID": "",
+                    "lastState": last if restarts else {},
+                    "state": {"running": {}},
+                }
+            ],
+        }
+        await self.client.patch(PODS, name, {"status": status}, namespace=namespace, subresource="status")
+
+
+class Loop:
+    """A running cluster of one controller and one fake node."""
+
+    def __init__(
+        self, server: RunningApiServer, client: Client, node: FakeNode, requests: Counter[str]
+    ) -> None:
+        self.server = server
+        self.client = client
+        self.node = node
+        self.requests = requests
+
+    async def apply(self, lws: dict[str, Any]) -> dict[str, Any]:
+        return await self.client.apply(
+            LEADER_WORKER_SETS, lws, field_manager="test", field_validation="Strict"
+        )
+
+    async def set(self, name: str = "x") -> dict[str, Any]:
+        return await self.client.get(LEADER_WORKER_SETS, name, "default")
+
+    async def pods(self) -> dict[str, dict[str, Any]]:
+        return {pod["metadata"]["name"]: pod for pod in (await self.client.list(PODS, "default")).items}
+
+    async def uids(self, group: int) -> dict[str, str]:
+        return {
+            name: pod["metadata"]["uid"]
+            for name, pod in (await self.pods()).items()
+            if name.split("-")[1] == str(group)
+        }
+
+    async def services(self) -> list[str]:
+        names = [one["metadata"]["name"] for one in (await self.client.list(SERVICES, "default")).items]
+        return [name for name in names if name != "kubernetes"]
+
+    async def events(self, reason: str) -> list[dict[str, Any]]:
+        return [
+            event for event in (await self.client.list(EVENTS, "default")).items if event["reason"] == reason
+        ]
+
+    async def until(self, what: Callable[[], Any]) -> Any:
+        """Wait until the awaitable that `what` makes gives something true."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (found := await what()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {DEADLINE_SECONDS} s")
+            await asyncio.sleep(0.02)
+        return found
+
+    async def available(self, name: str = "x") -> dict[str, Any]:
+        """Wait until the set says that it is available as it stands; returns it."""
+
+        async def check() -> dict[str, Any] | None:
+            lws = await self.set(name)
+            status = lws.get("status", {})
+            current = status.get("observedGeneration") == lws["metadata"]["generation"]
+            return lws if current and condition(lws, "Available") == "True" else None
+
+        return await self.until(check)
+
+
+def condition(lws: dict[str, Any], kind: str) -> str:
+    found = [one["status"] for one in lws.get("status", {}).get("conditions", ()) if one["type"] == kind]
+    return found[0] if found else ""
+
+
+@contextlib.asynccontextmanager
+async def running_loop() -> AsyncIterator[Loop]:
+    async with running_api_server() as server, contextlib.AsyncExitStack() as stack:
+        config = load_config(str(server.kubeconfig))
+        transport = CountingTransport(config, user_agent="kajitori-controllers")
+        admin = await stack.enter_async_context(Client(config, user_agent="kubectl/test"))
+        own = await stack.enter_async_context(
+            Client(
+                load_config(str(server.kubeconfig)), transport=transport, user_agent="kajitori-controllers"
+            )
+        )
+        node_client = await stack.enter_async_context(Client(config, user_agent="fake-node"))
+        for crd in all_crds():
+            if crd["spec"]["group"].startswith("leaderworkerset"):
+                await admin.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": "default"},
+        }
+        await admin.create(SERVICE_ACCOUNTS, account)
+        runtime = Runtime(own)
+        controller.register(runtime)
+        node = FakeNode(node_client)
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(runtime.run(stop))
+        ready = asyncio.ensure_future(runtime.ready.wait())
+        await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
+        working = asyncio.ensure_future(node.run())
+        try:
+            yield Loop(server, admin, node, transport.requests)
+        finally:
+            working.cancel()
+            stop.set()
+            await asyncio.gather(working, running, return_exceptions=True)
