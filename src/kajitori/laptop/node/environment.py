@@ -21,7 +21,8 @@ from kajitori.api.kubernetes.core_v1 import (
     EnvFromSource,
     EnvVarSource,
     ObjectFieldSelector,
-    Pod,
+    PodSpec,
+    PodStatus,
     ResourceFieldSelector,
 )
 from kajitori.base.quantity import parse_quantity
@@ -51,6 +52,21 @@ class Service(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def has_address(self) -> bool:
         return self.spec.cluster_ip not in ("", "None")
+
+
+class Pod(msgspec.Struct, frozen=True):
+    """What a node reads of a pod."""
+
+    metadata: Metadata
+    spec: PodSpec
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+    @property
+    def hostname(self) -> str:
+        return self.spec.hostname_override or self.spec.hostname or self.metadata.name[:63].rstrip("-.")
+
+    def __str__(self) -> str:
+        return f"{self.metadata.namespace}/{self.metadata.name}"
 
 
 class PodFacts(NamedTuple):
@@ -84,7 +100,7 @@ def service_environment(services: Sequence[Service]) -> dict[str, str]:
         if not service.has_address or not service.spec.ports:
             continue
         address = service.spec.cluster_ip
-        prefix = (service.metadata.name or "").upper().replace("-", "_")
+        prefix = service.metadata.name.upper().replace("-", "_")
         first = service.spec.ports[0]
         variables[f"{prefix}_SERVICE_HOST"] = address
         variables[f"{prefix}_SERVICE_PORT"] = str(first.port)
@@ -174,9 +190,9 @@ def field_value(selector: ObjectFieldSelector, facts: PodFacts) -> str:
         values = metadata.labels if match[1] == "labels" else metadata.annotations
         return values.get(match[2], "")
     simple: dict[str, str] = {
-        "metadata.name": metadata.name or "",
-        "metadata.namespace": metadata.namespace or "",
-        "metadata.uid": metadata.uid or "",
+        "metadata.name": metadata.name,
+        "metadata.namespace": metadata.namespace,
+        "metadata.uid": metadata.uid,
         "spec.nodeName": facts.node_name,
         "spec.serviceAccountName": spec.service_account_name or "",
         "status.hostIP": facts.host_ip,

@@ -137,21 +137,32 @@ def _unverified() -> ssl.SSLContext:
 
 async def run_with_output(execute: Callable[[list[int]], Awaitable[int]]) -> tuple[int, str]:
     """Run something that writes to descriptors (stdin, stdout, stderr); its exit code and the first of its output."""
+    loop = asyncio.get_running_loop()
     reader, writer = os.pipe()
     null = os.open(os.devnull, os.O_RDONLY)
     os.set_blocking(reader, False)
+    output = bytearray()
+
+    def drain() -> None:
+        try:
+            data = os.read(reader, 65536)
+        except BlockingIOError:
+            return
+        output.extend(data[: MESSAGE_BYTES - len(output)])
+        if not data:
+            loop.remove_reader(reader)
+
+    loop.add_reader(reader, drain)
     try:
         try:
             code = await execute([null, writer, writer])
         finally:
             os.close(writer)
             os.close(null)
-        try:
-            output = os.read(reader, MESSAGE_BYTES)
-        except BlockingIOError:  # a child that lives on holds the pipe
-            output = b""
+        drain()
         return code, output.decode(errors="replace").strip()
     finally:
+        loop.remove_reader(reader)
         os.close(reader)
 
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from kajitori.api.kubernetes.core_v1 import Container, PodSpec, Volume
 from kajitori.api.resource import CONFIG_MAPS, SECRETS
-from kajitori.base.errors import ApiError, KajitoriError, NotFound
+from kajitori.base.errors import Forbidden, KajitoriError, NotFound
 from kajitori.control.cache import Metadata
 from kajitori.kube.client import Client
+
+_log = logging.getLogger(__name__)
 
 
 class MissingSource(KajitoriError):
@@ -88,16 +91,38 @@ def pod_references(spec: PodSpec) -> set[Reference]:
 
 
 class SourceReader:
-    """Reads ConfigMaps and Secrets, each at most once in `fresh_seconds`."""
+    """Reads ConfigMaps and Secrets, each at most once in `fresh_seconds`, and looks that often whether they changed.
 
-    def __init__(self, client: Client, *, fresh_seconds: float = 30.0) -> None:
+    on_change: called with namespace and reference when what was read has other contents now.
+    """
+
+    def __init__(
+        self, client: Client, on_change: Callable[[str, Reference], None], *, fresh_seconds: float = 60.0
+    ) -> None:
         self.fresh_seconds = fresh_seconds
+        self._on_change = on_change
         self._client = client
         self._kept: dict[tuple[str, Reference], tuple[float, Values | None]] = {}
         self._reading: dict[tuple[str, Reference], asyncio.Task[Values | None]] = {}
 
+    async def run(self) -> None:
+        """Forever: read again what has been read, and tell what changed."""
+        while True:
+            await asyncio.sleep(self.fresh_seconds)
+            for key, (_, before) in list(self._kept.items()):
+                namespace, reference = key
+                try:
+                    await self._read(namespace, reference, fresh=True)
+                except KajitoriError as error:
+                    _log.debug("%s %s/%s: %s", reference.kind, namespace, reference.name, error)
+                    if isinstance(error, Forbidden):  # no pod here refers to it any more
+                        self._kept.pop(key, None)
+                    continue
+                if key in self._kept and self._kept[key][1] != before:
+                    self._on_change(namespace, reference)
+
     async def read(self, namespace: str, references: set[Reference], *, fresh: bool = False) -> Sources:
-        """What the references hold. fresh: nothing that was read before. Raises ApiError, Unreachable."""
+        """What the references hold. fresh: nothing that was read before. Raises ApiError, Unreachable, MissingSource."""
         ordered = sorted(references)
         values = await asyncio.gather(*(self._read(namespace, each, fresh) for each in ordered))
         return dict(zip(ordered, values, strict=True))
@@ -127,7 +152,7 @@ class SourceReader:
             return _decoded(secret.data)
         except NotFound:
             return None
-        except (ApiError, ValueError, msgspec.ValidationError) as error:
+        except (ValueError, msgspec.ValidationError) as error:
             raise MissingSource(f'{reference.kind} "{reference.name}" cannot be read: {error}') from error
 
     def forget_namespace(self, namespace: str) -> None:

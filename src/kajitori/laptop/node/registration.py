@@ -1,0 +1,287 @@
+"""The Node object and its lease: what the node is and has, and that it lives.
+
+The object is written when the agent starts and when something about it changes; the lease is renewed every few
+seconds, and costs the API server a fraction of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import kajitori
+from kajitori.api.resource import LEASES, NODES
+from kajitori.base.clock import rfc3339, rfc3339_micro
+from kajitori.base.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound, Unreachable
+from kajitori.laptop.node.launch import GPU_RESOURCE
+from kajitori.laptop.node.node import HOST_ADDRESS, Node
+from kajitori.model.hardware import find_gpu
+
+_log = logging.getLogger(__name__)
+
+LEASE_NAMESPACE = "kube-node-lease"
+LEASE_SECONDS = 40
+MAXIMUM_PODS = 1000
+SIMULATED_GPU_LABEL = "kajitori.dev/simulated-gpu"
+BIND_CONDITION = "kajitori.dev/PodAddressesInUse"
+NAMESPACES_CONDITION = "kajitori.dev/PodsIsolated"
+KUBELET_VERSION = "v1.36.3"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def capacity(node: Node) -> dict[str, str]:
+    """What the node has; memory and processors of the machine, unless settings say otherwise."""
+    settings = node.settings
+    memory_kib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+    disk = os.statvfs(node.home)
+    resources = {
+        "cpu": settings.node_cpus or str(os.cpu_count() or 1),
+        "memory": settings.node_memory or f"{memory_kib}Ki",
+        "pods": str(MAXIMUM_PODS),
+        "ephemeral-storage": f"{disk.f_frsize * disk.f_blocks // 1024}Ki",
+    }
+    if settings.gpus:
+        resources[GPU_RESOURCE] = str(settings.gpus)
+    return resources
+
+
+def labels(node: Node) -> dict[str, str]:
+    settings = node.settings
+    architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    result = {
+        "kubernetes.io/hostname": node.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": architecture,
+        "topology.kubernetes.io/region": "laptop",
+        "topology.kubernetes.io/zone": settings.zone(node.name),
+        "kajitori.dev/rack": settings.rack(node.name),
+    }
+    if settings.gpus:
+        gpu = find_gpu(settings.gpu)
+        result |= {
+            SIMULATED_GPU_LABEL: "true",
+            "nvidia.com/gpu.present": "true",
+            "nvidia.com/gpu.product": gpu.product,
+            "nvidia.com/gpu.count": str(settings.gpus),
+            "nvidia.com/gpu.memory": str(gpu.memory_mib),
+        }
+    return result
+
+
+def conditions(node: Node, now: float, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The node's conditions. before: those that the API server has, by type, for their transition times."""
+    info, native = node.runner_info, node.native
+    ready = node.runner_connected.is_set()
+    wanted = [
+        ("MemoryPressure", False, "KubeletHasSufficientMemory", "there is memory"),
+        ("DiskPressure", False, "KubeletHasNoDiskPressure", "there is disk"),
+        ("PIDPressure", False, "KubeletHasSufficientPID", "there are process ids"),
+        (
+            "Ready",
+            ready,
+            "KubeletReady" if ready else "RunnerNotConnected",
+            "pods run as processes of this machine" if ready else "the node's runner does not answer",
+        ),
+        (
+            BIND_CONDITION,
+            bool(native.bind_library),
+            "BindRewritten" if native.bind_library else "NoCompiler",
+            "programs that listen on all addresses get their pod's"
+            if native.bind_library
+            else f"programs that listen on all addresses take the port from other pods: {native.message}",
+        ),
+        (
+            NAMESPACES_CONDITION,
+            info.namespaces,
+            "Namespaces" if info.namespaces else "NoNamespaces",
+            "pods have their own mounts, processes and host names"
+            if info.namespaces
+            else f"volumes are not at their mount paths, cluster names do not resolve: {info.message}",
+        ),
+    ]
+    result: list[dict[str, Any]] = []
+    for kind, value, reason, message in wanted:
+        status = "True" if value else "False"
+        old = before.get(kind, {})
+        changed = old.get("status") != status
+        result.append(
+            {
+                "type": kind,
+                "status": status,
+                "reason": reason,
+                "message": message,
+                "lastHeartbeatTime": rfc3339(now),
+                "lastTransitionTime": rfc3339(now)
+                if changed
+                else old.get("lastTransitionTime", rfc3339(now)),
+            }
+        )
+    return result
+
+
+def _node_info() -> dict[str, str]:
+    def read(path: str) -> str:
+        with contextlib.suppress(OSError):
+            return Path(path).read_text().strip()
+        return ""
+
+    system = dict(
+        line.rstrip().replace('"', "").split("=", 1)
+        for line in read("/etc/os-release").splitlines()
+        if "=" in line
+    )
+    return {
+        "machineID": read("/etc/machine-id"),
+        "systemUUID": read("/etc/machine-id"),
+        "bootID": read("/proc/sys/kernel/random/boot_id"),
+        "kernelVersion": platform.release(),
+        "osImage": system.get("PRETTY_NAME", "Linux"),
+        "containerRuntimeVersion": f"kajitori://{kajitori.__version__}",
+        "kubeletVersion": KUBELET_VERSION,
+        "kubeProxyVersion": "",
+        "operatingSystem": "linux",
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+    }
+
+
+def node_status(node: Node, before: dict[str, Any]) -> dict[str, Any]:
+    """The status that the node writes. before: the status that the API server has."""
+    resources = capacity(node)
+    known = {condition["type"]: condition for condition in before.get("conditions") or ()}
+    return {
+        "capacity": resources,
+        "allocatable": resources,
+        "addresses": [
+            {"type": "InternalIP", "address": HOST_ADDRESS},
+            {"type": "Hostname", "address": node.name},
+        ],
+        "nodeInfo": _node_info(),
+        "conditions": conditions(node, time.time(), known),
+    }
+
+
+class Registration:
+    """Keeps the Node object and the lease."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._changed = asyncio.Event()
+        self._lease: dict[str, Any] | None = None
+        self._uid = ""
+
+    def changed(self) -> None:
+        """Something that the Node object says may have changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Forever: register, then keep the lease, and the object where it changed."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_node())
+            group.create_task(self._keep_lease())
+
+    async def _keep_node(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                await self._write_node()
+            except (ApiError, Unreachable) as error:
+                _log.warning("registering the node: %s", error)
+                await asyncio.sleep(1.0)
+                continue
+            await self._changed.wait()
+            await asyncio.sleep(0.1)
+
+    async def _write_node(self) -> None:
+        node, client = self._node, self._node.client
+        try:
+            current: dict[str, Any] = await client.get(NODES, node.name)
+        except NotFound:
+            body: dict[str, Any] = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": node.name, "labels": labels(node), "annotations": self._annotations()},
+                "spec": self._spec(),
+                "status": node_status(node, {}),
+            }
+            with contextlib.suppress(AlreadyExists):
+                created: dict[str, Any] = await client.create(NODES, body)
+                self._uid = created["metadata"]["uid"]
+                return
+            current = await client.get(NODES, node.name)
+        self._uid = current["metadata"]["uid"]
+        given = current["metadata"].get("labels") or {}
+        if any(given.get(key) != value for key, value in labels(node).items()):
+            await client.patch(NODES, node.name, {"metadata": {"labels": labels(node)}})
+        before = current.get("status") or {}
+        status = node_status(node, before)
+        if _without_heartbeats(status) != _without_heartbeats(before, status):
+            await client.patch(
+                NODES, node.name, {"status": status}, patch_type="strategic", subresource="status"
+            )
+
+    def _annotations(self) -> dict[str, str]:
+        if not self._node.settings.gpus:
+            return {}
+        return {"kajitori.dev/simulated": f"{self._node.settings.gpus} GPUs of this node are simulated"}
+
+    def _spec(self) -> dict[str, Any]:
+        cidr = self._node.settings.pod_cidr(self._node.name)
+        return {"podCIDR": cidr, "podCIDRs": [cidr], "providerID": f"kajitori://{self._node.name}"}
+
+    async def _keep_lease(self) -> None:
+        while True:
+            try:
+                await self._renew_lease()
+                seconds = self._node.options.heartbeat_seconds
+            except (NotFound, Conflict, AlreadyExists):
+                self._lease = None
+                seconds = 0.1
+            except (ApiError, Unreachable, Invalid) as error:
+                _log.warning("renewing the lease: %s", error)
+                self._lease = None
+                seconds = 1.0
+            await asyncio.sleep(seconds)
+
+    async def _renew_lease(self) -> None:
+        client, name = self._node.client, self._node.name
+        now = rfc3339_micro(time.time())
+        lease = self._lease
+        if lease is None:
+            try:
+                lease = await client.get(LEASES, name, LEASE_NAMESPACE)
+            except NotFound:
+                body: dict[str, Any] = {
+                    "apiVersion": LEASES.api_version,
+                    "kind": LEASES.kind,
+                    "metadata": {"name": name, "namespace": LEASE_NAMESPACE},
+                    "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now},
+                }
+                if self._uid:
+                    owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": self._uid}
+                    body["metadata"]["ownerReferences"] = [owner]
+                self._lease = await client.create(LEASES, body)
+                return
+        lease["spec"] |= {
+            "holderIdentity": name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": now,
+        }
+        self._lease = await client.update(LEASES, lease)
+
+
+def _without_heartbeats(status: dict[str, Any], like: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What of a status is worth writing for. like: only what that status speaks of."""
+    keys = like if like is not None else status
+    result = {key: status.get(key) for key in keys if key != "conditions"}
+    result["conditions"] = {
+        condition["type"]: (condition["status"], condition.get("message"))
+        for condition in status.get("conditions") or ()
+        if like is None or condition["type"] in {each["type"] for each in like["conditions"]}
+    }
+    return result
