@@ -195,6 +195,18 @@ def condition(lws: dict[str, Any], kind: str) -> str:
     return found[0] if found else ""
 
 
+async def install_definition(client: Client) -> None:
+    """Create the definition of LeaderWorkerSet and wait until it is served."""
+    (crd,) = [crd for crd in all_crds() if crd["spec"]["names"]["kind"] == "LeaderWorkerSet"]
+    await client.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            with contextlib.suppress(NotFound):
+                await client.list(LEADER_WORKER_SETS)
+                return
+            await asyncio.sleep(0.01)
+
+
 @contextlib.asynccontextmanager
 async def running_loop() -> AsyncIterator[Loop]:
     async with running_api_server() as server, contextlib.AsyncExitStack() as stack:
@@ -207,9 +219,7 @@ async def running_loop() -> AsyncIterator[Loop]:
             )
         )
         node_client = await stack.enter_async_context(Client(config, user_agent="fake-node"))
-        for crd in all_crds():
-            if crd["spec"]["group"].startswith("leaderworkerset"):
-                await admin.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
+        await install_definition(admin)
         account = {
             "apiVersion": "v1",
             "kind": "ServiceAccount",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from tests.groups.conftest import a_set, template
+from tests.groups.loop import install_definition
 
-from kajitori.api.crds import all_crds
-from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, LEADER_WORKER_SETS
+from kajitori.api.resource import LEADER_WORKER_SETS
 from kajitori.base.errors import Invalid
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
@@ -23,9 +23,7 @@ def manifest(name: str = "x", **fields: Any) -> dict[str, Any]:
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     async with running_api_server() as server, Client(load_config(str(server.kubeconfig))) as client:
-        for crd in all_crds():
-            if crd["spec"]["group"].startswith("leaderworkerset"):
-                await client.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
+        await install_definition(client)
         yield client
 
 
