@@ -75,11 +75,9 @@ async def test_a_whole_tree_goes_in_the_foreground_leaves_first(collected):
     order = []
 
     async def watch():
-        async for event in collected.client.watch(
-            CONFIG_MAPS, "default", resource_version=root["metadata"]["resourceVersion"]
-        ):
-            if event.type == "DELETED":
-                order.append(event.object["metadata"]["name"])
+        version = root["metadata"]["resourceVersion"]
+        async for event in collected.client.watch(CONFIG_MAPS, "default", resource_version=version):
+            order.extend([event.object["metadata"]["name"]] if event.type == "DELETED" else [])
 
     watching = asyncio.ensure_future(watch())
     await asyncio.sleep(0.1)

@@ -204,9 +204,11 @@ def proportional_sizes(
         share = max(0, min(share, rest - added)) if rest > 0 else min(0, max(share, rest - added))
         sizes[one.metadata.name] += share
         added += share
-    if order and rest != added:
-        largest = order[0].metadata.name
-        sizes[largest] = max(0, sizes[largest] + rest - added)
+    for one in order:
+        # What rounding left over: to the largest, and on to the next where one has nothing more to give.
+        size = sizes[one.metadata.name]
+        change = max(-size, rest - added)
+        sizes[one.metadata.name], added = size + change, added + change
     return {
         one.metadata.name: sizes[one.metadata.name]
         for one in order
