@@ -81,52 +81,48 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
 
+    def has(self, condition: str) -> bool:
+        return any(one.type == condition and one.status == "True" for one in self.conditions)
+
 
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     node_name: str = ""
 
 
 class Pod(msgspec.Struct, frozen=True):
+    """A pod of a group. What plans ask of every pod at every look is worked out once, when it is decoded.
+
+    group, worker: from its labels, -1 if they say nothing sensible; worker 0 is the leader. revision: hash of its
+    templates. owner_uid: of its controller. dying: it is being deleted. ready: it runs, is Ready, and is not dying.
+    """
+
     metadata: Metadata
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+    group: int = -1
+    worker: int = -1
+    revision: str = ""
+    incarnation: str = ""
+    owner_uid: str = ""
+    dying: bool = False
+    ready: bool = False
+
+    def __post_init__(self) -> None:
+        metadata, status = self.metadata, self.status
+        owner = metadata.controller()
+        dying = metadata.deletion_timestamp is not None
+        work_out = msgspec.structs.force_setattr
+        work_out(self, "group", _index(metadata.labels.get(v1.GROUP_INDEX_LABEL)))
+        work_out(self, "worker", _index(metadata.labels.get(v1.WORKER_INDEX_LABEL)))
+        work_out(self, "revision", metadata.labels.get(v1.REVISION_LABEL, ""))
+        work_out(self, "incarnation", metadata.annotations.get(INCARNATION_ANNOTATION, ""))
+        work_out(self, "owner_uid", owner.uid if owner else "")
+        work_out(self, "dying", dying)
+        work_out(self, "ready", not dying and status.phase == "Running" and status.has("Ready"))
 
     @property
     def name(self) -> str:
         return self.metadata.name
-
-    @property
-    def dying(self) -> bool:
-        return self.metadata.deletion_timestamp is not None
-
-    @property
-    def group(self) -> int:
-        """Index of its group; -1 if its label says nothing sensible."""
-        return _index(self.metadata.labels.get(v1.GROUP_INDEX_LABEL))
-
-    @property
-    def worker(self) -> int:
-        """Index within its group, 0 for the leader; -1 if its label says nothing sensible."""
-        return _index(self.metadata.labels.get(v1.WORKER_INDEX_LABEL))
-
-    @property
-    def revision(self) -> str:
-        return self.metadata.labels.get(v1.REVISION_LABEL, "")
-
-    @property
-    def incarnation(self) -> str:
-        return self.metadata.annotations.get(INCARNATION_ANNOTATION, "")
-
-    @property
-    def ready(self) -> bool:
-        return (
-            self.status.phase == "Running"
-            and self.metadata.deletion_timestamp is None
-            and any(
-                condition.type == "Ready" and condition.status == "True"
-                for condition in self.status.conditions
-            )
-        )
 
     @property
     def pending(self) -> bool:

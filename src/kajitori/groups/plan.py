@@ -69,19 +69,17 @@ def plan_set(world: World) -> Plan:
 
 
 def _own_pods_by_group(world: World) -> dict[int, list[Pod]]:
+    uid = world.uid
     groups: dict[int, list[Pod]] = defaultdict(list)
     for pod in world.pods:
-        if pod.metadata.controlled_by(world.uid) and (index := pod.group) >= 0:
-            groups[index].append(pod)
+        if pod.owner_uid == uid and pod.group >= 0:
+            groups[pod.group].append(pod)
     return dict(groups)
 
 
 def _foreign_pods(world: World) -> dict[str, str]:
-    return {
-        f"Pod {pod.name}": _holder("pod", pod)
-        for pod in world.pods
-        if not pod.metadata.controlled_by(world.uid)
-    }
+    uid = world.uid
+    return {f"Pod {pod.name}": _holder("pod", pod) for pod in world.pods if pod.owner_uid != uid}
 
 
 def _holder(what: str, obj: Any) -> str:
