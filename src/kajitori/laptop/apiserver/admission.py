@@ -6,10 +6,13 @@ addresses; who writes roles and bindings must hold what they grant.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from kajitori.api.resource import NAMESPACES, Resource
 from kajitori.laptop.apiserver import rbac, status
+from kajitori.laptop.apiserver.definitions import RESOURCE as DEFINITIONS
+from kajitori.laptop.apiserver.definitions import judge
 from kajitori.laptop.apiserver.node_rights import node_of
 from kajitori.laptop.apiserver.rbac import Attributes
 from kajitori.laptop.apiserver.status import FieldError
@@ -73,7 +76,7 @@ def _check_pod(state: ServerState, user: User, kind: Kind, pod: Object) -> None:
 
 
 def _check_definition(state: ServerState, kind: Kind, obj: Object) -> None:
-    entry = state.store.get("customresourcedefinitions.apiextensions.k8s.io", "", kind.storage.qualified_name)
+    entry = state.store.get(DEFINITIONS, "", kind.storage.qualified_name)
     if entry is not None and "deletionTimestamp" in entry.peek()["metadata"]:
         raise status.forbidden(
             kind.resource,
@@ -83,12 +86,16 @@ def _check_definition(state: ServerState, kind: Kind, obj: Object) -> None:
 
 
 def admit(state: ServerState, user: User, kind: Kind, new: Object, old: Object | None) -> None:
-    """After an object is prepared: addresses of Services, rights that roles and bindings grant."""
+    """After an object is prepared: addresses of Services, names of definitions, rights that roles grant."""
     resource = kind.storage.qualified_name
     if resource == "services":
         # The spec may be shared with the old object, which must keep what it has.
         new["spec"] = dict(new.get("spec") or {})
         state.addresses.allocate(new, old)
+    elif resource == DEFINITIONS:
+        new["status"] = copy.deepcopy(new.get("status") or {})
+        if "deletionTimestamp" not in new["metadata"]:
+            judge(state.registry, new)
     elif resource in (rbac.ROLES, rbac.CLUSTER_ROLES):
         if old is None or new.get("rules") != old.get("rules") or "aggregationRule" in new:
             _check_role(state, user, kind, new)

@@ -1,7 +1,8 @@
 """CustomResourceDefinitions at work: names accepted, kinds served, instances removed when a definition goes.
 
-Follows the definitions in the store. What they serve changes in the same step as their committed status; writing
-the status (and removing instances) is done by one task, one definition at a time.
+A definition is judged when it is written (`judge`), so an accepted one is served as soon as it is stored. What
+is served follows the store; one task removes the instances of definitions that go, and judges again those that
+were refused a name which has become free.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kajitori.laptop.apiserver.views import read_object, stored_object
 
 if TYPE_CHECKING:
     from kajitori.laptop.apiserver.history import Event
+    from kajitori.laptop.apiserver.kinds import Registry
     from kajitori.laptop.apiserver.kinds.kind import Kind
     from kajitori.laptop.apiserver.state import ServerState
 
@@ -70,6 +72,52 @@ def _names(definition: Object) -> dict[str, Any]:
     }
 
 
+def judge(registry: Registry, definition: Object) -> None:
+    """Set conditions, accepted names and stored versions, in place."""
+    wanted = _names(definition)
+    taken = _taken(registry, definition, wanted)
+    shown = definition.setdefault("status", {})
+    if taken:
+        shown.setdefault("acceptedNames", {"plural": "", "kind": ""})
+        _set_condition(definition, "NamesAccepted", "False", taken[0], f'"{taken[1]}" is already in use')
+        if condition_of(definition, "Established") != "True":
+            _set_condition(definition, "Established", "False", "NotAccepted", "not all names are accepted")
+    else:
+        shown["acceptedNames"] = wanted
+        _set_condition(definition, "NamesAccepted", "True", "NoConflicts", "no conflicts found")
+        _set_condition(
+            definition,
+            "Established",
+            "True",
+            "InitialNamesAccepted",
+            "the initial names have been accepted",
+        )
+    stored = [version["name"] for version in definition["spec"]["versions"] if version.get("storage")]
+    known = shown.get("storedVersions") or []
+    shown["storedVersions"] = [*known, *(version for version in stored if version not in known)]
+
+
+def _taken(registry: Registry, definition: Object, wanted: Object) -> tuple[str, str] | None:
+    """Reason and name of the first name that another resource of the group has already."""
+    group, own = definition["spec"]["group"], definition["metadata"]["name"]
+    for kind in registry.kinds():
+        resource = kind.resource
+        if resource.group != group or resource.qualified_name == own:
+            continue
+        words = {resource.plural, kind.singular, *kind.short_names}
+        for key in ("plural", "singular"):
+            if wanted[key] in words:
+                return f"{key.capitalize()}Conflict", wanted[key]
+        for short in wanted.get("shortNames", ()):
+            if short in words:
+                return "ShortNamesConflict", short
+        kinds = {resource.kind, kind.list_kind}
+        for key in ("kind", "listKind"):
+            if wanted[key] in kinds:
+                return f"{key[0].upper()}{key[1:]}Conflict", wanted[key]
+    return None
+
+
 class Definitions:
     """Serves the kinds of the store's definitions; `run` is its task."""
 
@@ -91,6 +139,10 @@ class Definitions:
         if event.deleted:
             self._state.registry.remove_crd(entry.name)
             self._state.hub.end_all(entry.name)
+            # Its names are free for those that were refused them.
+            for other in self._state.store.table(RESOURCE).scan():
+                if condition_of(other.peek(), "Established") != "True":
+                    self._waiting.put_nowait(other.name)
             return
         self._serve(entry.decode(), event.before)
         self._waiting.put_nowait(entry.name)
@@ -128,56 +180,10 @@ class Definitions:
             if before is None:
                 return None
             definition = before.decode()
-            self._judge(definition)
+            judge(self._state.registry, definition)
             return None if definition == before.peek() else definition
 
         await self._state.store.mutate(Key(RESOURCE, "", name), decide)
-
-    def _judge(self, definition: Object) -> None:
-        """Set conditions, accepted names and stored versions."""
-        wanted = _names(definition)
-        taken = self._taken(definition, wanted)
-        shown = definition.setdefault("status", {})
-        if taken:
-            shown.setdefault("acceptedNames", {"plural": "", "kind": ""})
-            _set_condition(definition, "NamesAccepted", "False", taken[0], f'"{taken[1]}" is already in use')
-            if condition_of(definition, "Established") != "True":
-                _set_condition(
-                    definition, "Established", "False", "NotAccepted", "not all names are accepted"
-                )
-        else:
-            shown["acceptedNames"] = wanted
-            _set_condition(definition, "NamesAccepted", "True", "NoConflicts", "no conflicts found")
-            _set_condition(
-                definition,
-                "Established",
-                "True",
-                "InitialNamesAccepted",
-                "the initial names have been accepted",
-            )
-        stored = [version["name"] for version in definition["spec"]["versions"] if version.get("storage")]
-        known = shown.get("storedVersions") or []
-        shown["storedVersions"] = [*known, *(version for version in stored if version not in known)]
-
-    def _taken(self, definition: Object, wanted: Object) -> tuple[str, str] | None:
-        """Reason and name of the first name that another resource of the group has already."""
-        group, own = definition["spec"]["group"], definition["metadata"]["name"]
-        for kind in self._state.registry.kinds():
-            resource = kind.resource
-            if resource.group != group or resource.qualified_name == own:
-                continue
-            words = {resource.plural, kind.singular, *kind.short_names}
-            for key in ("plural", "singular"):
-                if wanted[key] in words:
-                    return f"{key.capitalize()}Conflict", wanted[key]
-            for short in wanted.get("shortNames", ()):
-                if short in words:
-                    return "ShortNamesConflict", short
-            kinds = {resource.kind, kind.list_kind}
-            for key in ("kind", "listKind"):
-                if wanted[key] in kinds:
-                    return f"{key[0].upper()}{key[1:]}Conflict", wanted[key]
-        return None
 
     async def _clean_up(self, name: str) -> None:
         """Remove the instances of a definition that is going, then let it go."""
