@@ -42,80 +42,96 @@ _UNICODE: Final = {
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """The compiled pattern; `search` it, since RE2 does not anchor. Raises EvaluationError."""
     try:
-        return re.compile(_translate(pattern), 0 if r"\p" in pattern else re.ASCII)
-    except (re.error, OverflowError, RecursionError) as error:
+        return re.compile(_Translator(pattern).translate(), 0 if r"\p" in pattern else re.ASCII)
+    except (re.error, OverflowError, RecursionError, ValueError) as error:
         raise EvaluationError(f"error parsing regexp {pattern!r}: {error}") from None
 
 
-def _translate(pattern: str) -> str:
-    found = _UNSUPPORTED.search(re.sub(r"\\\\", "  ", pattern))
-    if found is not None:
-        raise EvaluationError(
-            f"error parsing regexp {pattern!r}: invalid or unsupported Perl syntax: {found.group()}"
-        )
-    result: list[str] = []
-    at = 0
-    while at < len(pattern):
-        if pattern.startswith("[[:", at) or (pattern.startswith("[:", at) and result and "[" in result[-1:]):
-            at = _posix(pattern, at, result)
-        elif pattern[at] == "\\" and at + 1 < len(pattern):
-            at = _escape(pattern, at, result)
-        elif pattern[at] == "$":
-            result.append(
-                r"\Z" if "(?m" not in pattern else "$"
-            )  # Python's `$` also matches before a last newline
-            at += 1
+class _Translator:
+    """Walks a pattern once, knowing whether it is inside a character class."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._at = 0
+        self._in_class = False
+        self._result: list[str] = []
+        self._many_lines = re.search(r"\(\?[is]*m", pattern) is not None
+
+    def translate(self) -> str:
+        found = _UNSUPPORTED.search(re.sub(r"\\\\", "  ", self._pattern))
+        if found is not None:
+            raise self._error(f"invalid or unsupported Perl syntax: {found.group()}")
+        while self._at < len(self._pattern):
+            self._step()
+        return "".join(self._result)
+
+    def _error(self, problem: str) -> EvaluationError:
+        return EvaluationError(f"error parsing regexp {self._pattern!r}: {problem}")
+
+    def _take(self, length: int, replacement: str | None = None) -> None:
+        text = self._pattern[self._at : self._at + length]
+        self._result.append(text if replacement is None else replacement)
+        self._at += length
+
+    def _step(self) -> None:
+        letter = self._pattern[self._at]
+        if letter == "\\" and self._at + 1 < len(self._pattern):
+            self._escape()
+        elif self._in_class:
+            self._inside_class(letter)
+        elif letter == "[":
+            self._in_class = True
+            self._take(1)
+            if self._pattern.startswith("^", self._at):
+                self._take(1)
+            if self._pattern.startswith("]", self._at):
+                self._take(1, r"\]")
+        elif letter == "$" and not self._many_lines:
+            self._take(1, r"\Z")  # Python's `$` also matches before a last newline
         else:
-            result.append(pattern[at])
-            at += 1
-    return "".join(result)
+            self._take(1)
 
+    def _inside_class(self, letter: str) -> None:
+        if letter == "]":
+            self._in_class = False
+            self._take(1)
+        elif self._pattern.startswith("[:", self._at):
+            end = self._pattern.find(":]", self._at)
+            name = self._pattern[self._at + 2 : end]
+            if end < 0 or name not in _CLASSES:
+                raise self._error("invalid character class range")
+            self._take(end + 2 - self._at, _CLASSES[name])
+        else:
+            # Python warns of these inside classes, where RE2 takes them as they are.
+            self._take(1, f"\\{letter}" if letter in "[&~|" else letter)
 
-def _posix(pattern: str, at: int, result: list[str]) -> int:
-    """`[[:alpha:]_]` with its classes spelled out; returns where it goes on."""
-    if pattern.startswith("[[:", at):
-        result.append("[")
-        at += 1
-    while pattern.startswith("[:", at):
-        end = pattern.find(":]", at)
-        name = pattern[at + 2 : end]
-        if end < 0 or name not in _CLASSES:
-            raise EvaluationError(f"error parsing regexp {pattern!r}: invalid character class range")
-        result.append(_CLASSES[name])
-        at = end + 2
-    return at
+    def _escape(self) -> None:
+        letter = self._pattern[self._at + 1]
+        if letter == "z":
+            self._take(2, r"\Z")
+        elif letter == "Q":
+            end = self._pattern.find(r"\E", self._at)
+            end = len(self._pattern) if end < 0 else end
+            quoted = re.escape(self._pattern[self._at + 2 : end])
+            self._take(end + 2 - self._at, quoted)
+        elif letter == "x" and self._pattern.startswith("{", self._at + 2):
+            end = self._pattern.find("}", self._at)
+            code = int(self._pattern[self._at + 3 : end], 16)
+            self._take(end + 1 - self._at, re.escape(chr(code)))
+        elif letter in "pP":
+            self._unicode_class()
+        elif letter in "ZGKRXCHV":
+            raise self._error(f"invalid escape sequence: \\{letter}")
+        else:
+            self._take(2)
 
-
-def _escape(pattern: str, at: int, result: list[str]) -> int:
-    letter = pattern[at + 1]
-    if letter == "z":
-        result.append(r"\Z")
-        return at + 2
-    if letter == "Q":
-        end = pattern.find(r"\E", at)
-        end = len(pattern) if end < 0 else end
-        result.append(re.escape(pattern[at + 2 : end]))
-        return end + 2
-    if letter == "x" and pattern.startswith("{", at + 2):
-        end = pattern.find("}", at)
-        result.append(re.escape(chr(int(pattern[at + 3 : end], 16))))
-        return end + 1
-    if letter in "pP":
-        return _unicode(pattern, at, result)
-    if letter == "Z" or letter in "GKRXCHV":
-        raise EvaluationError(f"error parsing regexp {pattern!r}: invalid escape sequence: \\{letter}")
-    result.append(pattern[at : at + 2])
-    return at + 2
-
-
-def _unicode(pattern: str, at: int, result: list[str]) -> int:
-    if pattern.startswith("{", at + 2):
-        end = pattern.find("}", at)
-        name, after = pattern[at + 3 : end], end + 1
-    else:
-        name, after = pattern[at + 2 : at + 3], at + 3
-    inside = "".join(result).rfind("[") > "".join(result).rfind("]")
-    if name not in _UNICODE or inside or pattern[at + 1] == "P":
-        raise EvaluationError(f"error parsing regexp {pattern!r}: unsupported character class \\p{{{name}}}")
-    result.append(_UNICODE[name])
-    return after
+    def _unicode_class(self) -> None:
+        start = self._at + 2
+        if self._pattern.startswith("{", start):
+            end = self._pattern.find("}", start)
+            name, length = self._pattern[start + 1 : end], end + 1 - self._at
+        else:
+            name, length = self._pattern[start : start + 1], 3
+        if name not in _UNICODE or self._in_class or self._pattern[self._at + 1] == "P":
+            raise self._error(f"unsupported character class \\p{{{name}}}")
+        self._take(length, _UNICODE[name])
