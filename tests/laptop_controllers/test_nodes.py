@@ -8,7 +8,6 @@ from kajitori.base.clock import rfc3339, rfc3339_micro
 from kajitori.base.errors import NotFound
 from kajitori.control.cache import Metadata
 from kajitori.laptop.controllers import pod_cleanup, service_accounts
-from kajitori.laptop.controllers.event_expiry import EventExpiry
 from kajitori.laptop.controllers.node_plan import plan_eviction, plan_taints, tolerates
 from kajitori.laptop.controllers.nodes import Nodes
 from kajitori.laptop.controllers.pod_cleanup import PodCleanup
@@ -197,19 +196,3 @@ async def test_ended_pods_beyond_the_limit_go_oldest_first(world):
         return {p["metadata"]["name"] for p in await world.pods()} == {"p2", "p3"}
 
     await world.until(two_left)
-
-
-async def test_events_go_an_hour_after_they_were_last_seen(world):
-    runtime = await world.start(service_accounts)
-    recorder = runtime.recorder("test")
-    await recorder.record(pod("a", "n"), "Once", "said once")
-
-    async def written():
-        return (await world.client.list(CORE_EVENTS, "default")).items
-
-    await world.until(written)
-    expiry = EventExpiry(runtime)
-    assert 3500 < await expiry.expire() <= 3601
-    world.clock.offset_seconds = 3700
-    await expiry.expire()
-    assert not await written()

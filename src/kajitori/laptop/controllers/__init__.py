@@ -6,7 +6,6 @@ from kajitori.control.runtime import Runtime
 from kajitori.laptop.controllers import (
     deployments,
     endpoint_slices,
-    event_expiry,
     garbage,
     namespaces,
     nodes,
@@ -27,8 +26,7 @@ def register(runtime: Runtime) -> None:
         endpoint_slices,
         nodes,
         pod_cleanup,
-        event_expiry,
-    ):
+        ):
         module.register(runtime)
 
 
