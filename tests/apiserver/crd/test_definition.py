@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from kajitori.api.crds import all_crds
-from kajitori.laptop.apiserver.crd import default_definition, definition_errors, definition_warnings
+from kajitori.laptop.apiserver.crd import definition_errors, definition_warnings
+from kajitori.laptop.apiserver.defaults import defaulter_of
 
+default_definition = defaulter_of(
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition"
+)
 PREFIX = "spec.validation.openAPIV3Schema.properties[spec]"
 
 

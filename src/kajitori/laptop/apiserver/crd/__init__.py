@@ -1,6 +1,6 @@
 """CustomResourceDefinitions: what a definition must be, and what its schema does to objects.
 
-    definition   checks and defaults of a definition itself
+    definition   checks of a definition itself
     declared     the rules that its schemas must keep (structural schemas)
     structural   a version's schema at work: prune, default, validate; compiled once
     pruning, defaulting, validation, formats, rules   its parts
@@ -8,11 +8,7 @@
 Everything is a pure function of JSON values.
 """
 
-from kajitori.laptop.apiserver.crd.definition import (
-    default_definition,
-    definition_errors,
-    definition_warnings,
-)
+from kajitori.laptop.apiserver.crd.definition import definition_errors, definition_warnings
 from kajitori.laptop.apiserver.crd.structural import StructuralSchema
 
-__all__ = ["StructuralSchema", "default_definition", "definition_errors", "definition_warnings"]
+__all__ = ["StructuralSchema", "definition_errors", "definition_warnings"]

@@ -1,4 +1,4 @@
-"""A CustomResourceDefinition itself: defaults, and what it must be to be taken. Words as kube-apiserver has them."""
+"""A CustomResourceDefinition itself: what it must be to be taken. Words as kube-apiserver has them."""
 
 from __future__ import annotations
 
@@ -34,22 +34,6 @@ _MOST_SELECTABLE_FIELDS: Final = 8
 _SIMPLE_PATH: Final = re.compile(r"(?:\.[A-Za-z_][A-Za-z0-9_-]*|\['[^']+'\])+")
 
 Definition = dict[str, Any]
-
-
-def default_definition(definition: Definition) -> None:
-    """Fill in what a definition leaves open, in place."""
-    spec: Definition = definition.setdefault("spec", {})
-    names: Definition = spec.setdefault("names", {})
-    kind = names.get("kind") or ""
-    if kind and not names.get("singular"):
-        names["singular"] = kind.lower()
-    if kind and not names.get("listKind"):
-        names["listKind"] = f"{kind}List"
-    spec.setdefault("conversion", {"strategy": "None"})
-    for version in spec.get("versions") or ():
-        for column in version.get("additionalPrinterColumns") or ():
-            if column.get("priority") == 0:
-                del column["priority"]
 
 
 def definition_warnings(definition: Definition) -> list[str]:
