@@ -19,7 +19,7 @@ from kajitori.api.resource import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from kajitori.base.errors import Conflict, NotFound
+from kajitori.base.errors import Conflict, NotFound, Unreachable
 from kajitori.control.runtime import Runtime
 from kajitori.groups import controller
 from kajitori.kube.client import Client
@@ -31,13 +31,21 @@ DEADLINE_SECONDS = 20.0
 
 
 class CountingTransport(HttpTransport):
-    """Counts requests by method and kind of object."""
+    """Counts requests by method and kind of object.
+
+    writes_left: after so many writes nothing gets through any more, as for a process that is no more.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.requests: Counter[str] = Counter()
+        self.writes_left = float("inf")
 
     async def send(self, method: str, target: str, *rest: Any, **options: Any) -> Any:
+        if method != "GET":
+            if self.writes_left <= 0:
+                raise Unreachable("dead")
+            self.writes_left -= 1
         self.requests[f"{method} {target.partition('?')[0].split('/')[-1 if method == 'POST' else -2]}"] += 1
         return await super().send(method, target, *rest, **options)
 
@@ -208,16 +216,30 @@ async def install_definition(client: Client) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_loop() -> AsyncIterator[Loop]:
+async def running_controller(
+    server: RunningApiServer, writes: float = float("inf")
+) -> AsyncIterator[CountingTransport]:
+    """The controller, alone in its process. writes: it dies after so many."""
+    config = load_config(str(server.kubeconfig))
+    transport = CountingTransport(config, user_agent="kajitori-controllers")
+    transport.writes_left = writes
+    async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
+        runtime = Runtime(client, grace_seconds=0.0)
+        controller.register(runtime)
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(runtime.run(stop))
+        try:
+            yield transport
+        finally:
+            stop.set()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def running_loop(*, with_controller: bool = True) -> AsyncIterator[Loop]:
     async with running_api_server() as server, contextlib.AsyncExitStack() as stack:
         config = load_config(str(server.kubeconfig))
-        transport = CountingTransport(config, user_agent="kajitori-controllers")
         admin = await stack.enter_async_context(Client(config, user_agent="kubectl/test"))
-        own = await stack.enter_async_context(
-            Client(
-                load_config(str(server.kubeconfig)), transport=transport, user_agent="kajitori-controllers"
-            )
-        )
         node_client = await stack.enter_async_context(Client(config, user_agent="fake-node"))
         await install_definition(admin)
         account = {
@@ -226,17 +248,13 @@ async def running_loop() -> AsyncIterator[Loop]:
             "metadata": {"name": "default", "namespace": "default"},
         }
         await admin.create(SERVICE_ACCOUNTS, account)
-        runtime = Runtime(own)
-        controller.register(runtime)
+        requests: Counter[str] = Counter()
+        if with_controller:
+            requests = (await stack.enter_async_context(running_controller(server))).requests
         node = FakeNode(node_client)
-        stop = asyncio.Event()
-        running = asyncio.ensure_future(runtime.run(stop))
-        ready = asyncio.ensure_future(runtime.ready.wait())
-        await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
         working = asyncio.ensure_future(node.run())
         try:
-            yield Loop(server, admin, node, transport.requests)
+            yield Loop(server, admin, node, requests)
         finally:
             working.cancel()
-            stop.set()
-            await asyncio.gather(working, running, return_exceptions=True)
+            await asyncio.gather(working, return_exceptions=True)
