@@ -40,6 +40,8 @@ EVENTS_KEPT_SECONDS = 3_600.0
 SWEEP_SECONDS = 300.0
 STOP_SECONDS = 5.0
 KEEPALIVE_SECONDS = 90.0
+# Commands of an exec and label selectors travel in the request line.
+REQUEST_LINE_BYTES = 128 << 10
 
 
 class ApiServer:
@@ -96,6 +98,8 @@ class ApiServer:
             access_log=None,
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=0,
+            max_line_size=REQUEST_LINE_BYTES,
+            max_field_size=REQUEST_LINE_BYTES,
         )
         await self._listen(self._web, self._context(authority))
         state.server = f"https://{HOST}:{self.port}"
@@ -147,6 +151,8 @@ class ApiServer:
         if self._web is not None:
             # Watches have been told to end: their last bytes go out before connections are closed.
             await asyncio.sleep(0.05)
+            # Without this, connections that are merely kept alive would be waited for.
+            self._web.pre_shutdown()
             await self._web.shutdown(STOP_SECONDS)
         await state.store.stop()
 
