@@ -6,7 +6,7 @@
     functions  operators and overloads; conversions, text, lists, times, kubernetes: the libraries
     program    a compiled expression; cost: one that prices a request
 
-Why not a library: see `docs/decisions`. In short, rules must be refused when they are declared (a field that the
+Why not a library: `docs/decisions/0008-cel-of-our-own.md`. In short, rules must be refused when they are declared (a field that the
 schema lacks, a wrong type), counts must be uint, and data must be read in place.
 """
 
