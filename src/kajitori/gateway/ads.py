@@ -72,21 +72,22 @@ class AdsServer:
         """Whether at least one Envoy is connected and every one has confirmed all that it shall have."""
         return bool(self._streams) and all(stream.settled for stream in self._streams)
 
-    def on_rejected(self, callback: Callable[[], None]) -> None:
-        """Called when the set of refused resources changes."""
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Called when an Envoy comes or goes, and when the set of refused resources changes."""
         self._listeners.append(callback)
 
     def set_resources(self, source: str, resources: Resources) -> None:
         """Replaces what one source wants Envoy to have, and tells every connected Envoy what changed."""
         before = self._snapshot.rejected
-        changed = self._snapshot.set_resources(source, resources)
+        differs = self._snapshot.set_resources(source, resources)
         if self._snapshot.rejected != before:
-            self.rejections_changed()
-        if changed and self.ready:
+            self.changed()
+        if differs and self.ready:
             for stream in self._streams:
                 stream.wake.set()
 
-    def rejections_changed(self) -> None:
+    def changed(self) -> None:
+        """Tells those who asked."""
         for callback in self._listeners:
             callback()
 
@@ -94,6 +95,7 @@ class AdsServer:
         """Handler of `DeltaAggregatedResources`."""
         stream = _Stream(self, self._snapshot)
         self._streams.add(stream)
+        self.changed()
         reader = asyncio.create_task(stream.read(requests))
         try:
             async for response in stream.responses():
@@ -101,6 +103,7 @@ class AdsServer:
         finally:
             reader.cancel()
             self._streams.discard(stream)
+            self.changed()
 
 
 class _Stream:
@@ -165,7 +168,7 @@ class _Stream:
     def _confirmed(self, kind: str, sent: dict[str, Encoded]) -> None:
         mended = [self._snapshot.accept(kind, name, encoded) for name, encoded in sent.items()]
         if any(mended):
-            self._server.rejections_changed()
+            self._server.changed()
 
     def _refused(
         self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str
@@ -181,7 +184,7 @@ class _Stream:
             _log.warning("Envoy refused %s %s: %s", kind, name, message)
             self._snapshot.refuse(kind, name, sent[name], message)
         if guilty:
-            self._server.rejections_changed()
+            self._server.changed()
 
     async def responses(self) -> AsyncIterator[Any]:
         """Yields what is due, and sleeps in between."""

@@ -139,10 +139,10 @@ class Attachment:
 
     def _allows(self, binding: Binding, kind: str, namespace: str) -> bool:
         allowed = binding.listener.allowed_routes
-        if allowed.kinds and not any(item.kind == kind for item in allowed.kinds):
-            # A list of kinds that was written for HTTPRoutes means the ones made of AIGatewayRoutes too.
-            if kind != "AIGatewayRoute" or not any(item.kind == "HTTPRoute" for item in allowed.kinds):
-                return False
+        # A list of kinds that was written for HTTPRoutes means the ones made of AIGatewayRoutes too.
+        fitting = (kind, "HTTPRoute") if kind == "AIGatewayRoute" else (kind,)
+        if allowed.kinds and not any(item.kind in fitting for item in allowed.kinds):
+            return False
         match allowed.namespaces.from_:
             case "All":
                 return True
@@ -155,12 +155,16 @@ class Attachment:
             case "None":
                 return False
 
-    def gateway_status(self, key: tuple[str, str], address: str, rejected: dict[int, str]) -> dict[str, Any]:
-        """The status of one Gateway. rejected: by port, why Envoy refused the listener."""
+    def gateway_status(
+        self, key: tuple[str, str], address: str, rejected: dict[int, str], envoys: int
+    ) -> dict[str, Any]:
+        """The status of one Gateway. rejected: by port, why Envoy refused the listener. envoys: connected ones."""
         bindings = self.bindings[key]
         working = [b for b in bindings if b.problem is None and b.listener.port not in rejected]
         accepted = any(binding.problem is None for binding in bindings)
-        if len(working) == len(bindings):
+        if not envoys:
+            programmed = condition("Programmed", False, "Pending", "no Envoy is connected")
+        elif len(working) == len(bindings):
             programmed = condition("Programmed", True, "Programmed", "every listener serves")
         elif working:
             programmed = condition("Programmed", True, "Programmed", "some listeners serve; see the others")
@@ -237,7 +241,7 @@ def intersect(listener: str, hostnames: Sequence[str]) -> list[str]:
 
 
 def _narrower(one: str, other: str) -> str | None:
-    if one == ANY_HOST or one == other:
+    if one in (ANY_HOST, other):
         return other
     if other == ANY_HOST:
         return one

@@ -21,6 +21,8 @@ TYPE = "type.googleapis.com/"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 CREDENTIAL_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 CONNECT_TIMEOUT = "3s"
+# What the gateway tells itself is no business of a backend's.
+_INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-")
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -147,7 +149,9 @@ def _header_filter(preparation: Preparation) -> dict[str, Any]:
     if preparation.strip_credentials:
         gone += CREDENTIAL_HEADERS
     removals = dict.fromkeys([*gone, *(name for name in preparation.undo if name not in written)])
-    mutations: list[dict[str, Any]] = [{"remove_on_match": {"key_matcher": {"prefix": "x-ai-eg-"}}}]
+    mutations: list[dict[str, Any]] = [
+        {"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in _INTERNAL_PREFIXES
+    ]
     mutations += [{"remove": name} for name in removals]
     mutations += [
         {

@@ -68,15 +68,21 @@ def _count(field: str) -> Callable[[str, str, str, Usage], int]:
 def _expression(text: str) -> Callable[[str, str, str, Usage], int]:
     from kajitori.base.cel import compile_cost  # loaded only where an expression is used
 
-    evaluate = compile_cost(text)
-    return lambda model, backend, route, usage: evaluate(
-        model=model,
-        backend=backend,
-        route_name=route,
-        input_tokens=usage.input_tokens,
-        cached_input_tokens=usage.cached_input_tokens,
-        cache_creation_input_tokens=usage.cache_creation_input_tokens,
-        output_tokens=usage.output_tokens,
-        total_tokens=usage.total_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-    )
+    program = compile_cost(text)
+
+    def compute(model: str, backend: str, route: str, usage: Usage) -> int:
+        return program.evaluate(
+            {
+                "model": model,
+                "backend": backend,
+                "route_name": route,
+                "input_tokens": usage.input_tokens,
+                "cached_input_tokens": usage.cached_input_tokens,
+                "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+                "output_tokens": usage.output_tokens,
+                "total_tokens": usage.total_tokens,
+                "reasoning_tokens": usage.reasoning_tokens,
+            }
+        )
+
+    return compute

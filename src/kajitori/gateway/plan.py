@@ -51,8 +51,9 @@ class Plan(msgspec.Struct, frozen=True):
 class _Making:
     """The state of one run."""
 
-    def __init__(self, observed: Observed, rejected: dict[str, str]) -> None:
+    def __init__(self, observed: Observed, rejected: dict[str, str], envoys: int) -> None:
         self.observed = observed
+        self.envoys = envoys
         self.rejected = rejected
         self.index = Index(observed)
         self.world = World(self.index)
@@ -80,9 +81,11 @@ class _Making:
                 self.tables[port].add(hostname, entry)
 
 
-def make_plan(observed: Observed, rejected: dict[str, str] | None = None) -> Plan:
-    """The plan. rejected: resources that Envoy refused (`type/name` as `Resources` has it) and why."""
-    making = _Making(observed, rejected or {})
+def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, envoys: int = 1) -> Plan:
+    """The plan. rejected: resources that Envoy refused (`type/name` as `Resources` has it) and why. envoys: how
+    many are connected.
+    """
+    making = _Making(observed, rejected or {}, envoys)
     for route in sorted(observed.ai_routes, key=age_key):
         _ai_route(making, route)
     for route in sorted(observed.http_routes, key=age_key):
@@ -212,7 +215,7 @@ def _gateways(making: _Making) -> None:
         key = (gateway.metadata.namespace or "", gateway.metadata.name or "")
         if key in making.attachment.bindings:
             status = making.attachment.gateway_status(
-                key, _reported_address(making.observed.settings.bind_address), refused
+                key, _reported_address(making.observed.settings.bind_address), refused, making.envoys
             )
             making.status(GATEWAYS, gateway, status)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -67,9 +65,7 @@ class ControlPlane:
                 ),
             )
         )
-        socket.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            socket.unlink()
+        _make_room(socket)
         before = os.umask(0o177)
         try:
             server.add_insecure_port(f"unix:{socket}")
@@ -80,13 +76,10 @@ class ControlPlane:
 
     async def _access_logs(self, messages: AsyncIterator[Any], context: Any) -> Any:
         name = ""
-        try:
-            async for message in messages:
-                # Only the first message of a stream says which log it is.
-                name = message.identifier.log_name or name
-                self._on_access_log(name, message)
-        except asyncio.CancelledError:
-            raise
+        async for message in messages:
+            # Only the first message of a stream says which log it is.
+            name = message.identifier.log_name or name
+            self._on_access_log(name, message)
         return self._log_response()
 
     async def close(self) -> None:
@@ -94,3 +87,8 @@ class ControlPlane:
         if self._server is not None:
             await self._server.stop(_GRACE_SECONDS)
             self._server = None
+
+
+def _make_room(socket: Path) -> None:
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)

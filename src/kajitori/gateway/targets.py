@@ -105,8 +105,8 @@ def _tls(subject: str, tls: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     common: dict[str, Any] = {}
     if not tls.get("insecureSkipVerify"):
         common["validation_context"] = {"trusted_ca": {"filename": _SYSTEM_CERTIFICATES}}
-    for field in sorted(set(tls) - {"insecureSkipVerify", "wellKnownCACertificates", "sni"}):
-        notes.append(f"{subject}: tls.{field} is not honoured")
+    foreign = sorted(set(tls) - {"insecureSkipVerify", "wellKnownCACertificates", "sni"})
+    notes += [f"{subject}: tls.{field} is not honoured" for field in foreign]
     context: dict[str, Any] = {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "common_tls_context": common,

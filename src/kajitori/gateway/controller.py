@@ -1,0 +1,175 @@
+"""The gateway controller: informers to plan to Envoy, and statuses back.
+
+One key stands for the whole configuration, since Gateways share listeners and routes share tables; a plan is
+pure and takes milliseconds, and only what differs is sent. Each object's status has a key of its own, so that
+one refused write holds up no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.envoygateway.v1alpha1 import Backend
+from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from kajitori.api.kubernetes.core_v1 import Namespace, Secret, Service
+from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
+from kajitori.api.resource import (
+    AI_GATEWAY_ROUTES,
+    AI_SERVICE_BACKENDS,
+    BACKEND_SECURITY_POLICIES,
+    BACKENDS,
+    ENDPOINT_SLICES,
+    GATEWAY_CLASSES,
+    GATEWAYS,
+    HTTP_ROUTES,
+    NAMESPACES,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
+from kajitori.base.clock import rfc3339
+from kajitori.base.errors import NotFound
+from kajitori.control.controller import Key
+from kajitori.gateway.conditions import StatusUpdate
+from kajitori.gateway.ledger import Facts, Ledger
+from kajitori.gateway.observed import Observed, Settings
+from kajitori.gateway.plan import make_plan
+from kajitori.gateway.status import complete_status
+
+if TYPE_CHECKING:
+    from kajitori.control.cache import Informer
+    from kajitori.control.runtime import Runtime
+    from kajitori.gateway.ads import AdsServer
+
+_log = logging.getLogger(__name__)
+
+SOURCE = "gateway"
+COMPONENT = "kajitori.dev/gateway"
+FIELD_MANAGER = "kajitori-gateway"
+REFERENCE_GRANTS = Resource("gateway.networking.k8s.io", "v1beta1", "referencegrants", "ReferenceGrant")
+_EVERYTHING = Key("", "configuration")
+# Field of `Observed` -> resource and projection.
+_WATCHED: dict[str, tuple[Resource, type[Any]]] = {
+    "gateway_classes": (GATEWAY_CLASSES, GatewayClass),
+    "gateways": (GATEWAYS, Gateway),
+    "ai_routes": (AI_GATEWAY_ROUTES, AIGatewayRoute),
+    "http_routes": (HTTP_ROUTES, HTTPRoute),
+    "ai_backends": (AI_SERVICE_BACKENDS, AIServiceBackend),
+    "backends": (BACKENDS, Backend),
+    "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),
+    "secrets": (SECRETS, Secret),
+    "services": (SERVICES, Service),
+    "endpoint_slices": (ENDPOINT_SLICES, EndpointSlice),
+    "grants": (REFERENCE_GRANTS, ReferenceGrant),
+    "namespaces": (NAMESPACES, Namespace),
+}
+
+
+class GatewayController:
+    """Keeps Envoy and the statuses in step with the objects."""
+
+    def __init__(self, runtime: Runtime, ads: AdsServer, ledger: Ledger, settings: Settings) -> None:
+        self._runtime = runtime
+        self._ads = ads
+        self._ledger = ledger
+        self._settings = settings
+        self._recorder = runtime.recorder(COMPONENT)
+        self._statuses: dict[Key, StatusUpdate] = {}
+        self._informers: dict[str, Informer[Any]] = {
+            field: runtime.informer(resource, projection)
+            for field, (resource, projection) in _WATCHED.items()
+        }
+        self._by_resource = {resource: self._informers[field] for field, (resource, _) in _WATCHED.items()}
+        self._plans = runtime.controller("gateway", self._plan)
+        self._writes = runtime.controller("gateway-status", self._write_status, workers=4)
+        for informer in self._informers.values():
+            self._plans.watch(informer, lambda _: (_EVERYTHING,), when=_matters)
+        ads.on_change(lambda: self._plans.enqueue(_EVERYTHING))
+        # An empty cluster has no object whose arrival would start the first plan.
+        self._plans.enqueue(_EVERYTHING)
+
+    def observe(self) -> Observed:
+        """What the caches hold now."""
+        found: dict[str, Any] = {field: tuple(informer.list()) for field, informer in self._informers.items()}
+        return Observed(settings=self._settings, **found)
+
+    async def _plan(self, key: Key) -> None:
+        plan = make_plan(self.observe(), self._ads.rejected, envoys=self._ads.connected)
+        self._ledger.configure(Facts(plan.backends, plan.costs))
+        self._ads.set_resources(SOURCE, plan.resources)
+        fresh = {
+            Key(update.namespace, f"{update.resource.qualified_name}/{update.name}"): update
+            for update in plan.statuses
+        }
+        previous, self._statuses = self._statuses, fresh
+        for status_key, update in fresh.items():
+            if previous.get(status_key) != update:
+                self._writes.enqueue(status_key)
+
+    async def _write_status(self, key: Key) -> None:
+        update = self._statuses.get(key)
+        if update is None:
+            return
+        item: Any = self._by_resource[update.resource].get(update.namespace, update.name)
+        if item is None:
+            return
+        now = rfc3339(self._runtime.clock.now())
+        status = complete_status(update, item.status, now)
+        if status is None:
+            return
+        try:
+            await self._runtime.client.patch(
+                update.resource,
+                update.name,
+                {"status": status},
+                namespace=update.namespace or None,
+                subresource="status",
+                field_manager=FIELD_MANAGER,
+            )
+        except NotFound:
+            return
+        await self._tell(update, item, status)
+
+    async def _tell(self, update: StatusUpdate, item: Any, status: dict[str, Any]) -> None:
+        """An event for what does not work, so that `kubectl describe` shows when it began."""
+        for condition in _conditions(status):
+            kind, holds = condition["type"], condition["status"] == "True"
+            bad = holds if kind in ("NotAccepted", "PartiallyInvalid") else not holds
+            if bad and kind in ("Accepted", "NotAccepted", "ResolvedRefs", "PartiallyInvalid"):
+                await self._recorder.record(
+                    item, condition["reason"], condition["message"], type="Warning", resource=update.resource
+                )
+
+
+def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
+    found = list(status.get("conditions", ()))
+    for part in (*status.get("parents", ()), *status.get("listeners", ())):
+        found += part["conditions"]
+    return found
+
+
+def _matters(old: Any, new: Any) -> bool:
+    """Whether a change can change the plan; statuses and managed fields cannot.
+
+    A status that someone else overwrote is mended with the next change of its object.
+    """
+    return old is None or new is None or _essence(old) != _essence(new)
+
+
+def _essence(item: Any) -> tuple[Any, ...]:
+    metadata = item.metadata
+    fields = (name for name in item.__struct_fields__ if name not in ("metadata", "status"))
+    return (
+        metadata.uid,
+        metadata.generation,
+        metadata.labels,
+        metadata.deletion_timestamp,
+        *(getattr(item, name) for name in fields),
+    )
+
+
+def register(runtime: Runtime, ads: AdsServer, ledger: Ledger, settings: Settings) -> GatewayController:
+    """Adds the gateway's informers and controllers to a process."""
+    return GatewayController(runtime, ads, ledger, settings)

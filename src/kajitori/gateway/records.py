@@ -1,0 +1,182 @@
+"""One record a request, with every attempt: what happened, whom it went to, what it took and what it cost.
+
+Records live in SQLite. Writing is done by a thread in batches; a batch that was committed survives `kill -9`.
+The table is bounded by age and by number of rows. Reading needs no process of ours to run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from kajitori.gateway.costs import Usage
+
+_log = logging.getLogger(__name__)
+
+FILE_NAME = "ledger.db"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS requests (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  time REAL NOT NULL,
+  record BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS requests_by_time ON requests (time);
+"""
+_FLUSH_SECONDS = 0.25
+_PRUNE_SECONDS = 60.0
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One try at one backend.
+
+    backend: AIServiceBackend as namespace/name. status: HTTP status, 0 for none. outcome: `answered`, or what went
+    wrong in words, such as `connection failure`. duration_seconds: as far as known.
+    """
+
+    number: int
+    backend: str
+    cluster: str
+    address: str
+    status: int
+    outcome: str
+    detail: str = ""
+    duration_seconds: float | None = None
+
+
+class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One request.
+
+    time: seconds since 1970 when it began. route: AIGatewayRoute as namespace/name, else Envoy's name of what
+    answered. model: as asked for; effective_model: as sent to the last backend. outcome: `answered`, or what went
+    wrong. usage: None if none was reported. tokens_per_second: output after the first byte.
+    """
+
+    id: str
+    time: float
+    route: str
+    rule: int
+    method: str
+    path: str
+    status: int
+    outcome: str
+    model: str = ""
+    effective_model: str = ""
+    backend: str = ""
+    client: str = ""
+    stream: bool = False
+    duration_seconds: float = 0.0
+    time_to_first_token_seconds: float | None = None
+    tokens_per_second: float | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+    usage: Usage | None = None
+    costs: dict[str, int] = {}
+    attempts: list[Attempt] = []
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(RequestRecord)
+
+
+class RecordStore:
+    """Writes records. newest_rows, age_seconds: what is kept."""
+
+    def __init__(self, path: Path, *, newest_rows: int = 500_000, age_seconds: float = 14 * 86_400.0) -> None:
+        self._path = path
+        self._newest_rows = newest_rows
+        self._age_seconds = age_seconds
+        self._queue: queue.SimpleQueue[list[RequestRecord] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
+        self._thread.start()
+
+    def write(self, records: list[RequestRecord]) -> None:
+        """Hands records to the writing thread; they are on disk within a flush interval (0.25 s)."""
+        self._queue.put(records)
+
+    def close(self) -> None:
+        """Returns when everything that was handed over is on disk."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        with contextlib.closing(_open(self._path)) as database:
+            pruned = time.monotonic()
+            stopped = False
+            while not stopped:
+                batch: list[RequestRecord] = []
+                first = self._queue.get()
+                deadline = time.monotonic() + _FLUSH_SECONDS
+                taken: list[RequestRecord] | None = first
+                while taken is not None:
+                    batch += taken
+                    try:
+                        taken = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                    except queue.Empty:
+                        break
+                stopped = taken is None
+                self._commit(database, batch)
+                if time.monotonic() - pruned > _PRUNE_SECONDS:
+                    pruned = time.monotonic()
+                    self._prune(database)
+
+    def _commit(self, database: sqlite3.Connection, batch: list[RequestRecord]) -> None:
+        encode = _encoder.encode
+        rows = [(record.id, record.time, encode(record)) for record in batch]
+        try:
+            with database:
+                database.executemany(
+                    "INSERT OR REPLACE INTO requests (id, time, record) VALUES (?, ?, ?)", rows
+                )
+        except sqlite3.Error:
+            _log.exception("could not write %d request records to %s", len(rows), self._path)
+
+    def _prune(self, database: sqlite3.Connection) -> None:
+        try:
+            with database:
+                database.execute("DELETE FROM requests WHERE time < ?", (time.time() - self._age_seconds,))
+                database.execute(
+                    "DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?",
+                    (self._newest_rows,),
+                )
+        except sqlite3.Error:
+            _log.exception("could not prune %s", self._path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=True)
+    database = sqlite3.connect(path, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=NORMAL")
+    database.executescript(_SCHEMA)
+    return database
+
+
+def read_request(home: Path, request_id: str) -> RequestRecord | None:
+    """The record of a request by its `x-request-id`; None if there is none (yet)."""
+    rows = _read(home, "SELECT record FROM requests WHERE id = ?", (request_id,))
+    return rows[0] if rows else None
+
+
+def read_recent(home: Path, limit: int = 50) -> list[RequestRecord]:
+    """The newest records, newest first."""
+    return _read(home, "SELECT record FROM requests ORDER BY number DESC LIMIT ?", (limit,))
+
+
+def _read(home: Path, statement: str, values: tuple[str | int, ...]) -> list[RequestRecord]:
+    path = home / FILE_NAME
+    if not path.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        try:
+            return [_decoder.decode(row[0]) for row in database.execute(statement, values)]
+        except sqlite3.OperationalError:
+            return []  # the file was made a moment ago and has no table yet
