@@ -239,7 +239,7 @@ def test_a_service_of_others_keeps_the_pods_back() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"annotations": {"leaderworkerset.sigs.k8s.io/exclusive-topology": "rack"}},
+        {"annotations": {"leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology": "rack"}},
         {"annotations": {"scheduling.volcano.sh/queue-name": "q"}},
         {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]},
     ],
@@ -262,6 +262,49 @@ def test_subgroups_are_labelled() -> None:
     without = PlannedCluster(a_set(replicas=1, size=5, subGroupPolicy=excluded)).settle()
     assert "subgroup-index" not in without.labels("x-0")
     assert [without.labels(name)["subgroup-index"] for name in names[1:]] == ["0", "0", "1", "1"]
+
+
+GROUP_KEY = "leaderworkerset.sigs.k8s.io/group-key"
+
+
+def test_exclusive_topology_keeps_a_group_together_and_others_out() -> None:
+    own = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}}
+    annotations = {"leaderworkerset.sigs.k8s.io/exclusive-topology": "rack"}
+    lws = a_set(annotations=annotations, workerTemplate=template(affinity=own))
+    cluster = PlannedCluster(lws).settle()
+    for name in ("x-1", "x-1-2"):
+        key = cluster.pods[name]["metadata"]["labels"][GROUP_KEY]
+        affinity = cluster.pods[name]["spec"]["affinity"]
+        assert affinity["podAffinity"] == {
+            **own["podAffinity"],
+            "requiredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "labelSelector": {
+                        "matchExpressions": [{"key": GROUP_KEY, "operator": "In", "values": [key]}]
+                    },
+                    "topologyKey": "rack",
+                }
+            ],
+        }
+        (term,) = affinity["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["labelSelector"]["matchExpressions"] == [
+            {"key": GROUP_KEY, "operator": "Exists"},
+            {"key": GROUP_KEY, "operator": "NotIn", "values": [key]},
+        ]
+        annotation = cluster.pods[name]["metadata"]["annotations"]
+        assert annotation["leaderworkerset.sigs.k8s.io/exclusive-topology"] == "rack"
+    assert "kajitori.dev/FieldsNotHonoured" not in cluster.conditions()
+
+
+def test_subgroups_may_be_exclusive_too() -> None:
+    annotations = {"leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology": "host"}
+    policy = {"subGroupPolicyType": "LeaderExcluded", "subGroupSize": 2}
+    cluster = PlannedCluster(
+        a_set(replicas=1, size=5, annotations=annotations, subGroupPolicy=policy)
+    ).settle()
+    assert "affinity" not in cluster.pods["x-0"]["spec"]
+    first, second, third = (cluster.pods[name]["spec"]["affinity"] for name in ("x-0-1", "x-0-2", "x-0-3"))
+    assert first == second != third
 
 
 def tpu_container(name: str = "engine", **fields: object) -> dict[str, object]:

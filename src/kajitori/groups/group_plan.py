@@ -108,6 +108,7 @@ def _due_templates(setting: GroupSetting, index: int, ending: Restart | None) ->
 def _identity(
     setting: GroupSetting, index: int, templates: Templates, incarnation: str, annotations: dict[str, str]
 ) -> GroupIdentity:
+    asked = setting.world.set.metadata.annotations
     return GroupIdentity(
         namespace=setting.world.namespace,
         set_name=setting.world.name,
@@ -116,6 +117,8 @@ def _identity(
         templates=templates,
         incarnation=incarnation,
         annotations=annotations,
+        exclusive_topology=asked.get(v1.EXCLUSIVE_TOPOLOGY_ANNOTATION, ""),
+        subgroup_exclusive_topology=asked.get(v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION, ""),
     )
 
 

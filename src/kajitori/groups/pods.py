@@ -14,6 +14,7 @@ import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.groups.observed import COMPLETE_ANNOTATION, INCARNATION_ANNOTATION
+from kajitori.groups.placement import exclusive_affinity
 from kajitori.groups.revisions import Templates
 from kajitori.groups.tpu import requests_tpus, tpu_variables
 
@@ -21,7 +22,8 @@ from kajitori.groups.tpu import requests_tpus, tpu_variables
 class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Which group is being made. owner: the entry for `ownerReferences`. incarnation: names this making of it.
 
-    annotations: more of them, for every pod.
+    annotations: more of them, for every pod. exclusive topologies: node labels of the domains that a group, or a
+    subgroup, has for itself.
     """
 
     namespace: str
@@ -31,6 +33,8 @@ class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
     templates: Templates
     incarnation: str
     annotations: dict[str, str] = {}
+    exclusive_topology: str = ""
+    subgroup_exclusive_topology: str = ""
 
     @property
     def leader_name(self) -> str:
@@ -94,10 +98,13 @@ def _labels(group: GroupIdentity, worker: int, name: str) -> dict[str, str]:
     }
     subgroup = subgroup_index(group.templates.group, worker)
     if subgroup is not None:
-        key = f"{group.leader_name}/{subgroup}"
         labels[v1.SUBGROUP_INDEX_LABEL] = str(subgroup)
-        labels[v1.SUBGROUP_KEY_LABEL] = hashlib.sha1(key.encode()).hexdigest()
+        labels[v1.SUBGROUP_KEY_LABEL] = _subgroup_key(group, subgroup)
     return labels
+
+
+def _subgroup_key(group: GroupIdentity, subgroup: int) -> str:
+    return hashlib.sha1(f"{group.leader_name}/{subgroup}".encode()).hexdigest()
 
 
 def subgroup_index(template: v1.LeaderWorkerTemplate, worker: int) -> int | None:
@@ -130,7 +137,11 @@ def _annotations(group: GroupIdentity, worker: int) -> dict[str, str]:
     if worker == 0 and template.size == 1:
         # A leader alone is a whole group from its first moment.
         annotations[COMPLETE_ANNOTATION] = "true"
+    if group.exclusive_topology:
+        annotations[v1.EXCLUSIVE_TOPOLOGY_ANNOTATION] = group.exclusive_topology
     if policy := template.sub_group_policy:
+        if group.subgroup_exclusive_topology:
+            annotations[v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION] = group.subgroup_exclusive_topology
         annotations[v1.SUBGROUP_SIZE_ANNOTATION] = str(policy.sub_group_size)
         annotations[v1.SUBGROUP_POLICY_TYPE_ANNOTATION] = policy.sub_group_policy_type
     return annotations
@@ -155,9 +166,21 @@ def _spec(group: GroupIdentity, worker: int, name: str, template: dict[str, Any]
             for index, container in enumerate(template.get("containers") or ())
         ],
     }
+    if affinity := _affinity(group, worker, template.get("affinity") or {}):
+        spec["affinity"] = affinity
     if init_containers := template.get("initContainers"):
         spec["initContainers"] = [_with_variables(container, variables, []) for container in init_containers]
     return spec
+
+
+def _affinity(group: GroupIdentity, worker: int, affinity: dict[str, Any]) -> dict[str, Any]:
+    if topology := group.exclusive_topology:
+        affinity = exclusive_affinity(affinity, topology, v1.GROUP_KEY_LABEL, group.key)
+    subgroup = subgroup_index(group.templates.group, worker)
+    if (topology := group.subgroup_exclusive_topology) and subgroup is not None:
+        key = _subgroup_key(group, subgroup)
+        affinity = exclusive_affinity(affinity, topology, v1.SUBGROUP_KEY_LABEL, key)
+    return affinity
 
 
 def _with_variables(

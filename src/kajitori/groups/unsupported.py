@@ -15,18 +15,18 @@ _KUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 def fields_not_honoured(lws: v1.LeaderWorkerSet) -> Reason | None:
     """One reason that lists every such field with what happens instead; None if there is none."""
     annotations = lws.metadata.annotations
-    exclusive = (v1.EXCLUSIVE_TOPOLOGY_ANNOTATION, v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION)
-    found = [
-        f"annotation {annotation}: groups are placed without it, and may share a domain"
-        for annotation in exclusive
-        if annotation in annotations
-    ]
+    template = lws.spec.leader_worker_template
+    found: list[str] = []
+    if v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION in annotations and template.sub_group_policy is None:
+        found.append(
+            f"annotation {v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION}: there are no subgroups without"
+            " spec.leaderWorkerTemplate.subGroupPolicy"
+        )
     gang = sorted(key for key in annotations if key.startswith(_GANG_PREFIXES))
     if gang:
         found.append(f"annotation {', '.join(gang)}: no PodGroup is made for this scheduler")
     if _KUEUE_LABEL in lws.metadata.labels:
         found.append(f"label {_KUEUE_LABEL}: Kueue looks for StatefulSets, and there are none to hold back")
-    template = lws.spec.leader_worker_template
     if template.volume_claim_templates:
         found.append(
             "spec.leaderWorkerTemplate.volumeClaimTemplates: no claims are made;"
