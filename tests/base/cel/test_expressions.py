@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kajitori.base.cel import BudgetExceeded, CompileError, EvaluationError, compile_expression
-from kajitori.base.cel.types import DOUBLE, DYN, INT, STRING, TIMESTAMP, ObjectType, list_of, map_of
+from kajitori.base.cel.types import BOOL, DOUBLE, DYN, INT, STRING, TIMESTAMP, ObjectType, list_of, map_of
 
 DATA: dict[str, Any] = {
     "name": "web",
@@ -226,9 +228,94 @@ def test_an_evaluation_ends_at_its_budget() -> None:
     assert program.evaluate({"x": [1, 2]}, steps=100) is True
 
 
-def test_a_result_of_the_wrong_type_is_refused() -> None:
-    from kajitori.base.cel.types import BOOL
+def test_a_text_cannot_be_doubled_without_end() -> None:
+    text = "'0123456789'"
+    for _ in range(40):
+        text = f"cel.bind(x, {text}, x + x)"
+    with pytest.raises(BudgetExceeded):
+        value_of(f"{text}.size()")
+    with pytest.raises(BudgetExceeded):
+        value_of("cel.bind(x, lists.range(9999).map(i, 'ab').join(), x.replace('a', x)).size()")
 
+
+words = st.sampled_from(
+    [
+        "self",
+        "x",
+        ".?a",
+        ".b",
+        "[0]",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "!",
+        "&&",
+        "||",
+        "?",
+        ":",
+        ",",
+        "==",
+        "<",
+        "in",
+        "has(",
+        ".all(x,",
+        ".map(y,",
+        "1",
+        "2u",
+        "1.5",
+        "'a'",
+        "b'b'",
+        "null",
+        "true",
+        "size(",
+        "int(",
+        "duration(",
+        "timestamp(",
+        "'1h'",
+        ".matches(",
+        ".split(",
+        "'('",
+        "optional.of(",
+        ".orValue(",
+        "quantity(",
+        "'1Gi'",
+        ".format([",
+    ]
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(words, max_size=12), json_values)
+def test_any_text_over_any_value_compiles_or_not_and_evaluates_or_not(parts: list[str], value: Any) -> None:
+    try:
+        program = compile_expression(" ".join(parts), {"self": DYN, "x": SELF})
+        program.evaluate({"self": value, "x": value})
+    except (CompileError, EvaluationError):
+        pass
+
+
+@given(st.text())
+def test_any_text_at_all_compiles_or_is_refused(text: str) -> None:
+    try:
+        compile_expression(text, {})
+    except CompileError as refusal:
+        assert "<input>" in str(refusal)
+
+
+def test_a_result_of_the_wrong_type_is_refused() -> None:
     with pytest.raises(CompileError, match="must evaluate to a bool"):
         compile_expression("1 + 1", {}, result=BOOL)
     assert compile_expression("x", {"x": DYN}, result=BOOL).evaluate({"x": True}) is True

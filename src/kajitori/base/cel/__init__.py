@@ -6,8 +6,8 @@
     functions  operators and overloads; conversions, text, lists, times, kubernetes: the libraries
     program    a compiled expression; cost: one that prices a request
 
-Why not a library: `docs/decisions/0008-cel-of-our-own.md`. In short, rules must be refused when they are declared (a field that the
-schema lacks, a wrong type), counts must be uint, and data must be read in place.
+Why not a library: `docs/decisions/0008-cel-of-our-own.md`. In short, rules must be refused when they are
+declared (a field that the schema lacks, a wrong type), counts must be uint, and data must be read in place.
 """
 
 from kajitori.base.cel.cost import CostProgram, compile_cost

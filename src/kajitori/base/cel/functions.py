@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from kajitori.base.cel.errors import EvaluationError
+from kajitori.base.cel.errors import BudgetExceeded, EvaluationError
 from kajitori.base.cel.types import (
     BOOL,
     BYTES,
@@ -35,6 +35,8 @@ from kajitori.base.cel.values import contains
 LEAST_INT: Final = -(2**63)
 MOST_INT: Final = 2**63 - 1
 MOST_UINT: Final = 2**64 - 1
+MOST_LENGTH: Final = 10_000_000
+"""Of a text or list that an expression puts together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,13 @@ def as_uint(value: int) -> int:
     if 0 <= value <= MOST_UINT:
         return value
     raise EvaluationError("unsigned integer overflow")
+
+
+def within_size(value: Any) -> Any:
+    """`value`, a text or list that was put together: doubling it again and again must end somewhere."""
+    if len(value) > MOST_LENGTH:
+        raise BudgetExceeded("operation cancelled: actual cost limit exceeded")
+    return value
 
 
 def quotient(left: int, right: int) -> int:
@@ -119,7 +128,7 @@ def _arithmetic() -> None:
     register("-_", (DOUBLE,), DOUBLE, lambda a: -a)
     register("!_", (BOOL,), BOOL, lambda a: not a)
     for kind in (STRING, BYTES, list_of(A)):
-        register("_+_", (kind, kind), kind, lambda a, b: a + b)
+        register("_+_", (kind, kind), kind, lambda a, b: within_size(a + b))
     register("_+_", (TIMESTAMP, DURATION), TIMESTAMP, _shift)
     register("_+_", (DURATION, TIMESTAMP), TIMESTAMP, lambda a, b: _shift(b, a))
     register("_+_", (DURATION, DURATION), DURATION, lambda a, b: a + b)

@@ -45,7 +45,7 @@ class Program:
             return self._run([steps, *values, *self._padding])
         except RecursionError:
             raise EvaluationError("expression is nested too deeply") from None
-        except (TypeError, AttributeError, ValueError) as error:
+        except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError) as error:
             # Data that is not of the type that its schema promises.
             raise EvaluationError(f"no such overload: {error}") from None
 

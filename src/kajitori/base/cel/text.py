@@ -6,8 +6,8 @@ import math
 from typing import Any, Final
 
 from kajitori.base.cel.conversions import format_double, format_duration, format_timestamp
-from kajitori.base.cel.errors import EvaluationError
-from kajitori.base.cel.functions import method, register
+from kajitori.base.cel.errors import BudgetExceeded, EvaluationError
+from kajitori.base.cel.functions import MOST_LENGTH, method, register, within_size
 from kajitori.base.cel.regular import compile_pattern
 from kajitori.base.cel.types import BOOL, BYTES, DYN, INT, STRING, list_of
 from kajitori.base.cel.values import KINDS, TypeValue
@@ -55,6 +55,18 @@ def _substring(text: str, start: int, end: int | None = None) -> str:
     if not 0 <= start <= end <= len(text):
         raise EvaluationError(f"invalid substring range. start: {start}, end: {end}")
     return text[start:end]
+
+
+def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
+    if (text.count(old) if limit < 0 else limit) * len(new) > MOST_LENGTH:
+        raise BudgetExceeded("operation cancelled: actual cost limit exceeded")
+    return text.replace(old, new, limit)
+
+
+def _join(items: list[str], separator: str = "") -> str:
+    if len(items) * len(separator) > MOST_LENGTH:
+        raise BudgetExceeded("operation cancelled: actual cost limit exceeded")
+    return within_size(separator.join(items))
 
 
 def _split(text: str, separator: str, limit: int = -1) -> list[str]:
@@ -174,16 +186,16 @@ method("lastIndexOf", (STRING, STRING), INT, _last_index_of)
 method("lastIndexOf", (STRING, STRING, INT), INT, _last_index_of)
 method("lowerAscii", (STRING,), STRING, lambda text: _ascii(text, "A", 32))
 method("upperAscii", (STRING,), STRING, lambda text: _ascii(text, "a", -32))
-method("replace", (STRING, STRING, STRING), STRING, str.replace)
-method("replace", (STRING, STRING, STRING, INT), STRING, str.replace)
+method("replace", (STRING, STRING, STRING), STRING, _replace)
+method("replace", (STRING, STRING, STRING, INT), STRING, _replace)
 method("split", (STRING, STRING), _STRINGS, _split)
 method("split", (STRING, STRING, INT), _STRINGS, _split)
 method("substring", (STRING, INT), STRING, _substring)
 method("substring", (STRING, INT, INT), STRING, _substring)
 method("trim", (STRING,), STRING, lambda text: text.strip(_SPACES))
 method("reverse", (STRING,), STRING, lambda text: text[::-1])
-method("join", (_STRINGS,), STRING, "".join)
-method("join", (_STRINGS, STRING), STRING, lambda items, separator: separator.join(items))
+method("join", (_STRINGS,), STRING, _join)
+method("join", (_STRINGS, STRING), STRING, _join)
 method("format", (STRING, list_of(DYN)), STRING, _format)
 register("strings.quote", (STRING,), STRING, quote)
 method("size", (BYTES,), INT, len)
