@@ -20,7 +20,6 @@ from kajitori.laptop.apiserver.kinds.shape import WrongType, conform, spelled
 from kajitori.laptop.apiserver.protobuf import MAGIC, MalformedProtobuf, can_read, read_envelope, read_message
 from kajitori.laptop.apiserver.status import (
     bad_request,
-    failure,
     invalid,
     invalid_value,
     unsupported_media_type,
@@ -37,7 +36,6 @@ Object = dict[str, Any]
 JSON = "application/json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
-FIELD_VALIDATIONS = ("Ignore", "Warn", "Strict")
 
 # A YAML document may repeat nodes by alias; beyond this many values it is an attack or a mistake.
 _MAXIMUM_YAML_VALUES = 1_000_000
@@ -417,16 +415,3 @@ def _yaml_duplicates(body: bytes) -> list[str]:
 
     walk(root, None, ())
     return found
-
-
-def check_field_validation(value: str) -> str:
-    """The query parameter `fieldValidation`; empty means `Warn`. Raises StatusError 422 for other words."""
-    if not value:
-        return "Warn"
-    if value not in FIELD_VALIDATIONS:
-        raise failure(
-            422,
-            "Invalid",
-            f'fieldValidation: Unsupported value: "{value}": supported values: "Ignore", "Strict", "Warn"',
-        )
-    return value

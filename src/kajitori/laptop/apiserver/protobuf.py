@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from kajitori.api.schemas import protobuf_messages
+from kajitori.laptop.apiserver.kinds.canonical import time_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,12 +153,12 @@ def _moment(data: bytes) -> datetime | None:
 
 def _time(data: bytes, _depth: int) -> Any:
     moment = _moment(data)
-    return moment and moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment and time_text(moment, micro=False)
 
 
 def _micro_time(data: bytes, _depth: int) -> Any:
     moment = _moment(data)
-    return moment and moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment and time_text(moment, micro=True)
 
 
 def _quantity(data: bytes, _depth: int) -> Any:

@@ -105,6 +105,8 @@ def _definition_names() -> dict[tuple[str, str, str], str]:
 
 def definition_of(group: str, version: str, kind: str) -> str | None:
     """The definition of any published kind, those of subresources included (`TokenRequest`, `Eviction`, ...)."""
+    if kind == "DeleteOptions":  # clients name it after the group of what they delete
+        group, version = "", "v1"
     return _DEFINITIONS.get((group, version, kind))
 
 

@@ -68,15 +68,18 @@ def _decimal(value: Fraction, *, exponent: bool) -> str:
     raise ValueError(f"quantity {value} is finer than a nano unit")
 
 
-_SECONDS_Z = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_MICRO_Z = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
+def time_text(moment: datetime, *, micro: bool) -> str:
+    """A moment in UTC as the server prints it: whole seconds, or six decimals of them."""
+    text = moment.replace(tzinfo=None).isoformat(timespec="microseconds" if micro else "seconds")
+    return f"{text}Z"
+
+
+@lru_cache(maxsize=4096)
 def canonical_time(text: str, *, micro: bool) -> str | None:
     """RFC 3339 in UTC, with seconds or (micro) six decimals; None for what is not RFC 3339."""
-    if (_MICRO_Z if micro else _SECONDS_Z).fullmatch(text):
-        return text
     match = _RFC_3339.fullmatch(text)
     if match is None:
         return None
@@ -84,6 +87,6 @@ def canonical_time(text: str, *, micro: bool) -> str | None:
     shortened = text.replace(fraction, fraction[:7], 1) if fraction else text
     try:
         moment = datetime.fromisoformat(shortened).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+    return time_text(moment, micro=micro)

@@ -80,6 +80,8 @@ class Kind:
     verbs: of the main resource. storage: the resource that its objects are stored as (another group or version
     where two views share one store, or a custom resource has several versions). has_status: status is written by
     its own subresource only. created_by_put: PUT to an absent name creates. warning: for a deprecated version.
+    schema_since: objects of a lower store version were written under another schema, and are pruned and
+    defaulted when they are read.
     """
 
     resource: Resource
@@ -96,6 +98,7 @@ class Kind:
     created_by_put: bool = False
     warning: str = ""
     custom: bool = False
+    schema_since: int = 0
 
     def __post_init__(self) -> None:
         self.has_status = "status" in self.subresources

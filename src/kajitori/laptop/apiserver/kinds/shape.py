@@ -14,7 +14,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kajitori.api.schemas import definitions
-from kajitori.base.quantity import parse_quantity
 from kajitori.laptop.apiserver.kinds.canonical import canonical_quantity, canonical_time
 from kajitori.laptop.apiserver.kinds.kind import UnknownField
 
@@ -347,11 +346,3 @@ def conform(definition: str, value: dict[str, Any]) -> list[UnknownField]:
     problems: list[UnknownField] = []
     shape_of(definition)(value, None, problems)
     return problems
-
-
-def is_quantity(text: str) -> bool:
-    try:
-        parse_quantity(text)
-    except ValueError:
-        return False
-    return True
