@@ -401,3 +401,49 @@ async def test_exec_carries_bytes_both_ways(cluster: Cluster) -> None:
             assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
         assert asked == ["/exec/default/p/c?input=1&output=1&command=ls&command=-l"]
     assert (await api.get(f"{PODS}/p/exec", command="ls")).code == 400
+
+
+async def test_objects_of_an_older_schema_are_defaulted_when_read(api: Api) -> None:
+    (await api.create(DEFINITIONS, _definition())).ok()
+    (await api.create(MODELS, _model(size="large"))).ok()
+    changed = _definition()
+    properties = changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
+        "properties"
+    ]
+    properties["tier"] = {"type": "string", "default": "free"}
+    (await api.merge(f"{DEFINITIONS}/models.ai.example.com", {"spec": changed["spec"]})).ok()
+    assert (await api.get(f"{MODELS}/m")).json["spec"]["tier"] == "free"
+    assert (await api.get(MODELS)).json["items"][0]["spec"]["tier"] == "free"
+    patched = (await api.merge(f"{MODELS}/m", {"metadata": {"labels": {"a": "b"}}})).ok()
+    assert patched["spec"] == {"size": "large", "replicas": 2, "tier": "free"}
+
+
+async def test_versions_of_a_definition_show_the_same_object(api: Api) -> None:
+    two = _definition()
+    first = two["spec"]["versions"][0]
+    two["spec"]["versions"].append({**first, "name": "v1beta1", "storage": False})
+    (await api.create(DEFINITIONS, two)).ok()
+    (await api.create(MODELS, _model(size="large"))).ok()
+    older = (await api.get(MODELS.replace("/v1/", "/v1beta1/") + "/m")).ok()
+    assert older["apiVersion"] == "ai.example.com/v1beta1" and older["spec"]["replicas"] == 2
+    assert (await api.get(MODELS)).json["items"][0]["apiVersion"] == "ai.example.com/v1"
+
+
+async def test_applying_what_is_absent_needs_the_right_to_create(cluster: Cluster) -> None:
+    admin = cluster.admin
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"]}]
+    (await admin.create(f"{rbac}/clusterroles", {"metadata": {"name": "patcher"}, "rules": rules})).ok()
+    binding = {
+        "metadata": {"name": "patcher"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "patcher"},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane"}],
+    }
+    (await admin.create(f"{rbac}/clusterrolebindings", binding)).ok()
+    path = "/api/v1/namespaces/default/configmaps/a"
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}}
+    query = {"content_type": "application/apply-patch+yaml", "headers": {"Impersonate-User": "jane"}}
+    refused = await admin.request("PATCH", path, body, fieldManager="m", **query)
+    assert refused.code == 403 and "cannot create resource" in refused.json["message"]
+    (await admin.apply(path, body)).ok()
+    assert (await admin.request("PATCH", path, body, fieldManager="m", **query)).code == 200

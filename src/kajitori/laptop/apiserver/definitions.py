@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RESOURCE = "customresourcedefinitions.apiextensions.k8s.io"
 RETRY_SECONDS = 1.0
+ALWAYS = 1 << 62
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
@@ -129,7 +130,7 @@ class Definitions:
     def load(self) -> None:
         """Serve what was accepted before this start, and look at each definition once."""
         for entry in self._state.store.table(RESOURCE).scan():
-            self._serve(entry.decode())
+            self._serve(entry)
             self._waiting.put_nowait(entry.name)
 
     def _on_event(self, resource: str, event: Event) -> None:
@@ -144,10 +145,11 @@ class Definitions:
                 if condition_of(other.peek(), "Established") != "True":
                     self._waiting.put_nowait(other.name)
             return
-        self._serve(entry.decode(), event.before)
+        self._serve(entry, event.before)
         self._waiting.put_nowait(entry.name)
 
-    def _serve(self, definition: Object, before: Entry | None = None) -> None:
+    def _serve(self, entry: Entry, before: Entry | None = None) -> None:
+        definition = entry.decode()
         if condition_of(definition, "Established") != "True":
             return
         if before is not None and condition_of(before.peek(), "Established") == "True":
@@ -155,9 +157,12 @@ class Definitions:
                 return
             # Readers come back and get what the new schema says.
             self._state.hub.end_all(definition["metadata"]["name"])
-        self._state.registry.add_crd(
+        kinds = self._state.registry.add_crd(
             {"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1", **definition}
         )
+        for kind in kinds:
+            # With several versions an object may have been written by the schema of another one.
+            kind.schema_since = entry.version if len(kinds) == 1 else ALWAYS
 
     async def run(self) -> None:
         while True:

@@ -11,6 +11,7 @@ front of the shared bytes (`Entry.body`) by whoever answers.
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_left, insort
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+log = logging.getLogger(__name__)
 DECODED_ENTRIES_KEPT = 1_024
 
 
@@ -202,7 +204,7 @@ class _Pending:
 class Store:
     """All objects. Lives in one event loop; `start` reads the file, `stop` closes it.
 
-    `listeners` hear of every committed change, in order: `listener(resource, event)`; they must not raise.
+    `listeners` hear of every committed change, in order: `listener(resource, event)`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -345,7 +347,11 @@ class Store:
         event = Event(record.version, pending.before, pending.after, pending.deleted)
         table.history.append(event)
         for listener in self.listeners:
-            listener(record.resource, event)
+            try:
+                listener(record.resource, event)
+            except Exception:
+                # It is committed: the writer gets its answer whatever becomes of those who listen.
+                log.exception("a listener failed on %s %s", record.resource, record.name)
 
 
 def _storage_failure(error: sqlite3.Error) -> status.StatusError:

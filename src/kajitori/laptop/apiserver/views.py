@@ -35,11 +35,17 @@ def converts(kind: Kind) -> bool:
 def read_object(kind: Kind, entry: Entry) -> dict[str, Any]:
     """The object as this kind shows it, with kind and apiVersion; the caller's own copy."""
     obj = {"kind": kind.resource.kind, "apiVersion": kind.resource.api_version, **entry.decode()}
-    return kind.from_stored(obj)
+    obj = kind.from_stored(obj)
+    if entry.version < kind.schema_since:
+        kind.conform(obj)
+        kind.default(obj)
+    return obj
 
 
 def peek_object(kind: Kind, entry: Entry) -> dict[str, Any]:
     """The same, not to be changed."""
+    if entry.version < kind.schema_since:
+        return read_object(kind, entry)
     obj = {"kind": kind.resource.kind, "apiVersion": kind.resource.api_version, **entry.peek()}
     return kind.from_stored(obj)
 
@@ -64,7 +70,7 @@ class View:
 
     def object(self, entry: Entry) -> bytes:
         """One object, with kind and apiVersion."""
-        if self._converts:
+        if self._converts or entry.version < self.kind.schema_since:
             return _encode(peek_object(self.kind, entry))
         return self.head + entry.body[1:]
 
@@ -77,7 +83,7 @@ class View:
                 converted.append(_encode({k: v for k, v in obj.items() if k not in ("kind", "apiVersion")}))
             return converted
         if self.kind.custom:
-            return [self.head + entry.body[1:] for entry in entries]
+            return [self.object(entry) for entry in entries]
         return [entry.body for entry in entries]
 
     def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> bytes:
@@ -163,7 +169,8 @@ class TableView(View):
             shown = b"null"
         else:
             shown = partial_object(entry)
-        obj = self.kind.from_stored(entry.decode()) if self._converts else entry.decode()
+        plain = not self._converts and entry.version >= self.kind.schema_since
+        obj = entry.decode() if plain else read_object(self.kind, entry)
         conditions = _encode(_row_conditions(self.kind, obj))
         return b'{"cells":%b,%b"object":%b}' % (
             _encode(self.kind.cells(obj, now)),

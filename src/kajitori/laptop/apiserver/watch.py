@@ -8,6 +8,7 @@ megabytes pile up is cut; it comes back with its last version, as it would after
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kajitori.laptop.apiserver.selectors import Selector
     from kajitori.laptop.apiserver.views import View
 
+log = logging.getLogger(__name__)
 UNSENT_BYTES_LIMIT = 8 << 20
 BOOKMARK_SECONDS = 60.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -128,8 +130,14 @@ class Hub:
 
     def _on_event(self, resource: str, event: Event) -> None:
         for watcher in self._live.get(resource, ()):
-            if watcher.offer(event):
-                self._dirty.append(watcher)
+            try:
+                if watcher.offer(event):
+                    self._dirty.append(watcher)
+            except Exception:
+                # One watch that cannot be served must not hold up the write and all the others.
+                log.exception("a watch of %s was ended: an event cannot be shown", resource)
+                watcher.transport.abort()
+                watcher.end()
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []

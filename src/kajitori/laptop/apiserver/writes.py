@@ -7,6 +7,7 @@ computed on whatever is committed at that moment, so it never loses a race.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 import uuid
@@ -35,6 +36,7 @@ from kajitori.laptop.apiserver.patches import (
     apply_merge_patch,
     apply_strategic_merge_patch,
 )
+from kajitori.laptop.apiserver.rbac import Attributes
 from kajitori.laptop.apiserver.reads import selector_of, view_of
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Written
 from kajitori.laptop.apiserver.views import View, read_object, stored_object
@@ -52,6 +54,7 @@ Object = dict[str, Any]
 NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 GENERATED_NAME_ATTEMPTS = 8
 LONGEST_GENERATED_BASE = 58
+DELETED_AT_ONCE = 128
 
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
@@ -160,6 +163,14 @@ def prepare_new(
             state.addresses.release(obj)
         raise status.invalid(kind.resource.kind, kind.resource.group, name, errors)
     return obj
+
+
+def check_may_create(state: ServerState, call: Call) -> None:
+    """A PUT or apply that creates asks for the right to create as well. Raises StatusError 403."""
+    target, resource = call.target, call.kind.resource
+    asked = Attributes("create", resource.group, resource.plural, target.namespace, target.name)
+    if not state.authorizer.allows(call.user, asked):
+        raise status.forbidden(resource, target.name, asked.sentence(call.user.name))
 
 
 def _set_managed(metadata: Object, managed: list[Object]) -> None:
@@ -328,6 +339,7 @@ async def update_object(state: ServerState, call: Call, subresource: str = "") -
             wanted = new.get("metadata", {}).get("resourceVersion")
             if not kind.created_by_put or subresource or wanted:
                 raise status.not_found(kind.resource, call.target.name)
+            check_may_create(state, call)
             created = True
             metadata = place(kind, new, call.target.namespace)
             metadata.setdefault("name", call.target.name)
@@ -427,6 +439,7 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
         if new is not old:
             settle_unknown_fields(call, new, validation)
         if old is None:
+            check_may_create(state, call)
             created = True
             place(kind, new, target.namespace)
             return stored_object(kind, prepare_new(state, call, new, manager=manager, tracked=True))
@@ -492,14 +505,16 @@ async def delete_collection(state: ServerState, call: Call) -> web.StreamRespons
     entries = [e for e in state.store.table(resource).scan(selector.namespace) if selector.matches(e)]
     view = View(kind)
     gone: list[Entry] = []
-    for entry in entries:
-        try:
-            written = await _delete(state, call, Key(resource, entry.namespace, entry.name), options)
-        except status.StatusError as error:
-            # Somebody else was faster: what was asked for has happened.
-            if error.code not in (404, 409):
-                raise
-        else:
-            gone.append(written.before or written.after)
+    for start in range(0, len(entries), DELETED_AT_ONCE):
+        keys = [Key(resource, e.namespace, e.name) for e in entries[start : start + DELETED_AT_ONCE]]
+        outcomes = await asyncio.gather(
+            *(_delete(state, call, key, options) for key in keys), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Written):
+                gone.append(outcome.before or outcome.after)
+            elif not isinstance(outcome, status.StatusError) or outcome.code not in (404, 409):
+                # Not found or changed: somebody else was faster, and what was asked for has happened.
+                raise outcome
     body = view.wrap(view.items(gone), {"resourceVersion": str(state.store.version)})
     return await body_answer(call, 200, body)
