@@ -287,7 +287,7 @@ def test_on_sigterm_a_stream_is_finished(tmp_path):
         ("deepseek-ai/DeepSeek-R1", ["-tp=4"], {}, "does not fit: 156.2 GiB of weights"),
         ("acme/cat", [], {}, "KAJITORI_MODEL_PARAMETERS"),
         (MODEL, ["--max-model-len=10M"], {}, "does not fit into the KV cache"),
-        (MODEL, [], {"KAJITORI_GPU": "riva128"}, "known are a100, h100, h200"),
+        (MODEL, [], {"KAJITORI_SIMULATED_GPU": "riva128"}, "known are a100, h100, h200"),
         (MODEL, [], {"KAJITORI_SIMULATED_SPEED": "fast"}, "are numbers"),
     ],
 )

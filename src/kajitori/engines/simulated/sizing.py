@@ -56,11 +56,11 @@ class Sizing(NamedTuple):
 def size(settings: Settings, environment: Mapping[str, str]) -> Sizing:
     """The engine that a command line asks for.
 
-    The GPU is `KAJITORI_GPU` (h200 where it is not set). For a model that is not known, `KAJITORI_MODEL_PARAMETERS`
+    The GPU is `KAJITORI_SIMULATED_GPU` (h200 where it is not set). For a model that is not known, `KAJITORI_MODEL_PARAMETERS`
     gives its number of parameters, and after a comma those that are active. Raises UsageError.
     """
     model = _model(settings, environment)
-    gpu = find_gpu(environment.get("KAJITORI_GPU") or DEFAULT_GPU)
+    gpu = find_gpu(environment.get("KAJITORI_SIMULATED_GPU") or DEFAULT_GPU)
     engine = Engine(
         model,
         gpu,
