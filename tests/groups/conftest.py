@@ -14,13 +14,15 @@ from kajitori.groups.actions import (
     AnnotateRevision,
     CreateRevision,
     CreateService,
+    DeleteClaim,
     DeleteRevision,
     DeleteService,
     MarkComplete,
     MendService,
+    OwnClaim,
     Plan,
 )
-from kajitori.groups.observed import COMPLETE_ANNOTATION, Pod, Revision, Service, World
+from kajitori.groups.observed import COMPLETE_ANNOTATION, Claim, Pod, Revision, Service, World
 from kajitori.groups.plan import plan_set
 
 START = 1_700_000_000.0
@@ -38,7 +40,14 @@ def a_set(
     name: str = "x", *, replicas: int = 2, size: int = 3, uid: str = "set-1", **fields: Any
 ) -> dict[str, Any]:
     """A LeaderWorkerSet as its CRD's defaults would complete it. fields: of spec, or of the template if they are its."""
-    own = ("leaderTemplate", "workerTemplate", "restartPolicy", "subGroupPolicy", "volumeClaimTemplates")
+    own = (
+        "leaderTemplate",
+        "workerTemplate",
+        "restartPolicy",
+        "subGroupPolicy",
+        "volumeClaimTemplates",
+        "persistentVolumeClaimRetentionPolicy",
+    )
     group = {"workerTemplate": template(), "size": size} | {
         key: fields.pop(key) for key in own if key in fields
     }
@@ -70,6 +79,7 @@ class PlannedCluster:
         self.pods: dict[str, dict[str, Any]] = {}
         self.services: dict[str, dict[str, Any]] = {}
         self.revisions: dict[str, dict[str, Any]] = {}
+        self.claims: dict[str, dict[str, Any]] = {}
         self.now = START
         self.memory: dict[str, Any] = {"restarts": {}, "taken": {}}
         self.events: list[tuple[str, str]] = []
@@ -86,6 +96,7 @@ class PlannedCluster:
             pods=[msgspec.convert(pod, Pod) for pod in self.pods.values()],
             services=[msgspec.convert(service, Service) for service in self.services.values()],
             revisions=[msgspec.convert(revision, Revision) for revision in self.revisions.values()],
+            claims=[msgspec.convert(claim, Claim) for claim in self.claims.values()],
             now=self.now,
             token=f"token{next(self._tokens)}",
             **(self.memory | changes),
@@ -125,7 +136,14 @@ class PlannedCluster:
                 del self.revisions[revision.metadata.name]
             case MarkComplete(leader):
                 self.pods[leader.name]["metadata"]["annotations"][COMPLETE_ANNOTATION] = "true"
+            case DeleteClaim(claim):
+                del self.claims[claim.metadata.name]
+            case OwnClaim(claim, owners):
+                self.claims[claim.metadata.name]["metadata"]["ownerReferences"] = owners
             case _ if hasattr(action, "body"):
+                for claim in action.claims:
+                    if claim["metadata"]["name"] not in self.claims:
+                        self._create(self.claims, claim)
                 self._create(self.pods, action.body)
                 self.created.append(action.name)
             case _:

@@ -241,7 +241,6 @@ def test_a_service_of_others_keeps_the_pods_back() -> None:
     [
         {"annotations": {"leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology": "rack"}},
         {"annotations": {"scheduling.volcano.sh/queue-name": "q"}},
-        {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]},
     ],
 )
 def test_what_is_not_honoured_is_named_aloud(fields: dict[str, object]) -> None:
@@ -262,6 +261,40 @@ def test_subgroups_are_labelled() -> None:
     without = PlannedCluster(a_set(replicas=1, size=5, subGroupPolicy=excluded)).settle()
     assert "subgroup-index" not in without.labels("x-0")
     assert [without.labels(name)["subgroup-index"] for name in names[1:]] == ["0", "0", "1", "1"]
+
+
+def test_each_pod_has_claims_of_its_own_that_outlive_it() -> None:
+    claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    worker = template(volumes=[{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}])
+    cluster = PlannedCluster(a_set(size=2, volumeClaimTemplates=[claim], workerTemplate=worker)).settle()
+    assert sorted(cluster.claims) == ["data-x-0", "data-x-0-1", "data-x-1", "data-x-1-1"]
+    assert cluster.claims["data-x-0"]["spec"] == claim["spec"]
+    assert cluster.pods["x-0-1"]["spec"]["volumes"] == [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data-x-0-1"}},
+    ]
+    kept = {name: one["metadata"]["uid"] for name, one in cluster.claims.items()}
+    cluster.delete("x-0-1")
+    cluster.settle()
+    cluster.lws["spec"]["replicas"] = 1
+    cluster.settle()
+    assert {name: one["metadata"]["uid"] for name, one in cluster.claims.items()} == kept
+
+
+def test_claims_go_when_the_set_says_so() -> None:
+    fields = {
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}}],
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
+    }
+    cluster = PlannedCluster(a_set(size=2, **fields)).settle()
+    assert all(one["metadata"]["ownerReferences"][0]["uid"] == "set-1" for one in cluster.claims.values())
+    cluster.lws["spec"]["replicas"] = 1
+    cluster.settle()
+    assert sorted(cluster.claims) == ["data-x-0", "data-x-0-1"]
+    group = cluster.lws["spec"]["leaderWorkerTemplate"]
+    group["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": "Retain"}
+    cluster.settle()
+    assert not any(one["metadata"]["ownerReferences"] for one in cluster.claims.values())
 
 
 GROUP_KEY = "leaderworkerset.sigs.k8s.io/group-key"

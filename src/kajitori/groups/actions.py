@@ -9,16 +9,20 @@ import msgspec
 from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.groups.observed import Pod, Revision, Service
+from kajitori.groups.observed import Claim, Pod, Revision, Service
 from kajitori.groups.restart import Blame, Restart
 
 
 class CreatePod(msgspec.Struct, frozen=True):
-    """Make one pod. A worker is made only after its leader was. restart: what it comes back from."""
+    """Make one pod, its claims first. A worker is made only after its leader was.
+
+    claims: volume claims to make if there are none of their names. restart: what the pod comes back from.
+    """
 
     group: int
     worker: int
     body: dict[str, Any]
+    claims: list[dict[str, Any]] = []
     restart: Restart | None = None
 
     @property
@@ -69,6 +73,17 @@ class DeleteRevision(msgspec.Struct, frozen=True):
     revision: Revision
 
 
+class DeleteClaim(msgspec.Struct, frozen=True):
+    claim: Claim
+
+
+class OwnClaim(msgspec.Struct, frozen=True):
+    """Let the claim go with the set, or not any more."""
+
+    claim: Claim
+    owners: list[dict[str, Any]]
+
+
 Action = (
     CreatePod
     | DeletePod
@@ -79,6 +94,8 @@ Action = (
     | CreateRevision
     | AnnotateRevision
     | DeleteRevision
+    | DeleteClaim
+    | OwnClaim
 )
 
 

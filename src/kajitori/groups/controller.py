@@ -1,6 +1,6 @@
 """The controller of LeaderWorkerSets: looks, asks the plan, carries it out, writes the status.
 
-Reads come from caches that hold only pods, Services and ControllerRevisions with a set's name on them. The plan is
+Reads come from caches that hold only what has a set's name on it. The plan is
 made anew each time; beside it there is only a small memory of ends that were decided (`memory.py`).
 """
 
@@ -12,7 +12,13 @@ from typing import Any
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.api.resource import CONTROLLER_REVISIONS, LEADER_WORKER_SETS, PODS, SERVICES
+from kajitori.api.resource import (
+    CONTROLLER_REVISIONS,
+    LEADER_WORKER_SETS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    SERVICES,
+)
 from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminal
 from kajitori.base.reason import Reason
 from kajitori.control.controller import After, Key, Result
@@ -21,7 +27,7 @@ from kajitori.groups.actions import Event, Plan
 from kajitori.groups.blame import with_authors
 from kajitori.groups.execution import Execution, Informers, pod_reference
 from kajitori.groups.memory import Memory
-from kajitori.groups.observed import Pod, Revision, Service, World
+from kajitori.groups.observed import Claim, Pod, Revision, Service, World
 from kajitori.groups.plan import plan_set, same_status
 
 COMPONENT = "kajitori.dev/groups"
@@ -48,12 +54,20 @@ class GroupController:
             revisions=runtime.informer(
                 CONTROLLER_REVISIONS, Revision, label_selector=v1.SET_NAME_LABEL, indexers=by_set
             ),
+            claims=runtime.informer(
+                PERSISTENT_VOLUME_CLAIMS,
+                Claim,
+                label_selector=v1.SET_NAME_LABEL,
+                indexers=by_set,
+                metadata_only=True,
+            ),
         )
         controller = runtime.controller("leaderworkerset", self.reconcile, workers=WORKERS)
         controller.watch(self._sets)
         controller.watch(self._informers.pods, _keys)
         controller.watch(self._informers.services, _keys)
         controller.watch(self._informers.revisions, _keys)
+        controller.watch(self._informers.claims, _keys)
 
     async def reconcile(self, key: Key) -> Result:
         """One look at one set."""
@@ -87,6 +101,7 @@ class GroupController:
             pods=self._informers.pods.by_index("set", index),
             services=self._informers.services.by_index("set", index),
             revisions=self._informers.revisions.by_index("set", index),
+            claims=self._informers.claims.by_index("set", index),
             now=now,
             token=f"{self._random.getrandbits(40):010x}",
             restarts=memory.restarts,
@@ -143,12 +158,12 @@ def _status_patch(status: v1.LeaderWorkerSetStatus) -> dict[str, Any]:
     }
 
 
-def _set_of(obj: Pod | Service | Revision) -> list[str]:
+def _set_of(obj: Pod | Service | Revision | Claim) -> list[str]:
     name = obj.metadata.labels.get(v1.SET_NAME_LABEL)
     return [f"{obj.metadata.namespace}/{name}"] if name else []
 
 
-def _keys(obj: Pod | Service | Revision) -> list[Key]:
+def _keys(obj: Pod | Service | Revision | Claim) -> list[Key]:
     name = obj.metadata.labels.get(v1.SET_NAME_LABEL)
     return [Key(obj.metadata.namespace, name)] if name else []
 

@@ -9,12 +9,19 @@ raised at the end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import msgspec
 
-from kajitori.api.resource import CONTROLLER_REVISIONS, PODS, SERVICES, Resource
+from kajitori.api.resource import (
+    CONTROLLER_REVISIONS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    SERVICES,
+    Resource,
+)
 from kajitori.base.errors import AlreadyExists, Conflict, KajitoriError, NotFound
 from kajitori.control.cache import Informer
 from kajitori.groups.actions import (
@@ -23,15 +30,17 @@ from kajitori.groups.actions import (
     CreatePod,
     CreateRevision,
     CreateService,
+    DeleteClaim,
     DeletePod,
     DeleteRevision,
     DeleteService,
     MarkComplete,
     MendService,
+    OwnClaim,
     Plan,
 )
 from kajitori.groups.memory import Memory
-from kajitori.groups.observed import COMPLETE_ANNOTATION, Metadata, Pod, Revision, Service, World
+from kajitori.groups.observed import COMPLETE_ANNOTATION, Claim, Metadata, Pod, Revision, Service, World
 from kajitori.groups.restart import Restart
 from kajitori.kube.client import Client
 from kajitori.kube.events import EventRecorder
@@ -45,6 +54,7 @@ class Informers(msgspec.Struct, frozen=True):
     pods: Informer[Pod]
     services: Informer[Service]
     revisions: Informer[Revision]
+    claims: Informer[Claim]
 
 
 class Execution:
@@ -121,15 +131,34 @@ class Execution:
                 await self._patch(
                     PODS, leader, {"metadata": {"annotations": annotations}}, Pod, self._informers.pods
                 )
+            case DeleteClaim(claim):
+                await self._delete(PERSISTENT_VOLUME_CLAIMS, claim, self._informers.claims)
+            case OwnClaim(claim, owners):
+                await self._patch(
+                    PERSISTENT_VOLUME_CLAIMS,
+                    claim,
+                    {"metadata": {"ownerReferences": owners}},
+                    Claim,
+                    self._informers.claims,
+                )
             case CreatePod():
                 await self._create_pod(action)
             case DeletePod():
                 await self._delete_pod(action)
 
     async def _create_pod(self, create: CreatePod) -> None:
+        for claim in create.claims:
+            if self._informers.claims.get(self._world.namespace, claim["metadata"]["name"]) is None:
+                await self._create_claim(claim)
         pod = await self._create(PODS, create.body, Pod, self._informers.pods)
         if pod is not None and create.restart is not None:
             await self._tell_restart(pod, create.group, create.restart)
+
+    async def _create_claim(self, body: dict[str, Any]) -> None:
+        # One that is there already is used, whoever made it, as StatefulSets do.
+        with contextlib.suppress(AlreadyExists):
+            made = await self._client.create(PERSISTENT_VOLUME_CLAIMS, body, type=Claim)
+            self._informers.claims.remember(made)
 
     async def _tell_restart(self, pod: Pod, group: int, restart: Restart) -> None:
         blame = restart.blame
@@ -177,7 +206,7 @@ class Execution:
     async def _patch(
         self,
         resource: Resource,
-        obj: Pod | Service | Revision,
+        obj: Pod | Service | Revision | Claim,
         patch: dict[str, Any],
         kind: type[Any],
         informer: Informer[Any],
@@ -197,7 +226,7 @@ class Execution:
         await self._delete(PODS, delete.pod, self._informers.pods)
 
     async def _delete(
-        self, resource: Resource, obj: Pod | Service | Revision, informer: Informer[Any]
+        self, resource: Resource, obj: Pod | Service | Revision | Claim, informer: Informer[Any]
     ) -> None:
         try:
             lingering = await self._client.delete(

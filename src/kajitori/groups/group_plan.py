@@ -14,6 +14,7 @@ import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.groups.actions import Action, CreatePod, DeletePod, Event, MarkComplete
+from kajitori.groups.claims import claim_bodies
 from kajitori.groups.observed import (
     COMPLETE_ANNOTATION,
     RESTARTED_BECAUSE_ANNOTATION,
@@ -89,7 +90,7 @@ def _begin(setting: GroupSetting, index: int, ending: Restart | None) -> GroupPl
     group = _identity(setting, index, templates, world.token, annotations)
     workers = range(templates.size if world.set.spec.startup_policy == "LeaderCreated" else 1)
     blocked = _taken(setting, index, workers)
-    creates = [CreatePod(index, worker, pod_body(group, worker), restart) for worker in workers]
+    creates = [_create(setting, group, worker, restart) for worker in workers]
     if blocked:
         # Begun in part, it would only wait for the rest and hold what others could use.
         creates = []
@@ -233,7 +234,16 @@ def _missing_workers(
     blocked = _taken(setting, index, missing)
     if blocked:
         return [], blocked
-    return [CreatePod(index, worker, pod_body(group, worker)) for worker in missing], []
+    return [_create(setting, group, worker) for worker in missing], []
+
+
+def _create(
+    setting: GroupSetting, group: GroupIdentity, worker: int, restart: Restart | None = None
+) -> CreatePod:
+    pod = pod_name(group.set_name, group.index, worker)
+    templates = group.templates.group.volume_claim_templates
+    claims = claim_bodies(setting.world.set, templates, group.index, pod, setting.owner) if templates else []
+    return CreatePod(group.index, worker, pod_body(group, worker), claims, restart)
 
 
 def _taken(setting: GroupSetting, index: int, workers: Iterable[int]) -> list[str]:

@@ -129,6 +129,17 @@ class Pod(msgspec.Struct, frozen=True):
         return self.status.phase == "Pending"
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """A PersistentVolumeClaim."""
+
+    metadata: Metadata
+
+
+def label_index(labels: Mapping[str, str], label: str) -> int:
+    """The number in a label; -1 if it says nothing sensible."""
+    return _index(labels.get(label))
+
+
 def _index(text: str | None) -> int:
     return int(text) if text and text.isdecimal() else -1
 
@@ -158,7 +169,7 @@ class Revision(msgspec.Struct, frozen=True):
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the plan of one set depends on.
 
-    pods, services, revisions: those labelled with the set's name in its namespace, whoever owns them.
+    pods, services, revisions, claims: those labelled with the set's name in its namespace, whoever owns them.
     now: seconds since 1970. token: fresh for each reconcile; names the incarnations that this plan begins.
     restarts: for each group index the end that an earlier plan decided, until the group is there anew.
     trouble: what the last attempt to carry out a plan ran into.
@@ -169,6 +180,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     pods: Sequence[Pod] = ()
     services: Sequence[Service] = ()
     revisions: Sequence[Revision] = ()
+    claims: Sequence[Claim] = ()
     now: float = 0.0
     token: str = ""
     restarts: Mapping[int, Restart] = field(default_factory=dict[int, "Restart"])

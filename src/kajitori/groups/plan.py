@@ -25,6 +25,7 @@ from kajitori.groups.actions import (
     MendService,
     Plan,
 )
+from kajitori.groups.claims import plan_claims
 from kajitori.groups.group_plan import GroupPlan, GroupSetting, plan_group
 from kajitori.groups.observed import Pod, World
 from kajitori.groups.pods import leader_name, service_body
@@ -183,6 +184,7 @@ def _assemble(
         after=[
             *(action for plan in plans for action in plan.after),
             *remove_old_revisions(world, revision, states),
+            *plan_claims(world, revision.position.groups, {*surplus, *(plan.state.index for plan in plans)}),
         ],
         events=[
             *revision.events,

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
+from kajitori.groups.claims import claim_volumes
 from kajitori.groups.observed import COMPLETE_ANNOTATION, INCARNATION_ANNOTATION
 from kajitori.groups.placement import exclusive_affinity
 from kajitori.groups.revisions import Templates
@@ -166,6 +167,8 @@ def _spec(group: GroupIdentity, worker: int, name: str, template: dict[str, Any]
             for index, container in enumerate(template.get("containers") or ())
         ],
     }
+    if claims := group.templates.group.volume_claim_templates:
+        spec["volumes"] = claim_volumes(claims, name, template.get("volumes") or [])
     if affinity := _affinity(group, worker, template.get("affinity") or {}):
         spec["affinity"] = affinity
     if init_containers := template.get("initContainers"):

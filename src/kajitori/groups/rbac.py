@@ -13,7 +13,7 @@ RULES: list[dict[str, Any]] = [
     {"apiGroups": [GROUP], "resources": ["leaderworkersets/finalizers"], "verbs": ["update"]},
     {
         "apiGroups": [""],
-        "resources": ["pods", "services"],
+        "resources": ["pods", "services", "persistentvolumeclaims"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
     },
     {

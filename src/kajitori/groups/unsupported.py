@@ -27,15 +27,6 @@ def fields_not_honoured(lws: v1.LeaderWorkerSet) -> Reason | None:
         found.append(f"annotation {', '.join(gang)}: no PodGroup is made for this scheduler")
     if _KUEUE_LABEL in lws.metadata.labels:
         found.append(f"label {_KUEUE_LABEL}: Kueue looks for StatefulSets, and there are none to hold back")
-    if template.volume_claim_templates:
-        found.append(
-            "spec.leaderWorkerTemplate.volumeClaimTemplates: no claims are made;"
-            " volumes of these names are missing from the pods"
-        )
-    if template.persistent_volume_claim_retention_policy:
-        found.append(
-            "spec.leaderWorkerTemplate.persistentVolumeClaimRetentionPolicy: there are no claims to keep"
-        )
     if not found:
         return None
     return Reason("FieldsNotHonoured", "; ".join(found))
