@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from kajitori.api.crds import all_crds
@@ -22,6 +25,7 @@ from kajitori.api.resource import (
 from kajitori.base.errors import Conflict, NotFound, Unreachable
 from kajitori.control.runtime import Runtime
 from kajitori.groups import controller
+from kajitori.groups.rbac import RULES
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.transport import HttpTransport
@@ -219,8 +223,8 @@ async def install_definition(client: Client) -> None:
 async def running_controller(
     server: RunningApiServer, writes: float = float("inf")
 ) -> AsyncIterator[CountingTransport]:
-    """The controller, alone in its process. writes: it dies after so many."""
-    config = load_config(str(server.kubeconfig))
+    """The controller, alone in its process, with the rights that it says it needs. writes: it dies after so many."""
+    config = load_config(str(server.kubeconfig_of("controllers")))
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
@@ -237,7 +241,12 @@ async def running_controller(
 
 @contextlib.asynccontextmanager
 async def running_loop(*, with_controller: bool = True) -> AsyncIterator[Loop]:
-    async with running_api_server() as server, contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kajitori-")))
+        (home / "run").mkdir()
+        roles = home / "run" / "component-roles.json"
+        roles.write_text(json.dumps({"system:kajitori:controllers": RULES}))
+        server = await stack.enter_async_context(running_api_server(home))
         config = load_config(str(server.kubeconfig))
         admin = await stack.enter_async_context(Client(config, user_agent="kubectl/test"))
         node_client = await stack.enter_async_context(Client(config, user_agent="fake-node"))

@@ -10,7 +10,7 @@ import yaml
 from tests.groups.conftest import a_set, container, template
 from tests.groups.loop import Loop, condition, running_loop
 
-from kajitori.api.resource import LEADER_WORKER_SETS, PODS, SERVICES
+from kajitori.api.resource import LEADER_WORKER_SETS, PERSISTENT_VOLUME_CLAIMS, PODS, SERVICES
 
 
 def manifest(**fields: object) -> dict[str, object]:
@@ -164,6 +164,17 @@ async def test_a_deleted_service_comes_back(loop: Loop) -> None:
         return await loop.services() == ["x"]
 
     await loop.until(back)
+
+
+async def test_pods_get_their_volume_claims(loop: Loop) -> None:
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    await loop.apply(manifest(replicas=1, size=2, volumeClaimTemplates=[claim]))
+    await loop.available()
+    claims = await loop.client.list(PERSISTENT_VOLUME_CLAIMS, "default")
+    assert sorted(one["metadata"]["name"] for one in claims.items) == ["data-x-0", "data-x-0-1"]
 
 
 async def test_foreign_objects_of_the_same_name_are_left_alone_and_named(loop: Loop) -> None:
