@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from kajitori.laptop.apiserver.apply import ApplyConflict, InvalidApply, server_side_apply, track_update
+from kajitori.laptop.apiserver.apply import (
+    ApplyConflict,
+    InvalidApply,
+    same_but_for_times,
+    server_side_apply,
+    track_update,
+)
 from kajitori.laptop.apiserver.schema import Schema
 
 CONFIG_MAP = Schema.builtin("io.k8s.api.core.v1.ConfigMap")
@@ -465,3 +471,12 @@ def test_atomic_structs_are_owned_and_replaced_whole() -> None:
         apply(live, other, "m2", schema=DEPLOYMENT)
     taken = apply(live, other, "m2", schema=DEPLOYMENT, force=True)
     assert taken["spec"]["selector"] == {"matchLabels": {"x": "y"}}
+
+
+def test_a_later_time_alone_is_no_difference() -> None:
+    early = apply(None, config_map(a="1"))
+    late = apply(None, config_map(a="1"), now=LATER)
+    assert early != late
+    assert same_but_for_times(late, early)
+    assert not same_but_for_times(apply(None, config_map(a="2")), early)
+    assert not same_but_for_times(apply(early, config_map(a="1"), "m2"), early)

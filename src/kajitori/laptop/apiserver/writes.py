@@ -18,7 +18,7 @@ import msgspec
 from kajitori.base.clock import rfc3339
 from kajitori.laptop.apiserver import admission, status
 from kajitori.laptop.apiserver.answers import body_answer, object_answer
-from kajitori.laptop.apiserver.apply import server_side_apply, track_update
+from kajitori.laptop.apiserver.apply import same_but_for_times, server_side_apply, track_update
 from kajitori.laptop.apiserver.bodies import (
     check_kind,
     decode_options,
@@ -285,7 +285,7 @@ def finish_update(
     errors = kind.validate(new, old, subresource)
     if errors:
         raise status.invalid(kind.resource.kind, kind.resource.group, new["metadata"].get("name", ""), errors)
-    if new == old:
+    if same_but_for_times(new, old):
         return None
     stored = stored_object(kind, new)
     return Deleted(stored) if is_released(new) else stored

@@ -12,7 +12,8 @@ An object, what a manager applies (or the object that it wrote) and a schema go 
     server_side    the apply itself; tracking: all other writes
 """
 
+from kajitori.laptop.apiserver.apply.entries import same_but_for_times
 from kajitori.laptop.apiserver.apply.server_side import ApplyConflict, InvalidApply, server_side_apply
 from kajitori.laptop.apiserver.apply.tracking import track_update
 
-__all__ = ["ApplyConflict", "InvalidApply", "server_side_apply", "track_update"]
+__all__ = ["ApplyConflict", "InvalidApply", "same_but_for_times", "server_side_apply", "track_update"]

@@ -116,6 +116,24 @@ def arranged(entries: list[Entry]) -> list[Entry]:
     return result
 
 
+def same_but_for_times(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether two objects differ in nothing, or only in when managers last wrote: no reason to store one."""
+    if new == old:
+        return True
+    ours, theirs = live_entries(new), live_entries(old)
+    if len(ours) != len(theirs) or any(
+        identity_of(one) != identity_of(other) or one["fieldsV1"] != other["fieldsV1"]
+        for one, other in zip(ours, theirs, strict=True)
+    ):
+        return False
+    return _without_entries(new) == _without_entries(old)
+
+
+def _without_entries(obj: dict[str, Any]) -> dict[str, Any]:
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {**obj, "metadata": metadata}
+
+
 def _order(entry: Entry) -> tuple[str, str, str, str, str]:
     return (
         entry["operation"],
