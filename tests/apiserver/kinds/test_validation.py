@@ -531,3 +531,21 @@ def test_priorities_have_a_ceiling_and_stay(take):
     assert take(group, "priorityclasses", {**copy.deepcopy(old), "value": 6}, old).errors == [
         "value: Forbidden: may not be changed in an update."
     ]
+
+
+# Definitions of custom kinds, and advice.
+
+
+def test_a_definition_must_be_one(take):
+    group = "apiextensions.k8s.io/v1"
+    errors = take(group, "customresourcedefinitions", {"metadata": {"name": "a.b"}, "spec": {}}).errors
+    assert any(error.startswith("spec.scope: Required value") for error in errors)
+
+
+def test_a_hidden_variable_is_told(builtin, take, pod_spec):
+    pod_spec["containers"][0]["env"] = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+    taken = take("v1", "pods", {"spec": pod_spec})
+    assert taken.errors == []
+    assert builtin.lookup("", "v1", "pods").warnings_about(taken.obj) == [
+        'spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply'
+    ]

@@ -162,6 +162,7 @@ def prepare_new(
         if kind.storage.qualified_name == "services":
             state.addresses.release(obj)
         raise status.invalid(kind.resource.kind, kind.resource.group, name, errors)
+    call.warnings.extend(kind.warnings_about(obj))
     return obj
 
 
@@ -285,6 +286,8 @@ def finish_update(
     errors = kind.validate(new, old, subresource)
     if errors:
         raise status.invalid(kind.resource.kind, kind.resource.group, new["metadata"].get("name", ""), errors)
+    if not subresource:
+        call.warnings.extend(kind.warnings_about(new))
     if same_but_for_times(new, old):
         return None
     stored = stored_object(kind, new)

@@ -15,7 +15,7 @@ from kajitori.laptop.apiserver.kinds.shape import shape_of
 from kajitori.laptop.apiserver.kinds.versions import converters_of
 from kajitori.laptop.apiserver.schema import Schema
 from kajitori.laptop.apiserver.tables.builtin import table_of
-from kajitori.laptop.apiserver.validation import metadata_errors, rules_of
+from kajitori.laptop.apiserver.validation import metadata_errors, rules_of, warnings_about
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,6 +86,9 @@ class BuiltinKind(Kind):
 
     def check(self, new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
         return self._check(new, old, subresource)
+
+    def warnings_about(self, obj: dict[str, Any]) -> list[str]:
+        return warnings_about(self.definition, obj)
 
     def to_stored(self, obj: dict[str, Any]) -> dict[str, Any]:
         return self._to_stored(obj) if self._to_stored else obj

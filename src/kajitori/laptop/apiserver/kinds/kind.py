@@ -221,3 +221,7 @@ class Kind:
     ) -> list[FieldError]:
         """All that is wrong with the prepared object; old: the stored one when it is a change."""
         raise NotImplementedError
+
+    def warnings_about(self, obj: dict[str, Any]) -> list[str]:
+        """What is allowed in the prepared object and probably not meant."""
+        return []

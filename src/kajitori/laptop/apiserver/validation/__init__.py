@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.laptop.apiserver.validation import configuration, networking, pods, workloads
+from kajitori.laptop.apiserver.validation.advice import warnings_about
 from kajitori.laptop.apiserver.validation.metadata import metadata_errors
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ def _definition_errors(new: dict[str, Any], old: dict[str, Any] | None, subresou
     from kajitori.laptop.apiserver.crd.definition import definition_errors
 
     return [] if subresource else definition_errors(new, old)
+
+
+def _definition_errors(new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
+    """Definitions of custom kinds; their rules load the CEL library, so they come with the first definition."""
+    if subresource == "status":
+        return []
+    from kajitori.laptop.apiserver.crd.definition import definition_errors
+
+    return definition_errors(new, old)
 
 
 _RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[FieldError]]] = {
@@ -62,6 +72,7 @@ _RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[Fi
     "io.k8s.api.scheduling.v1.PriorityClass": configuration.priority_class_errors,
     "io.k8s.api.node.v1.RuntimeClass": configuration.runtime_class_errors,
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition": _definition_errors,
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition": _definition_errors,
 }
 
 
@@ -76,4 +87,4 @@ def rules_of(
     return _RULES.get(definition, _no_rules)
 
 
-__all__ = ["metadata_errors", "rules_of"]
+__all__ = ["metadata_errors", "rules_of", "warnings_about"]
