@@ -228,6 +228,18 @@ def test_pods_of_others_are_never_adopted_or_deleted() -> None:
     assert len(cluster.pods) == 3
 
 
+def test_pods_of_an_earlier_set_of_the_name_are_waited_for_in_silence() -> None:
+    old = PlannedCluster(a_set(replicas=1, uid="set-0")).settle()
+    cluster = PlannedCluster(a_set(replicas=1))
+    cluster.pods, cluster.services = old.pods, old.services
+    plan = cluster.reconcile()
+    assert not (plan.creates or plan.deletes)
+    assert "FailedCreate" not in cluster.reasons()
+    cluster.pods, cluster.services = {}, {}
+    cluster.settle()
+    assert len(cluster.pods) == 3
+
+
 def test_a_service_of_others_keeps_the_pods_back() -> None:
     cluster = PlannedCluster(a_set())
     cluster.memory["taken"] = {"Service x": "of somebody else"}

@@ -27,7 +27,7 @@ from kajitori.groups.actions import (
 )
 from kajitori.groups.claims import plan_claims
 from kajitori.groups.group_plan import GroupPlan, GroupSetting, plan_group
-from kajitori.groups.observed import Pod, World
+from kajitori.groups.observed import Metadata, Pod, World
 from kajitori.groups.pods import leader_name, service_body
 from kajitori.groups.restart import Restart
 from kajitori.groups.revision_plan import RevisionPlan, plan_revision, remove_old_revisions
@@ -88,6 +88,11 @@ def _holder(what: str, obj: Any) -> str:
     return f"a {what} of {owner.kind} {owner.name}" if owner else f"a {what} that nobody controls"
 
 
+def _is_leftover(world: World, metadata: Metadata) -> bool:
+    owner = metadata.controller()
+    return owner is not None and owner.kind == "LeaderWorkerSet" and owner.name == world.name
+
+
 def _plan_services(
     world: World, revision: RevisionPlan, pods: Mapping[int, Sequence[Pod]]
 ) -> tuple[list[Action], list[str]]:
@@ -139,9 +144,13 @@ def _wanted_services(
 
 
 def _blocked(world: World, names: Sequence[str], taken: Mapping[str, str]) -> Reason | None:
+    services = {f"Service {service.metadata.name}": service for service in world.services}
+    holders = {f"Pod {pod.name}": pod.metadata for pod in world.pods}
+    holders |= {name: service.metadata for name, service in services.items()}
+    # What an earlier set of this name left is on its way out by itself.
+    names = [name for name in names if name not in holders or not _is_leftover(world, holders[name])]
     if not names:
         return world.trouble
-    services = {f"Service {service.metadata.name}": service for service in world.services}
     told: list[str] = []
     for name in names[:5]:
         service = services.get(name)
