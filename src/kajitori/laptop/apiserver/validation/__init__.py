@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
 
 def _definition_errors(new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
-    # Loaded with the first definition: it brings CEL along.
-    from kajitori.laptop.apiserver.crd.definition import definition_errors
-
-    return [] if subresource else definition_errors(new, old)
-
-
-def _definition_errors(new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
     """Definitions of custom kinds; their rules load the CEL library, so they come with the first definition."""
     if subresource == "status":
         return []
@@ -71,7 +64,6 @@ _RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[Fi
     "io.k8s.api.coordination.v1.Lease": configuration.lease_errors,
     "io.k8s.api.scheduling.v1.PriorityClass": configuration.priority_class_errors,
     "io.k8s.api.node.v1.RuntimeClass": configuration.runtime_class_errors,
-    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition": _definition_errors,
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition": _definition_errors,
 }
 
