@@ -60,7 +60,7 @@ def test_what_is_not_ready_is_published_where_asked_for():
         service(HTTP, publish_not_ready_addresses=True), pod("a", ready=False), pod("b", deleting=True)
     )
     assert all(e["conditions"]["ready"] for e in group.endpoints)
-    (subset,) = plan_subsets([group], publish_not_ready=True)
+    ((subset,), _) = plan_subsets([group], publish_not_ready=True)
     assert len(subset["addresses"]) == 2
 
 
@@ -91,9 +91,15 @@ def test_pods_of_a_headless_service_have_names_of_their_own():
 
 def test_the_legacy_form_keeps_ready_and_not_ready_apart_and_leaves_out_what_ends():
     (group,) = found(service(HTTP), pod("a"), pod("b", ready=False), pod("c", deleting=True))
-    (subset,) = plan_subsets([group], publish_not_ready=False)
+    ((subset,), _) = plan_subsets([group], publish_not_ready=False)
     assert [a["targetRef"]["name"] for a in subset["addresses"]] == ["a"]
     assert [a["targetRef"]["name"] for a in subset["notReadyAddresses"]] == ["b"]
+
+
+def test_the_legacy_form_holds_a_thousand_addresses_and_says_if_there_are_more():
+    pods = [pod(f"p{n:04}", f"127.16.{n // 250}.{n % 250 + 1}") for n in range(1100)]
+    (subset,), truncated = plan_subsets(found(service(HTTP), *pods), publish_not_ready=False)
+    assert truncated and len(subset["addresses"]) == 1000
 
 
 class Stored:

@@ -129,7 +129,9 @@ class Informer(Generic[T]):
         self._synced = asyncio.Event()
         self._progress: list[asyncio.Future[None]] = []
         self._events = self._metrics.informer_events.labels(resource.qualified_name)
-        self._metrics.informer_objects.labels(resource.qualified_name).set_function(lambda: len(self._store))
+        self._metrics.informer_objects.labels(resource.qualified_name, type.__name__).set_function(
+            lambda: len(self._store)
+        )
 
     # Reading
 
@@ -211,8 +213,8 @@ class Informer(Generic[T]):
                 self._version, reason = "", "gone"
             except (ApiError, Unreachable) as error:
                 reason = "error"
-                # One line when it begins to fail, not one for each attempt.
-                level = logging.WARNING if failures == 0 else logging.DEBUG
+                # A line when it begins to fail and now and then while it does, not one for each attempt.
+                level = logging.WARNING if failures % 20 == 0 else logging.DEBUG
                 _log.log(level, "informer of %s: %s", self.resource.qualified_name, error)
             except Exception:
                 # Nothing may end the cache for good; a new list makes it whole again.

@@ -61,7 +61,7 @@ class Metrics:
             "kaji_informer_events", "Watch events received", ("resource",), registry=registry
         )
         self.informer_objects = Gauge(
-            "kaji_informer_objects", "Objects in the cache", ("resource",), registry=registry
+            "kaji_informer_objects", "Objects in the cache", ("resource", "projection"), registry=registry
         )
         self.informer_invalid = Counter(
             "kaji_informer_invalid_objects", "Objects skipped since they do not fit the projection",

@@ -4,7 +4,9 @@
 
 Hours pass in milliseconds, and since nothing depends on how fast the machine is, the same scenario with the same
 seeds does the same things in the same order. Sockets within the process work: the clock only jumps when no I/O
-is ready and no thread of the loop's executor is busy.
+is ready and no thread of the loop's executor is busy. Where other threads or processes take part, as with the
+embedded API server's journal, give the loop some patience: real seconds to wait for them before each jump. Such
+a run waits for nothing either, but its order is no longer the seeds' alone.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class DeadlockError(RuntimeError):
 class VirtualClockLoop(asyncio.SelectorEventLoop):
     """A loop whose `time()` starts at 0 and moves only when all tasks wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float = 0.0) -> None:
+        self.patience_seconds = patience_seconds
         self._virtual_seconds = 0.0
         self._busy_threads = 0
         super().__init__(_JumpingSelector(self))
@@ -73,11 +76,15 @@ class _JumpingSelector(selectors.DefaultSelector):
             if not ready and timeout is None:
                 raise DeadlockError("every task waits, and nothing is scheduled")
             return ready
+        if self._loop.patience_seconds:
+            ready = super().select(min(timeout, self._loop.patience_seconds))
+            if ready:
+                return ready
         self._loop.advance(timeout)
         return []
 
 
-def run_virtual(scenario: Coroutine[Any, Any, T]) -> T:
+def run_virtual(scenario: Coroutine[Any, Any, T], *, patience_seconds: float = 0.0) -> T:
     """Run a coroutine on virtual time from 0 and return its result."""
-    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualClockLoop(patience_seconds)) as runner:
         return runner.run(scenario)

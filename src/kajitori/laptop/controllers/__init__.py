@@ -26,7 +26,7 @@ def register(runtime: Runtime) -> None:
         endpoint_slices,
         nodes,
         pod_cleanup,
-        ):
+    ):
         module.register(runtime)
 
 

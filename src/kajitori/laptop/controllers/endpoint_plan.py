@@ -21,6 +21,7 @@ MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 SLICE_MANAGER = "endpointslice-controller.k8s.io"
 HEADLESS = "service.kubernetes.io/headless"
 MOST_IN_SLICE = 100
+MOST_IN_LEGACY = 1000
 _NO_PORT = "0"
 
 
@@ -234,9 +235,13 @@ def slice_labels(service: ServiceView) -> dict[str, str]:
     return labels
 
 
-def plan_subsets(wanted: Sequence[Group], *, publish_not_ready: bool) -> list[Object]:
-    """The `subsets` of the legacy Endpoints object: addresses by ports, ready and not ready apart."""
+def plan_subsets(wanted: Sequence[Group], *, publish_not_ready: bool) -> tuple[list[Object], bool]:
+    """The `subsets` of the legacy Endpoints object: addresses by ports, ready and not ready apart.
+
+    At most 1,000 addresses, as the API allows; also tells whether some had to be left out.
+    """
     subsets: list[Object] = []
+    room, truncated = MOST_IN_LEGACY, False
     for group in wanted:
         if group.address_type != "IPv4":
             continue
@@ -251,6 +256,9 @@ def plan_subsets(wanted: Sequence[Group], *, publish_not_ready: bool) -> list[Ob
                 if key in endpoint:
                     address[key] = endpoint[key]
             (ready if conditions["ready"] else not_ready).append(address)
+        truncated = truncated or len(ready) + len(not_ready) > room
+        ready, not_ready = ready[:room], not_ready[: max(0, room - len(ready))]
+        room -= len(ready) + len(not_ready)
         subset: Object = {}
         if ready:
             subset["addresses"] = ready
@@ -260,7 +268,7 @@ def plan_subsets(wanted: Sequence[Group], *, publish_not_ready: bool) -> list[Ob
             if group.ports:
                 subset["ports"] = [_legacy_port(port) for port in group.ports]
             subsets.append(subset)
-    return subsets
+    return subsets, truncated
 
 
 def _legacy_port(port: Object) -> Object:

@@ -2,7 +2,8 @@
 
 A change of a pod touches only the Services that select it, found by an index over one of each selector's labels.
 Changes in quick succession are written together: a Service is written at most every 100 ms, so that a thousand
-pods becoming ready cost few writes and not a thousand of growing size.
+pods becoming ready cost few writes and not a thousand of growing size. The legacy object holds all endpoints in
+one piece, so that its interval grows with their number.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from kajitori.laptop.controllers.endpoint_plan import (
 from kajitori.laptop.controllers.views import EndpointSliceView, EndpointsView, NodeView, PodView, ServiceView
 
 _SHORTEST_INTERVAL_SECONDS = 0.1
+_LEGACY_SECONDS_AN_ENDPOINT = 2e-3
 _BY_SELECTOR, _BY_LABEL = "selector", "label"
 ZONE = "topology.kubernetes.io/zone"
+_OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 _LEGACY_MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 
 
@@ -66,6 +69,7 @@ class EndpointSlices:
         )
         self._legacy: Informer[EndpointsView] = runtime.informer(ENDPOINTS, EndpointsView)
         self._written: dict[Key, float] = {}
+        self._legacy_written: dict[Key, float] = {}
         controller = runtime.controller("endpointslice", self.reconcile, workers=2)
         controller.watch(self._services)
         controller.watch(self._pods, self._services_of, when=_matters)
@@ -84,6 +88,7 @@ class EndpointSlices:
         service = self._services.get(*key)
         if service is None:
             self._written.pop(key, None)
+            self._legacy_written.pop(key, None)
             # Slices go with their owner; the legacy object has none.
             await self._delete_legacy(key)
             return None
@@ -97,15 +102,13 @@ class EndpointSlices:
             return After(wait)
         wanted = groups(service, self._pods_of(service), self._zone_of)
         try:
-            changed = await self._write_slices(key, service, wanted)
-            changed |= await self._write_legacy(key, service, wanted)
+            if await self._write_slices(key, service, wanted):
+                self._written[key] = asyncio.get_running_loop().time()
+            return await self._write_legacy(key, service, wanted)
         except Forbidden as error:
             if not any(cause.get("reason") == "NamespaceTerminating" for cause in error.causes):
                 raise
             return None
-        if changed:
-            self._written[key] = asyncio.get_running_loop().time()
-        return None
 
     def _pods_of(self, service: ServiceView) -> list[PodView]:
         value = _selector_index(service)[0]
@@ -134,28 +137,37 @@ class EndpointSlices:
             self._slices.forget(one)
         return bool(changes.update or changes.create or changes.delete)
 
-    async def _write_legacy(self, key: Key, service: ServiceView, wanted: list[Group]) -> bool:
+    async def _write_legacy(self, key: Key, service: ServiceView, wanted: list[Group]) -> Result:
+        count = sum(len(group.endpoints) for group in wanted)
+        interval = max(_SHORTEST_INTERVAL_SECONDS, count * _LEGACY_SECONDS_AN_ENDPOINT)
+        now = asyncio.get_running_loop().time()
+        wait = self._legacy_written.get(key, float("-inf")) + interval - now
+        if wait > 0:
+            return After(wait)
         publish = service.spec.publish_not_ready_addresses
-        subsets = plan_subsets(wanted, publish_not_ready=publish)
+        subsets, truncated = plan_subsets(wanted, publish_not_ready=publish)
         known = self._legacy.get(*key)
         labels = {**service.metadata.labels, _LEGACY_MANAGED_BY: "endpoint-controller"}
         if service.spec.cluster_ip == "None":
             labels["service.kubernetes.io/headless"] = ""
         if known is not None and known.subsets == subsets and known.metadata.labels == labels:
-            return False
+            return None
         body: Object = {
             "apiVersion": "v1",
             "kind": "Endpoints",
             "metadata": {"name": key.name, "namespace": key.namespace, "labels": labels},
             "subsets": subsets,
         }
+        if truncated:
+            body["metadata"]["annotations"] = {_OVER_CAPACITY: "truncated"}
         if known is None:
             made = await self._client.create(ENDPOINTS, body, type=EndpointsView)
         else:
             body["metadata"]["resourceVersion"] = known.metadata.resource_version
             made = await self._client.update(ENDPOINTS, body, type=EndpointsView)
         self._legacy.remember(made)
-        return True
+        self._legacy_written[key] = asyncio.get_running_loop().time()
+        return None
 
     async def _delete_legacy(self, key: Key) -> None:
         known = self._legacy.get(*key)

@@ -5,6 +5,8 @@ Pods that it creates or deletes are put into the cache at once, so that a late w
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from kajitori.api.resource import PODS, REPLICA_SETS
@@ -25,6 +27,10 @@ from kajitori.laptop.controllers.views import PodView, ReplicaSetView
 
 COMPONENT = "replicaset-controller"
 PODS_BY_CONTROLLER = "controller"
+# A look costs in proportion to the pods, and each of many pods asks for one: with so many seconds between looks
+# for each pod, the cost of a thousand pods becoming ready stays a thousand times that of one.
+_SECONDS_A_POD = 2e-4
+_SHORTEST_WAIT_SECONDS = 0.01
 
 
 def controller_index(obj: PodView | ReplicaSetView) -> list[str]:
@@ -40,6 +46,7 @@ class ReplicaSets:
         self._client = runtime.client
         self._clock = runtime.clock
         self._recorder = runtime.recorder(COMPONENT)
+        self._looked: dict[Key, float] = {}
         self._sets: Informer[ReplicaSetView] = runtime.informer(
             REPLICA_SETS, ReplicaSetView, indexers={PODS_BY_CONTROLLER: controller_index}
         )
@@ -64,7 +71,16 @@ class ReplicaSets:
     async def reconcile(self, key: Key) -> Result:
         replica_set = self._sets.get(*key)
         if replica_set is None:
+            self._looked.pop(key, None)
             return None
+        now = asyncio.get_running_loop().time()
+        wait = self._looked.get(key, float("-inf")) + replica_set.status.replicas * _SECONDS_A_POD - now
+        if wait > _SHORTEST_WAIT_SECONDS:
+            return After(wait)
+        self._looked[key] = now
+        return await self._sync(replica_set)
+
+    async def _sync(self, replica_set: ReplicaSetView) -> Result:
         mine = await self._claim(replica_set)
         failure, problem = "", None
         if replica_set.metadata.deletion_timestamp is None:
