@@ -119,7 +119,9 @@ def _entry_routes(models: list[Model]) -> list[dict[str, Any]]:
             {
                 "name": f"ai-entry{path}",
                 "match": {"path": path, "headers": unread},
-                "direct_response": direct_error(400, "malformed request: the body names no model"),
+                # Never reached: the Lua filter answers by itself, or the request is matched anew. But only an
+                # action of this kind carries the limit for bodies.
+                "route": {"cluster": "model-not-read", "cluster_not_found_response_code": "NOT_FOUND"},
             }
             for path in AI_PATHS
         ),

@@ -125,7 +125,7 @@ function envoy_on_response(handle)
         end
         local rest = sub(text, at)
         -- An event that goes on in the next chunk waits for its end, unless it cannot be the usage event.
-        if rest ~= '' and find(rest, '^data: ?{') then
+        if not find(rest, '^data: ?%[') then
           kept = rest
         else
           out[#out + 1] = rest
