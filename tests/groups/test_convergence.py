@@ -22,6 +22,9 @@ happenings = st.lists(
                 "scale",
                 "update",
                 "forget",
+                "lose service",
+                "lose revision",
+                "resize",
             ]
         ),
         st.integers(0, 30),
@@ -65,6 +68,9 @@ def test_everything_converges(
         cluster.now += 1
         if what == "scale":
             cluster.lws["spec"]["replicas"] = number % 4
+        elif what == "resize":
+            size = 1 + number % 3
+            cluster.lws["spec"]["leaderWorkerTemplate"]["size"] = size
         elif what == "update":
             image = f"busybox:{number % 3}"
             worker = template(container() | {"image": image})
@@ -99,6 +105,10 @@ def happen(cluster: PlannedCluster, what: str, number: int) -> None:
             cluster.memory = {"restarts": {}, "taken": {}}
         case "bury":
             cluster.bury()
+        case "lose service" if cluster.services:
+            cluster.services.popitem()
+        case "lose revision" if cluster.revisions:
+            cluster.revisions.popitem()
         case "delete" if name:
             cluster.delete(name)
         case "vanish" if name:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.groups.conftest import PlannedCluster, a_set, container, template
 
 
@@ -185,3 +187,61 @@ def test_a_roll_goes_on_over_groups_that_were_never_ready() -> None:
     change_image(cluster, "busybox:2")
     roll(cluster)
     assert {image(cluster, name) for name in cluster.pods} == {"busybox:2"}
+
+
+def ready_groups(cluster: PlannedCluster) -> int:
+    size = cluster.lws["spec"]["leaderWorkerTemplate"]["size"]
+    groups: dict[str, int] = {}
+    for pod in cluster.world().pods:
+        if pod.ready:
+            index = pod.metadata.labels["leaderworkerset.sigs.k8s.io/group-index"]
+            groups[index] = groups.get(index, 0) + 1
+    return sum(count == size for count in groups.values())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    replicas=st.integers(1, 4),
+    unavailable=st.integers(0, 2),
+    surge=st.integers(0, 2),
+    happens=st.lists(
+        st.tuples(
+            st.sampled_from(["reconcile", "reconcile", "bury", "run", "run", "unready", "update", "crash"]),
+            st.integers(0, 20),
+        ),
+        max_size=40,
+    ),
+)
+def test_a_roll_never_takes_down_more_than_the_set_allows(
+    replicas: int, unavailable: int, surge: int, happens: list[tuple[str, int]]
+) -> None:
+    rolling = strategy(maxUnavailable=unavailable, maxSurge=surge)
+    cluster = PlannedCluster(a_set(replicas=replicas, size=2, rolloutStrategy=rolling)).settle()
+    allowed = max(unavailable, 1) if min(surge, replicas) == 0 else unavailable
+    change_image(cluster, "busybox:2")
+    for what, number in happens:
+        names = list(cluster.pods)
+        before = ready_groups(cluster)
+        match what:
+            case "reconcile":
+                cluster.reconcile()
+            case "crash":
+                cluster.reconcile(steps=number)
+            case "bury":
+                cluster.bury()
+            case "update":
+                change_image(cluster, f"busybox:{number % 3}")
+            case _ if names:
+                cluster.run(names[number % len(names)], ready=what == "run")
+            case _:
+                pass
+        if what in ("reconcile", "crash"):
+            after = ready_groups(cluster)
+            assert after >= min(before, replicas - allowed), (before, after)
+    cluster.run_all()
+    cluster.settle()
+    images = {pod["spec"]["containers"][0]["image"] for pod in cluster.pods.values()}
+    assert images == {
+        cluster.lws["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"][0]["image"]
+    }
+    assert len(cluster.pods) == replicas * 2
