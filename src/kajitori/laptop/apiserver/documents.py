@@ -78,11 +78,19 @@ async def _kept(http: BaseRequest, document: Document, *, years: bool = False) -
     return await rendered(http, 200, document.body, content_type=document.content_type, more_headers=headers)
 
 
+_PROTOBUF_OF_V2 = "com.github.proto-openapi.spec.v2@v1.0+protobuf"
+_EMPTY_V2 = b"\x0a\x032.0\x12\x12\x0a\x0aKubernetes\x12\x04v1.x"
+"""`swagger: "2.0"` and a title. kubectl asks for this form, and only about kinds that the v3 documents lack (a
+`List`, a kind that is not served); what it does not find here it leaves for the server to judge."""
+
+
 async def _openapi(
     state: ServerState, http: BaseRequest, parts: list[str], query: Query
 ) -> web.StreamResponse | None:
     openapi = state.openapi
     match parts:
+        case ["v2"] if _PROTOBUF_OF_V2 in http.headers.get("Accept", ""):
+            return web.Response(body=_EMPTY_V2, headers={"Content-Type": f"application/{_PROTOBUF_OF_V2}"})
         case ["v2"]:
             return await rendered(http, 200, openapi.swagger())
         case ["v3"]:

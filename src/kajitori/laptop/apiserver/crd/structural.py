@@ -73,6 +73,8 @@ class StructuralSchema:
         schema: dict[str, Any] = self.raw
         for step in steps(path):
             if isinstance(step, int):
+                if same(now, before):
+                    return False  # the whole list is as it was, whether or not its items can be matched
                 now, before = _matched_item(now, before, step, schema)
                 schema = schema.get("items") or {}
             else:
