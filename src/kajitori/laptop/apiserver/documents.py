@@ -90,7 +90,9 @@ async def _openapi(
     openapi = state.openapi
     match parts:
         case ["v2"] if _PROTOBUF_OF_V2 in http.headers.get("Accept", ""):
-            return web.Response(body=_EMPTY_V2, headers={"Content-Type": f"application/{_PROTOBUF_OF_V2}"})
+            # A media type may not hold "@", so the answer is named with a dot.
+            named = f"application/{_PROTOBUF_OF_V2.replace('@', '.')}"
+            return web.Response(body=_EMPTY_V2, headers={"Content-Type": named})
         case ["v2"]:
             return await rendered(http, 200, openapi.swagger())
         case ["v3"]:
