@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kajitori.laptop.apiserver.decode import (
+from kajitori.laptop.apiserver.decode import decode_as, decode_body, decode_document
+from kajitori.laptop.apiserver.parsing import (
     JSON,
     PROTOBUF,
     YAML,
-    _json_duplicates,
-    decode_as,
-    decode_body,
-    decode_document,
+    json_duplicates,
 )
 from kajitori.laptop.apiserver.status import StatusError
 
@@ -221,7 +219,7 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(), json_values), st.sampled_from([None, 1, "\t"]))
 def test_objects_without_repeated_keys_have_no_duplicates(obj, indent):
     body = json.dumps(obj, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    assert _json_duplicates(body, obj) == []
+    assert json_duplicates(body, obj) == []
 
 
 @settings(max_examples=50)
@@ -230,7 +228,7 @@ def test_every_repeated_key_is_found(obj, data):
     key = data.draw(st.sampled_from(sorted(obj)))
     inner = json.dumps(obj)
     body = f'{{"outer":[1,{{{json.dumps(key)}: 0,{inner[1:]}]}}'.encode()
-    found = _json_duplicates(body, json.loads(body))
+    found = json_duplicates(body, json.loads(body))
     assert len(found) == 1
     assert found[0].startswith('duplicate field "outer[1]')
 

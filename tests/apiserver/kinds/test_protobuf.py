@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kajitori.api.schemas import protobuf_messages
-from kajitori.laptop.apiserver.decode import PROTOBUF, decode_as, decode_body
+from kajitori.laptop.apiserver.decode import decode_as, decode_body
+from kajitori.laptop.apiserver.parsing import PROTOBUF
 from kajitori.laptop.apiserver.protobuf import MalformedProtobuf, read_envelope, read_message
 
 SCALARS = {"string", "bytes", "bool", "int32", "int64", "double"}

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.laptop.apiserver.validation import configuration, networking, pods, workloads
+from kajitori.laptop.apiserver.validation import (
+    access,
+    configuration,
+    coordination,
+    networking,
+    pods,
+    storage,
+    workloads,
+)
 from kajitori.laptop.apiserver.validation.advice import warnings_about
 from kajitori.laptop.apiserver.validation.metadata import metadata_errors
 
@@ -50,18 +58,18 @@ _RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[Fi
     "io.k8s.api.core.v1.ConfigMap": configuration.config_map_errors,
     "io.k8s.api.core.v1.Secret": configuration.secret_errors,
     "io.k8s.api.core.v1.Node": configuration.node_errors,
-    "io.k8s.api.core.v1.PersistentVolume": configuration.volume_errors,
-    "io.k8s.api.core.v1.PersistentVolumeClaim": configuration.claim_errors,
+    "io.k8s.api.core.v1.PersistentVolume": storage.volume_errors,
+    "io.k8s.api.core.v1.PersistentVolumeClaim": storage.claim_errors,
     "io.k8s.api.core.v1.ResourceQuota": configuration.quota_errors,
     "io.k8s.api.core.v1.LimitRange": configuration.limit_range_errors,
-    "io.k8s.api.core.v1.Event": configuration.core_event_errors,
-    "io.k8s.api.events.v1.Event": configuration.event_errors,
-    "io.k8s.api.storage.v1.StorageClass": configuration.storage_class_errors,
-    "io.k8s.api.rbac.v1.Role": configuration.role_errors,
-    "io.k8s.api.rbac.v1.ClusterRole": configuration.role_errors,
-    "io.k8s.api.rbac.v1.RoleBinding": configuration.binding_errors,
-    "io.k8s.api.rbac.v1.ClusterRoleBinding": configuration.binding_errors,
-    "io.k8s.api.coordination.v1.Lease": configuration.lease_errors,
+    "io.k8s.api.core.v1.Event": coordination.core_event_errors,
+    "io.k8s.api.events.v1.Event": coordination.event_errors,
+    "io.k8s.api.storage.v1.StorageClass": storage.storage_class_errors,
+    "io.k8s.api.rbac.v1.Role": access.role_errors,
+    "io.k8s.api.rbac.v1.ClusterRole": access.role_errors,
+    "io.k8s.api.rbac.v1.RoleBinding": access.binding_errors,
+    "io.k8s.api.rbac.v1.ClusterRoleBinding": access.binding_errors,
+    "io.k8s.api.coordination.v1.Lease": coordination.lease_errors,
     "io.k8s.api.scheduling.v1.PriorityClass": configuration.priority_class_errors,
     "io.k8s.api.node.v1.RuntimeClass": configuration.runtime_class_errors,
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition": _definition_errors,

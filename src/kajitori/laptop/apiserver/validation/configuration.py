@@ -1,4 +1,4 @@
-"""Rules of ConfigMaps, Secrets, namespaces, nodes, volumes, roles, leases, events and priority classes."""
+"""Rules of ConfigMaps, Secrets, nodes, quotas, priority and runtime classes, and revisions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from kajitori.laptop.apiserver.status import (
     unsupported_value,
 )
 from kajitori.laptop.apiserver.validation.containers import amount
-from kajitori.laptop.apiserver.validation.metadata import immutable, selector_errors
+from kajitori.laptop.apiserver.validation.metadata import immutable
 from kajitori.laptop.apiserver.validation.names import (
     config_key,
-    dns_subdomain,
     label_key,
     label_value,
-    path_segment,
 )
 
 Object = dict[str, Any]
@@ -31,8 +29,6 @@ Object = dict[str, Any]
 DATA_BYTES_LIMIT = 1 << 20
 _KEPT = "field is immutable when `immutable` is set"
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
-_RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
 def _frozen_errors(new: Object, old: Object, *fields: str) -> list[FieldError]:
@@ -145,275 +141,6 @@ def node_errors(new: Object, old: Object | None, subresource: str) -> list[Field
                 shown = "podCIDR" if field == "podCIDRs" else field
                 text = f'node updates may not change {shown} except from "" to valid'
                 errors.append(forbidden_field(f"spec.{field}", text))
-    return errors
-
-
-# Volumes.
-
-
-def _access_errors(spec: Object, text: str) -> list[FieldError]:
-    modes: list[str] = spec.get("accessModes") or []
-    if not modes:
-        return [required("spec.accessModes", text)]
-    errors = [
-        unsupported_value("spec.accessModes", mode, _ACCESS_MODES)
-        for mode in modes
-        if mode not in _ACCESS_MODES
-    ]
-    if "ReadWriteOncePod" in modes and len(modes) > 1:
-        text = "may not use ReadWriteOncePod with other access modes"
-        errors.append(forbidden_field("spec.accessModes", text))
-    return errors
-
-
-def _volume_mode_errors(spec: Object) -> list[FieldError]:
-    mode = spec.get("volumeMode", "Filesystem")
-    if mode in ("Block", "Filesystem"):
-        return []
-    return [unsupported_value("spec.volumeMode", mode, ("Block", "Filesystem"))]
-
-
-def _class_errors(spec: Object) -> list[FieldError]:
-    name = spec.get("storageClassName")
-    if not name:
-        return []
-    return [invalid_value("spec.storageClassName", name, message) for message in dns_subdomain(name)]
-
-
-def claim_errors(new: Object, old: Object | None, subresource: str) -> list[FieldError]:
-    if subresource == "status":
-        return []
-    spec: Object = new["spec"]
-    errors = _access_errors(spec, "at least 1 access mode is required")
-    errors += selector_errors(spec.get("selector"), "spec.selector")
-    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    field = "spec.resources[storage]"
-    if size is None:
-        errors.append(required(field))
-    elif amount(size) <= 0:
-        errors.append(invalid_value(field, size, "must be greater than zero"))
-    errors += _class_errors(spec)
-    errors += _volume_mode_errors(spec)
-    if old is not None:
-        errors += _claim_update_errors(spec, old["spec"], old.get("status") or {})
-    return errors
-
-
-def _claim_update_errors(new: Object, old: Object, status: Object) -> list[FieldError]:
-    free = {"volumeAttributesClassName"}
-    if status.get("phase") == "Bound":
-        free.add("resources")
-    if not old.get("volumeName"):
-        free.add("volumeName")  # binding fills it in
-    if old.get("storageClassName") is None:
-        free.add("storageClassName")
-    changed = {key for key in new.keys() | old.keys() if new.get(key) != old.get(key)} - free
-    errors: list[FieldError] = []
-    if changed:
-        text = (
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound"
-            f" claims; changed: {', '.join(sorted(changed))}"
-        )
-        errors.append(forbidden_field("spec", text))
-    before = ((old.get("resources") or {}).get("requests") or {}).get("storage", "0")
-    after = ((new.get("resources") or {}).get("requests") or {}).get("storage", "0")
-    if amount(after) < amount(before):
-        text = "field can not be less than status.capacity"
-        errors.append(forbidden_field("spec.resources.requests.storage", text))
-    return errors
-
-
-_VOLUME_SETTINGS = frozenset(
-    {
-        "accessModes",
-        "capacity",
-        "claimRef",
-        "mountOptions",
-        "nodeAffinity",
-        "persistentVolumeReclaimPolicy",
-        "storageClassName",
-        "volumeAttributesClassName",
-        "volumeMode",
-    }
-)
-
-
-def volume_errors(new: Object, old: Object | None, subresource: str) -> list[FieldError]:
-    if subresource == "status":
-        return []
-    spec: Object = new["spec"]
-    errors = _access_errors(spec, "")
-    capacity: Object = spec.get("capacity") or {}
-    if not capacity:
-        errors.append(required("spec.capacity"))
-    elif set(capacity) != {"storage"}:
-        errors.append(unsupported_value("spec.capacity", capacity, ("storage",)))
-    elif amount(capacity["storage"]) <= 0:
-        text = "must be greater than zero"
-        errors.append(invalid_value("spec.capacity[storage]", capacity["storage"], text))
-    policy = spec.get("persistentVolumeReclaimPolicy", "Retain")
-    if policy not in ("Delete", "Recycle", "Retain"):
-        supported = ("Delete", "Recycle", "Retain")
-        errors.append(unsupported_value("spec.persistentVolumeReclaimPolicy", policy, supported))
-    sources = [key for key in spec if key not in _VOLUME_SETTINGS]
-    if not sources:
-        errors.append(required("spec", "must specify a volume type"))
-    text = "may not specify more than 1 volume type"
-    errors += [forbidden_field(f"spec.{source}", text) for source in sources[1:]]
-    if "local" in spec and not spec.get("nodeAffinity"):
-        errors.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
-    errors += _class_errors(spec)
-    errors += _volume_mode_errors(spec)
-    if old is not None:
-        before: Object = old["spec"]
-        if any(spec.get(source) != before.get(source) for source in sources):
-            text = "spec.persistentvolumesource is immutable after creation"
-            errors.append(forbidden_field("spec.persistentvolumesource", text))
-    return errors
-
-
-def storage_class_errors(new: Object, old: Object | None, _subresource: str) -> list[FieldError]:
-    errors = [] if new.get("provisioner") else [required("provisioner")]
-    if new.get("reclaimPolicy") not in ("Delete", "Retain"):
-        errors.append(unsupported_value("reclaimPolicy", new.get("reclaimPolicy"), ("Delete", "Retain")))
-    mode = new.get("volumeBindingMode")
-    if mode not in ("Immediate", "WaitForFirstConsumer"):
-        supported = ("Immediate", "WaitForFirstConsumer")
-        errors.append(unsupported_value("volumeBindingMode", mode, supported))
-    if old is not None:
-        text = "updates to {} are forbidden."
-        errors += [
-            forbidden_field(field, text.format(field))
-            for field in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
-            if new.get(field) != old.get(field)
-        ]
-    return errors
-
-
-# Access.
-
-
-def role_errors(new: Object, _old: Object | None, _subresource: str) -> list[FieldError]:
-    """Rules of a Role or a ClusterRole; only the latter may name URLs that are no resources."""
-    errors: list[FieldError] = []
-    for index, rule in enumerate(new.get("rules") or ()):
-        here = f"rules[{index}]"
-        if not rule.get("verbs"):
-            errors.append(required(f"{here}.verbs", "verbs must contain at least one value"))
-        urls = rule.get("nonResourceURLs")
-        if urls:
-            if new.get("kind") == "Role":
-                text = "namespaced rules cannot apply to non-resource URLs"
-                errors.append(invalid_value(f"{here}.nonResourceURLs", urls, text))
-            if rule.get("apiGroups") or rule.get("resources") or rule.get("resourceNames"):
-                text = "rules cannot apply to both regular resources and non-resource URLs"
-                errors.append(invalid_value(f"{here}.nonResourceURLs", urls, text))
-            continue
-        if not rule.get("apiGroups"):
-            text = "resource rules must supply at least one api group"
-            errors.append(required(f"{here}.apiGroups", text))
-        if not rule.get("resources"):
-            text = "resource rules must supply at least one resource"
-            errors.append(required(f"{here}.resources", text))
-    return errors
-
-
-def _subject_errors(subject: Object, path: str, *, namespaced: bool) -> list[FieldError]:
-    kind, name, group = subject.get("kind"), subject.get("name"), subject.get("apiGroup", "")
-    errors = [] if name else [required(f"{path}.name")]
-    if kind == "ServiceAccount":
-        if name:
-            errors += [invalid_value(f"{path}.name", name, message) for message in dns_subdomain(name)]
-        if group:
-            errors.append(unsupported_value(f"{path}.apiGroup", group, ("",)))
-        if not namespaced and not subject.get("namespace"):
-            errors.append(required(f"{path}.namespace"))
-    elif kind in ("User", "Group"):
-        if group != _RBAC_GROUP:
-            errors.append(unsupported_value(f"{path}.apiGroup", group, (_RBAC_GROUP,)))
-    else:
-        errors.append(unsupported_value(f"{path}.kind", kind, ("ServiceAccount", "User", "Group")))
-    return errors
-
-
-def binding_errors(new: Object, old: Object | None, _subresource: str) -> list[FieldError]:
-    """A RoleBinding or a ClusterRoleBinding."""
-    role: Object = new.get("roleRef") or {}
-    namespaced = new.get("kind") == "RoleBinding"
-    kinds = ("Role", "ClusterRole") if namespaced else ("ClusterRole",)
-    errors: list[FieldError] = []
-    if role.get("apiGroup") != _RBAC_GROUP:
-        errors.append(unsupported_value("roleRef.apiGroup", role.get("apiGroup", ""), (_RBAC_GROUP,)))
-    if role.get("kind") not in kinds:
-        errors.append(unsupported_value("roleRef.kind", role.get("kind", ""), kinds))
-    name = role.get("name")
-    if not name:
-        errors.append(required("roleRef.name"))
-    else:
-        errors += [invalid_value("roleRef.name", name, message) for message in path_segment(name)]
-    for index, subject in enumerate(new.get("subjects") or ()):
-        errors += _subject_errors(subject, f"subjects[{index}]", namespaced=namespaced)
-    if old is not None and role != old.get("roleRef"):
-        errors.append(invalid_value("roleRef", role, "cannot change roleRef"))
-    return errors
-
-
-# Coordination.
-
-
-def lease_errors(new: Object, _old: Object | None, _subresource: str) -> list[FieldError]:
-    spec: Object = new.get("spec") or {}
-    errors: list[FieldError] = []
-    seconds, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
-    if seconds is not None and seconds <= 0:
-        errors.append(invalid_value("spec.leaseDurationSeconds", seconds, "must be greater than 0"))
-    if transitions is not None and transitions < 0:
-        text = "must be greater than or equal to 0"
-        errors.append(invalid_value("spec.leaseTransitions", transitions, text))
-    return errors
-
-
-def _event_namespace_errors(namespace: str, involved: Object, field: str) -> list[FieldError]:
-    expected = involved.get("namespace") or "default"
-    if namespace == expected or (not involved.get("namespace") and namespace == "kube-system"):
-        return []
-    text = "does not match event.namespace"
-    return [invalid_value(f"{field}.namespace", involved.get("namespace", ""), text)]
-
-
-def core_event_errors(new: Object, _old: Object | None, _subresource: str) -> list[FieldError]:
-    namespace = new["metadata"].get("namespace", "")
-    return _event_namespace_errors(namespace, new.get("involvedObject") or {}, "involvedObject")
-
-
-_EVENT_LIMITS = (("reportingInstance", 128), ("action", 128), ("reason", 128), ("note", 1024))
-_EVENT_REQUIRED = ("reportingController", "reportingInstance", "action", "reason")
-
-
-def event_errors(new: Object, old: Object | None, _subresource: str) -> list[FieldError]:
-    """An event of the events.k8s.io group, which asks for more than the core one."""
-    namespace = new["metadata"].get("namespace", "")
-    errors = _event_namespace_errors(namespace, new.get("regarding") or {}, "involvedObject")
-    if old is None and not new.get("eventTime"):
-        errors.append(required("eventTime"))
-    if new.get("type") not in ("Normal", "Warning"):
-        errors.append(invalid_value("type", "", f"has invalid value: {new.get('type', '')}"))
-    errors += [required(field) for field in _EVENT_REQUIRED if not new.get(field)]
-    errors += [
-        invalid_value("message" if field == "note" else field, "", f"can have at most {limit} characters")
-        for field, limit in _EVENT_LIMITS
-        if len(new.get(field, "")) > limit
-    ]
-    if old is None:
-        unset = ("deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedCount")
-        errors += [
-            invalid_value(field.removeprefix("deprecated"), "", "needs to be unset")
-            for field in unset
-            if new.get(field)
-        ]
-    series = new.get("series")
-    if series is not None and series.get("count", 0) < 2:
-        errors.append(invalid_value("series.count", "", "should be at least 2"))
     return errors
 
 
