@@ -182,8 +182,8 @@ def _assemble(
         GroupState(index, exists=any(pod.worker == 0 and not pod.dying for pod in pods))
         for index, pods in surplus.items()
     ]
-    unsupported = fields_not_honoured(world.set)
-    counts, status = _status(world, states, {FIELDS_NOT_HONOURED: unsupported, BLOCKED: blocked})
+    ours = {FIELDS_NOT_HONOURED: fields_not_honoured(world.set), BLOCKED: blocked}
+    counts, status = _status(world, states, ours)
     restarts = {plan.state.index: plan.ends for plan in plans if plan.ends is not None}
     restarts |= {index: _unblamed(pods) for index, pods in surplus.items()}
     return Plan(
@@ -201,7 +201,7 @@ def _assemble(
             *(event for plan in plans for event in plan.events),
             *_creation_events(creates),
             *_phase_events(world, counts),
-            *_warning_events(world, {FIELDS_NOT_HONOURED: unsupported, BLOCKED: blocked}),
+            *_warning_events(world, ours),
         ],
         status=status,
         restarts=restarts,
