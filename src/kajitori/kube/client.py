@@ -12,17 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-import urllib.parse
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import msgspec
 
 from kajitori.api.resource import Resource
-from kajitori.base.errors import ApiError, Gone, Unreachable, api_error
+from kajitori.base.errors import ApiError, Gone, Unreachable
 from kajitori.kube.config import ClusterConfig
 from kajitori.kube.objects import AnyObject, Object, identity
+from kajitori.kube.requests import (
+    JSON,
+    PATCH_CONTENT_TYPES,
+    PatchType,
+    Propagation,
+    accept_header,
+    delete_options,
+    error_of,
+    target_of,
+    write_query,
+)
 from kajitori.kube.transport import Answer, Headers, HttpTransport, NeverSent, Transport, Untrusted
 from kajitori.kube.warnings import WarningLog, warning_texts
 from kajitori.kube.watching import OnBookmark, OnInvalid, WatchEvent, read_events
@@ -36,20 +46,6 @@ else:
 
     T = TypeVar("T")
 
-PatchType = Literal["merge", "json", "strategic"]
-Propagation = Literal["Background", "Foreground", "Orphan"]
-
-_PATCH_CONTENT_TYPES: Mapping[str, str] = {
-    "merge": "application/merge-patch+json",
-    "json": "application/json-patch+json",
-    "strategic": "application/strategic-merge-patch+json",
-    "apply": "application/apply-patch+yaml",
-}
-_JSON = ("Accept", "application/json")
-_METADATA_ONLY = (
-    "Accept",
-    "application/json;as={kind};g=meta.k8s.io;v=v1,application/json",
-)
 _FIRST_DELAY_SECONDS = 0.1
 _LONGEST_DELAY_SECONDS = 10.0
 _ATTEMPTS = 6
@@ -168,7 +164,7 @@ class Client:
         if page_size:
             query["limit"] = str(page_size)
         first = {**query, "resourceVersion": resource_version}
-        headers = [_accept(metadata_only, "PartialObjectMetadataList")]
+        headers = [accept_header(metadata_only, "PartialObjectMetadataList")]
         items: list[T] = []
         page = self._page(await self.request("GET", path, query=first, headers=headers), type, on_invalid)
         version = page.metadata.resource_version
@@ -208,13 +204,13 @@ class Client:
             "fieldSelector": field_selector,
             "timeoutSeconds": str(round(timeout_seconds)),
         }
-        headers = [_accept(metadata_only, "PartialObjectMetadata")]
-        target = _target(resource.path(namespace), query)
+        headers = [accept_header(metadata_only, "PartialObjectMetadata")]
+        target = target_of(resource.path(namespace), query)
         decoder = self._decoder(type)
         async with self._transport.stream("GET", target, headers, timeout_seconds + 30.0) as stream:
             self._report_warnings(stream.headers.getall("Warning", ()))
             if stream.status != 200:
-                raise _error_of(Answer(stream.status, stream.headers, await stream.read()))
+                raise error_of(Answer(stream.status, stream.headers, await stream.read()))
             async for event in read_events(stream.chunks(), decoder, on_bookmark, on_invalid):
                 yield event
 
@@ -234,7 +230,7 @@ class Client:
         who = identity(obj)
         name = who.name if subresource else None
         path = resource.path(namespace or who.namespace or None, name, subresource)
-        query = _write_query(field_manager, dry_run, field_validation)
+        query = write_query(field_manager, dry_run, field_validation)
         return self._decode(await self.request("POST", path, query=query, body=obj), type)
 
     async def update(
@@ -255,7 +251,7 @@ class Client:
         """
         who = identity(obj)
         path = resource.path(namespace or who.namespace or None, who.name, subresource)
-        query = _write_query(field_manager, dry_run, field_validation)
+        query = write_query(field_manager, dry_run, field_validation)
         return self._decode(await self.request("PUT", path, query=query, body=obj), type)
 
     async def apply(
@@ -279,10 +275,10 @@ class Client:
         if isinstance(obj, dict) and not (who.kind and who.api_version):
             obj = {**obj, "apiVersion": resource.api_version, "kind": resource.kind}
         path = resource.path(namespace or who.namespace or None, who.name, subresource)
-        query = _write_query(field_manager, dry_run, field_validation)
+        query = write_query(field_manager, dry_run, field_validation)
         if force:
             query["force"] = "true"
-        headers = [("Content-Type", _PATCH_CONTENT_TYPES["apply"])]
+        headers = [("Content-Type", PATCH_CONTENT_TYPES["apply"])]
         return self._decode(await self.request("PATCH", path, query=query, body=obj, headers=headers), type)
 
     async def patch(
@@ -304,8 +300,8 @@ class Client:
         if not isinstance(patch, Mapping):
             chosen = "json"
         path = resource.path(namespace, name, subresource)
-        query = _write_query(field_manager, dry_run, field_validation)
-        headers = [("Content-Type", _PATCH_CONTENT_TYPES[chosen])]
+        query = write_query(field_manager, dry_run, field_validation)
+        headers = [("Content-Type", PATCH_CONTENT_TYPES[chosen])]
         return self._decode(await self.request("PATCH", path, query=query, body=patch, headers=headers), type)
 
     async def get_scale(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
@@ -336,7 +332,7 @@ class Client:
 
         Raises NotFound, or Conflict if a precondition does not hold.
         """
-        options = _delete_options(propagation_policy, grace_period_seconds, dry_run)
+        options = delete_options(propagation_policy, grace_period_seconds, dry_run)
         preconditions = {
             key: value
             for key, value in (
@@ -372,7 +368,7 @@ class Client:
             "DELETE",
             resource.path(namespace),
             query={"labelSelector": label_selector, "fieldSelector": field_selector},
-            body=_delete_options(propagation_policy, grace_period_seconds, dry_run),
+            body=delete_options(propagation_policy, grace_period_seconds, dry_run),
         )
 
     async def request(
@@ -390,12 +386,12 @@ class Client:
         sent_headers: list[tuple[str, str]] = list(headers or ())
         names = {name.lower() for name, _ in sent_headers}
         if "accept" not in names:
-            sent_headers.append(_JSON)
+            sent_headers.append(JSON)
         if payload is not None and "content-type" not in names:
             sent_headers.append(("Content-Type", "application/json"))
         answer = await self._send(
             method,
-            _target(path, query or {}),
+            target_of(path, query or {}),
             sent_headers,
             payload,
             timeout_seconds or self._timeout_seconds,
@@ -419,7 +415,7 @@ class Client:
                 self._report_warnings(answer.headers.getall("Warning", ()))
                 if answer.status < 300:
                     return answer
-                error = _error_of(answer)
+                error = error_of(answer)
                 asked = error.retry_after_seconds
                 again = answer.status == 429 or (reads and answer.status >= 500 and asked is not None)
                 # An eviction that a budget refuses is a 429 too, but says nothing about when to come again.
@@ -468,52 +464,9 @@ class Client:
                 self.on_warning(text)
 
 
-def _target(path: str, query: Mapping[str, str]) -> str:
-    chosen = {key: value for key, value in query.items() if value}
-    return f"{path}?{urllib.parse.urlencode(chosen)}" if chosen else path
-
-
-def _accept(metadata_only: bool, kind: str) -> tuple[str, str]:
-    return (_METADATA_ONLY[0], _METADATA_ONLY[1].format(kind=kind)) if metadata_only else _JSON
-
-
-def _write_query(field_manager: str, dry_run: bool, field_validation: str) -> dict[str, str]:
-    return {
-        "fieldManager": field_manager,
-        "dryRun": "All" if dry_run else "",
-        "fieldValidation": field_validation,
-    }
-
-
-def _delete_options(
-    propagation_policy: Propagation | None, grace_period_seconds: int | None, dry_run: bool
-) -> Object:
-    options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
-    if propagation_policy is not None:
-        options["propagationPolicy"] = propagation_policy
-    if grace_period_seconds is not None:
-        options["gracePeriodSeconds"] = grace_period_seconds
-    if dry_run:
-        options["dryRun"] = ["All"]
-    return options
-
-
 def _with_kind(items: Sequence[Any], resource: Resource) -> Sequence[Any]:
     """Items of built-in lists do not say what they are; dicts are told here, structs know."""
     for item in items:
         if isinstance(item, dict) and "kind" not in item:
             item["kind"], item["apiVersion"] = resource.kind, resource.api_version
     return items
-
-
-def _error_of(answer: Answer) -> ApiError:
-    header = answer.headers.get("Retry-After", "")
-    retry_after_seconds = float(header) if header.isdigit() else None
-    try:
-        status = msgspec.json.decode(answer.body, type=Object)
-    except msgspec.DecodeError:
-        status = {}
-    if status.get("kind") != "Status":
-        lines = answer.body[:300].decode("utf-8", "replace").strip().splitlines()
-        status = {"message": f"HTTP {answer.status}" + (f": {lines[0]}" if lines else "")}
-    return api_error(status, answer.status, retry_after_seconds)
