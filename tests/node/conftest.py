@@ -13,13 +13,23 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from kajitori.api.resource import CONFIG_MAPS, EVENTS, PODS, SERVICE_ACCOUNTS
+from kajitori.base.errors import AlreadyExists, NotFound
+from kajitori.kube.client import Client
+from kajitori.kube.config import load_config
+from kajitori.laptop.apiserver.testing import RunningApiServer, running_api_server
 from kajitori.laptop.node import runner as runner_script
-from kajitori.laptop.node.native import compile_programs
+from kajitori.laptop.node.agent import Agent
+from kajitori.laptop.node.native import NativePrograms, compile_programs
+from kajitori.laptop.node.node import NodeOptions
 from kajitori.laptop.node.runner_client import ContainerRecord, RunnerClient, RunnerInfo
+from kajitori.laptop.settings import ClusterSettings
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 15.0
+SETTINGS = ClusterSettings(slot=13, nodes=1, gpus=8)
 
 
 async def until(condition: Callable[[], Any], what: str = "") -> Any:
@@ -173,4 +183,170 @@ async def any_runner(
 @pytest.fixture
 async def runner(home: Path) -> AsyncIterator[RunningRunner]:
     async with running_runner(home) as running:
+        yield running
+
+
+class RunningNode:
+    """An API server, a runner and an agent in this process, and a client with all rights."""
+
+    def __init__(self, home: Path, server: RunningApiServer, client: Client, native: NativePrograms) -> None:
+        self.home = home
+        self.server = server
+        self.client = client
+        self.native = native
+        self.settings = msgspec.structs.replace(SETTINGS, port=int(server.url.rpartition(":")[2]))
+        self.options = NodeOptions(
+            back_off_first_seconds=0.3, retry_seconds=0.05, longest_retry_seconds=0.2, fresh_seconds=0.2
+        )
+        self.runner: subprocess.Popen[bytes] | None = None
+        self.agent: Agent | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._node_client: Client | None = None
+
+    def start_runner(self, **environment: str) -> None:
+        self.runner = subprocess.Popen(
+            [
+                sys.executable,
+                "-S",
+                "-E",
+                str(runner_script.__file__),
+                "--home",
+                str(self.home),
+                "--name",
+                "node-1",
+            ],
+            env={**os.environ, **environment},
+            stderr=subprocess.DEVNULL,
+        )
+
+    def kill_runner(self) -> None:
+        assert self.runner is not None
+        self.runner.kill()
+        self.runner.wait()
+
+    async def start_agent(self) -> None:
+        config = load_config(str(self.server.kubeconfig_of("node-1")))
+        self._node_client = Client(config, user_agent="node-1")
+        self.agent = Agent(self.home, "node-1", self._node_client, self.settings, self.native, self.options)
+        self._task = asyncio.create_task(self.agent.run())
+
+    async def stop_agent(self) -> None:
+        """As if it was replaced: its pods go on."""
+        if self._task and self._node_client:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            await self._node_client.close()
+        self._task = None
+
+    async def stop(self) -> None:
+        await self.stop_agent()
+        if self.runner:
+            self.runner.terminate()
+            self.runner.wait(20)
+
+    async def create_pod(self, name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
+        """A pod on the node; containers without an image are shells, and end quickly when asked to."""
+        filled = [{"name": f"c{index}", "image": "busybox", **each} for index, each in enumerate(containers)]
+        body = {
+            "metadata": {"name": name, "namespace": "default", **spec.pop("metadata", {})},
+            "spec": {"nodeName": "node-1", "terminationGracePeriodSeconds": 5, "containers": filled, **spec},
+        }
+        return await self.client.create(PODS, body)
+
+    async def pod(self, name: str) -> dict[str, Any]:
+        return await self.client.get(PODS, name, "default")
+
+    async def wait_for(self, name: str, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """The pod once the condition holds for it."""
+        pod: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while True:
+                    pod = await self.pod(name)
+                    if condition(pod):
+                        return pod
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(
+                f"waited in vain, the pod is {msgspec.json.encode(pod['status']).decode()}"
+            ) from None
+
+    async def wait_gone(self, name: str) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            with contextlib.suppress(NotFound):
+                while True:
+                    await self.pod(name)
+                    await asyncio.sleep(0.02)
+
+    async def wait_ready(self, name: str) -> dict[str, Any]:
+        return await self.wait_for(name, is_ready)
+
+    async def delete(self, name: str, grace_seconds: int | None = None) -> None:
+        await self.client.delete(PODS, name, "default", grace_period_seconds=grace_seconds)
+
+    def log(self, pod: dict[str, Any], container: str = "c0", attempt: int = 0) -> str:
+        """The text that a container has logged."""
+        path = self.home / f"nodes/node-1/pods/{pod['metadata']['uid']}/{container}/{attempt}.log"
+        if not path.exists():
+            return ""
+        return "".join(line.split(" ", 3)[3] for line in path.read_text().splitlines(keepends=True))
+
+    async def events(self, name: str) -> list[dict[str, Any]]:
+        listed = await self.client.list(EVENTS, "default")
+        return [event for event in listed.items if event["regarding"]["name"] == name]
+
+    async def wait_event(self, name: str, reason: str, text: str = "") -> dict[str, Any]:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                for event in await self.events(name):
+                    if event["reason"] == reason and text in event["note"]:
+                        return event
+                await asyncio.sleep(0.05)
+
+
+def condition(pod: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next((each for each in pod["status"].get("conditions", ()) if each["type"] == kind), {})
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    return condition(pod, "Ready").get("status") == "True"
+
+
+def phase_is(phase: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda pod: pod["status"].get("phase") == phase
+
+
+def container_status(pod: dict[str, Any], name: str = "c0") -> dict[str, Any]:
+    statuses = [*pod["status"].get("containerStatuses", ()), *pod["status"].get("initContainerStatuses", ())]
+    return next((each for each in statuses if each["name"] == name), {})
+
+
+def shell(script: str, **fields: Any) -> dict[str, Any]:
+    return {"command": ["sh", "-c", script], **fields}
+
+
+@contextlib.asynccontextmanager
+async def running_node(home: Path, native: NativePrograms, **environment: str) -> AsyncIterator[RunningNode]:
+    async with (
+        running_api_server(home, SETTINGS) as server,
+        Client(load_config(str(server.kubeconfig))) as client,
+    ):
+        running = RunningNode(home, server, client, native)
+        authority = (home / "pki" / "ca.crt").read_text()
+        roots = {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": authority}}
+        await client.create(CONFIG_MAPS, roots)
+        with contextlib.suppress(AlreadyExists):
+            await client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default", "namespace": "default"}})
+        running.start_runner(**environment)
+        try:
+            await running.start_agent()
+            yield running
+        finally:
+            await running.stop()
+
+
+@pytest.fixture
+async def node(home: Path, native_cache: Path) -> AsyncIterator[RunningNode]:
+    async with running_node(home, compile_programs(native_cache)) as running:
         yield running

@@ -100,8 +100,7 @@ class Node:
         """What containers see of the home and of /tmp: the interpreter, this package, programs, the cache."""
         package = Path(kajitori.__file__).parent.parent
         folders = {str(self.cache), sys.prefix, sys.base_prefix, str(package)}
-        if program.bin_path:
-            folders.add(program.bin_path)
+        folders |= {program.bin_path, str(Path(self.native.bind_library).parent)} - {"", "."}
         return sorted(folders)
 
     async def event(
