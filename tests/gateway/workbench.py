@@ -338,9 +338,11 @@ class Workbench:
 
     async def admin(self, path: str) -> str:
         connector = aiohttp.UnixConnector(str(self.folder / "admin.sock"))
-        async with aiohttp.ClientSession(connector=connector) as session:
-            async with session.get(f"http://envoy{path}") as response:
-                return await response.text()
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get(f"http://envoy{path}") as response,
+        ):
+            return await response.text()
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import Int32, map_list
+from kajitori.api.crd import Int32, extra, map_list
 from kajitori.api.kubernetes.meta_v1 import Condition
 
 GROUP = "gateway.networking.k8s.io"
@@ -46,7 +46,7 @@ class ParentReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 class SecretObjectReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A Secret, or another kind that holds one."""
 
-    group: Group = ""
+    group: Annotated[Group, extra(default="")] = ""
     kind: Kind = "Secret"
     name: ObjectName
     namespace: Namespace | None = None
@@ -55,7 +55,7 @@ class SecretObjectReference(msgspec.Struct, frozen=True, kw_only=True, rename="c
 class BackendObjectReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Where traffic goes: a port of a Service, or an object of another kind."""
 
-    group: Group = ""
+    group: Annotated[Group, extra(default="")] = ""
     kind: Kind = "Service"
     name: ObjectName
     namespace: Namespace | None = None

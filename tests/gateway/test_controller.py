@@ -1,0 +1,285 @@
+"""The controller on an embedded API server with a real Envoy: objects in, traffic and statuses out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import yaml
+
+from kajitori.api.crds import all_crds
+from kajitori.api.resource import (
+    AI_GATEWAY_ROUTES,
+    AI_SERVICE_BACKENDS,
+    BACKEND_SECURITY_POLICIES,
+    BACKENDS,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    ENDPOINT_SLICES,
+    GATEWAY_CLASSES,
+    GATEWAYS,
+    HTTP_ROUTES,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
+from kajitori.base.errors import Invalid, NotFound
+from kajitori.control.runtime import Runtime
+from kajitori.gateway import controller
+from kajitori.gateway.observed import Settings
+from kajitori.kube.client import Client
+from kajitori.kube.config import load_config
+from kajitori.laptop.apiserver.testing import running_api_server
+from tests.gateway.workbench import (
+    CLASS,
+    Provider,
+    Workbench,
+    ai_route,
+    backend,
+    gateway,
+    key_policy,
+    running_workbench,
+)
+
+RESOURCES = {
+    item.kind: item
+    for item in (
+        GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, BACKENDS, AI_GATEWAY_ROUTES, AI_SERVICE_BACKENDS,
+        BACKEND_SECURITY_POLICIES, SECRETS, SERVICES, ENDPOINT_SLICES,
+    )
+}  # fmt: skip
+QUESTION = {"model": "gpt-4o", "messages": []}
+
+
+class Cluster:
+    """An API server with our kinds, our controller, and an Envoy."""
+
+    def __init__(self, client: Client, bench: Workbench) -> None:
+        self.client = client
+        self.bench = bench
+
+    async def apply(self, *documents: dict[str, Any]) -> None:
+        for document in documents:
+            resource = RESOURCES[document["kind"]]
+            body = {"apiVersion": resource.api_version, **document}
+            metadata = dict(document["metadata"])
+            if resource.namespaced:
+                metadata.setdefault("namespace", "default")
+            await self.client.apply(resource, {**body, "metadata": metadata}, field_manager="test")
+
+    async def condition(self, resource: Resource, name: str, kind: str, **wanted: str) -> dict[str, Any]:
+        """Waits until a condition says what is wanted."""
+        namespace = "default" if resource.namespaced else None
+        deadline = asyncio.get_running_loop().time() + 20
+        while True:
+            status = (await self.client.get(resource, name, namespace)).get("status") or {}
+            conditions = list(status.get("conditions", ()))
+            for part in (*status.get("parents", ()), *status.get("listeners", ())):
+                conditions += part["conditions"]
+            for found in conditions:
+                if found["type"] == kind and all(found[key] == value for key, value in wanted.items()):
+                    return found
+            assert asyncio.get_running_loop().time() < deadline, (kind, wanted, status)
+            await asyncio.sleep(0.02)
+
+    async def answered(self, status: int, body: dict[str, Any] = QUESTION) -> Any:
+        """Waits until a request is answered with this status."""
+        deadline = asyncio.get_running_loop().time() + 20
+        while True:
+            with contextlib.suppress(OSError):
+                reply = await self.bench.post(body)
+                if reply.status == status:
+                    return reply
+                assert asyncio.get_running_loop().time() < deadline, reply
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    async with running_api_server() as server, running_workbench() as bench:
+        async with Client(load_config(str(server.kubeconfig))) as client:
+            for definition in all_crds():
+                await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="test")
+            for resource in RESOURCES.values():
+                await served(client, resource)
+            runtime = Runtime(client)
+            controller.register(runtime, bench.ads, bench.ledger, Settings(bind_address="127.0.0.1"))
+            stop = asyncio.Event()
+            running = asyncio.create_task(runtime.run(stop))
+            try:
+                found = Cluster(client, bench)
+                await found.apply(CLASS)
+                yield found
+            finally:
+                stop.set()
+                await running
+
+
+async def served(client: Client, resource: Resource) -> None:
+    deadline = asyncio.get_running_loop().time() + 20
+    while True:
+        try:
+            await client.list(resource)
+            return
+        except NotFound:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.02)
+
+
+async def test_objects_become_traffic_and_their_statuses_say_so(cluster: Cluster, first: Provider) -> None:
+    port = cluster.bench.port
+    await cluster.apply(gateway(port), *backend("a", first.port), ai_route("route", "gpt-4o", {"name": "a"}))
+    await cluster.answered(200)
+    await cluster.condition(GATEWAY_CLASSES, "kajitori", "Accepted", status="True")
+    await cluster.condition(GATEWAYS, "gateway", "Programmed", status="True")
+    await cluster.condition(AI_GATEWAY_ROUTES, "route", "Accepted", status="True")
+    await cluster.condition(AI_SERVICE_BACKENDS, "a", "Accepted", status="True")
+    status = (await cluster.client.get(GATEWAYS, "gateway", "default"))["status"]
+    assert status["addresses"] == [{"type": "IPAddress", "value": "127.0.0.1"}]
+    assert status["listeners"][0]["attachedRoutes"] == 1
+    assert {item["observedGeneration"] for item in status["conditions"]} == {1}
+
+
+async def test_what_is_missing_is_named_and_mended_by_its_arrival(cluster: Cluster, first: Provider) -> None:
+    secret, policy = key_policy("a", "the-key")
+    await cluster.apply(gateway(cluster.bench.port), ai_route("route", "gpt-4o", {"name": "a"}))
+    reply = await cluster.answered(503)
+    assert "AIServiceBackend default/a does not exist" in reply.json["error"]["message"]
+    told = await cluster.condition(AI_GATEWAY_ROUTES, "route", "NotAccepted", status="True")
+    assert "default/a" in told["message"]
+    await cluster.apply(*backend("a", first.port), policy)
+    told = await cluster.condition(BACKEND_SECURITY_POLICIES, "a-key", "NotAccepted", status="True")
+    assert "Secret default/a-key" in told["message"]
+    await cluster.apply(
+        {**secret, "data": {"apiKey": base64.b64encode(b"the-key\n").decode()}, "stringData": {}}
+    )
+    await cluster.answered(200)
+    assert first.seen[-1].headers["authorization"] == "Bearer the-key"
+    await cluster.condition(AI_GATEWAY_ROUTES, "route", "Accepted", status="True")
+    status = (await cluster.client.get(AI_GATEWAY_ROUTES, "route", "default"))["status"]
+    assert [item["type"] for item in status["conditions"]] == ["Accepted"]
+    await cluster.client.delete(AI_GATEWAY_ROUTES, "route", "default")
+    await cluster.answered(404)
+
+
+async def test_a_service_is_a_backend_by_its_ready_endpoints(cluster: Cluster, first: Provider) -> None:
+    service = {
+        "kind": "Service",
+        "metadata": {"name": "model"},
+        "spec": {"ports": [{"name": "http", "port": 80, "targetPort": "web"}]},
+    }
+    endpoint = {"addresses": ["127.0.0.1"], "conditions": {"ready": True}}
+    slice_ = {
+        "kind": "EndpointSlice",
+        "metadata": {"name": "model-x", "labels": {"kubernetes.io/service-name": "model"}},
+        "addressType": "IPv4",
+        "endpoints": [endpoint],
+        "ports": [{"name": "http", "port": first.port, "protocol": "TCP"}],
+    }
+    backends = backend("a", 1)
+    backends[0]["spec"] = {
+        "endpoints": [{"fqdn": {"hostname": "model.default.svc.cluster.local", "port": 80}}]
+    }
+    await cluster.apply(
+        service, slice_, gateway(cluster.bench.port), *backends, ai_route("route", "gpt-4o", {"name": "a"})
+    )
+    await cluster.answered(200)
+    await cluster.apply({**slice_, "endpoints": [{**endpoint, "conditions": {"ready": False}}]})
+    await cluster.answered(503)
+    await cluster.apply(slice_)
+    await cluster.answered(200)
+    direct = backend("b", 1)[1]
+    direct["spec"]["backendRef"] = {"group": "", "kind": "Service", "name": "model", "port": 80}
+    await cluster.apply(direct, ai_route("two", "direct", {"name": "b"}))
+    await cluster.answered(200, {**QUESTION, "model": "direct"})
+
+
+async def test_an_http_route_is_told_what_became_of_it(cluster: Cluster) -> None:
+    route = {
+        "kind": "HTTPRoute",
+        "metadata": {"name": "web"},
+        "spec": {
+            "parentRefs": [{"name": "gateway"}],
+            "rules": [
+                {
+                    "backendRefs": [{"name": "nothing", "port": 80}],
+                    "filters": [
+                        {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "x", "port": 1}}}
+                    ],
+                }
+            ],
+        },
+    }
+    await cluster.apply(gateway(cluster.bench.port), route)
+    await cluster.condition(HTTP_ROUTES, "web", "Accepted", status="True", reason="Accepted")
+    told = await cluster.condition(HTTP_ROUTES, "web", "ResolvedRefs", status="False")
+    assert told["reason"] == "BackendNotFound"
+    told = await cluster.condition(HTTP_ROUTES, "web", "PartiallyInvalid", status="True")
+    assert "rules[0].filters[0]: RequestMirror is not honoured" in told["message"]
+    parent = (await cluster.client.get(HTTP_ROUTES, "web", "default"))["status"]["parents"][0]
+    assert parent["controllerName"] == "kajitori.dev/gateway-controller"
+    assert parent["parentRef"]["name"] == "gateway"
+
+
+INVALID = """
+- kind: AIGatewayRoute
+  spec: {rules: [{name: route-not-found}]}
+- kind: AIGatewayRoute
+  spec: {rules: [{name: a}, {name: a}]}
+- kind: AIGatewayRoute
+  spec: {parentRefs: [{name: x, kind: Service}], rules: []}
+- kind: AIGatewayRoute
+  spec: {rules: [{backendRefs: [{name: a, group: inference.networking.k8s.io, kind: InferencePool}, {name: b}]}]}
+- kind: AIGatewayRoute
+  spec: {rules: [{backendRefs: [{name: a, kind: InferencePool}]}]}
+- kind: AIGatewayRoute
+  spec: {rules: [{backendRefs: [{name: a, weight: -1}]}]}
+- kind: AIGatewayRoute
+  spec: {rules: [], llmRequestCosts: [{metadataKey: a, type: CEL}]}
+- kind: AIGatewayRoute
+  spec: {rules: [], llmRequestCosts: [{metadataKey: a, type: Tokens}]}
+- kind: AIServiceBackend
+  spec: {schema: {name: OpenAI}, backendRef: {name: a, kind: Secret}}
+- kind: AIServiceBackend
+  spec: {schema: {name: Mistral}, backendRef: {name: a, kind: Backend, group: gateway.envoyproxy.io}}
+- kind: BackendSecurityPolicy
+  spec: {type: APIKey, azureAPIKey: {secretRef: {name: a}}}
+- kind: BackendSecurityPolicy
+  spec: {type: APIKey, apiKey: {secretRef: {name: a}}, azureAPIKey: {secretRef: {name: a}}}
+- kind: BackendSecurityPolicy
+  spec: {type: APIKey, apiKey: {secretRef: {name: a}}, targetRefs: [{group: "", kind: Service, name: a}]}
+- kind: Backend
+  spec: {endpoints: [{ip: {address: 127.0.0.1, port: 1}, fqdn: {hostname: a.b, port: 1}}]}
+- kind: Backend
+  spec: {endpoints: [{ip: {address: 127.0.0.1, port: 0}}]}
+- kind: Gateway
+  spec: {gatewayClassName: kajitori, listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP}]}
+- kind: Gateway
+  spec: {gatewayClassName: kajitori, listeners: []}
+- kind: HTTPRoute
+  spec: {rules: [{matches: [{path: {type: Exact, value: no-slash}}]}]}
+- kind: HTTPRoute
+  spec: {rules: [{backendRefs: [{name: a}]}]}
+"""
+
+
+async def test_the_api_server_refuses_what_upstreams_rules_refuse(cluster: Cluster) -> None:
+    for number, document in enumerate(yaml.safe_load(INVALID)):
+        with pytest.raises(Invalid) as raised:
+            await cluster.apply({**document, "metadata": {"name": f"invalid-{number}"}})
+        assert raised.value.causes, document
+
+
+async def test_v1alpha1_and_v1beta1_show_the_same_object(cluster: Cluster) -> None:
+    old = Resource("aigateway.envoyproxy.io", "v1alpha1", "aigatewayroutes", "AIGatewayRoute")
+    body = {**ai_route("route", "gpt-4o", {"name": "a"}), "apiVersion": old.api_version}
+    body["metadata"]["namespace"] = "default"
+    warnings: list[str] = []
+    cluster.client.on_warning = lambda *told: warnings.append(str(told))
+    await cluster.client.apply(old, body, field_manager="test")
+    new = await cluster.client.get(AI_GATEWAY_ROUTES, "route", "default")
+    assert new["spec"]["rules"][0]["backendRefs"][0] | {} == {"name": "a", "priority": 0, "weight": 1}
+    assert any("v1beta1" in warning for warning in warnings)
