@@ -22,7 +22,9 @@ ROOMS = {
 
 def component_rules() -> dict[str, list[dict[str, Any]]]:
     """For each user of ours the policy rules that its rooms list."""
-    return {user: [rule for room in rooms for rule in import_module(room).RULES] for user, rooms in ROOMS.items()}
+    return {
+        user: [rule for room in rooms for rule in import_module(room).RULES] for user, rooms in ROOMS.items()
+    }
 
 
 def write_component_rules(home: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from kajitori.api import resource as kinds
+from kajitori.app.rights import write_component_rules
 from kajitori.app.supervisor import child_environment
 from kajitori.base.errors import ApiError, KajitoriError, NotFound, Unreachable, UsageError
 from kajitori.kube.config import load_config
@@ -59,6 +60,7 @@ def prepare_home(home: Path, settings: ClusterSettings) -> None:
     home.chmod(0o700)
     for name in ("run", "log", "data", "pki", "nodes", "cache"):
         (home / name).mkdir(mode=0o700, exist_ok=True)
+    write_component_rules(home)
     write_settings(home, settings)
 
 

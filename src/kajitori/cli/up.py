@@ -161,7 +161,7 @@ def _answers(url: str) -> bool:
     connection = http.client.HTTPConnection(split.hostname or "", split.port, timeout=2)
     try:
         connection.request("GET", f"{split.path}/models")
-        return connection.getresponse().status == 200
+        return connection.getresponse().status < 500
     except (OSError, http.client.HTTPException):
         return False
     finally:
