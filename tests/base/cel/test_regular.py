@@ -18,6 +18,7 @@ from kajitori.base.cel.regular import compile_pattern
         (r"^[^[:space:]]+$", "ab", "a b"),
         (r"^[]a]+$", "]a", "b"),
         (r"^[a[b]$", "[", "c"),
+        (r"^[+--]$", ",", "."),
         (r"\Aab\z", "ab", "abc"),
         (r"^\Qa.b\E$", "a.b", "axb"),
         (r"^\pL+$", "äb", "1"),

@@ -103,7 +103,8 @@ class _Translator:
             self._take(end + 2 - self._at, _CLASSES[name])
         else:
             # Python warns of these inside classes, where RE2 takes them as they are.
-            self._take(1, f"\\{letter}" if letter in "[&~|" else letter)
+            doubled = letter == "-" and self._result[-1] == "-"
+            self._take(1, f"\\{letter}" if doubled or letter in "[&~|" else letter)
 
     def _escape(self) -> None:
         letter = self._pattern[self._at + 1]
