@@ -337,3 +337,54 @@ def test_a_status_write_changes_only_the_status_and_a_main_write_never_does(take
     main_write = take("apps/v1", "deployments", new, old).obj
     assert main_write["spec"]["replicas"] == 7
     assert main_write["status"] == {}
+
+
+# Subresources whose body is the object.
+
+
+def test_only_finalize_changes_the_finalizers_of_a_namespace(take):
+    old = take("v1", "namespaces", {"metadata": {"name": "shop"}}).obj
+    new = copy.deepcopy(old)
+    del new["spec"]["finalizers"]
+    assert take("v1", "namespaces", copy.deepcopy(new), old).obj["spec"] == {"finalizers": ["kubernetes"]}
+    assert take("v1", "namespaces", new, old, "finalize").obj["spec"] == {}
+
+
+def test_a_debugging_container_is_added_and_stays(take, pod_spec):
+    old = take("v1", "pods", {"spec": pod_spec}).obj
+    new = copy.deepcopy(old)
+    new["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "busybox"}]
+    new["spec"]["nodeName"] = "elsewhere"
+    taken = take("v1", "pods", new, old, "ephemeralcontainers")
+    assert taken.errors == []
+    assert "nodeName" not in taken.obj["spec"]
+    assert taken.obj["spec"]["ephemeralContainers"][0]["imagePullPolicy"] == "Always"
+    gone = copy.deepcopy(taken.obj)
+    gone["spec"]["ephemeralContainers"] = [{"name": "main", "image": "busybox"}]
+    assert take("v1", "pods", gone, taken.obj, "ephemeralcontainers").errors == [
+        'spec.ephemeralContainers[0].name: Duplicate value: "main"',
+        'spec.ephemeralContainers: Forbidden: existing ephemeral containers "debug" may not be removed',
+    ]
+
+
+def test_a_resize_changes_resources_only(take, pod_spec):
+    old = take("v1", "pods", {"spec": pod_spec}).obj
+    new = copy.deepcopy(old)
+    new["spec"]["containers"][0] |= {"image": "other", "resources": {"limits": {"cpu": "2"}}}
+    taken = take("v1", "pods", new, old, "resize")
+    assert taken.errors == []
+    container = taken.obj["spec"]["containers"][0]
+    assert container["image"] == "nginx:1.27"
+    assert container["resources"] == {"limits": {"cpu": "2"}, "requests": {"cpu": "2"}}
+    assert taken.obj["metadata"]["generation"] == 2
+
+
+def test_an_approval_changes_conditions_only(take):
+    spec = {"request": "eA==", "signerName": "example.com/x", "usages": ["client auth"]}
+    old = take("certificates.k8s.io/v1", "certificatesigningrequests", {"spec": spec}).obj
+    new = copy.deepcopy(old)
+    new["spec"]["signerName"] = "example.com/y"
+    new["status"] = {"conditions": [{"type": "Approved", "status": "True"}], "certificate": "eA=="}
+    made = take("certificates.k8s.io/v1", "certificatesigningrequests", new, old, "approval").obj
+    assert made["spec"] == spec
+    assert made["status"] == {"conditions": [{"type": "Approved", "status": "True"}]}

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kajitori.laptop.apiserver.kinds.narrowing import NARROWED
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -176,8 +178,8 @@ class Kind:
     def prepare_update(
         self, new: dict[str, Any], old: dict[str, Any], context: Context, subresource: str = ""
     ) -> None:
-        """Before a changed object is checked and stored. subresource: empty, `status`, or another whose body is
-        the object itself (`finalize`, `ephemeralcontainers`, `resize`, `approval`)."""
+        """Before a changed object is checked and stored. subresource: empty, `status`, or one of
+        `kajitori.laptop.apiserver.kinds.narrowing`. That both mean the same object (name, uid) is checked before."""
         metadata: dict[str, Any] = new.setdefault("metadata", {})
         stored: dict[str, Any] = old["metadata"]
         metadata.pop("selfLink", None)
@@ -189,13 +191,16 @@ class Kind:
         if subresource == "status":
             self.keep_all_but_status(new, old)
             return
-        if self.has_status and subresource != "approval":
-            if "status" in old:
-                new["status"] = old["status"]
-            else:
-                new.pop("status", None)
-        self.default(new)
-        if subresource != "finalize":
+        if subresource:
+            NARROWED[subresource](new, old)
+            self.default(new)
+        else:
+            if self.has_status:
+                if "status" in old:
+                    new["status"] = old["status"]
+                else:
+                    new.pop("status", None)
+            self.default(new)
             self.admit_changed(new, old, context)
         if self.has_generation and self.asks_for_change(new, old):
             metadata["generation"] = stored.get("generation", 0) + 1

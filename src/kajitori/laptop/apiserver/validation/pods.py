@@ -6,12 +6,13 @@ from typing import Any
 
 from kajitori.laptop.apiserver.status import (
     FieldError,
+    duplicate,
     forbidden_field,
     invalid_value,
     required,
     unsupported_value,
 )
-from kajitori.laptop.apiserver.validation.containers import containers_errors
+from kajitori.laptop.apiserver.validation.containers import container_errors, containers_errors
 from kajitori.laptop.apiserver.validation.metadata import (
     annotation_errors,
     label_errors,
@@ -189,15 +190,46 @@ def _without_images(spec: Object, allowed: set[str]) -> Object:
     return rest
 
 
+def _ephemeral_errors(new: Object, old: Object) -> list[FieldError]:
+    """Containers for debugging can be added; those that are there stay as they are."""
+    path = "spec.ephemeralContainers"
+    taken = {c.get("name") for field in ("containers", "initContainers") for c in new.get(field) or ()}
+    errors: list[FieldError] = []
+    volumes = {volume.get("name", "") for volume in new.get("volumes") or ()}
+    given: dict[str, Object] = {}
+    for index, container in enumerate(new.get("ephemeralContainers") or ()):
+        here = f"{path}[{index}]"
+        name = container.get("name", "")
+        errors += container_errors(container, here, volumes)
+        if name in taken or name in given:
+            errors.append(duplicate(f"{here}.name", name))
+        given[name] = container
+    for container in old.get("ephemeralContainers") or ():
+        name = container.get("name", "")
+        if name not in given:
+            text = f'existing ephemeral containers "{name}" may not be removed'
+            errors.append(forbidden_field(path, text))
+        elif given[name] != container:
+            text = f'existing ephemeral containers "{name}" may not be changed'
+            errors.append(forbidden_field(path, text))
+    return errors
+
+
 def pod_errors(new: Object, old: Object | None, subresource: str) -> list[FieldError]:
-    """A pod, or a change of one. Status and the subresources with rules of their own are left alone."""
+    """A pod, or a change of one. Its status is its node's own business."""
     if subresource == "status":
         return []
     spec: Object = new["spec"]
     if old is not None and spec == old["spec"]:
         return []
+    if old is not None and subresource == "ephemeralcontainers":
+        return _ephemeral_errors(spec, old["spec"])
     errors = pod_spec_errors(spec, "spec")
-    if old is not None and not subresource:
+    if old is None:
+        if spec.get("ephemeralContainers"):
+            text = "cannot be set on create"
+            errors.append(forbidden_field("spec.ephemeralContainers", text))
+    elif not subresource:
         errors += _pod_update_errors(spec, old["spec"])
     return errors
 
