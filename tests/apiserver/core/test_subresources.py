@@ -135,6 +135,8 @@ async def test_a_refused_service_gives_its_address_back(cluster: Cluster) -> Non
     (await api.create(SERVICES, _service("s"))).ok()
     held = set(used)
     assert (await api.create(SERVICES, _service("s"))).code == 409
+    moved = {"spec": {"clusterIP": "127.31.9.9", "clusterIPs": ["127.31.9.9"]}}
+    assert (await api.merge(f"{SERVICES}/s", moved)).code == 422
     assert used == held
 
 

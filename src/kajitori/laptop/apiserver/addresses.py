@@ -54,6 +54,11 @@ class ServiceAddresses:
         self._used.difference_update(_addresses(service))
         self._ports.difference_update(_ports(service))
 
+    def keep(self, service: dict[str, Any], *, instead_of: dict[str, Any]) -> None:
+        """A change was refused: what it would have held beyond the stored Service is given back."""
+        self.release(instead_of)
+        self._take(service)
+
     def allocate(self, service: dict[str, Any], before: dict[str, Any] | None = None) -> None:
         """Give a Service its addresses and node ports, in place. before: what it was, when it changes.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.laptop.apiserver.apply import track_update
+from kajitori.laptop.apiserver.changes import context_of
 from kajitori.laptop.apiserver.roles import component_roles, default_roles
 from kajitori.laptop.apiserver.store import Decision, Entry, Key
 from kajitori.laptop.apiserver.views import read_object, stored_object
-from kajitori.laptop.apiserver.writes import context_of
 
 if TYPE_CHECKING:
     from kajitori.laptop.apiserver.state import ServerState

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kajitori.laptop.apiserver import reads, status, writes
+from kajitori.laptop.apiserver import deletes, patching, reads, status, writes
 from kajitori.laptop.apiserver.answers import rendered
 from kajitori.laptop.apiserver.auth import User, read_impersonation
 from kajitori.laptop.apiserver.negotiation import Output, negotiate
@@ -46,9 +46,9 @@ _OBJECTS: dict[str, Callable[[ServerState, Call], Awaitable[web.StreamResponse]]
     "watch": reads.watch_objects,
     "create": writes.create_object,
     "update": writes.update_object,
-    "patch": writes.patch_object,
-    "delete": writes.delete_object,
-    "deletecollection": writes.delete_collection,
+    "patch": patching.patch_object,
+    "delete": deletes.delete_object,
+    "deletecollection": deletes.delete_collection,
 }
 _SUBRESOURCES: dict[tuple[str, str], Callable[[ServerState, Call], Awaitable[web.StreamResponse]]] = {
     ("scale", "get"): get_scale,
@@ -241,7 +241,7 @@ async def _update_status(state: ServerState, call: Call) -> web.StreamResponse:
 
 
 async def _patch_status(state: ServerState, call: Call) -> web.StreamResponse:
-    return await writes.patch_object(state, call, call.target.subresource)
+    return await patching.patch_object(state, call, call.target.subresource)
 
 
 def _object_subresource(name: str, verb: str) -> Callable[[ServerState, Call], Awaitable[web.StreamResponse]]:

@@ -118,7 +118,8 @@ async def _body_chunks(reader: asyncio.StreamReader, headers: dict[str, str]) ->
             while size:
                 piece = await reader.read(min(size, CHUNK_BYTES))
                 if not piece:
-                    return
+                    # Cut, not ended: the client's answer is cut as well.
+                    raise ConnectionResetError
                 size -= len(piece)
                 yield piece
             await reader.readline()

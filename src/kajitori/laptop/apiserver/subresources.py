@@ -11,6 +11,13 @@ from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.answers import object_answer
 from kajitori.laptop.apiserver.apply import server_side_apply, track_update
 from kajitori.laptop.apiserver.bodies import parse_applied, parse_patch, read_body, read_subresource_body
+from kajitori.laptop.apiserver.changes import (
+    audit_of,
+    finish_update,
+    key_of,
+    now_text,
+    settle,
+)
 from kajitori.laptop.apiserver.deletion import DeleteOptions, decide_deletion
 from kajitori.laptop.apiserver.label_selectors import selector_text, selects
 from kajitori.laptop.apiserver.patches import (
@@ -18,21 +25,12 @@ from kajitori.laptop.apiserver.patches import (
     apply_merge_patch,
     apply_strategic_merge_patch,
 )
+from kajitori.laptop.apiserver.patching import APPLY, JSON_PATCH, MERGE_PATCH
 from kajitori.laptop.apiserver.request import check_dry_run
 from kajitori.laptop.apiserver.schema import Schema
 from kajitori.laptop.apiserver.status import FieldError
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key
 from kajitori.laptop.apiserver.views import peek_object, read_object, stored_object
-from kajitori.laptop.apiserver.writes import (
-    APPLY,
-    JSON_PATCH,
-    MERGE_PATCH,
-    audit_of,
-    finish_update,
-    key_of,
-    now_text,
-    settle,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +44,6 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 SCALE_DEFINITION = "io.k8s.api.autoscaling.v1.Scale"
 BUDGETS = "poddisruptionbudgets.policy"
-
-
-# scale
 
 
 def _at(obj: Object, path: str) -> Any:
@@ -169,9 +164,6 @@ def _scale_apply(call: Call, body: bytes) -> Callable[[Object], Object]:
     return change
 
 
-# binding
-
-
 async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
     """POST of a Binding: puts a pod on a node, once."""
     binding = await read_subresource_body(call, call.kind.subresources["binding"])
@@ -239,9 +231,6 @@ def _check_unbound(pod: Object, name: str, wanted_uid: str | None) -> None:
         raise refuse(f'pod {name} is already assigned to node "{node}"')
     if pod["spec"].get("schedulingGates"):
         raise refuse(f"pod {name} has non-empty .spec.schedulingGates")
-
-
-# eviction
 
 
 async def evict_pod(state: ServerState, call: Call) -> web.StreamResponse:

@@ -1,0 +1,222 @@
+"""From what a client wants to what is stored: the steps that all writes of objects share.
+
+Each write is a decision on the stored object (`store.mutate`): let the kind prepare it, track who owns which
+field, check, compare. A write that changes nothing decides nothing.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.base.clock import rfc3339
+from kajitori.laptop.apiserver import admission, status
+from kajitori.laptop.apiserver.apply import same_but_for_times, track_update
+from kajitori.laptop.apiserver.bodies import check_kind
+from kajitori.laptop.apiserver.deletion import check_finalizers, is_released
+from kajitori.laptop.apiserver.journal import AuditRecord
+from kajitori.laptop.apiserver.kinds import Context
+from kajitori.laptop.apiserver.rbac import Attributes
+from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Written
+from kajitori.laptop.apiserver.views import stored_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kajitori.laptop.apiserver.kinds.kind import Kind
+    from kajitori.laptop.apiserver.request import Call
+    from kajitori.laptop.apiserver.state import ServerState
+
+Object = dict[str, Any]
+
+
+def now_text() -> str:
+    return rfc3339(time.time())
+
+
+def context_of(state: ServerState) -> Context:
+    """What a kind may know while it prepares an object."""
+    return Context(now=now_text(), uid=str(uuid.uuid4()), lookup=state.lookup)
+
+
+def audit_of(call: Call, verb: str = "") -> Callable[[Object], AuditRecord]:
+    """Makes the audit record of a write from the object that was written."""
+    target, user = call.target, call.user
+
+    def record(obj: Object) -> AuditRecord:
+        metadata = obj["metadata"]
+        return AuditRecord(
+            time=now_text(),
+            user=user.name,
+            user_agent=call.user_agent,
+            verb=verb or call.verb,
+            resource=call.kind.resource.qualified_name,
+            namespace=metadata.get("namespace", ""),
+            name=metadata.get("name", ""),
+            uid=metadata.get("uid", ""),
+            subresource=target.subresource,
+            field_manager=call.query.get("fieldManager"),
+            impersonated_by=user.impersonator,
+        )
+
+    return record
+
+
+async def settle(
+    state: ServerState, call: Call, key: Key, decide: Callable[[Entry | None], Decision], dry_run: bool
+) -> Written | None:
+    """Commit a decision, or with dry run only take it."""
+    if not dry_run:
+        return await state.store.mutate(key, decide, audit_of(call))
+    before = state.store.get(*key)
+    decision = decide(before)
+    if decision is None:
+        return Written(before, before) if before is not None else None
+    deleted = isinstance(decision, Deleted)
+    obj = decision.obj if isinstance(decision, Deleted) else decision
+    version = before.version if before is not None else 0
+    entry = Entry(key.namespace, key.name, version, msgspec.json.encode(obj), obj)
+    return Written(before, entry, deleted)
+
+
+def key_of(call: Call, name: str = "") -> Key:
+    return Key(call.kind.storage.qualified_name, call.target.namespace, name or call.target.name)
+
+
+def place(kind: Kind, obj: Object, namespace: str) -> Object:
+    """Set the namespace that the URL says. Raises StatusError 400 if the object says another. Returns the metadata."""
+    metadata: Object = obj.setdefault("metadata", {})
+    if not kind.namespaced:
+        metadata.pop("namespace", None)
+        return metadata
+    given = metadata.get("namespace")
+    if given and given != namespace:
+        raise status.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    metadata["namespace"] = namespace
+    return metadata
+
+
+def prepare_new(
+    state: ServerState, call: Call, obj: Object, *, manager: str, tracked: bool = False
+) -> Object:
+    """Make a decoded object ready to be stored; tracked: its managedFields are right already."""
+    kind = call.kind
+    metadata = obj["metadata"]
+    namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
+    admission.check_namespace(state, kind, namespace, name)
+    admission.check_new(state, call.user, kind, obj)
+    context = context_of(state)
+    kind.prepare_create(obj, context)
+    admission.admit(state, call.user, kind, obj, None)
+    if not tracked:
+        managed = track_update(
+            None,
+            obj,
+            manager=manager,
+            api_version=kind.resource.api_version,
+            subresource="",
+            schema=kind.schema,
+            now=context.now,
+        )
+        _set_managed(metadata, managed)
+    errors = kind.validate(obj)
+    if errors:
+        if kind.storage.qualified_name == "services":
+            state.addresses.release(obj)
+        raise status.invalid(kind.resource.kind, kind.resource.group, name, errors)
+    call.warnings.extend(kind.warnings_about(obj))
+    return obj
+
+
+def check_may_create(state: ServerState, call: Call) -> None:
+    """A PUT or apply that creates asks for the right to create as well. Raises StatusError 403."""
+    target, resource = call.target, call.kind.resource
+    asked = Attributes("create", resource.group, resource.plural, target.namespace, target.name)
+    if not state.authorizer.allows(call.user, asked):
+        raise status.forbidden(resource, target.name, asked.sentence(call.user.name))
+
+
+def _set_managed(metadata: Object, managed: list[Object]) -> None:
+    if managed:
+        metadata["managedFields"] = managed
+    else:
+        metadata.pop("managedFields", None)
+
+
+def finish_update(
+    state: ServerState,
+    call: Call,
+    old: Object,
+    new: Object,
+    *,
+    manager: str,
+    subresource: str = "",
+    tracked: bool = False,
+    tracked_as: str = "",
+) -> Decision:
+    """From the object that a client wants to what is stored. None: nothing changes.
+
+    tracked: its managedFields are right already. tracked_as: the subresource to note there, if another one.
+    """
+    kind = call.kind
+    new = _identified(call, old, new)
+    check_finalizers(kind, new, old)
+    context = context_of(state)
+    kind.prepare_update(new, old, context, subresource)
+    if not subresource:
+        admission.admit(state, call.user, kind, new, old)
+    if not tracked:
+        managed = track_update(
+            old,
+            new,
+            manager=manager,
+            api_version=kind.resource.api_version,
+            subresource=tracked_as or subresource,
+            schema=kind.schema,
+            now=context.now,
+        )
+        _set_managed(new["metadata"], managed)
+    errors = kind.validate(new, old, subresource)
+    if errors:
+        if kind.storage.qualified_name == "services":
+            state.addresses.keep(old, instead_of=new)
+        raise status.invalid(kind.resource.kind, kind.resource.group, new["metadata"].get("name", ""), errors)
+    if not subresource:
+        call.warnings.extend(kind.warnings_about(new))
+    if same_but_for_times(new, old):
+        return None
+    stored = stored_object(kind, new)
+    return Deleted(stored) if is_released(new) else stored
+
+
+def _identified(call: Call, old: Object, new: Object) -> Object:
+    """The new object with metadata of its own, after checking that it means the stored one."""
+    kind, target = call.kind, call.target
+    new = {**new, "metadata": dict(new.get("metadata") or {})}
+    metadata, stored = new["metadata"], old["metadata"]
+    name = metadata.setdefault("name", target.name)
+    if name != target.name:
+        raise status.bad_request(
+            f"the name of the object ({name}) does not match the name on the URL ({target.name})"
+        )
+    if kind.namespaced:
+        place(kind, new, target.namespace)
+    check_kind(kind, new)
+    uid = metadata.get("uid")
+    if uid and uid != stored.get("uid"):
+        raise status.conflict(
+            kind.resource,
+            target.name,
+            f"StorageError: invalid object, Code: 4, Precondition failed: UID in precondition: {uid}, "
+            f"UID in object meta: {stored.get('uid', '')}",
+        )
+    version = metadata.get("resourceVersion")
+    if version and version != stored["resourceVersion"]:
+        raise status.conflict(kind.resource, target.name)
+    metadata["resourceVersion"] = stored["resourceVersion"]
+    return new

@@ -1,0 +1,86 @@
+"""DELETE of one object and of many."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.answers import body_answer, object_answer
+from kajitori.laptop.apiserver.bodies import decode_options
+from kajitori.laptop.apiserver.changes import key_of, settle
+from kajitori.laptop.apiserver.deletion import DeleteOptions, decide_deletion
+from kajitori.laptop.apiserver.reads import selector_of, view_of
+from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Written
+from kajitori.laptop.apiserver.views import View, read_object, stored_object
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from kajitori.laptop.apiserver.request import Call
+    from kajitori.laptop.apiserver.state import ServerState
+
+DELETED_AT_ONCE = 128
+
+
+async def delete_object(state: ServerState, call: Call) -> web.StreamResponse:
+    options = await decode_options(call)
+    kind = call.kind
+    written = await _delete(state, call, key_of(call), options)
+    resource = kind.resource
+    if kind.storage.qualified_name == "jobs.batch" and options.propagation_policy is None:
+        call.warnings.append(
+            "child pods are preserved by default when jobs are deleted; "
+            "set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to "
+            "suppress this warning"
+        )
+    if not written.deleted or kind.storage.qualified_name == "pods":
+        return await body_answer(call, 200, view_of(call).object(written.after))
+    return await object_answer(
+        call,
+        200,
+        status.success(call.target.name, resource.group, resource.plural, written.after.uid),
+    )
+
+
+async def _delete(state: ServerState, call: Call, key: Key, options: DeleteOptions) -> Written:
+    kind = call.kind
+
+    def decide(before: Entry | None) -> Decision:
+        if before is None:
+            raise status.not_found(kind.resource, key.name)
+        obj = read_object(kind, before)
+        decision = decide_deletion(kind, obj, options, time.time())
+        if decision is None:
+            return None
+        if isinstance(decision, Deleted):
+            return Deleted(stored_object(kind, decision.obj))
+        return stored_object(kind, decision)
+
+    written = await settle(state, call, key, decide, bool(options.dry_run))
+    assert written is not None
+    return written
+
+
+async def delete_collection(state: ServerState, call: Call) -> web.StreamResponse:
+    options = await decode_options(call)
+    selector = selector_of(call)
+    kind = call.kind
+    resource = kind.storage.qualified_name
+    entries = [e for e in state.store.table(resource).scan(selector.namespace) if selector.matches(e)]
+    view = View(kind)
+    gone: list[Entry] = []
+    for start in range(0, len(entries), DELETED_AT_ONCE):
+        keys = [Key(resource, e.namespace, e.name) for e in entries[start : start + DELETED_AT_ONCE]]
+        outcomes = await asyncio.gather(
+            *(_delete(state, call, key, options) for key in keys), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Written):
+                gone.append(outcome.before or outcome.after)
+            elif not isinstance(outcome, status.StatusError) or outcome.code not in (404, 409):
+                # Not found or changed: somebody else was faster, and what was asked for has happened.
+                raise outcome
+    body = view.wrap(view.items(gone), {"resourceVersion": str(state.store.version)})
+    return await body_answer(call, 200, body)

@@ -1,0 +1,149 @@
+"""PATCH of objects: three kinds of patch, and server-side apply.
+
+Without a resourceVersion a patch is computed on whatever is committed at that moment, so it never loses a race.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.answers import body_answer
+from kajitori.laptop.apiserver.apply import server_side_apply
+from kajitori.laptop.apiserver.bodies import (
+    check_kind,
+    parse_applied,
+    parse_patch,
+    read_body,
+    settle_unknown_fields,
+)
+from kajitori.laptop.apiserver.changes import (
+    check_may_create,
+    finish_update,
+    key_of,
+    now_text,
+    place,
+    prepare_new,
+    settle,
+)
+from kajitori.laptop.apiserver.patches import (
+    apply_json_patch,
+    apply_merge_patch,
+    apply_strategic_merge_patch,
+)
+from kajitori.laptop.apiserver.reads import view_of
+from kajitori.laptop.apiserver.store import Decision, Entry
+from kajitori.laptop.apiserver.views import read_object, stored_object
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from kajitori.laptop.apiserver.kinds.kind import Kind
+    from kajitori.laptop.apiserver.request import Call
+    from kajitori.laptop.apiserver.state import ServerState
+
+Object = dict[str, Any]
+APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY, STRATEGIC_MERGE_PATCH)
+
+
+async def patch_object(state: ServerState, call: Call, subresource: str = "") -> web.StreamResponse:
+    content_type = call.http.headers.get("Content-Type", "").partition(";")[0].strip()
+    if content_type not in _PATCHES or (call.kind.custom and content_type == STRATEGIC_MERGE_PATCH):
+        accepted = _PATCHES[:3] if call.kind.custom else _PATCHES
+        raise status.unsupported_media_type(", ".join(accepted))
+    if content_type == APPLY:
+        return await apply_object(state, call, subresource)
+    if "force" in call.query:
+        raise status.invalid(
+            "PatchOptions",
+            "meta.k8s.io",
+            "",
+            [status.forbidden_field("force", "may not be specified for non-apply patch")],
+        )
+    kind = call.kind
+    dry_run = call.dry_run()
+    manager = call.field_manager()
+    validation = call.field_validation()
+    patch = parse_patch(await read_body(call), content_type == JSON_PATCH)
+
+    def decide(before: Entry | None) -> Decision:
+        if before is None:
+            raise status.not_found(kind.resource, call.target.name)
+        old = read_object(kind, before)
+        new = apply_patch(content_type, old, patch, kind)
+        check_kind(kind, new)
+        settle_unknown_fields(call, new, validation)
+        return finish_update(state, call, old, new, manager=manager, subresource=subresource)
+
+    written = await settle(state, call, key_of(call), decide, dry_run)
+    assert written is not None
+    return await body_answer(call, 200, view_of(call).object(written.after))
+
+
+def apply_patch(content_type: str, old: Object, patch: Any, kind: Kind) -> Object:
+    """A patched object, still to be made to fit its kind."""
+    if content_type == JSON_PATCH:
+        return apply_json_patch(old, patch)
+    if content_type == MERGE_PATCH:
+        return apply_merge_patch(old, patch)
+    return apply_strategic_merge_patch(old, patch, kind.schema)
+
+
+async def apply_object(state: ServerState, call: Call, subresource: str = "") -> web.StreamResponse:
+    kind, target = call.kind, call.target
+    dry_run = call.dry_run()
+    validation = call.field_validation()
+    manager = call.query.get("fieldManager")
+    if not manager:
+        raise status.invalid(
+            "PatchOptions",
+            "meta.k8s.io",
+            "",
+            [status.required("fieldManager", "is required for apply patch")],
+        )
+    call.field_manager()
+    applied = parse_applied(call, await read_body(call))
+    metadata = place(kind, applied, target.namespace)
+    if metadata.setdefault("name", target.name) != target.name:
+        raise status.bad_request(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
+        )
+    created = False
+
+    def decide(before: Entry | None) -> Decision:
+        nonlocal created
+        if before is None and (subresource or metadata.get("uid") or metadata.get("resourceVersion")):
+            raise status.not_found(kind.resource, target.name)
+        old = read_object(kind, before) if before is not None else None
+        new = server_side_apply(
+            old,
+            applied,
+            manager=manager,
+            api_version=kind.resource.api_version,
+            subresource=subresource,
+            force=call.query.flag("force"),
+            schema=kind.schema,
+            now=now_text(),
+            ignored_fields=("status",) if kind.has_status and not subresource else (),
+        )
+        if new is not old:
+            settle_unknown_fields(call, new, validation)
+        if old is None:
+            check_may_create(state, call)
+            created = True
+            place(kind, new, target.namespace)
+            return stored_object(kind, prepare_new(state, call, new, manager=manager, tracked=True))
+        wanted = metadata.get("resourceVersion")
+        if wanted and wanted != old["metadata"]["resourceVersion"]:
+            raise status.conflict(kind.resource, target.name)
+        if new is old:
+            return None
+        return finish_update(state, call, old, new, manager=manager, subresource=subresource, tracked=True)
+
+    written = await settle(state, call, key_of(call), decide, dry_run)
+    assert written is not None
+    return await body_answer(call, 201 if created else 200, view_of(call).object(written.after))
