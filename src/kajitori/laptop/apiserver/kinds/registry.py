@@ -54,12 +54,6 @@ class Registry:
         """Unknown paths below a built-in group are answered with a Status, those below others with a text."""
         return group in self._builtin_groups
 
-    def has_group(self, group: str) -> bool:
-        return any(key[0] == group for key in self._kinds)
-
-    def has_group_version(self, group: str, version: str) -> bool:
-        return any(key[0] == group and key[1] == version for key in self._kinds)
-
     def add_crd(self, crd: dict[str, Any]) -> list[Kind]:
         """Serves the kinds of an accepted definition, one a served version; replaces what it served before."""
         name = crd["metadata"]["name"]

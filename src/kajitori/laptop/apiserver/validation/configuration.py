@@ -133,7 +133,7 @@ def node_errors(new: Object, old: Object | None, subresource: str) -> list[Field
     if subresource == "status":
         return errors
     spec: Object = new.get("spec") or {}
-    errors += taint_errors(spec.get("taints") or [], "spec.taints" if old is None else "metadata.taints")
+    errors += taint_errors(spec.get("taints") or [], "spec.taints")
     if old is not None:
         before: Object = old.get("spec") or {}
         for field in ("podCIDRs", "providerID"):
