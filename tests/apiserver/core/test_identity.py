@@ -281,6 +281,11 @@ async def test_a_node_writes_only_what_is_its_own(cluster: Cluster) -> None:
     assert (await second.put(f"{leases}/node-1", lease)).code == 403
     assert (await first.create(CONFIG_MAPS, config_map("a"))).code == 403
     assert (await first.get("/api/v1/pods", fieldSelector="spec.nodeName=node-1")).code == 200
+    assert (await second.get("/api/v1/pods", fieldSelector="spec.nodeName=node-1")).code == 403
+    assert (await first.get("/api/v1/pods")).code == 403
+    assert (await first.get(f"{PODS}/p")).code == 200 and (await second.get(f"{PODS}/p")).code == 403
+    (await admin.delete(f"{PODS}/p", {"gracePeriodSeconds": 0})).ok()
+    assert (await first.merge(f"{PODS}/p/status", status)).code == 404
 
 
 async def test_a_node_gets_tokens_only_for_its_pods(cluster: Cluster) -> None:

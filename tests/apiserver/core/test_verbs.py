@@ -12,9 +12,11 @@ from tests.apiserver.core.conftest import (
     CONFIG_MAPS,
     PODS,
     Api,
+    Cluster,
     add_service_account,
     config_map,
     pod,
+    tls_context,
 )
 
 
@@ -226,3 +228,16 @@ async def test_custom_name_and_uid_in_a_put_must_be_the_stored_ones(api: Api) ->
     other = {**first, "metadata": {**first["metadata"], "uid": "x"}}
     answer = await api.put(f"{CONFIG_MAPS}/a", other)
     assert answer.code == 409 and "Precondition failed: UID" in answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    "noise", [b"GET\r\n\r\n", b"\x00" * 100, b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 300_000]
+)
+async def test_noise_on_a_connection_harms_nobody(cluster: Cluster, noise: bytes) -> None:
+    context = tls_context(cluster.running.kubeconfig)
+    reader, writer = await asyncio.open_connection("127.0.0.1", cluster.running.server.port, ssl=context)
+    writer.write(noise)
+    answer = await asyncio.wait_for(reader.read(), 20)
+    assert answer.startswith(b"HTTP/1.") and b" 400 " in answer.split(b"\r\n")[0]
+    writer.close()
+    assert (await cluster.admin.get(CONFIG_MAPS)).code == 200

@@ -171,20 +171,16 @@ class Handler:
     def _attributes(self, method: str, target: Target, query: Query) -> Attributes:
         name = target.name
         verb = verb_of(method, target, query)
+        on_node = ""
         if not name and verb in ("list", "watch", "deletecollection") and "fieldSelector" in query:
-            name = next(
-                (
-                    field.value
-                    for field in parse_fields(query.get("fieldSelector"))
-                    if field.path == "metadata.name" and field.equal
-                ),
-                "",
-            )
+            wanted = {f.path: f.value for f in parse_fields(query.get("fieldSelector")) if f.equal}
+            name = wanted.get("metadata.name", "")
+            on_node = wanted.get("spec.nodeName", "")
         resource = f"{target.plural}/{target.subresource}" if target.subresource else target.plural
         namespace = target.namespace
         if target.plural == "namespaces" and not target.group:
             namespace = name
-        return Attributes(verb, target.group, resource, namespace, name)
+        return Attributes(verb, target.group, resource, namespace, name, on_node=on_node)
 
     @staticmethod
     def _check_scope(kind: Kind, target: Target) -> None:

@@ -1,6 +1,6 @@
 """What a node may do: its own Node, lease and pods, and what the pods bound to it refer to.
 
-A node's user is `system:node:NAME` in the group `system:nodes`. It reads secrets and config maps only of pods that
+A node's user is `system:node:NAME` in the group `system:nodes`. It lists pods only by its own name and reads secrets and config maps only of pods that
 are bound to it, and asks tokens only for their service accounts. Which objects those are follows the pods
 in the store, indexed by node as they come and go.
 """
@@ -27,7 +27,6 @@ _READ = frozenset({"get", "list", "watch"})
 _READ_BY_ALL = frozenset(
     {
         "/nodes",
-        "/pods",
         "/services",
         "/endpoints",
         "/namespaces",
@@ -99,7 +98,9 @@ class NodeRights:
             case "/pods/status":
                 return asked.verb in ("get", "update", "patch") and self._own_pod(node, asked)
             case "/pods":
-                return asked.verb == "delete" and self._own_pod(node, asked)
+                if asked.verb in ("list", "watch"):
+                    return asked.on_node == node
+                return asked.verb in ("get", "delete") and self._own_pod(node, asked)
             case "/secrets" | "/configmaps" | "/serviceaccounts" | "/serviceaccounts/token":
                 return self._referred(node, asked)
             case "authentication.k8s.io/tokenreviews" | "authorization.k8s.io/subjectaccessreviews":
@@ -108,8 +109,9 @@ class NodeRights:
                 return False
 
     def _own_pod(self, node: str, asked: Attributes) -> bool:
+        """A pod that is gone is nobody's: the node is to hear of that, not of a missing right."""
         entry = self._store.get("pods", asked.namespace, asked.name)
-        return entry is not None and _bound_to(entry) == node
+        return entry is None or _bound_to(entry) == node
 
     def _referred(self, node: str, asked: Attributes) -> bool:
         if not asked.name or not asked.namespace:

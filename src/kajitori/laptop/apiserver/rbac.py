@@ -30,7 +30,10 @@ ANSWERS_REMEMBERED = 20_000
 
 
 class Attributes(NamedTuple):
-    """What is asked for. resource empty: path is a non-resource URL. resource has its subresource: `pods/log`."""
+    """What is asked for. resource empty: path is a non-resource URL. resource has its subresource: `pods/log`.
+
+    on_node: the node to which a list's field selector restricts it.
+    """
 
     verb: str
     group: str = ""
@@ -38,6 +41,7 @@ class Attributes(NamedTuple):
     namespace: str = ""
     name: str = ""
     path: str = ""
+    on_node: str = ""
 
     def sentence(self, user: str) -> str:
         """As a 403 says it."""
