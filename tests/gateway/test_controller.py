@@ -99,7 +99,9 @@ class Cluster:
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
-    async with running_api_server() as server, running_workbench() as bench:
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(running_api_server())
+        bench = await stack.enter_async_context(running_workbench())
         async with Client(load_config(str(server.kubeconfig))) as client:
             for definition in all_crds():
                 await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="test")

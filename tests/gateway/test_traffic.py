@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -299,65 +298,65 @@ async def test_an_unknown_model_is_told_which_models_exist(bench: Workbench, fir
     assert listed.json["data"][0]["owned_by"] == "Envoy AI Gateway"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"hello",
-        b"[]",
-        b"{",
-        b'{"model"',
-        b'{"model":}',
-        b'{"model":"gpt-4o"',
-        b'{"model":"gpt-4o"} x',
-        b'{"model":"gpt-4o",}',
-        b'{"model":"gpt-4o" "a":1}',
-        b'{"model":"gpt-4o","a":[1,2}',
-        b'{"model":"gpt-4o","a":nothing}',
-        b'{"model":"gpt-4o',
-        b'{"model":7}',
-        b'{"model":null}',
-        b'{"model":""}',
-        b'{"model":"a\\nb"}',
-        b'{"messages":[{"model":"gpt-4o"}]}',
-        b'{"model":"gpt-4o","a":' + b"[" * 5000 + b"]" * 5000 + b"}",
-    ],
-)
+NO_REQUESTS = [
+    b"",
+    b"hello",
+    b"[]",
+    b"{",
+    b'{"model"',
+    b'{"model":}',
+    b'{"model":"gpt-4o"',
+    b'{"model":"gpt-4o"} x',
+    b'{"model":"gpt-4o",}',
+    b'{"model":"gpt-4o" "a":1}',
+    b'{"model":"gpt-4o","a":[1,2}',
+    b'{"model":"gpt-4o","a":nothing}',
+    b'{"model":"gpt-4o',
+    b'{"model":7}',
+    b'{"model":null}',
+    b'{"model":""}',
+    b'{"model":"a\\nb"}',
+    b'{"messages":[{"model":"gpt-4o"}]}',
+    b'{"model":"gpt-4o","a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+]
+
+
 async def test_a_body_that_is_no_request_gets_400_in_the_dialect_of_the_client(
-    bench: Workbench, first: Provider, body: bytes
+    bench: Workbench, first: Provider
 ) -> None:
     await bench.apply(
         gateway(bench.port), *backend("a", first.port), ai_route("route", "gpt-4o", {"name": "a"})
     )
-    reply = await bench.post(body)
-    assert reply.status == 400
-    assert reply.json["error"]["type"] == "BadRequest"
-    assert reply.json["error"]["code"] == "400"
-    assert "malformed request" in reply.json["error"]["message"]
+    for body in NO_REQUESTS:
+        reply = await bench.post(body)
+        assert reply.status == 400, body
+        assert reply.json["error"]["type"] == "BadRequest"
+        assert reply.json["error"]["code"] == "400"
+        assert "malformed request" in reply.json["error"]["message"]
     assert not first.seen
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"model":"gpt-4o"}',
-        b' \n{ "a" : { "model" : "x" } , "model" : "gpt-4o" }\n ',
-        b'{"model":"other","model":"gpt-4o"}',
-        b'{"mod\\u0065l":"gpt\\u002d4o"}',
-        b'{"a":"\\"model\\":\\"x\\"}","b":-1.5e+3,"c":[{"d":"]}"}],"model":"gpt-4o","e":null}',
-        b'{"prompt":"' + b"long \\n " * 100_000 + b'","model":"gpt-4o"}',
-        b'{"messages":[' + b",".join([b'{"role":"user","content":"x"}'] * 20_000) + b'],"model":"gpt-4o"}',
-        b'{"a":' + b"[" * 300 + b"]" * 300 + b',"model":"gpt-4o"}',
-    ],
-)
+REQUESTS = [
+    b'{"model":"gpt-4o"}',
+    b' \n{ "a" : { "model" : "x" } , "model" : "gpt-4o" }\n ',
+    b'{"model":"other","model":"gpt-4o"}',
+    b'{"mod\\u0065l":"gpt\\u002d4o"}',
+    b'{"a":"\\"model\\":\\"x\\"}","b":-1.5e+3,"c":[{"d":"]}"}],"model":"gpt-4o","e":null}',
+    b'{"prompt":"' + b"long \\n " * 100_000 + b'","model":"gpt-4o"}',
+    b'{"messages":[' + b",".join([b'{"role":"user","content":"x"}'] * 20_000) + b'],"model":"gpt-4o"}',
+    b'{"a":' + b"[" * 300 + b"]" * 300 + b',"model":"gpt-4o"}',
+]
+
+
 async def test_the_model_is_found_wherever_it_stands_and_the_body_passes_byte_for_byte(
-    bench: Workbench, first: Provider, body: bytes
+    bench: Workbench, first: Provider
 ) -> None:
     await bench.apply(
         gateway(bench.port), *backend("a", first.port), ai_route("route", "gpt-4o", {"name": "a"})
     )
-    assert (await bench.post(body)).status == 200
-    assert first.seen[0].body == body
+    for body in REQUESTS:
+        assert (await bench.post(body)).status == 200
+        assert first.seen[-1].body == body
 
 
 async def test_a_body_over_the_limit_gets_413_and_one_below_passes(bench: Workbench, first: Provider) -> None:
@@ -488,18 +487,6 @@ async def test_credentials_are_in_no_dump_and_no_file_that_others_can_read(
     assert "azure-secret" not in everything and "openai-secret" not in everything
     for name in ("ads.sock", "admin.sock", "bootstrap.json", "ledger.db"):
         assert (bench.folder / name).stat().st_mode & 0o077 == 0, name
-
-
-async def test_the_missions_manifest_serves_unmodified(bench: Workbench) -> None:
-    manifest = Path("/work/shared/mission/manifests/ai-gateway-route.yaml")
-    if not manifest.exists():
-        pytest.skip("the mission's manifests are not here")
-    async with running_provider(Provider(port=9101)) as azure, running_provider(Provider(port=9102)):
-        bench.url = "http://127.0.0.1:8080"
-        await bench.apply(manifest.read_text())
-        record = await bench.record(await bench.post(QUESTION))
-        assert record.costs == {"tokenCost": 11}
-        assert azure.seen[0].headers["api-key"] == "not-a-real-azure-key"
 
 
 async def test_the_openai_client_works_unmodified(bench: Workbench, first: Provider) -> None:

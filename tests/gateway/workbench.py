@@ -236,7 +236,7 @@ class Workbench:
         self._arrived = asyncio.Condition()
         self._sources = sources
         self.envoy: subprocess.Popen[bytes] | None = None
-        self.session = aiohttp.ClientSession()
+        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1000, force_close=True))
         self.plan: Plan | None = None
         self._make_control_plane()
 

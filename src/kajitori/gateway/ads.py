@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # A step that Envoy does not confirm for so long holds up the next one no longer.
 _PATIENCE_SECONDS = 1.0
-_ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET)
+_ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, ROUTES)
 
 
 class _Subscription:
@@ -36,6 +36,7 @@ class _Subscription:
         self.told_missing: set[str] = set()
         self.outstanding: tuple[str, dict[str, Encoded]] | None = None
         self.one_by_one: set[str] = set()
+        self.unasked: set[str] = set()
 
     def wants(self, name: str) -> bool:
         return self.wildcard or name in self.names
@@ -210,9 +211,12 @@ class _Stream:
                 missing = self._missing(kind, subscription)
                 if due or missing:
                     return self._response(kind, subscription, due, missing)
-            if not self._is_settled(kind) and patient:
-                self._waiting_since = now if self._waiting_since is None else self._waiting_since
-                return None
+            if not self._is_settled(kind):
+                if patient:
+                    self._waiting_since = now if self._waiting_since is None else self._waiting_since
+                    return None
+                # What refers to these was refused, or nothing does.
+                subscription.unasked = set(self._snapshot.resources[kind]) - subscription.names
         # Everything new is in place: what it replaced may go, in the opposite order.
         for kind in reversed(TYPES):
             subscription = self._subscriptions[kind]
@@ -256,13 +260,8 @@ class _Stream:
         if subscription.outstanding is not None or self._due(kind, subscription):
             return False
         if kind in _ASKED_FOR_BY_NAME:
-            # Clusters that Envoy has just got ask for these a moment later.
-            return self._snapshot.resources[kind].keys() <= subscription.names
-        if kind == ROUTES:
-            return (
-                self._snapshot.resources[kind].keys() <= subscription.names
-                or not self._snapshot.resources[kind]
-            )
+            # Clusters and listeners that Envoy has just got ask for these a moment later.
+            return self._snapshot.resources[kind].keys() <= subscription.names | subscription.unasked
         return subscription.wildcard or not self._snapshot.resources[kind]
 
     def _response(

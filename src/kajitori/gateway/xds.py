@@ -37,11 +37,15 @@ class Snapshot:
         self._sources: dict[str, dict[str, dict[str, Encoded]]] = {}
         self._good: dict[tuple[str, str], Encoded] = {}
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
+        self._malformed: dict[str, dict[tuple[str, str], str]] = {}
         self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
 
     @property
     def rejected(self) -> dict[str, str]:
-        return {f"{kind}/{name}": message for (kind, name), (_, message) in self._refused.items()}
+        found = {f"{kind}/{name}": message for (kind, name), (_, message) in self._refused.items()}
+        for problems in self._malformed.values():
+            found |= {f"{kind}/{name}": message for (kind, name), message in problems.items()}
+        return found
 
     def sources(self) -> set[str]:
         """Which sources have set their resources."""
@@ -55,6 +59,7 @@ class Snapshot:
         known = self._sources.get(source, {})
         fresh: dict[str, dict[str, Encoded]] = {}
         changed = source not in self._sources
+        malformed: dict[tuple[str, str], str] = {}
         for kind, values in resources.by_type.items():
             before = known.get(kind, {})
             after: dict[str, Encoded] = {}
@@ -64,26 +69,23 @@ class Snapshot:
                     after[name] = old
                     continue
                 changed = True
-                encoded = self._encode(kind, name, value, old)
-                if encoded is not None:
-                    after[name] = encoded
+                try:
+                    data = self._encoder.encode(kind, value)
+                except InvalidManifest as error:
+                    malformed[kind, name] = str(error)
+                    if old is not None:
+                        after[name] = old
+                    continue
+                version = hashlib.blake2b(data, digest_size=12).hexdigest()
+                after[name] = Encoded(value, data, version)
             changed = changed or len(after) != len(before)
             fresh[kind] = after
         changed = changed or any(items and kind not in fresh for kind, items in known.items())
         self._sources[source] = fresh
+        self._malformed[source] = malformed
         if changed:
             self._merge()
         return changed
-
-    def _encode(self, kind: str, name: str, value: dict[str, Any], old: Encoded | None) -> Encoded | None:
-        try:
-            data = self._encoder.encode(kind, value)
-        except InvalidManifest as error:
-            self._refused[kind, name] = ("", str(error))
-            return old
-        if self._refused.get((kind, name), ("x", ""))[0] == "":
-            del self._refused[kind, name]
-        return Encoded(value, data, hashlib.blake2b(data, digest_size=12).hexdigest())
 
     def _merge(self) -> None:
         merged: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}

@@ -18,7 +18,8 @@ from kajitori.api.aigateway.credentials import (
     CredentialOverride,
     GCPCredentials,
 )
-from kajitori.api.crd import AGE, Column, Definition, Int32, Version, map_list, rule, rules
+from kajitori.api.crd import AGE, Column, Definition, Int32, Version, map_list, rule
+from kajitori.api.crd import rules as cel_rules
 from kajitori.api.gateway.shared import (
     BackendObjectReference,
     Duration,
@@ -128,7 +129,7 @@ class AIGatewayRouteRule(msgspec.Struct, frozen=True, kw_only=True, rename="came
     name: (
         Annotated[
             SectionName,
-            rules(rule("self != 'route-not-found'", "the rule name route-not-found is taken")),
+            cel_rules(rule("self != 'route-not-found'", "the rule name route-not-found is taken")),
         ]
         | None
     ) = None
@@ -136,7 +137,7 @@ class AIGatewayRouteRule(msgspec.Struct, frozen=True, kw_only=True, rename="came
     backend_refs: Annotated[
         list[AIGatewayRouteBackendRef],
         Meta(max_length=128),
-        rules(
+        cel_rules(
             rule(
                 "self.all(r, !has(r.group)) || (self.size() == 1 && has(self[0].group))",
                 "a rule refers to AIServiceBackends, or to exactly one InferencePool",
@@ -169,13 +170,13 @@ class AIGatewayRouteSpec(msgspec.Struct, frozen=True, kw_only=True, rename="came
     parent_refs: Annotated[
         list[ParentReference],
         Meta(max_length=16),
-        rules(rule("self.all(p, p.kind == 'Gateway')", "every parent is a Gateway")),
+        cel_rules(rule("self.all(p, p.kind == 'Gateway')", "every parent is a Gateway")),
     ] = field(default_factory=list)
     hostnames: Annotated[list[Hostname], Meta(max_length=16)] = field(default_factory=list)
     rules: Annotated[
         list[AIGatewayRouteRule],
         Meta(max_length=15),
-        rules(
+        cel_rules(
             rule(
                 "self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && a.name == b.name))",
                 "each rule of a route has a name of its own",
@@ -215,7 +216,7 @@ class AIServiceBackendSpec(msgspec.Struct, frozen=True, kw_only=True, rename="ca
     schema: VersionedAPISchema
     backend_ref: Annotated[
         BackendObjectReference,
-        rules(
+        cel_rules(
             rule(
                 "(self.group == 'gateway.envoyproxy.io' && self.kind == 'Backend')"
                 " || (self.group == '' && self.kind == 'Service' && has(self.port))",
@@ -266,7 +267,7 @@ class BackendSecurityPolicySpec(msgspec.Struct, frozen=True, kw_only=True, renam
     target_refs: Annotated[
         list[PolicyTargetReference],
         Meta(max_length=16),
-        rules(
+        cel_rules(
             rule(
                 "self.all(t, (t.group == 'aigateway.envoyproxy.io' && t.kind == 'AIServiceBackend')"
                 " || (t.group == 'inference.networking.k8s.io' && t.kind == 'InferencePool'))",

@@ -1,0 +1,207 @@
+"""Configuration on its way to Envoy: in step, without a cut, and through the death of either side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources
+from tests.gateway.workbench import (
+    Provider,
+    Workbench,
+    ai_route,
+    backend,
+    eventually,
+    gateway,
+    key_policy,
+    running_workbench,
+)
+
+QUESTION = {"model": "gpt-4o", "messages": []}
+
+
+def many(port: int, provider: Provider, count: int, revision: int = 0) -> list[dict[str, Any]]:
+    """So many routes, each to a backend of its own; one of them follows the revision."""
+    documents: list[dict[str, Any]] = [gateway(port)]
+    for number in range(count):
+        documents += backend(f"b{number}", provider.port)
+        documents += key_policy(f"b{number}", f"key-{number}") if number % 10 == 0 else []
+        model = f"model-{number}" if number else f"moving-{revision}"
+        documents.append(ai_route(f"r{number}", model, {"name": f"b{number}"}))
+    return documents
+
+
+async def stream(bench: Workbench, model: str) -> bytes:
+    reply = await bench.post({**QUESTION, "model": model, "stream": True})
+    return reply.body
+
+
+async def test_300_routes_and_backends_at_once_and_a_change_each_second_cut_no_stream(
+    bench: Workbench, first: Provider
+) -> None:
+    first.chunks, first.chunk_seconds = 60, 0.1
+    await bench.apply(*many(bench.port, first, 300))
+    assert len((await bench.get("/v1/models")).json["data"]) == 300
+    streams = [asyncio.create_task(stream(bench, f"model-{number}")) for number in range(1, 41)]
+    await eventually(lambda: len(first.seen) == 40)
+    for revision in range(1, 6):
+        begun = asyncio.get_running_loop().time()
+        await bench.apply(*many(bench.port, first, 300, revision))
+        assert (await bench.post({**QUESTION, "model": f"moving-{revision}"})).status == 200
+        assert (await bench.post({**QUESTION, "model": f"moving-{revision - 1}"})).status == 404
+        await asyncio.sleep(max(0.0, 1.0 - (asyncio.get_running_loop().time() - begun)))
+    # A backend that is taken away lets its streams end.
+    await bench.apply(*many(bench.port, first, 2, 6))
+    bodies = await asyncio.gather(*streams)
+    assert all(body.count(b"data: ") == 61 and body.endswith(b"[DONE]\n\n") for body in bodies)
+    assert (await bench.post({**QUESTION, "model": "model-100"})).status == 404
+
+
+async def test_a_change_sends_only_what_changed(bench: Workbench, first: Provider) -> None:
+    await bench.apply(*many(bench.port, first, 20))
+    before = json.loads(
+        await bench.admin("/stats?format=json&filter=cluster_manager.cluster_|lds.update_success")
+    )
+    await bench.apply(*many(bench.port, first, 20, 1))
+    after = json.loads(
+        await bench.admin("/stats?format=json&filter=cluster_manager.cluster_|lds.update_success")
+    )
+    assert before == after
+
+
+async def test_envoy_comes_back_with_everything_after_kill_9(bench: Workbench, first: Provider) -> None:
+    documents = many(bench.port, first, 30)
+    await bench.apply(*documents)
+    bench.kill_envoy()
+    await eventually(lambda: bench.ads.connected == 0)
+    bench.start_envoy()
+    await bench.settled()
+    assert (await bench.post({**QUESTION, "model": "model-10"})).status == 200
+    assert first.seen[-1].headers["authorization"] == "Bearer key-10"
+
+
+async def test_envoy_serves_on_while_the_control_plane_is_away_and_is_sent_nothing_it_has(
+    bench: Workbench, first: Provider
+) -> None:
+    first.chunks, first.chunk_seconds = 40, 0.05
+    documents = many(bench.port, first, 30)
+    await bench.apply(*documents)
+    running = asyncio.create_task(stream(bench, "model-5"))
+    await eventually(lambda: len(first.seen) == 1)
+    await bench.stop_control_plane()
+    assert (await bench.post({**QUESTION, "model": "model-3"})).status == 200
+    filters = "/stats?format=json&filter=update_success|cluster_(added|modified|removed)|listener_modified"
+    before = json.loads(await bench.admin(filters))
+    bench._make_control_plane()
+    await bench.control_plane.start(bench.folder / "ads.sock")
+    bench._settling = asyncio.create_task(bench.ledger.run())
+    await bench.apply(*documents)
+    assert json.loads(await bench.admin(filters)) == before
+    assert (await running).endswith(b"[DONE]\n\n")
+    await bench.apply(*many(bench.port, first, 30, 1))
+    assert (await bench.post({**QUESTION, "model": "moving-1"})).status == 200
+    record = await bench.record(await bench.post({**QUESTION, "model": "model-3"}))
+    assert record.backend == "default/b3"
+
+
+async def test_a_slow_source_keeps_envoy_from_losing_what_it_has(first: Provider) -> None:
+    async with running_workbench(("gateway", "services")) as bench:
+        bench.set(gateway(bench.port), *backend("a", first.port), ai_route("route", "gpt-4o", {"name": "a"}))
+        await eventually(lambda: bench.ads.connected == 1)
+        assert not bench.ads.ready
+        bench.set_resources("services", Resources({}))
+        await bench.settled()
+        assert (await bench.post(QUESTION)).status == 200
+
+
+def broken(bench: Workbench, kind: str, name: str, change: dict[str, Any]) -> Resources:
+    """The plan's resources with one of them spoilt."""
+    assert bench.plan is not None
+    by_type = {key: dict(items) for key, items in bench.plan.resources.by_type.items()}
+    by_type[kind][name] = {**by_type[kind].get(name, {}), **change}
+    return Resources(by_type)
+
+
+async def test_a_refused_resource_is_told_with_its_reason_and_the_old_one_stays(
+    bench: Workbench, first: Provider
+) -> None:
+    documents = many(bench.port, first, 5)
+    await bench.apply(*documents)
+    table = f"http/{bench.port}"
+    bad_route = {"name": "bad", "match": {"safe_regex": {"regex": "("}}, "direct_response": {"status": 200}}
+    hosts = [{"name": "*", "domains": ["*"], "routes": [bad_route]}]
+    bench.set_resources("gateway", broken(bench, ROUTES, table, {"virtual_hosts": hosts}))
+    await eventually(lambda: f"{ROUTES}/{table}" in bench.ads.rejected)
+    assert "missing" in bench.ads.rejected[f"{ROUTES}/{table}"]
+    assert (await bench.post({**QUESTION, "model": "model-3"})).status == 200
+    plan = bench.set(*documents)
+    told = [item for item in plan.statuses if item.resource.kind == "AIGatewayRoute"]
+    assert all("Envoy refused the route table" in item.status["conditions"][0]["message"] for item in told)
+    # An Envoy that starts anew gets the last good one.
+    bench.set_resources("gateway", broken(bench, ROUTES, table, {"virtual_hosts": hosts}))
+    await eventually(lambda: f"{ROUTES}/{table}" in bench.ads.rejected)
+    bench.kill_envoy()
+    await eventually(lambda: bench.ads.connected == 0)
+    bench.start_envoy()
+    await bench.settled()
+    assert (await bench.post({**QUESTION, "model": "model-3"})).status == 200
+    await bench.apply(*documents)
+    assert not bench.ads.rejected
+
+
+async def test_one_bad_cluster_holds_up_no_other(bench: Workbench, first: Provider) -> None:
+    await bench.apply(gateway(bench.port))
+    bench.set(*many(bench.port, first, 5))
+    bad = {"name": "bad", "type": "EDS", "lb_policy": "LOAD_BALANCING_POLICY_CONFIG"}
+    bench.set_resources("gateway", broken(bench, CLUSTER, "bad", bad))
+    await eventually(lambda: f"{CLUSTER}/bad" in bench.ads.rejected)
+    await bench.settled()
+    for number in range(1, 5):
+        assert (await bench.post({**QUESTION, "model": f"model-{number}"})).status == 200
+
+
+async def test_a_field_that_this_envoy_does_not_know_never_leaves_our_side(
+    bench: Workbench, first: Provider
+) -> None:
+    await bench.apply(*many(bench.port, first, 2))
+    bench.set_resources("gateway", broken(bench, CLUSTER, "new", {"name": "new", "no_such_field": 1}))
+    await bench.settled()
+    assert "no_such_field" in bench.ads.rejected[f"{CLUSTER}/new"]
+    assert (await bench.post({**QUESTION, "model": "model-1"})).status == 200
+
+
+async def test_a_port_that_is_taken_is_told_and_other_listeners_serve(
+    bench: Workbench, first: Provider
+) -> None:
+    route = ai_route("route", "gpt-4o", {"name": "a"})
+    taken = {**gateway(first.port, "taken"), "metadata": {"name": "taken"}}
+    bench.set(gateway(bench.port), taken, *backend("a", first.port), route)
+    await eventually(lambda: f"{LISTENER}/http/{first.port}" in bench.ads.rejected)
+    await bench.settled()
+    assert (await bench.post(QUESTION)).status == 200
+    plan = bench.set(gateway(bench.port), taken, *backend("a", first.port), route)
+    states = {
+        item.name: {entry["type"]: entry for entry in item.status["conditions"]}
+        for item in plan.statuses
+        if item.resource.kind == "Gateway"
+    }
+    assert states["gateway"]["Programmed"]["status"] == "True"
+    assert states["taken"]["Programmed"]["status"] == "False"
+    assert "in use" in states["taken"]["Programmed"]["message"]
+
+
+async def test_a_record_is_on_disk_soon_after_its_request(bench: Workbench, first: Provider) -> None:
+    from kajitori.gateway.records import read_recent, read_request
+
+    await bench.apply(
+        gateway(bench.port), *backend("a", first.port), ai_route("route", "gpt-4o", {"name": "a"})
+    )
+    reply = await bench.post(QUESTION)
+    key = reply.headers["X-Request-ID"]
+    await eventually(lambda: read_request(bench.folder, key) is not None)
+    record = read_request(bench.folder, key)
+    assert record is not None and record == read_recent(bench.folder)[0]
+    assert abs(record.time - time.time()) < 60
+    assert read_request(bench.folder, "unknown") is None
