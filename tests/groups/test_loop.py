@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from tests.groups.conftest import a_set, container, template
 from tests.groups.loop import Loop, condition, running_loop
 
 from kajitori.api.resource import LEADER_WORKER_SETS, PERSISTENT_VOLUME_CLAIMS, PODS, SERVICES
+from kajitori.control.runtime import Runtime
+from kajitori.kube.client import Client
+from kajitori.kube.config import load_config
+from kajitori.laptop.controllers import garbage
 
 
 def manifest(**fields: object) -> dict[str, object]:
@@ -230,3 +235,51 @@ async def test_the_missions_manifest_comes_up_unmodified(loop: Loop) -> None:
         "value": "deepseek-r1-inference-1.deepseek-r1-inference.default",
     }
     assert worker["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+
+
+async def test_deleting_the_set_in_the_foreground_waits_for_every_pod(loop: Loop) -> None:
+    await loop.apply(manifest(replicas=2, size=2))
+    await loop.available()
+    config = load_config(str(loop.server.kubeconfig))
+    async with Client(config, user_agent="collector") as client:
+        runtime = Runtime(client, grace_seconds=0.0)
+        garbage.register(runtime)
+        stop = asyncio.Event()
+        collecting = asyncio.ensure_future(runtime.run(stop))
+        loop.node.paused = {"x-1-1"}
+        await loop.client.delete(LEADER_WORKER_SETS, "x", "default", propagation_policy="Foreground")
+
+        async def one_left() -> bool:
+            return list(await loop.pods()) == ["x-1-1"]
+
+        await loop.until(one_left)
+        assert (await loop.set())["metadata"]["finalizers"] == ["foregroundDeletion"]
+        loop.node.resume()
+
+        async def gone() -> bool:
+            sets = await loop.client.list(LEADER_WORKER_SETS, "default")
+            return not sets.items and not await loop.pods() and not await loop.services()
+
+        await loop.until(gone)
+        stop.set()
+        await asyncio.gather(collecting, return_exceptions=True)
+    assert not await loop.events("RecreateGroup")
+
+
+async def test_a_set_of_the_same_name_begins_when_the_old_ones_pods_are_gone(loop: Loop) -> None:
+    await loop.apply(manifest(replicas=1, size=2))
+    await loop.available()
+    before = await loop.uids(0)
+    config = load_config(str(loop.server.kubeconfig))
+    async with Client(config, user_agent="collector") as client:
+        runtime = Runtime(client, grace_seconds=0.0)
+        garbage.register(runtime)
+        stop = asyncio.Event()
+        collecting = asyncio.ensure_future(runtime.run(stop))
+        await loop.client.delete(LEADER_WORKER_SETS, "x", "default")
+        await loop.apply(manifest(replicas=1, size=2))
+        await loop.available()
+        stop.set()
+        await asyncio.gather(collecting, return_exceptions=True)
+    assert not set((await loop.uids(0)).values()) & set(before.values())
+    assert not await loop.events("FailedCreate")
