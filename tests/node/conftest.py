@@ -334,7 +334,10 @@ async def running_node(home: Path, native: NativePrograms, **environment: str) -
     ):
         running = RunningNode(home, server, client, native)
         authority = (home / "pki" / "ca.crt").read_text()
-        roots = {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": authority}}
+        roots = {
+            "metadata": {"name": "kube-root-ca.crt", "namespace": "default"},
+            "data": {"ca.crt": authority},
+        }
         await client.create(CONFIG_MAPS, roots)
         with contextlib.suppress(AlreadyExists):
             await client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default", "namespace": "default"}})

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from kajitori.api.resource import CONFIG_MAPS, PODS, SECRETS
 from tests.node.conftest import (
     RunningNode,
     condition,
@@ -21,6 +19,8 @@ from tests.node.conftest import (
     until,
 )
 from tests.node.test_runner import processes_with
+
+from kajitori.api.resource import CONFIG_MAPS, PODS, SECRETS
 
 
 async def test_a_pod_that_never_restarts_succeeds_or_fails_by_its_exit_code(node: RunningNode) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.node.conftest import RunningRunner, running_runner, until
 
 from kajitori.laptop.node.runner_client import RunnerError
-from tests.node.conftest import RunningRunner, running_runner, until
 
 
 def processes_with(marker: str) -> list[int]:
@@ -25,6 +26,13 @@ def processes_with(marker: str) -> list[int]:
             if marker in text and int(name) != os.getpid():
                 found.append(int(name))
     return found
+
+
+@pytest.fixture
+def null_device() -> Iterator[int]:
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    yield descriptor
+    os.close(descriptor)
 
 
 async def test_the_exit_code_of_a_container_is_its_commands(any_runner: RunningRunner) -> None:
@@ -111,28 +119,26 @@ async def test_a_command_inside_a_container_gives_its_exit_code(any_runner: Runn
         await any_runner.client.execute("c", ["nonesuch"], [0, 1, 2])
 
 
-async def test_a_cancelled_command_is_killed(any_runner: RunningRunner) -> None:
+async def test_a_cancelled_command_is_killed(any_runner: RunningRunner, null_device: int) -> None:
     marker = f"5{os.getpid()}.{id(any_runner)}"
     await any_runner.client.start(any_runner.container("c", ["sleep", "1000"]))
-    with open("/dev/null", "r+") as null:
-        task = asyncio.create_task(
-            any_runner.client.execute("c", ["sh", "-c", f"sleep {marker}; true"], [null.fileno()] * 3)
-        )
-        await until(lambda: processes_with(marker))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    task = asyncio.create_task(
+        any_runner.client.execute("c", ["sh", "-c", f"sleep {marker}; true"], [null_device] * 3)
+    )
+    await until(lambda: processes_with(marker))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     await until(lambda: not processes_with(marker))
 
 
-async def test_commands_inside_a_container_die_with_it(any_runner: RunningRunner) -> None:
+async def test_commands_inside_a_container_die_with_it(any_runner: RunningRunner, null_device: int) -> None:
     marker = f"4{os.getpid()}.{id(any_runner)}"
     await any_runner.client.start(any_runner.container("c", ["sleep", "1000"]))
-    with open("/dev/null", "r+") as null:
-        task = asyncio.create_task(any_runner.client.execute("c", ["sleep", marker], [null.fileno()] * 3))
-        await until(lambda: processes_with(marker))
-        await any_runner.client.call("kill", container="c")
-        assert await task == 128 + signal.SIGKILL
+    task = asyncio.create_task(any_runner.client.execute("c", ["sleep", marker], [null_device] * 3))
+    await until(lambda: processes_with(marker))
+    await any_runner.client.call("kill", container="c")
+    assert await task == 128 + signal.SIGKILL
     assert not processes_with(marker)
 
 
