@@ -164,12 +164,8 @@ class _Stream:
             if request.HasField("error_detail"):
                 self._refused(kind, subscription, outstanding[1], request.error_detail.message)
             else:
-                self._confirmed(kind, outstanding[1])
-
-    def _confirmed(self, kind: str, sent: dict[str, Encoded]) -> None:
-        mended = [self._snapshot.accept(kind, name, encoded) for name, encoded in sent.items()]
-        if any(mended):
-            self._server.changed()
+                for name, encoded in outstanding[1].items():
+                    self._snapshot.accept(kind, name, encoded)
 
     def _refused(
         self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str

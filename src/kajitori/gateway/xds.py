@@ -93,8 +93,12 @@ class Snapshot:
             for kind, items in self._sources[source].items():
                 merged[kind].update(items)
         self.resources = merged
-        for key in [key for key in self._refused if key[1] not in merged[key[0]]]:
-            del self._refused[key]
+        # A refusal is of one version; another one is to be tried.
+        self._refused = {
+            (kind, name): refused
+            for (kind, name), refused in self._refused.items()
+            if name in merged[kind] and merged[kind][name].version == refused[0]
+        }
         for key in [key for key in self._good if key[1] not in merged[key[0]]]:
             del self._good[key]
 
@@ -108,15 +112,9 @@ class Snapshot:
             return self._good.get((kind, name))
         return wanted
 
-    def accept(self, kind: str, name: str, encoded: Encoded) -> bool:
-        """Envoy took this one. True: it had been refused before, in another version."""
+    def accept(self, kind: str, name: str, encoded: Encoded) -> None:
+        """Envoy took this one."""
         self._good[kind, name] = encoded
-        refused = self._refused.get((kind, name))
-        wanted = self.resources[kind].get(name)
-        if refused is None or wanted is None or wanted.version != encoded.version:
-            return False
-        del self._refused[kind, name]
-        return True
 
     def refuse(self, kind: str, name: str, encoded: Encoded, message: str) -> None:
         """Envoy did not take this one and keeps what it had."""
