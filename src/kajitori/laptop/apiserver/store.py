@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 log = logging.getLogger(__name__)
-DECODED_ENTRIES_KEPT = 1_024
+DECODED_BYTES_KEPT = 4 << 20
 
 
 class _Metadata(msgspec.Struct):
@@ -78,9 +78,11 @@ class Entry:
 
     def keep(self, obj: dict[str, Any]) -> None:
         self._object = obj
-        if len(_recently_decoded) == DECODED_ENTRIES_KEPT:
-            _recently_decoded.popleft()._object = None
-        _recently_decoded.append(self)
+        _recently_decoded.add(self)
+
+    def forget(self) -> None:
+        """Drop the decoded object; the bytes stay."""
+        self._object = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -101,8 +103,23 @@ class Entry:
         self._uid = metadata.uid
 
 
-# Decoded objects are several times larger than their bytes: only the latest ones stay decoded.
-_recently_decoded: deque[Entry] = deque()
+class _RecentlyDecoded:
+    """Decoded objects are several times larger than their bytes: only the latest ones stay decoded."""
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque()
+        self._bytes = 0
+
+    def add(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        self._bytes += len(entry.body)
+        while self._bytes > DECODED_BYTES_KEPT and len(self._entries) > 1:
+            oldest = self._entries.popleft()
+            self._bytes -= len(oldest.body)
+            oldest.forget()
+
+
+_recently_decoded = _RecentlyDecoded()
 
 
 class Deleted(NamedTuple):

@@ -124,11 +124,14 @@ class Hub:
         self._store = store
         self._live: dict[str, set[Watcher]] = {}
         self._dirty: list[Watcher] = []
+        # Lines are shared among those who watch now, and made again for who comes later.
+        self._shown: list[Event] = []
         self._catching_up: set[Watcher] = set()
         store.listeners.append(self._on_event)
         store.after_commit.append(self._flush)
 
     def _on_event(self, resource: str, event: Event) -> None:
+        self._shown.append(event)
         for watcher in self._live.get(resource, ()):
             try:
                 if watcher.offer(event):
@@ -140,6 +143,9 @@ class Hub:
                 watcher.end()
 
     def _flush(self) -> None:
+        for event in self._shown:
+            event.lines.clear()
+        self._shown.clear()
         dirty, self._dirty = self._dirty, []
         for watcher in dirty:
             watcher.flush()
