@@ -1,0 +1,260 @@
+"""CPU of the gateway for each request: Envoy's and our Python's, beside a plain Envoy in the same run.
+
+    python bench/gateway.py [--requests 20000] [--streams 1000] [--rounds 2]
+
+One Envoy worker; providers and clients are processes of their own and do not count. JSON: a prompt of 1 KB, an answer
+with usage, 32 connections. Streams: 50 events, 2 ms apart, 64 connections. CPU is read from /proc/<pid>/stat. The
+configurations take turns, so that a busy machine touches all alike; the ratio to the plain proxy is the figure to
+compare between machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.gateway.workbench import (  # noqa: E402
+    Workbench,
+    ai_route,
+    backend,
+    eventually,
+    free_port,
+    gateway,
+    key_policy,
+    observe,
+    running_workbench,
+)
+
+from kajitori.gateway.clusters import TYPE, plain_cluster  # noqa: E402
+from kajitori.gateway.ledger import Facts  # noqa: E402
+from kajitori.gateway.plan import make_plan  # noqa: E402
+from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources  # noqa: E402
+from kajitori.gateway.targets import Target  # noqa: E402
+
+TICKS = os.sysconf("SC_CLK_TCK")
+EVENTS = 50
+EVENT_SECONDS = 0.002
+USAGE = {"prompt_tokens": 250, "completion_tokens": 50, "total_tokens": 300}
+ANSWER = json.dumps(
+    {"id": "x", "object": "chat.completion", "model": "m", "usage": USAGE,
+     "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 40}, "finish_reason": "stop"}]}
+).encode()  # fmt: skip
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER) + ANSWER
+)
+EVENT = {"id": "x", "object": "chat.completion.chunk", "model": "m",
+         "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}  # fmt: skip
+LAST = {"id": "x", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": USAGE}
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+class Provider(asyncio.Protocol):
+    """Answers as soon as the body is whole."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        head, found, body = self.data.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+        if not found or len(body) < length:
+            return
+        self.data = body[length:]
+        if b'"stream": true' not in body:
+            self.transport.write(ANSWER)
+            return
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        self.event(EVENTS, b"include_usage" in body)
+
+    def event(self, left: int, usage: bool) -> None:
+        if left:
+            self.transport.write(chunked(b"data: " + json.dumps(EVENT).encode() + b"\n\n"))
+            asyncio.get_running_loop().call_later(EVENT_SECONDS, self.event, left - 1, usage)
+            return
+        if usage:
+            self.transport.write(chunked(b"data: " + json.dumps(LAST).encode() + b"\n\n"))
+        self.transport.write(chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+
+async def provide(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", port)
+    await server.serve_forever()
+
+
+class Client(asyncio.Protocol):
+    """Asks again as soon as the answer is whole, until none is left."""
+
+    def __init__(self, request: bytes, left: list[int], done: asyncio.Event) -> None:
+        self.request, self.left, self.done = request, left, done
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.ask()
+
+    def ask(self) -> None:
+        self.data = b""
+        if self.left[0] <= 0:
+            self.transport.close()
+            return
+        self.left[0] -= 1
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        head, found, body = self.data.partition(b"\r\n\r\n")
+        if not found:
+            return
+        assert head.startswith(b"HTTP/1.1 200"), self.data
+        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        if (length and len(body) >= int(length)) or (not length and self.data.endswith(b"0\r\n\r\n")):
+            self.left[1] -= 1
+            if self.left[1] == 0:
+                self.done.set()
+            self.ask()
+
+
+async def load(port: int, body: bytes, count: int, connections: int) -> None:
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer client\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    left, done = [count, count], asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for _ in range(connections):
+        await loop.create_connection(lambda: Client(head.encode() + body, left, done), "127.0.0.1", port)
+    await done.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:13]) / TICKS
+
+
+def plain_resources(port: int, upstream: int) -> Resources:
+    """A listener and a route, and nothing else."""
+    manager = {
+        "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "plain",
+        "rds": {"route_config_name": "plain", "config_source": {"ads": {}, "resource_api_version": "V3"}},
+        "http_filters": [
+            {
+                "name": "router",
+                "typed_config": {"@type": TYPE + "envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    chain = {"filters": [{"name": "hcm", "typed_config": manager}]}
+    route = {"name": "all", "match": {"prefix": "/"}, "route": {"cluster": "plain", "timeout": "0s"}}
+    return Resources(
+        {
+            CLUSTER: {"plain": plain_cluster("plain", Target("STATIC", (("127.0.0.1", upstream, ""),)))},
+            LISTENER: {"plain": {"name": "plain", "address": address, "filter_chains": [chain]}},
+            ROUTES: {
+                "plain": {
+                    "name": "plain",
+                    "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
+                }
+            },
+        }
+    )
+
+
+def configure(bench: Workbench, port: int, upstream: int, models: int) -> None:
+    documents: list[Any] = [gateway(port), *backend("a", upstream), *key_policy("a", "secret")]
+    documents += [ai_route(f"r{n}", f"model-{n}", {"name": "a"}) for n in range(models - 1)]
+    costs = [{"metadataKey": "cost", "type": "CEL", "cel": "input_tokens / uint(3) + output_tokens"}]
+    documents.append(ai_route("route", "m", {"name": "a"}, llmRequestCosts=costs))
+    plan = make_plan(observe(*documents))
+    bench.ledger.configure(Facts(plan.backends, plan.costs))
+    bench.set_resources("gateway", plan.resources)
+
+
+async def measure(bench: Workbench, port: int, kind: str, count: int) -> tuple[float, float]:
+    """Microseconds a request of Envoy and of this process."""
+    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "word " * 190}]}
+    connections = 32
+    if kind != "json":
+        body["stream"] = True
+        connections = 64
+        if kind == "stream, usage asked for":
+            body["stream_options"] = {"include_usage": True}
+    command = [sys.executable, __file__, "--load", str(port), json.dumps(body), str(count), str(connections)]
+    assert bench.envoy is not None
+    envoy, ours = cpu_seconds(bench.envoy.pid), time.process_time()
+    booked = len(bench.records)
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0
+    if port == bench.port:
+        await eventually(lambda: len(bench.records) >= booked + count)
+    envoy, ours = cpu_seconds(bench.envoy.pid) - envoy, time.process_time() - ours
+    return envoy / count * 1e6, ours / count * 1e6
+
+
+async def run(options: argparse.Namespace) -> None:
+    upstream, plain_port = free_port(), free_port()
+    provider = subprocess.Popen([sys.executable, __file__, "--provide", str(upstream)])
+    try:
+        async with running_workbench(("gateway", "plain")) as bench:
+            configure(bench, bench.port, upstream, options.models)
+            bench.set_resources("plain", plain_resources(plain_port, upstream))
+            await bench.settled()
+            results: dict[tuple[str, str], list[tuple[float, float]]] = {}
+            for _ in range(options.rounds + 1):
+                for kind in ("json", "stream", "stream, usage asked for"):
+                    count = options.requests if kind == "json" else options.streams
+                    for name, port in (("plain Envoy", plain_port), ("gateway", bench.port)):
+                        results.setdefault((kind, name), []).append(await measure(bench, port, kind, count))
+    finally:
+        provider.kill()
+    print(
+        f"{'':26}{'':14}{'Envoy':>9}{'Python':>9}{'ratio':>8}   µs a request, median of {options.rounds} rounds"
+    )
+    for (kind, name), rounds in results.items():
+        envoy = statistics.median(item[0] for item in rounds[1:])
+        ours = statistics.median(item[1] for item in rounds[1:])
+        plain = statistics.median(item[0] for item in results[kind, "plain Envoy"][1:])
+        python = "" if name == "plain Envoy" else f"{ours:.1f}"
+        print(f"{kind:26}{name:14}{envoy:9.1f}{python:>9}{envoy / plain:8.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--streams", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--models", type=int, default=1, help="routes in front of the one that is asked for")
+    parser.add_argument("--provide", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.provide:
+        uvloop.run(provide(options.provide))
+    elif options.load:
+        port, body, count, connections = options.load
+        uvloop.run(load(int(port), body.encode(), int(count), int(connections)))
+    else:
+        uvloop.run(run(options))
+
+
+if __name__ == "__main__":
+    main()
