@@ -2,58 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import contextlib
-import gc
-import signal
-from pathlib import Path
-
-from kajitori.control.logs import configure_logging
-from kajitori.kube.client import Client
-from kajitori.kube.config import load_config
-from kajitori.laptop.node.agent import Agent
-from kajitori.laptop.node.native import compile_programs
-from kajitori.laptop.node.node import NodeOptions
-from kajitori.laptop.settings import read_settings
-
-
-async def _run(home: Path, name: str, options: NodeOptions) -> None:
-    kubeconfig = home / "pki" / "clients" / f"{name}.kubeconfig"
-    while not kubeconfig.exists():  # the API server writes it when it starts for the first time
-        await asyncio.sleep(0.1)
-    native = await asyncio.to_thread(compile_programs, home / "cache")
-    async with Client(load_config(str(kubeconfig)), user_agent=f"kajitori-node/{name}") as client:
-        agent = Agent(home, name, client, read_settings(home), native, options)
-        running = asyncio.ensure_future(agent.run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, running.cancel)
-        # What is loaded by now stays: the collector need not look at it again and again.
-        gc.freeze()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Runs the pods of one node.")
-    parser.add_argument("--home", required=True, help="the cluster's home")
-    parser.add_argument("--name", required=True, help="the node's name")
-    parser.add_argument(
-        "--back-off-seconds",
-        type=float,
-        default=NodeOptions.back_off_first_seconds,
-        help="the wait before the second restart of a container; it doubles from there",
-    )
-    arguments = parser.parse_args()
-    configure_logging()
-    options = NodeOptions(back_off_first_seconds=arguments.back_off_seconds)
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        uvloop.install()
-    asyncio.run(_run(Path(arguments.home).absolute(), arguments.name, options))
-
+import os
 
 if __name__ == "__main__":
+    # aiohttp reads the machine's certificate authorities when it is imported, 2 MB that no node needs: the API server
+    # is checked against the authority in the kubeconfig.
+    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+    from kajitori.laptop.node.process import main
+
     main()

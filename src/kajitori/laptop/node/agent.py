@@ -14,6 +14,7 @@ from kajitori.control.cache import Informer
 from kajitori.kube.client import Client
 from kajitori.laptop.node.claims import Claims
 from kajitori.laptop.node.environment import Pod
+from kajitori.laptop.node.memory import MemoryTrimmer
 from kajitori.laptop.node.native import NativePrograms
 from kajitori.laptop.node.node import Node, NodeOptions
 from kajitori.laptop.node.pod import PodWorker
@@ -45,6 +46,7 @@ class Agent:
         self.pods: Informer[Pod] = Informer(client, PODS, Pod, field_selector=f"spec.nodeName={name}")
         self._statuses = StatusWriter(self.node, self.pods.remember)
         self._registration = Registration(self.node)
+        self._memory = MemoryTrimmer()
         self._server = KubeletServer(self.node, self.find_worker)
         node = self.node
         node.allocatable = capacity(node)
@@ -89,6 +91,7 @@ class Agent:
         await self.node.hosts.synced()
         await self.pods.synced()
         await self._remove_strangers()
+        self._memory.note()
         self.pods.on_change(self._on_pod)
 
     async def _remove_strangers(self) -> None:
@@ -130,6 +133,7 @@ class Agent:
         worker = self.workers[uid] = PodWorker(self.node, new, self._statuses.mark)
         task = asyncio.get_running_loop().create_task(self._run_worker(worker), name=f"pod {new}")
         self._tasks[uid] = task
+        self._memory.note()
 
     async def _run_worker(self, worker: PodWorker) -> None:
         uid = worker.pod.metadata.uid
@@ -142,6 +146,7 @@ class Agent:
         finally:
             self.workers.pop(uid, None)
             self._tasks.pop(uid, None)
+            self._memory.note()
         namespace = worker.pod.metadata.namespace
         if not any(other.pod.metadata.namespace == namespace for other in self.workers.values()):
             self.node.sources.forget_namespace(namespace)

@@ -1,4 +1,4 @@
-"""One container of a pod, from its first start to its last end: starting, hooks, probes, restarting, stopping.
+"""One container of a pod, from its first start to its last end: starting, restarting, stopping.
 
 The task in `run` follows the container; cancelling it leaves the container running, which is what an agent that is
 replaced wants. Only `stop` ends it. State is read by whoever writes the pod's status; `on_change` tells of changes.
@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import shutil
 import signal
 import time
-from collections.abc import Awaitable
 from typing import Protocol
 
-from kajitori.api.kubernetes.core_v1 import Container, ContainerStatus, LifecycleHandler, Probe
+from kajitori.api.kubernetes.core_v1 import Container, ContainerStatus
 from kajitori.base.errors import KajitoriError
 from kajitori.base.reason import Reason
 from kajitori.engines.images import Program
-from kajitori.laptop.node import probes
 from kajitori.laptop.node.environment import Pod
+from kajitori.laptop.node.health import Health, run_hook
 from kajitori.laptop.node.launch import ContainerFolder, Surroundings, start_request
 from kajitori.laptop.node.logs import last_lines
 from kajitori.laptop.node.node import LOST_EXIT_CODE, Node
@@ -102,8 +100,7 @@ class ContainerLife:
         self.state: State = Waiting("ContainerCreating")
         self.last: Terminated | None = None
         self.attempt = 0
-        self.started = False
-        self.ready = False
+        self.health = Health(node, lambda: around.pod, around.on_change, self._ask_restart)
         self.program: Program | None = None
         self.stopping = False
         self._node = node
@@ -111,7 +108,6 @@ class ContainerLife:
         self._back_off = BackOff(first_seconds=node.options.back_off_first_seconds)
         self._end: asyncio.Future[ContainerRecord | None] | None = None
         self._starting: asyncio.Task[ContainerRecord] | None = None
-        self._started_event = asyncio.Event()
         self._announced = ""
         self._never_started = True
 
@@ -140,12 +136,9 @@ class ContainerLife:
             state=self.state,
             last=self.last,
             restart_count=self.attempt,
-            started=self.started,
-            ready=self.ready,
+            started=self.health.started,
+            ready=self.health.ready,
         )
-
-    async def wait_until_started(self) -> None:
-        await self._started_event.wait()
 
     # Taking over from an agent before
 
@@ -163,7 +156,7 @@ class ContainerLife:
                 self._end.set_result(record)
             self.state = Running(record.started_at)
             if before is not None and before.restart_count == self.attempt:
-                self.started, self.ready = bool(before.started), before.ready
+                self.health.started, self.health.ready = bool(before.started), before.ready
         elif isinstance(state, Running):
             self._never_started = False
             self.state = self._lost(state.started_at)
@@ -285,17 +278,19 @@ class ContainerLife:
         assert self._end is not None
         adopted = self._starting is None
         self._starting = None
-        helpers = asyncio.ensure_future(self._after_start(running, adopted))
+        watching = self._node.spawn(
+            self.health.watch(self.spec, self.name, running.started_at, adopted=adopted),
+            f"watch {self.name}",
+        )
         try:
             if not adopted:
                 self._set(running)
                 await self._node.event(self._around.pod, "Started", f"Container started: {self.spec.name}")
             record = await asyncio.shield(self._end)
         finally:
-            helpers.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await helpers
-        self.started = self.ready = False
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        self.health.ended()
         self._set(self._ended(record) if record else self._lost(running.started_at))
 
     def _lost(self, started_at: float) -> Terminated:
@@ -332,122 +327,12 @@ class ContainerLife:
         self.state = state
         self._around.on_change()
 
-    # Hooks and probes
-
-    async def _after_start(self, running: Running, adopted: bool) -> None:
-        hook = self.spec.lifecycle.post_start if self.spec.lifecycle else None
-        if hook and not adopted:
-            try:
-                await self._run_hook(hook)
-            except (KajitoriError, OSError) as error:
-                await self._node.event(
-                    self._around.pod, "FailedPostStartHook", f"PostStartHook failed: {error}", "Warning"
-                )
-                self._node.spawn(self._restart("failed its postStart hook"), f"restart {self.name}")
-                return
-        if self.spec.startup_probe and not self.started:
-            result = await self._probe_until(self.spec.startup_probe, running, "Startup")
-            if not result:
-                self._node.spawn(self._restart("failed startup probe"), f"restart {self.name}")
-                return
-        self.started = True
-        self._started_event.set()
-        self.ready = self.spec.readiness_probe is None or (adopted and self.ready)
-        self._around.on_change()
-        async with asyncio.TaskGroup() as group:
-            if self.spec.readiness_probe:
-                group.create_task(self._probe_readiness(self.spec.readiness_probe, running))
-            if self.spec.liveness_probe:
-                group.create_task(self._probe_liveness(self.spec.liveness_probe, running))
-
-    async def _restart(self, why: str, grace_seconds: float | None = None) -> None:
+    def _ask_restart(self, why: str, grace_seconds: float | None) -> None:
         """End the container so that its restart policy decides what is next."""
-        grace = self._grace_seconds() if grace_seconds is None else grace_seconds
-        await self.stop(
-            Deadline(grace), f"Container {self.spec.name} {why}, will be restarted", for_good=False
-        )
-
-    def _grace_seconds(self) -> float:
         given = self._around.pod.spec.termination_grace_period_seconds
-        return 30.0 if given is None else float(given)
-
-    def _target(self) -> probes.ProbeTarget:
-        pod = self._around.pod
-        return probes.ProbeTarget(self.spec, pod.status.pod_ip or self._address(), self._run_inside)
-
-    def _address(self) -> str:
-        record = self._node.records.get(self.name)
-        return (
-            record.labels["address"] if record else self._node.addresses.take(self._around.pod.metadata.uid)
-        )
-
-    async def _run_inside(self, argv: list[str]) -> tuple[int, str]:
-        async def execute(descriptors: list[int]) -> int:
-            return await self._node.runner.execute(self.name, argv, descriptors)
-
-        return await probes.run_with_output(execute)
-
-    async def _wait_initially(self, probe: Probe, running: Running) -> None:
-        elapsed = time.time() - running.started_at
-        await asyncio.sleep(max(0.0, (probe.initial_delay_seconds or 0) - elapsed))
-
-    async def _attempt(self, probe: Probe, kind: str) -> bool:
-        outcome = await probes.attempt(probe, self._target())
-        if not outcome.success and not self.stopping:
-            await self._node.event(
-                self._around.pod, "Unhealthy", f"{kind} probe failed: {outcome.message}", "Warning"
-            )
-        return outcome.success
-
-    async def _probe_until(self, probe: Probe, running: Running, kind: str) -> bool:
-        """Probe until the thresholds decide."""
-        counter = probes.ProbeCounter(probe)
-        await self._wait_initially(probe, running)
-        while True:
-            counter.count(await self._attempt(probe, kind))
-            if counter.healthy is not None:
-                return counter.healthy
-            await asyncio.sleep(probe.period_seconds or 10)
-
-    async def _probe_readiness(self, probe: Probe, running: Running) -> None:
-        counter = probes.ProbeCounter(probe, initial=self.ready)
-        await self._wait_initially(probe, running)
-        while True:
-            if counter.count(await self._attempt(probe, "Readiness")):
-                self.ready = bool(counter.healthy)
-                self._around.on_change()
-            await asyncio.sleep(probe.period_seconds or 10)
-
-    async def _probe_liveness(self, probe: Probe, running: Running) -> None:
-        counter = probes.ProbeCounter(probe, initial=True)
-        await self._wait_initially(probe, running)
-        while True:
-            if counter.count(await self._attempt(probe, "Liveness")) and not counter.healthy:
-                grace = probe.termination_grace_period_seconds
-                self._node.spawn(
-                    self._restart("failed liveness probe", None if grace is None else float(grace)),
-                    f"restart {self.name}",
-                )
-                return
-            # Spread, so that a thousand pods that started together are not probed together for ever.
-            await asyncio.sleep((probe.period_seconds or 10) * random.uniform(0.98, 1.02))
-
-    async def _run_hook(self, hook: LifecycleHandler) -> None:
-        """Raises KajitoriError or OSError where it fails."""
-        if hook.exec:
-            code, output = await self._run_inside(hook.exec.command)
-            if code:
-                raise KajitoriError(f"command {hook.exec.command} exited with {code}: {output}")
-        elif hook.http_get:
-            outcome = await probes.http_get(hook.http_get, self._target())
-            if not outcome.success:
-                raise KajitoriError(outcome.message)
-        elif hook.sleep:
-            await asyncio.sleep(hook.sleep.seconds)
-        elif hook.tcp_socket:
-            port = probes.resolve_port(self.spec, hook.tcp_socket.port)
-            _, writer = await asyncio.open_connection(hook.tcp_socket.host or self._target().address, port)
-            writer.close()
+        grace = grace_seconds if grace_seconds is not None else 30.0 if given is None else float(given)
+        message = f"Container {self.spec.name} {why}, will be restarted"
+        self._node.spawn(self.stop(Deadline(grace), message, for_good=False), f"restart {self.name}")
 
     # Ending
 
@@ -484,7 +369,7 @@ class ContainerLife:
         """Take the state that follows from how it ended, where `run` no longer does."""
         if isinstance(self.state, Running) and self._end is not None and self._end.done():
             record = self._end.result()
-            self.started = self.ready = False
+            self.health.ended()
             self.state = self._ended(record) if record else self._lost(self.state.started_at)
         elif (
             isinstance(self.state, Waiting)
@@ -505,10 +390,9 @@ class ContainerLife:
         hook = self.spec.lifecycle.pre_stop if self.spec.lifecycle else None
         if hook is None:
             return
-        work: Awaitable[None] = self._run_hook(hook)
         try:
             async with asyncio.timeout(deadline.remaining_seconds()):
-                await work
+                await run_hook(self._node, lambda: self._around.pod, self.spec, self.name, hook)
         except (KajitoriError, OSError, TimeoutError) as error:
             message = str(error) or "it did not end within the termination grace period"
             await self._node.event(

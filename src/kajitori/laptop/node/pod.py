@@ -292,7 +292,7 @@ class PodWorker:
             for life in self._inits:
                 if life.kind == "sidecar":
                     group.create_task(life.run(), name=f"{self.pod}/{life.spec.name}")
-                    await life.wait_until_started()
+                    await life.health.wait_until_started()
                 elif not life.ended_well and not self._past_inits:
                     await life.run()
                     if not life.ended_well:
