@@ -66,6 +66,7 @@ def cluster_processes(home: Path, settings: ClusterSettings) -> list[Process]:
                 "1",
                 "--log-level",
                 "warning",
+                "--disable-hot-restart",
             ),
             after=run / "envoy-bootstrap.json",
         ),

@@ -178,9 +178,10 @@ def _bring_objects(home: Path, options: argparse.Namespace, wait: Any) -> None:
     cluster = open_cluster(argparse.Namespace(home=home))
     if not options.no_model:
         began = time.perf_counter()
-        if apply_manifests(
-            cluster, read_manifests([str(example_folder("first-token"))]), force=True, quiet=True
-        ):
+        # The Gateway is there already, on the port that was asked for.
+        example = read_manifests([str(example_folder("first-token"))])
+        manifests = [each for each in example if each.object["kind"] != "Gateway"]
+        if apply_manifests(cluster, manifests, force=True, quiet=True):
             raise KajitoriError("the first model could not be deployed")
         pod = wait(lambda: _ready_pod(cluster), "the model did not become ready", 180.0)
         how = "simulated" if _is_simulated(pod) else "real"
