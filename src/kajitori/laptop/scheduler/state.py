@@ -1,0 +1,211 @@
+"""What the scheduler knows of the cluster, kept up to date one pod or node at a time.
+
+Nothing is counted anew for each pod that is placed: a node knows what its pods hold, and for each selection of pods
+that some constraint asks about there is a running count for each node. A pod costs work in proportion to the nodes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+from kajitori.api.kubernetes.core_v1 import Taint
+from kajitori.laptop.scheduler.demand import Amounts, Demand, HostPort, Selection, Term, amounts
+from kajitori.laptop.scheduler.views import NodeView
+
+# Selections whose counts are kept; the one that was not asked for longest is forgotten, and counted anew when needed.
+_KEPT_SELECTIONS = 256
+
+
+class NodeState:
+    """One node: what it offers, and what its pods hold."""
+
+    __slots__ = (
+        "allocatable",
+        "host_ports",
+        "labels",
+        "name",
+        "owners",
+        "pods",
+        "taints",
+        "unschedulable",
+        "used",
+    )
+
+    def __init__(self, view: NodeView) -> None:
+        self.name = view.metadata.name
+        self.pods: dict[str, Demand] = {}
+        self.used: Amounts = {}
+        self.host_ports: dict[HostPort, int] = {}
+        self.owners: dict[str, int] = {}
+        self.labels: dict[str, str] = {}
+        self.taints: list[Taint] = []
+        self.allocatable: Amounts = {}
+        self.unschedulable = False
+        self.set_view(view)
+
+    def set_view(self, view: NodeView) -> None:
+        self.labels = view.metadata.labels
+        self.taints = view.spec.taints
+        self.unschedulable = view.spec.unschedulable
+        self.allocatable = amounts(view.status.allocatable)
+
+    def free(self, resource: str) -> int:
+        return self.allocatable.get(resource, 0) - self.used.get(resource, 0)
+
+    def add(self, demand: Demand) -> None:
+        self.pods[demand.uid] = demand
+        self._count(demand, 1)
+
+    def remove(self, uid: str) -> None:
+        self._count(self.pods.pop(uid), -1)
+
+    def _count(self, demand: Demand, sign: int) -> None:
+        for resource, count in demand.requests.items():
+            self.used[resource] = self.used.get(resource, 0) + sign * count
+        for port in demand.host_ports:
+            self.host_ports[port] = self.host_ports.get(port, 0) + sign
+            if not self.host_ports[port]:
+                del self.host_ports[port]
+        if demand.owner:
+            self.owners[demand.owner] = self.owners.get(demand.owner, 0) + sign
+            if not self.owners[demand.owner]:
+                del self.owners[demand.owner]
+
+
+class ClusterState:
+    """Nodes with the pods that run on them or are about to.
+
+    namespace_labels: for selections of namespaces.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeState] = {}
+        self.namespace_labels: dict[str, Mapping[str, str]] = {}
+        # Pods on nodes that are not known (yet): kept so that they count when the node comes.
+        self._strays: dict[str, dict[str, Demand]] = {}
+        self._place: dict[str, str] = {}
+        self._counts: OrderedDict[Selection, dict[str, int]] = OrderedDict()
+        self._keep_away: dict[Term, dict[str, int]] = {}
+
+    # Changes.
+
+    def set_node(self, view: NodeView) -> None:
+        name = view.metadata.name
+        known = self.nodes.get(name)
+        if known is not None:
+            known.set_view(view)
+            return
+        node = self.nodes[name] = NodeState(view)
+        for demand in self._strays.pop(name, {}).values():
+            del self._place[demand.uid]
+            self.place(demand, node.name)
+
+    def remove_node(self, name: str) -> None:
+        node = self.nodes.get(name)
+        if node is None:
+            return
+        pods = list(node.pods.values())
+        for demand in pods:
+            self.remove(demand.uid)
+        del self.nodes[name]
+        for demand in pods:
+            self.place(demand, name)
+
+    def set_namespace(self, name: str, labels: Mapping[str, str] | None) -> None:
+        """Labels of a namespace; None when it is gone."""
+        if labels is None:
+            self.namespace_labels.pop(name, None)
+        else:
+            self.namespace_labels[name] = labels
+        for selection in [s for s in self._counts if s.namespace_selector is not None]:
+            del self._counts[selection]
+
+    def place(self, demand: Demand, node_name: str) -> None:
+        """A pod is on a node, or will be. A pod is on one node only: the last word counts."""
+        if demand.uid in self._place:
+            self.remove(demand.uid)
+        self._place[demand.uid] = node_name
+        node = self.nodes.get(node_name)
+        if node is None:
+            self._strays.setdefault(node_name, {})[demand.uid] = demand
+            return
+        node.add(demand)
+        self._recount(demand, node_name, 1)
+
+    def remove(self, uid: str) -> bool:
+        """A pod holds nothing any more. False where it was not known."""
+        node_name = self._place.pop(uid, None)
+        if node_name is None:
+            return False
+        node = self.nodes.get(node_name)
+        if node is None:
+            strays = self._strays[node_name]
+            del strays[uid]
+            if not strays:
+                del self._strays[node_name]
+            return True
+        demand = node.pods[uid]
+        node.remove(uid)
+        self._recount(demand, node_name, -1)
+        return True
+
+    def node_of(self, uid: str) -> str:
+        """Where a pod is; empty for nowhere."""
+        return self._place.get(uid, "")
+
+    # Questions.
+
+    def count(self, selection: Selection) -> Mapping[str, int]:
+        """How many chosen pods each node has; nodes without any are left out."""
+        known = self._counts.get(selection)
+        if known is None:
+            known = {}
+            for node in self.nodes.values():
+                chosen = sum(self._chooses(selection, demand) for demand in node.pods.values())
+                if chosen:
+                    known[node.name] = chosen
+            self._counts[selection] = known
+            if len(self._counts) > _KEPT_SELECTIONS:
+                self._counts.popitem(last=False)
+        else:
+            self._counts.move_to_end(selection)
+        return known
+
+    def by_domain(self, counts: Mapping[str, int], topology_key: str) -> dict[str, int]:
+        """Counts of nodes added up by the value of a label; nodes without the label are left out."""
+        domains: dict[str, int] = {}
+        for name, count in counts.items():
+            value = self.nodes[name].labels.get(topology_key)
+            if value is not None:
+                domains[value] = domains.get(value, 0) + count
+        return domains
+
+    def terms_against(self, demand: Demand) -> Iterable[tuple[Term, Mapping[str, int]]]:
+        """Anti-affinity of pods that are placed already and do not want this one near, with the nodes they are on."""
+        for term, nodes in self._keep_away.items():
+            if self._chooses(term.selection, demand):
+                yield term, nodes
+
+    def _chooses(self, selection: Selection, demand: Demand) -> bool:
+        return selection.chooses(demand.namespace, demand.labels, self.namespace_labels)
+
+    def chooses(self, selection: Selection, demand: Demand) -> bool:
+        """Whether the selection includes this pod."""
+        return self._chooses(selection, demand)
+
+    def _recount(self, demand: Demand, node_name: str, sign: int) -> None:
+        for selection, counts in self._counts.items():
+            if self._chooses(selection, demand):
+                _step(counts, node_name, sign)
+        for term in demand.anti_affinity:
+            nodes = self._keep_away.setdefault(term, {})
+            _step(nodes, node_name, sign)
+            if not nodes:
+                del self._keep_away[term]
+
+
+def _step(counts: dict[str, int], key: str, sign: int) -> None:
+    counts[key] = counts.get(key, 0) + sign
+    if not counts[key]:
+        del counts[key]
