@@ -1,7 +1,8 @@
 """Logs, exec, attach and port-forward: passed on to the node that runs the pod.
 
 The agent of a node serves them on a unix socket in `run/`. Logs are streamed as they come; the others are an
-upgraded connection (WebSocket), whose bytes are carried in both directions without being looked at.
+upgraded connection (WebSocket), whose bytes are carried in both directions without being looked at; only
+kubectl's way of port-forwarding is understood here (`portforward`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from aiohttp import web
 from kajitori.api.resource import PODS
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.answers import base_headers
+from kajitori.laptop.apiserver.portforward import PROTOCOL, forward
+from kajitori.laptop.apiserver.rbac import Attributes
 from kajitori.laptop.apiserver.status import FieldError
 
 if TYPE_CHECKING:
@@ -227,14 +230,25 @@ class _Upstream:
 _HOP_HEADERS = frozenset({"host", "authorization", "content-length", "transfer-encoding"})
 
 
+def _check_may_enter(state: ServerState, call: Call) -> None:
+    """A WebSocket begins with a GET and runs commands all the same: it needs the right to create. StatusError 403."""
+    target = call.target
+    asked = Attributes("create", "", f"pods/{target.subresource}", target.namespace, target.name)
+    if not state.authorizer.allows(call.user, asked):
+        raise status.forbidden(PODS, target.name, asked.sentence(call.user.name))
+
+
 async def tunnel(state: ServerState, call: Call) -> web.StreamResponse:
     """exec, attach and portforward: an upgraded connection, carried to the node."""
+    _check_may_enter(state, call)
     pod = _pod(state, call)
     headers = call.http.headers
     if headers.get("Upgrade", "").lower() != "websocket":
         raise status.bad_request(
             "Upgrade request required: this server speaks WebSocket (v5.channel.k8s.io) here, not SPDY"
         )
+    if call.target.subresource == "portforward" and PROTOCOL in headers.get("Sec-WebSocket-Protocol", ""):
+        return await forward(call, pod.get("status", {}).get("podIP", ""))
     path = _node_path(call, pod)
     node = pod["spec"].get("nodeName")
     if not node:
