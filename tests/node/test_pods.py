@@ -418,6 +418,9 @@ async def test_a_claim_is_a_folder_that_outlives_its_pods_and_goes_with_the_clai
         "w", shell("echo kept > /data/file", volumeMounts=mounts), volumes=volumes, restartPolicy="Never"
     )
     await node.wait_for("w", phase_is("Succeeded"))
+    marked = await node.client.get(PERSISTENT_VOLUME_CLAIMS, "data", "default")
+    assert marked["status"]["phase"] == "Bound"
+    assert marked["status"]["capacity"] == {"storage": "1Gi"}
     await node.delete("w")
     await node.wait_gone("w")
     await node.create_pod(

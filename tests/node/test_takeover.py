@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.node.conftest import RunningNode, condition, container_status, phase_is, running_node, shell, until
 from tests.node.test_runner import processes_with
 
 from kajitori.laptop.node.native import NativePrograms, compile_programs
+from kajitori.laptop.settings import write_settings
 
 
 async def test_pods_go_on_while_their_agent_is_replaced(node: RunningNode) -> None:
@@ -142,6 +145,43 @@ async def test_pods_run_without_namespaces_and_without_a_compiler_and_say_what_t
         await node.delete("p")
         await node.wait_gone("p")
         assert not processes_with(marker)
+
+
+async def test_the_agents_process_may_be_killed_at_any_time(node: RunningNode) -> None:
+    await node.stop_agent()
+    write_settings(node.home, node.settings)
+    command = [sys.executable, "-m", "kajitori.laptop.node", "--home", str(node.home), "--name", "node-1"]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    agent = start()
+    try:
+        await node.create_pod("stays", shell("exec sleep 1000"))
+        stays = await node.wait_ready("stays")
+        for number in range(3):
+            for name in (f"early-{number}", f"late-{number}"):
+                await node.create_pod(name, shell("exec sleep 1000"))
+            # Somewhere in the middle of starting these pods.
+            await until(lambda number=number: processes_with("init\0") or number)
+            agent.kill()
+            agent.wait()
+            agent = start()
+            for name in (f"early-{number}", f"late-{number}"):
+                await node.wait_ready(name)
+        after = await node.pod("stays")
+        assert container_status(after)["containerID"] == container_status(stays)["containerID"]
+        names = ["stays", *(f"{kind}-{number}" for kind in ("early", "late") for number in range(3))]
+        addresses = {(await node.pod(name))["status"]["podIP"] for name in names}
+        assert len(addresses) == len(names)
+        for name in names:
+            await node.delete(name)
+        for name in names:
+            await node.wait_gone(name)
+        await until(lambda: not list((node.home / "nodes/node-1/pods").iterdir()))
+    finally:
+        agent.terminate()
+        assert agent.wait(20) == 0
 
 
 async def test_many_pods_come_and_go_without_a_trace(home: Path, native_cache: Path) -> None:

@@ -103,6 +103,9 @@ class NodeRights:
                 return asked.verb in ("get", "delete") and self._own_pod(node, asked)
             case "/secrets" | "/configmaps" | "/serviceaccounts" | "/serviceaccounts/token":
                 return self._referred(node, asked)
+            case "/persistentvolumeclaims/status":
+                # Claims are folders of the machine: the node that mounts one marks it bound.
+                return asked.verb in ("get", "patch") and self._mounts_claim(node, asked)
             case "authentication.k8s.io/tokenreviews" | "authorization.k8s.io/subjectaccessreviews":
                 return asked.verb == "create"
             case _:
@@ -112,6 +115,14 @@ class NodeRights:
         """A pod that is gone is nobody's: the node is to hear of that, not of a missing right."""
         entry = self._store.get("pods", asked.namespace, asked.name)
         return entry is None or _bound_to(entry) == node
+
+    def _mounts_claim(self, node: str, asked: Attributes) -> bool:
+        return any(
+            (volume.get("persistentVolumeClaim") or {}).get("claimName") == asked.name
+            for pod in self._pods_of(node)
+            if pod["metadata"]["namespace"] == asked.namespace
+            for volume in pod["spec"].get("volumes") or ()
+        )
 
     def _referred(self, node: str, asked: Attributes) -> bool:
         if not asked.name or not asked.namespace:
