@@ -29,12 +29,13 @@ def node(
 
 
 def pod(name: str, requests: dict[str, str] | None = None, **parts: Any) -> Demand:
-    """parts: of the spec; `labels`, `namespace` and `owner` go into the metadata."""
+    """parts: of the spec; `labels`, `annotations`, `namespace` and `owner` go into the metadata."""
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": parts.pop("namespace", "default"),
         "uid": f"uid-{name}",
         "labels": parts.pop("labels", {}),
+        "annotations": parts.pop("annotations", {}),
     }
     if owner := parts.pop("owner", ""):
         metadata["ownerReferences"] = [

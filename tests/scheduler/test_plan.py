@@ -309,6 +309,36 @@ def test_pods_with_devices_are_packed_so_that_room_for_groups_stays_whole():
     assert len(set(found.values())) == 1
 
 
+def members(group: str, numbers: range, size: int, gpus: str = "1") -> list:
+    return [
+        pod(
+            f"{group}-{number}",
+            {GPU: gpus},
+            labels={"leaderworkerset.sigs.k8s.io/group-key": group},
+            annotations={"leaderworkerset.sigs.k8s.io/size": str(size)},
+        )
+        for number in numbers
+    ]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_each_group_with_devices_gets_a_node_of_its_own_however_their_pods_come(at_once):
+    state = cluster(*(node(name, **{GPU: "8"}) for name in "abc"))
+    leaders = [*members("g", range(1), 8), *members("h", range(1), 8), *members("i", range(1), 4)]
+    workers = [*members("h", range(1, 8), 8), *members("i", range(1, 4), 4), *members("g", range(1, 8), 8)]
+    batches = [[*leaders, *workers]] if at_once else [[demand] for demand in (*leaders, *workers)]
+    found = {d.demand.name: d.node for batch in batches for d in plan(batch, state)}
+    for group in "ghi":
+        assert len({place for name, place in found.items() if name.startswith(group)}) == 1
+    assert len(set(found.values())) == 3
+
+
+def test_a_group_that_no_node_has_room_for_is_placed_nevertheless():
+    state = cluster(node("a", **{GPU: "8"}), node("b", **{GPU: "8"}))
+    found = [decision.node for decision in plan(members("g", range(12), 12), state)]
+    assert sorted(found) == ["a"] * 4 + ["b"] * 8 or sorted(found) == ["a"] * 8 + ["b"] * 4
+
+
 def test_a_node_that_asks_pods_to_stay_away_is_taken_last():
     disliked = [{"key": "old", "effect": "PreferNoSchedule"}]
     state = cluster(node("a", taints=disliked, cpu="64"), node("b", cpu="2"))

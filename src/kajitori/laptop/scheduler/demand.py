@@ -21,6 +21,7 @@ from kajitori.api.kubernetes.core_v1 import (
     TopologySpreadConstraint,
 )
 from kajitori.api.kubernetes.meta_v1 import LabelSelector, LabelSelectorRequirement
+from kajitori.api.leaderworkerset.v1 import GROUP_KEY_LABEL, SIZE_ANNOTATION
 from kajitori.base.quantity import parse_quantity
 from kajitori.laptop.controllers.selection import matches
 from kajitori.laptop.scheduler.views import ContainerView, PodView
@@ -102,7 +103,8 @@ class Spread(msgspec.Struct, frozen=True):
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """One pod.
 
-    key: namespace/name. owner: uid of its controller, empty for none. spread, soft_spread: constraints that must hold,
+    key: namespace/name. owner: uid of its controller, empty for none. group, group_size: the LeaderWorkerSet group that it
+    belongs to and how many pods that has; empty and 0 for none. spread, soft_spread: constraints that must hold,
     and that should. shape: equal for pods that ask the same, as far as nodes alone decide; empty where other pods matter.
     """
 
@@ -112,6 +114,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     labels: dict[str, str]
     owner: str
+    group: str
+    group_size: int
     priority: int
     requests: Amounts
     host_ports: frozenset[HostPort]
@@ -161,6 +165,8 @@ def demand_of(pod: PodView) -> Demand:
         [*spec.containers, *(c for c in spec.init_containers if c.restart_policy == "Always")]
     )
     owner = metadata.controller
+    group = metadata.labels.get(GROUP_KEY_LABEL, "")
+    size = metadata.annotations.get(SIZE_ANNOTATION, "")
     lonely = not (terms or anti_terms or preferred or spec.topology_spread_constraints)
     shape = (
         requests,
@@ -178,6 +184,8 @@ def demand_of(pod: PodView) -> Demand:
         name=metadata.name,
         labels=metadata.labels,
         owner=owner.uid if owner is not None else "",
+        group=group,
+        group_size=int(size) if group and size.isascii() and size.isdecimal() else 0,
         priority=spec.priority,
         requests=requests,
         host_ports=ports,

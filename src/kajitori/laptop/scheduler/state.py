@@ -73,6 +73,29 @@ class NodeState:
                 del self.owners[demand.owner]
 
 
+class GroupState:
+    """A group of pods that belong together, as far as it is placed.
+
+    size: pods that it has when it is whole. requests: of its first pod. members: how many are on each node.
+    """
+
+    __slots__ = ("members", "requests", "size")
+
+    def __init__(self, demand: Demand) -> None:
+        self.size = demand.group_size
+        self.requests = demand.requests
+        self.members: dict[str, int] = {}
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.size - sum(self.members.values()))
+
+    @property
+    def home(self) -> str:
+        """The node with most of it."""
+        return max(self.members, key=lambda name: self.members[name])
+
+
 class ClusterState:
     """Nodes with the pods that run on them or are about to.
 
@@ -87,6 +110,7 @@ class ClusterState:
         self._place: dict[str, str] = {}
         self._counts: OrderedDict[Selection, dict[str, int]] = OrderedDict()
         self._keep_away: dict[Term, dict[str, int]] = {}
+        self._groups: dict[str, GroupState] = {}
 
     # Changes.
 
@@ -187,6 +211,20 @@ class ClusterState:
             if self._chooses(term.selection, demand):
                 yield term, nodes
 
+    def group_members(self, group: str) -> Mapping[str, int]:
+        """How many pods of a group each node has."""
+        known = self._groups.get(group)
+        return known.members if known is not None else {}
+
+    def claims(self, resource: str) -> Mapping[str, int]:
+        """What groups that are not whole yet will want on the nodes where most of them is."""
+        claimed: dict[str, int] = {}
+        for group in self._groups.values():
+            wanted = group.missing * group.requests.get(resource, 0)
+            if wanted:
+                claimed[group.home] = claimed.get(group.home, 0) + wanted
+        return claimed
+
     def _chooses(self, selection: Selection, demand: Demand) -> bool:
         return selection.chooses(demand.namespace, demand.labels, self.namespace_labels)
 
@@ -198,6 +236,11 @@ class ClusterState:
         for selection, counts in self._counts.items():
             if self._chooses(selection, demand):
                 _step(counts, node_name, sign)
+        if demand.group:
+            group = self._groups.setdefault(demand.group, GroupState(demand))
+            _step(group.members, node_name, sign)
+            if not group.members:
+                del self._groups[demand.group]
         for term in demand.anti_affinity:
             nodes = self._keep_away.setdefault(term, {})
             _step(nodes, node_name, sign)
