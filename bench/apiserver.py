@@ -348,7 +348,7 @@ async def main() -> None:
             )
             for clients in (1, 32):
                 await writes(server, options.operations, clients)
-            await fan_out(server, 50, 100)
+            await fan_out(server, 50, 500)
             await lists(server, options.pods)
             print(f"resident with {options.pods:,} pods: {server.resident_mebibytes():.0f} MiB")
             before = server.cpu_seconds()
