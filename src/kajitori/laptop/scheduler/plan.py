@@ -125,11 +125,9 @@ def hint_for(demand: Demand, state: ClusterState) -> str:
             )
     what = "; ".join(parts) or "no single node has enough of everything that it asks for"
     device = next((name for name in wanting if name in demand.extended), "")
-    cure = (
-        "start the cluster with more, such as `kaji up --gpus 8`, or ask for less"
-        if device == "nvidia.com/gpu"
-        else "ask for less"
-    )
+    cure = "ask for less"
+    if device == "nvidia.com/gpu":
+        cure = f"start the cluster with more (`kaji up --gpus {demand.requests[device]}`), or ask for less"
     return f"No node will ever do: {what}; {cure}."
 
 
