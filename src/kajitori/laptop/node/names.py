@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ class HostsFiles:
         self._folder = folder
         self._pods: dict[str, tuple[PodNames, Path]] = {}
         self._changed = asyncio.Event()
+        self._last_write_seconds = 0.0
         self.services.on_change(lambda old, new: self._changed.set())
         self.slices.on_change(lambda old, new: self._changed.set())
 
@@ -48,10 +50,13 @@ class HostsFiles:
         """Forever: write what has changed."""
         while True:
             await self._changed.wait()
-            await asyncio.sleep(COLLECT_SECONDS)
+            # Under lasting change no more than a tenth of the time goes into writing.
+            await asyncio.sleep(max(COLLECT_SECONDS, 10 * self._last_write_seconds))
             self._changed.clear()
             try:
+                started = time.monotonic()
                 self.write_all()
+                self._last_write_seconds = time.monotonic() - started
             except OSError as error:
                 _log.error("hosts files cannot be written: %s", error)
                 await asyncio.sleep(1.0)
@@ -66,8 +71,13 @@ class HostsFiles:
         path = pod_folder / "_hosts" if names.aliases else self._folder / names.namespace
         known = self._pods.get(uid)
         self._pods[uid] = (names, path)
-        if known is None or known[0] != names or not path.exists():
+        if names.aliases or not path.exists():
             self._write_namespace(names.namespace)
+        elif known is None or known[0] != names:
+            # Its own name has to be there when it starts; the rest is in order a moment later.
+            if names.own:
+                _append(path, f"{names.address} {' '.join(names.own)}\n")
+            self._changed.set()
         return path
 
     def remove(self, uid: str) -> None:
@@ -96,6 +106,11 @@ class HostsFiles:
 
     def services_of(self, namespace: str) -> list[Service]:
         return self.services.list(namespace)
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
 
 
 def _write_in_place(path: Path, text: str) -> None:

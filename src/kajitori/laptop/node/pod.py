@@ -188,21 +188,24 @@ class PodWorker:
         return f"{self.pod.metadata.uid}/{container}"
 
     async def _live_and_release(self) -> None:
-        if self._over_before:
+        if self._over_before or not self._admit():
+            self.on_change()
             return
-        try:
-            await self._live()
-        except Exception:
-            _log.exception("pod %s", self.pod)
-            raise
+        while True:
+            try:
+                await self._live()
+                break
+            except Exception:
+                # A mistake of ours about one pod: its containers stay as they are, and we look again.
+                _log.exception("pod %s", self.pod)
+                await asyncio.sleep(self.node.options.longest_retry_seconds)
         self.on_change()
         await self._release()
 
     async def _live(self) -> None:
-        if not self._admit():
-            return
+        deadline = asyncio.timeout(self._active_deadline_seconds())
         try:
-            async with asyncio.timeout(self._active_deadline_seconds()):
+            async with deadline:
                 await self._prepare()
                 renewal = asyncio.ensure_future(self._renew_tokens())
                 try:
@@ -210,6 +213,8 @@ class PodWorker:
                 finally:
                     renewal.cancel()
         except TimeoutError:
+            if not deadline.expired():
+                raise
             message = "Pod was active on the node longer than the specified deadline"
             await self.node.event(self.pod, "DeadlineExceeded", message)
             await self._stop_all(Deadline(self._grace_seconds()))
@@ -267,6 +272,8 @@ class PodWorker:
     async def surroundings(self, container: Container) -> Surroundings:
         """What a container's start needs; reads what its environment refers to. Raises MissingSource."""
         namespace = self.pod.metadata.namespace
+        # A runner that was replaced has lost what was in memory, as a machine that was restarted has.
+        await self._volumes.make_memory()
         try:
             sources = await self.node.sources.read(namespace, environment_references([container]))
         except (ApiError, Unreachable) as error:

@@ -47,8 +47,6 @@ class PodVolumes:
     async def _set_up(self, volume: Volume, facts: PodFacts) -> Place:
         place = set_up_folder(self._folder, volume)
         if place is not None:
-            if volume in self._memory:
-                await self._make_memory(volume, place)
             return place
         if volume.persistent_volume_claim:
             claim = volume.persistent_volume_claim
@@ -67,12 +65,15 @@ class PodVolumes:
         write_payload(folder, payload)
         return Place(folder, read_only=True)
 
-    async def _make_memory(self, volume: Volume, place: Place) -> None:
+    async def make_memory(self) -> None:
+        """Have the runner put a tmpfs where a volume shall be in memory. Raises RunnerError, RunnerLost."""
         if not self._node.runner_info.namespaces:
             return  # a folder like any other; the pod's condition says that mounts are not honoured
-        limit = volume.empty_dir.size_limit if volume.empty_dir else None
-        size = int(parse_quantity(limit)) if limit else 0
-        await self._node.runner.call("make_memory", path=str(place.path), bytes=size)
+        for volume in self._memory:
+            limit = volume.empty_dir.size_limit if volume.empty_dir else None
+            size = int(parse_quantity(limit)) if limit else 0
+            path = volume_folder(self._folder, volume)
+            await self._node.runner.call("make_memory", path=str(path), bytes=size)
 
     async def refresh(self, facts: PodFacts) -> None:
         """Write again what may have changed. Raises KajitoriError."""
