@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kajitori.api.schemas import protobuf_messages
+from kajitori.api.schemas import definitions, protobuf_messages
 from kajitori.laptop.apiserver.decode import decode_as, decode_body
 from kajitori.laptop.apiserver.parsing import PROTOBUF
 from kajitori.laptop.apiserver.protobuf import MalformedProtobuf, read_envelope, read_message
@@ -237,3 +237,18 @@ def test_any_bytes_are_a_message_or_malformed(raw):
         read_message("io.k8s.api.core.v1.Pod", raw)
     except MalformedProtobuf:
         pass
+
+
+def test_the_tables_name_the_fields_of_the_schemas():
+    def names(definition: str) -> set[str]:
+        found: set[str] = set()
+        for _, name, wire, label in protobuf_messages()[definition]:
+            found |= names(wire) if label == "i" else {name}
+        return found
+
+    for definition in protobuf_messages():
+        properties = definitions().get(definition, {}).get("properties")
+        if properties is not None:
+            assert names(definition) == set(properties) - {"apiVersion", "kind"} or names(definition) == set(
+                properties
+            ), definition
