@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # tests start processes beside a gRPC server
 
 import pytest
 

@@ -64,8 +64,13 @@ def cluster_processes(home: Path, settings: ClusterSettings) -> list[Process]:
                 str(run / "envoy-bootstrap.json"),
                 "--concurrency",
                 "1",
+                "--disable-hot-restart",  # its shared memory would be that of another cluster's Envoy
                 "--log-level",
                 "warning",
+                "--component-log-level",
+                "misc:error,main:error",
+                "--drain-time-s",
+                "10",
                 "--disable-hot-restart",
             ),
             after=run / "envoy-bootstrap.json",

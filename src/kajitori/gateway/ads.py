@@ -24,6 +24,8 @@ SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # A step that Envoy does not confirm for so long holds up the next one no longer.
 _PATIENCE_SECONDS = 1.0
 _ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, ROUTES)
+# What goes together: a new cluster asks for its secrets first and for its endpoints only once it has them.
+_STAGES = ((CLUSTER,), (SECRET, ENDPOINTS), (LISTENER,), (ROUTES,))
 
 
 class _Subscription:
@@ -200,18 +202,21 @@ class _Stream:
         """The next message that may go out now."""
         now = asyncio.get_running_loop().time()
         patient = self._waiting_since is None or now - self._waiting_since < _PATIENCE_SECONDS
-        for kind in TYPES:
-            subscription = self._subscriptions[kind]
-            if subscription.outstanding is None:
-                due = self._due(kind, subscription)
-                missing = self._missing(kind, subscription)
-                if due or missing:
-                    return self._response(kind, subscription, due, missing)
-            if not self._is_settled(kind):
-                if patient:
-                    self._waiting_since = now if self._waiting_since is None else self._waiting_since
-                    return None
+        for stage in _STAGES:
+            for kind in stage:
+                subscription = self._subscriptions[kind]
+                if subscription.outstanding is None:
+                    due = self._due(kind, subscription)
+                    missing = self._missing(kind, subscription)
+                    if due or missing:
+                        return self._response(kind, subscription, due, missing)
+            unsettled = [kind for kind in stage if not self._is_settled(kind)]
+            if unsettled and patient:
+                self._waiting_since = now if self._waiting_since is None else self._waiting_since
+                return None
+            for kind in unsettled:
                 # What refers to these was refused, or nothing does.
+                subscription = self._subscriptions[kind]
                 subscription.unasked = set(self._snapshot.resources[kind]) - subscription.names
         # Everything new is in place: what it replaced may go, in the opposite order.
         for kind in reversed(TYPES):

@@ -64,14 +64,13 @@ class Attachment:
             if item.spec.controller_name in CONTROLLERS
         }
         self.bindings: dict[tuple[str, str], list[Binding]] = {}
-        protocols: dict[int, str] = {}
         for gateway in sorted(index.observed.gateways, key=age_key):
             controller = self.controllers.get(gateway.spec.gateway_class_name)
             if controller is None or gateway.metadata.deletion_timestamp:
                 continue
             key = (gateway.metadata.namespace or "", gateway.metadata.name or "")
             self.bindings[key] = [
-                Binding(gateway, controller, listener, _listener_problem(listener, protocols))
+                Binding(gateway, controller, listener, _listener_problem(listener))
                 for listener in gateway.spec.listeners
             ]
 
@@ -179,7 +178,12 @@ class Attachment:
                     "Accepted",
                     accepted,
                     "Accepted" if whole else "ListenersNotValid",
-                    "the Gateway is served by Kajitori" if whole else "some listeners cannot serve",
+                    "; ".join(
+                        [
+                            "the Gateway is served by Kajitori" if whole else "some listeners cannot serve",
+                            *_unhonoured(bindings[0].gateway),
+                        ]
+                    ),
                 ),
                 programmed,
             ],
@@ -187,14 +191,23 @@ class Attachment:
         }
 
 
-def _listener_problem(listener: Listener, protocols: dict[int, str]) -> tuple[str, str] | None:
-    """Reason and message of what keeps a listener from serving. protocols: the ports taken so far."""
+def _unhonoured(gateway: Gateway) -> list[str]:
+    """The fields of a Gateway that change nothing here."""
+    found: list[str] = []
+    if gateway.spec.addresses:
+        found.append("spec.addresses is not honoured: listeners bind the address that this process was given")
+    if gateway.spec.infrastructure is not None:
+        found.append("spec.infrastructure is not honoured")
+    return found
+
+
+def _listener_problem(listener: Listener) -> tuple[str, str] | None:
+    """Reason and message of what keeps a listener from serving."""
     if listener.protocol != "HTTP":
         return (
             "UnsupportedProtocol",
             f"protocol {listener.protocol} is not honoured; listeners serve HTTP",
         )
-    protocols.setdefault(listener.port, listener.protocol)
     return None
 
 

@@ -198,16 +198,19 @@ class Ledger:
         return found
 
     def _attempt_list(self, entry: Any, cluster: str, backend: str, status: int, flags: str) -> list[Attempt]:
+        common = entry.common_properties
+        if not self._attempts and common.upstream_request_attempt_count <= 1:
+            return [Attempt(1, backend, cluster, _address(common), status, flags or "answered")]
         _, failed = self._attempts.pop(entry.request.request_id, (0.0, []))
         attempts = [self._failed_attempt(number, item) for number, item in enumerate(failed, 1)]
-        tries = entry.common_properties.upstream_request_attempt_count
+        tries = common.upstream_request_attempt_count
         if len(attempts) < max(tries, 1):
             attempts.append(
                 Attempt(
                     max(tries, len(attempts) + 1),
                     backend,
                     cluster,
-                    _address(entry.common_properties),
+                    _address(common),
                     status,
                     flags or "answered",
                 )

@@ -47,6 +47,8 @@ def listener(port: int, settings: Settings) -> dict[str, Any]:
     return {
         "name": listener_name(port),
         "address": {"socket_address": {"address": settings.bind_address, "port_value": port}},
+        # With it, a port that another Envoy listens on would be shared in silence instead of refused.
+        "enable_reuse_port": False,
         # Bodies that are read whole have a limit of their own, in the route table.
         "per_connection_buffer_limit_bytes": 256 * 1024,
         "filter_chains": [

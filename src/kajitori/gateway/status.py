@@ -15,7 +15,7 @@ def complete_status(wanted: StatusUpdate, current: Any, now: str) -> dict[str, A
 
     current: the status struct of the object as observed, or None. now: RFC 3339, for conditions that change.
     """
-    before: dict[str, Any] = msgspec.to_builtins(current) if current is not None else {}
+    before: dict[str, Any] = _given(msgspec.to_builtins(current)) if current is not None else {}
     after = _complete(wanted.status, before, wanted.generation, now)
     if "parents" in after:
         foreign = [
@@ -24,6 +24,17 @@ def complete_status(wanted: StatusUpdate, current: Any, now: str) -> dict[str, A
         after["parents"] = foreign + after["parents"]
     changed = {key: value for key, value in after.items() if value != before.get(key, [])}
     return changed or None
+
+
+def _given(value: Any) -> Any:
+    """Without the members that structs have and objects lack."""
+    if isinstance(value, dict):
+        members: dict[str, Any] = value
+        return {key: _given(item) for key, item in members.items() if item is not None}
+    if isinstance(value, list):
+        items: list[Any] = value
+        return [_given(item) for item in items]
+    return value
 
 
 def _complete(wanted: dict[str, Any], before: dict[str, Any], generation: int, now: str) -> dict[str, Any]:
@@ -46,8 +57,7 @@ def _same_parent(parent: dict[str, Any], known: Any) -> dict[str, Any]:
     for item in known:
         if item["controllerName"] != parent["controllerName"]:
             continue
-        there = {key: value for key, value in item["parentRef"].items() if value is not None}
-        if there == parent["parentRef"]:
+        if item["parentRef"] == parent["parentRef"]:
             return item
     return {}
 
