@@ -71,7 +71,6 @@ def cluster_processes(home: Path, settings: ClusterSettings) -> list[Process]:
                 "misc:error,main:error",
                 "--drain-time-s",
                 "10",
-                "--disable-hot-restart",
             ),
             after=run / "envoy-bootstrap.json",
         ),
