@@ -71,6 +71,32 @@ async def test_a_change_sends_only_what_changed(bench: Workbench, first: Provide
     assert before == after
 
 
+async def test_a_route_moves_to_a_new_backend_with_a_new_key_and_no_request_fails(
+    bench: Workbench, first: Provider
+) -> None:
+    def world(number: int) -> list[dict[str, Any]]:
+        name = f"b{number}"
+        route = ai_route("route", "gpt-4o", {"name": name})
+        return [gateway(bench.port), *backend(name, first.port), *key_policy(name, f"key-{number}"), route]
+
+    await bench.apply(*world(0))
+    moving = True
+    statuses: list[int] = []
+
+    async def ask() -> None:
+        while moving:
+            statuses.append((await bench.post(QUESTION)).status)
+
+    asking = asyncio.create_task(ask())
+    for number in range(1, 21):
+        await bench.apply(*world(number))
+        assert (await bench.post(QUESTION)).status == 200
+        assert any(seen.headers["authorization"] == f"Bearer key-{number}" for seen in first.seen)
+    moving = False
+    await asking
+    assert set(statuses) == {200}
+
+
 async def test_envoy_comes_back_with_everything_after_kill_9(bench: Workbench, first: Provider) -> None:
     documents = many(bench.port, first, 30)
     await bench.apply(*documents)

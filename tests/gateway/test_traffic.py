@@ -69,6 +69,7 @@ async def test_a_request_that_fell_back_is_told_attempt_by_attempt(
         (1, "default/azure", "answered 503"),
         (2, "default/openai", "answered"),
     ]
+    assert record.path == "/v1/chat/completions"
     assert (record.route, record.rule, record.model, record.backend) == (
         "default/route",
         0,

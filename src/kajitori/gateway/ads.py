@@ -1,8 +1,8 @@
 """Aggregated discovery: sends Envoy the resources of a `Snapshot`, incrementally, over one gRPC stream.
 
-Order is make before break. Within one change clusters go first, then their endpoints and secrets, then listeners,
-then routes; each step waits until Envoy has confirmed the one before. What is no longer wanted is taken away
-after that. A refusal (NACK) is recorded with its reason; Envoy keeps what it had, and so do we for its next start.
+Order is make before break. Within one change clusters go first, with the endpoints and secrets that they ask for;
+listeners and routes wait until Envoy has confirmed those, so that no route names a cluster that is not ready. What
+is no longer wanted is taken away after that. A refusal (NACK) is recorded with its reason; Envoy keeps what it had, and so do we for its next start.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # A step that Envoy does not confirm for so long holds up the next one no longer.
 _PATIENCE_SECONDS = 1.0
 _ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, ROUTES)
-# What goes together: a new cluster asks for its secrets first and for its endpoints only once it has them.
-_STAGES = ((CLUSTER,), (SECRET, ENDPOINTS), (LISTENER,), (ROUTES,))
+# What goes together. Envoy confirms a cluster only when it has the secrets and endpoints that the cluster asks for,
+# and a listener may wait for its routes in the same way.
+_STAGES = ((SECRET, ENDPOINTS, CLUSTER), (LISTENER, ROUTES))
 
 
 class _Subscription:
@@ -33,6 +34,7 @@ class _Subscription:
 
     def __init__(self) -> None:
         self.wildcard = False
+        self.answered = False
         self.names: set[str] = set()
         self.has: dict[str, str] = {}
         self.told_missing: set[str] = set()
@@ -40,8 +42,10 @@ class _Subscription:
         self.one_by_one: set[str] = set()
         self.unasked: set[str] = set()
 
-    def wants(self, name: str) -> bool:
-        return self.wildcard or name in self.names
+    @property
+    def waits_for_nothing(self) -> bool:
+        """Whether an Envoy that has nothing asked for all there is, and got no answer."""
+        return self.wildcard and not self.answered and not self.has
 
 
 class AdsServer:
@@ -208,7 +212,8 @@ class _Stream:
                 if subscription.outstanding is None:
                     due = self._due(kind, subscription)
                     missing = self._missing(kind, subscription)
-                    if due or missing:
+                    # Even nothing is an answer, which a starting Envoy waits for.
+                    if due or missing or subscription.waits_for_nothing:
                         return self._response(kind, subscription, due, missing)
             unsettled = [kind for kind in stage if not self._is_settled(kind)]
             if unsettled and patient:
@@ -269,6 +274,7 @@ class _Stream:
         self, kind: str, subscription: _Subscription, due: dict[str, Encoded], gone: list[str]
     ) -> Any:
         nonce = str(next(self._nonces))
+        subscription.answered = True
         url = type_prefix + kind
         response = self._server.response_class(
             system_version_info=nonce, type_url=url, nonce=nonce, removed_resources=gone

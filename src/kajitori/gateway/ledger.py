@@ -138,7 +138,7 @@ class Ledger:
 
     def _record(self, entry: Any) -> RequestRecord:
         common, request, response = entry.common_properties, entry.request, entry.response
-        usage, first_byte, stream, model = _facts(common.custom_tags.get(FACTS_TAG, ""))
+        usage, first_byte, stream, path, model = _facts(common.custom_tags.get(FACTS_TAG, ""))
         name = common.route_name
         route = self._routes.get(name) or self._parse_route(name)
         cluster = common.upstream_cluster
@@ -155,7 +155,7 @@ class Ledger:
             route=route[0],
             rule=route[1],
             method=_METHODS.get(request.request_method, ""),
-            path=request.original_path or request.path,
+            path=path or request.path,
             status=status,
             outcome=flags or "answered",
             model=model,
@@ -239,11 +239,11 @@ _METHODS = {1: "GET", 2: "HEAD", 3: "POST", 4: "PUT", 5: "DELETE", 6: "CONNECT",
             9: "PATCH"}  # fmt: skip
 
 
-def _facts(text: str) -> tuple[Usage | None, float | None, bool, str]:
-    """Usage, seconds to the first byte of the answer, whether it is a stream, model: as FACTS_FORMAT has them."""
-    parts = text.split("|", 5)
-    if len(parts) < 6:
-        return None, None, False, ""
+def _facts(text: str) -> tuple[Usage | None, float | None, bool, str, str]:
+    """Usage, seconds to the first byte of the answer, whether it is a stream, path, model: see FACTS_FORMAT."""
+    parts = text.split("|", 6)
+    if len(parts) < 7:
+        return None, None, False, "", ""
     usage = None
     if parts[0]:
         tokens, details, rest = int(parts[0]), int(parts[1] or 0), int(parts[2] or 0)
@@ -251,8 +251,7 @@ def _facts(text: str) -> tuple[Usage | None, float | None, bool, str]:
             tokens >> 32, tokens & _LOW_HALF, rest & _LOW_HALF, details >> 32, rest >> 32, details & _LOW_HALF
         )
     first_byte = int(parts[3]) * 1e-6 if parts[3].isdigit() else None
-    model = parts[5]
-    return usage, first_byte, parts[4] == "true", "" if model == "-" else model
+    return usage, first_byte, parts[4] == "true", parts[5], parts[6]
 
 
 def _outcome(common: Any) -> str:

@@ -27,13 +27,14 @@ _OUTPUT = f"{_USAGE}.output_token_details"
 _SHIFT = "4294967296u"
 # Input and output tokens, cached and reasoning tokens, tokens put into a cache and the total (empty: no usage
 # was reported), microseconds to the first byte of the answer's body, what the request script kept: whether it is
-# a stream, then the model, which may have any character.
+# a stream, the path, then the model, which may have any character.
 FACTS_FORMAT = (
     f"%CEL({_USAGE}.input_tokens*{_SHIFT}+{_USAGE}.output_tokens)%"
     f"|%CEL({_INPUT}.cached_tokens*{_SHIFT}+{_OUTPUT}.reasoning_tokens)%"
     f"|%CEL({_INPUT}.cache_creation_tokens*{_SHIFT}+{_USAGE}.total_tokens)%"
     "|%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%"
     "|%DYNAMIC_METADATA(io.kajitori:request:stream)%"
+    "|%DYNAMIC_METADATA(io.kajitori:request:path)%"
     "|%DYNAMIC_METADATA(io.kajitori:request:model)%"
 )
 
