@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from tests.node.conftest import RunningNode, condition, container_status, phase_is, running_node, shell, until
+from tests.node.conftest import (
+    RunningNode,
+    RunningRunner,
+    condition,
+    container_status,
+    phase_is,
+    running_node,
+    shell,
+    until,
+)
 from tests.node.test_runner import processes_with
 
+from kajitori.api.resource import PODS
 from kajitori.laptop.node.native import NativePrograms, compile_programs
 from kajitori.laptop.settings import write_settings
 
@@ -202,3 +214,33 @@ async def test_many_pods_come_and_go_without_a_trace(home: Path, native_cache: P
         assert not list((home / "nodes/node-1/hosts").iterdir())
         listed = await node.agent.node.runner.call("list")
         assert listed["containers"] == []
+
+
+async def test_a_deleted_pod_is_over_before_it_is_gone(node: RunningNode) -> None:
+    await node.create_pod("p", shell("exec sleep 1000"))
+    pod = await node.wait_ready("p")
+    version = pod["metadata"]["resourceVersion"]
+    await node.delete("p")
+    seen: list[dict[str, Any]] = []
+    async with contextlib.aclosing(
+        node.client.watch(PODS, "default", resource_version=version, field_selector="metadata.name=p")
+    ) as events:
+        async for event in events:
+            seen.append(event.object)
+            if event.type == "DELETED":
+                break
+    last = seen[-1]
+    assert last["status"]["phase"] == "Failed"
+    assert container_status(last)["state"]["terminated"]["exitCode"] == 143
+    assert condition(last, "Ready")["status"] == "False"
+
+
+async def test_a_new_agent_hears_of_containers_that_are_just_being_started(runner: RunningRunner) -> None:
+    starting = [
+        asyncio.create_task(runner.client.start(runner.container(f"c{number}", ["sleep", "1000"])))
+        for number in range(5)
+    ]
+    await asyncio.sleep(0)
+    listed = await runner.client.call("list")
+    await asyncio.gather(*starting)
+    assert sorted(record["name"] for record in listed["containers"]) == [f"c{number}" for number in range(5)]

@@ -268,7 +268,13 @@ class ContainerLife:
         self._end = self._node.expect_end(self.name)
         self._starting = asyncio.ensure_future(self._node.runner.start(request))
         # A start that was sent is not unsent by cancelling: `stop` waits for it and then ends the container.
-        record = await asyncio.shield(self._starting)
+        try:
+            record = await asyncio.shield(self._starting)
+        except RunnerError as error:
+            if error.exit_code is None:  # not the command's fault
+                raise _NotYet("CreateContainerError", error.message) from error
+            raise
+        self._node.on_container_start(record)
         self._never_started = False
         self.state = Running(record.started_at)
         self._announced = ""
@@ -346,6 +352,7 @@ class ContainerLife:
             # StartError and a lost runner leave nothing to stop.
             with contextlib.suppress(KajitoriError):
                 record = await asyncio.shield(self._starting)
+                self._node.on_container_start(record)
                 self.state = Running(record.started_at)
         end = self._end
         if end is None or not isinstance(self.state, Running) or end.done():

@@ -146,6 +146,10 @@ class Node:
     def on_runner_lost(self) -> None:
         self.runner_connected.clear()
 
+    def on_container_start(self, record: ContainerRecord) -> None:
+        # It may have ended already, and that is known better.
+        self.records.setdefault(record.name, record)
+
     def on_container_end(self, record: ContainerRecord) -> None:
         self.records[record.name] = record
         if record.name in self._ends:

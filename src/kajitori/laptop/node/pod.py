@@ -53,6 +53,7 @@ class PodWorker:
         self._over_before = is_over(pod.status.phase or "")
         self._start_time = parse_rfc3339(pod.status.start_time) if pod.status.start_time else time.time()
         self._ending = asyncio.Event()
+        self._ended = False
         self._deadline: Deadline | None = None
         self._inits = [
             ContainerLife(node, self, each, "sidecar" if each.restart_policy == "Always" else "init")
@@ -94,6 +95,7 @@ class PodWorker:
             restart_policy=self.pod.spec.restart_policy or "Always",
             limits=limits_of(self.node, self.pod),
             simulated="; ".join(simulated),
+            ended=self._ended,
         )
 
     def _view(self, life: ContainerLife) -> ContainerView:
@@ -335,6 +337,7 @@ class PodWorker:
     async def _end(self) -> None:
         assert self._deadline is not None
         await self._stop_all(self._deadline)
+        self._ended = True
         await self._forget_records()
         await self._release()
         await self._volumes.take_down()

@@ -115,7 +115,7 @@ class ContainerView(NamedTuple):
 class PodView(NamedTuple):
     """What a status says of a pod as a whole. failure: reason and message that end it whatever its containers do.
 
-    limits: what of the pod is not honoured, a sentence or empty. simulated: what is simulated, a sentence or empty.
+    ended: it is being deleted, and its containers have ended. limits: what of the pod is not honoured, a sentence or empty. simulated: what is simulated, a sentence or empty.
     """
 
     containers: Sequence[ContainerView]
@@ -127,6 +127,7 @@ class PodView(NamedTuple):
     restart_policy: str
     limits: str = ""
     simulated: str = ""
+    ended: bool = False
 
 
 def phase_of(view: PodView) -> str:
@@ -135,6 +136,8 @@ def phase_of(view: PodView) -> str:
         return "Failed"
     inits = [each for each in view.containers if each.kind != "main"]
     mains = [each for each in view.containers if each.kind == "main"]
+    if view.ended:
+        return "Succeeded" if all(each.is_done for each in mains) else "Failed"
     if not all(each.is_done for each in inits) and not any(_has_run(each) for each in mains):
         failed = any(_failed_for_good(each, view.restart_policy) for each in inits)
         return "Failed" if failed else "Pending"

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import select
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -23,8 +24,15 @@ from kajitori.laptop.node.runtime.container import (
 from kajitori.laptop.node.runtime.logfile import LogFile
 
 READ_BYTES = 65536
+START_PATIENCE_SECONDS = 2.0
 
 Reply = Callable[..., None]
+
+
+def _readable(descriptor: int, timeout_seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout_seconds * 1000))
 
 
 class Refused(Exception):
@@ -55,6 +63,7 @@ class Container:
         self.execs: set[int] = set()
         # Reads how starting went; None when that is known.
         self.conclude_start: Callable[[], None] | None = None
+        self.status_reader = -1
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -98,6 +107,10 @@ class Containers:
         self._alive_reader, self._alive_writer = os.pipe()
 
     def describe(self) -> list[dict[str, Any]]:
+        """All containers. Those that are being started are waited for, a moment each: a new agent must know them."""
+        for container in list(self._by_name.values()):
+            if container.conclude_start and _readable(container.status_reader, START_PATIENCE_SECONDS):
+                container.conclude_start()
         return [container.describe() for container in self._by_name.values() if container.state != "starting"]
 
     def any_alive(self) -> bool:
@@ -131,6 +144,7 @@ class Containers:
         for descriptor in container.outputs:
             os.set_blocking(descriptor, False)
             self._watch(descriptor, lambda descriptor=descriptor: self._on_output(container, descriptor))
+        container.status_reader = reader
         container.conclude_start = lambda: self._on_status(container, reader, reply)
         self._watch(reader, container.conclude_start)
 
