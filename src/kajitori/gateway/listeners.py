@@ -151,7 +151,7 @@ def access_log(name: str, *, tagged: bool) -> dict[str, Any]:
         "grpc_service": {"envoy_grpc": {"cluster_name": CONTROL_PLANE_CLUSTER}},
         "transport_api_version": "V3",
         "buffer_flush_interval": "0.2s",
-        "buffer_size_bytes": 65536,
+        "buffer_size_bytes": 256 * 1024,
     }
     if tagged:
         common["custom_tags"] = [{"tag": FACTS_TAG, "value": FACTS_FORMAT}]
