@@ -143,10 +143,20 @@ def start_request(
         )
     files.create()
     mounts = container_mounts(container, around.places, environment)
+    own = {
+        os.path.normpath(
+            container.termination_message_path or "/dev/termination-log"
+        ): files.termination_message
+    }
     if around.hosts is not None:
-        mounts.append(Mount(source=str(around.hosts), target="/etc/hosts", read_only=False))
-    message_path = os.path.normpath(container.termination_message_path or "/dev/termination-log")
-    mounts.append(Mount(source=str(files.termination_message), target=message_path, read_only=False))
+        own["/etc/hosts"] = around.hosts
+    # Where the pod mounts something itself, that is what it wants.
+    taken = {mount["target"] for mount in mounts}
+    mounts += [
+        Mount(source=str(source), target=target, read_only=False)
+        for target, source in own.items()
+        if target not in taken
+    ]
     folder = container.working_dir or str(files.work)
     security = container.security_context
     return {
