@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kajitori.api.aigateway.v1beta1 import LLMRequestCost
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one request as its backend counted them."""
 
     input_tokens: int = 0

@@ -31,11 +31,13 @@ CREATE TABLE IF NOT EXISTS requests (
 );
 CREATE INDEX IF NOT EXISTS requests_by_key ON requests (key);
 """
+_INSERT = "INSERT INTO requests (key, time, record) VALUES "
+_ROWS_A_STATEMENT = 200
 _FLUSH_SECONDS = 0.25
 _PRUNE_SECONDS = 60.0
 
 
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One try at one backend.
 
     backend: AIServiceBackend as namespace/name. status: HTTP status, 0 for none. outcome: `answered`, or what went
@@ -52,7 +54,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     duration_seconds: float | None = None
 
 
-class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One request.
 
     time: seconds since 1970 when it began. route: AIGatewayRoute as namespace/name, else Envoy's name of what
@@ -130,12 +132,17 @@ class RecordStore:
 
     def _commit(self, database: sqlite3.Connection, batch: list[RequestRecord]) -> None:
         encode = _encoder.encode
-        rows = [(_key(record.id), record.time, encode(record)) for record in batch]
         try:
             with database:
-                database.executemany("INSERT INTO requests (key, time, record) VALUES (?, ?, ?)", rows)
+                # One statement for many rows: each step of a statement gives up the interpreter's lock once.
+                for start in range(0, len(batch), _ROWS_A_STATEMENT):
+                    part = batch[start : start + _ROWS_A_STATEMENT]
+                    values = [
+                        value for record in part for value in (_key(record.id), record.time, encode(record))
+                    ]
+                    database.execute(_INSERT + ",".join(["(?,?,?)"] * len(part)), values)
         except sqlite3.Error:
-            _log.exception("could not write %d request records to %s", len(rows), self._path)
+            _log.exception("could not write %d request records to %s", len(batch), self._path)
 
     def _prune(self, database: sqlite3.Connection) -> None:
         try:
