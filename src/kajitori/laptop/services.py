@@ -152,6 +152,7 @@ def _listener(name: str, address: str, port: int, sticky: bool) -> dict[str, Any
     return {
         "name": name,
         "address": {"socket_address": {"address": address, "port_value": port}},
+        "enable_reuse_port": False,
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}],
     }
 
