@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from random import Random
 from typing import Any
 
 import pytest
@@ -358,6 +359,62 @@ async def test_the_model_is_found_wherever_it_stands_and_the_body_passes_byte_fo
     for body in REQUESTS:
         assert (await bench.post(body)).status == 200
         assert first.seen[-1].body == body
+
+
+def some_json(random: Random, depth: int = 0) -> Any:
+    """A value with everything that a scanner may trip over."""
+    texts = [
+        '"',
+        "\\",
+        "{",
+        "}]",
+        '"model":"x"',
+        "\n\t",
+        "é\U0001f600",
+        "a" * 300,
+        "",
+        '\\\\"',
+        "data: [DONE]",
+    ]
+    kinds: list[Any] = [None, True, False, 0, -1.5e300, 1e-9, random.choice(texts), random.choice(texts)]
+    if depth < 4:
+        kinds.append([some_json(random, depth + 1) for _ in range(random.randrange(4))])
+        kinds.append({random.choice([*texts, "model"]): some_json(random, depth + 1) for _ in range(3)})
+    return random.choice(kinds)
+
+
+async def test_random_bodies_are_understood_or_refused_and_never_break_anything(
+    bench: Workbench, first: Provider
+) -> None:
+    random = Random(20261126)
+    override = ai_route("override", "changed", {"name": "a", "modelNameOverride": "new"})
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", first.port),
+        ai_route("route", "gpt-4o", {"name": "a"}),
+        override,
+    )
+    for _ in range(150):
+        members = [(f"m{number}", some_json(random)) for number in range(random.randrange(5))]
+        model = random.choice(["gpt-4o", "changed"])
+        members.insert(random.randrange(len(members) + 1), ("model", model))
+        indent = random.choice([None, 1, 3])
+        text = json.dumps(dict(members), indent=indent, ensure_ascii=random.random() < 0.5)
+        assert (await bench.post(text.encode())).status == 200, text
+        expected = {**dict(members), "model": "new" if model == "changed" else model}
+        assert first.seen[-1].json == expected
+        if model == "gpt-4o":
+            assert first.seen[-1].body == text.encode()
+        spoilt = bytearray(text.encode())
+        for _ in range(random.randrange(1, 4)):
+            spoilt[random.randrange(len(spoilt))] = random.choice(b'"{}[]:,\\x\x00\xff 1')
+        broken = bytes(spoilt[: random.randrange(len(spoilt))] if random.random() < 0.3 else spoilt)
+        reply = await bench.post(broken)
+        assert reply.status in (200, 400, 404), (broken, reply)
+        if reply.status == 200:
+            continue
+        assert reply.json["type"] == "error", (broken, reply)
+    assert "script log" not in bench.log()
 
 
 async def test_a_body_over_the_limit_gets_413_and_one_below_passes(bench: Workbench, first: Provider) -> None:

@@ -182,7 +182,11 @@ class Provider:
         if self.status != 200:
             error = {"error": {"message": f"provider says {self.status}", "type": "server_error"}}
             return web.json_response(error, status=self.status)
-        content = json.loads(body) if body.startswith(b"{") else {}
+        try:
+            content = json.loads(body) if body.lstrip().startswith(b"{") else {}
+        except ValueError:
+            error = {"type": "error", "error": {"message": "provider says that is no JSON"}}
+            return web.json_response(error, status=400)
         if content.get("stream"):
             return await self.stream(request, content)
         return web.json_response(

@@ -97,12 +97,17 @@ class RecordStore:
         self._newest_rows = newest_rows
         self._age_seconds = age_seconds
         self._queue: queue.SimpleQueue[list[RequestRecord] | None] = queue.SimpleQueue()
+        self._prune_soon = False
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
     def write(self, records: list[RequestRecord]) -> None:
         """Hands records to the writing thread; they are on disk within a flush interval (0.25 s)."""
         self._queue.put(records)
+
+    def prune(self) -> None:
+        """Takes away what is beyond the bounds with the next batch, rather than within a minute."""
+        self._prune_soon = True
 
     def close(self) -> None:
         """Returns when everything that was handed over is on disk."""
@@ -125,10 +130,10 @@ class RecordStore:
                     except queue.Empty:
                         break
                 stopped = taken is None
-                self._commit(database, batch)
-                if time.monotonic() - pruned > _PRUNE_SECONDS:
-                    pruned = time.monotonic()
+                if self._prune_soon or time.monotonic() - pruned > _PRUNE_SECONDS:
+                    pruned, self._prune_soon = time.monotonic(), False
                     self._prune(database)
+                self._commit(database, batch)
 
     def _commit(self, database: sqlite3.Connection, batch: list[RequestRecord]) -> None:
         encode = _encoder.encode
