@@ -45,14 +45,19 @@ def test_damaged_settings_name_the_file_and_the_cure(tmp_path: Path) -> None:
         read_settings(tmp_path)
 
 
-def test_a_new_cluster_takes_the_first_free_slot(tmp_path: Path) -> None:
-    assert settle_settings(tmp_path, {}, lambda slot: {"pid": 1} if slot < 2 else None).slot == 2
+def test_two_new_clusters_take_different_slots(tmp_path: Path) -> None:
+    one, held = settle_settings(tmp_path / "one", {}, lambda slot: None)
+    other, also_held = settle_settings(tmp_path / "other", {}, lambda slot: None)
+    with held, also_held:
+        assert one.slot != other.slot
 
 
 def test_a_cluster_whose_slot_is_taken_says_by_whom(tmp_path: Path) -> None:
-    write_settings(tmp_path, ClusterSettings(slot=1))
-    with pytest.raises(UsageError, match=r"in use by the cluster in /other \(pid 7\)"):
-        settle_settings(tmp_path, {}, lambda slot: {"home": "/other", "pid": 7})
+    settings, held = settle_settings(tmp_path / "one", {}, lambda slot: None)
+    with held:
+        write_settings(tmp_path, settings)
+        with pytest.raises(UsageError, match=r"in use by the cluster in /other \(pid 7\)"):
+            settle_settings(tmp_path, {}, lambda slot: {"home": "/other", "pid": 7})
 
 
 def test_nodes_are_spread_over_racks_and_racks_over_zones() -> None:

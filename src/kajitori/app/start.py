@@ -6,6 +6,8 @@ and the default Gateway in place. Waiting is by looking at the state of the worl
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ import msgspec
 
 from kajitori.api import resource as kinds
 from kajitori.app.rights import write_component_rules
-from kajitori.app.supervisor import child_environment
+from kajitori.app.supervisor import child_environment, claim_slot
 from kajitori.base.errors import ApiError, KajitoriError, NotFound, Unreachable, UsageError
 from kajitori.kube.config import load_config
 from kajitori.kube.direct import DirectClient
@@ -31,24 +33,26 @@ CONTROLLER_NAME = "kajitori.dev/gateway-controller"
 
 def settle_settings(
     home: Path, wanted: dict[str, Any], slot_owner: Callable[[int], dict[str, Any] | None]
-) -> ClusterSettings:
-    """The settings to run with: those of an existing cluster with the wanted ones laid over, or new ones.
+) -> tuple[ClusterSettings, socket.socket]:
+    """The settings to run with, and the socket that holds their slot; it goes to the supervisor.
 
-    An existing cluster keeps its slot, since its objects hold addresses of it. Raises UsageError if another
-    cluster has that slot now, or if no slot is free.
+    Those of an existing cluster with the wanted ones laid over, or new ones. An existing cluster keeps its slot,
+    since its objects hold addresses of it. Raises UsageError if another cluster has that slot now, or if no slot is
+    free.
     """
     if (home / "cluster.json").exists():
         settings = msgspec.structs.replace(read_settings(home), **wanted)
-        owner = slot_owner(settings.slot)
-        if owner is not None:
+        try:
+            return settings, claim_slot(settings.slot)
+        except OSError:
+            owner = slot_owner(settings.slot) or {}
             raise UsageError(
                 f"the addresses of this cluster are in use by the cluster in {owner.get('home')} (pid {owner.get('pid')})",
                 hint="stop that one with `kaji down --home`, or make this one anew with `kaji down --purge`",
-            )
-        return settings
+            ) from None
     for slot in range(SLOTS):
-        if slot_owner(slot) is None:
-            return ClusterSettings(slot=slot, **wanted)
+        with contextlib.suppress(OSError):
+            return ClusterSettings(slot=slot, **wanted), claim_slot(slot)
     raise UsageError(
         f"{SLOTS} clusters run on this machine already", hint="stop one with `kaji down --home DIR`"
     )
@@ -64,9 +68,17 @@ def prepare_home(home: Path, settings: ClusterSettings) -> None:
     write_settings(home, settings)
 
 
-def start_supervisor(home: Path, *, die_with: int = 0) -> subprocess.Popen[bytes]:
+def start_supervisor(home: Path, slot: socket.socket, *, die_with: int = 0) -> subprocess.Popen[bytes]:
     """Start the tree in a session of its own. die_with: a process whose end shall end it, 0 for none."""
-    command = [sys.executable, "-m", "kajitori.app.supervisor", "--home", str(home)]
+    command = [
+        sys.executable,
+        "-m",
+        "kajitori.app.supervisor",
+        "--home",
+        str(home),
+        "--slot-socket",
+        str(slot.fileno()),
+    ]
     if die_with:
         command += ["--die-with", str(die_with)]
     with (home / "log" / "supervisor.log").open("ab") as output:
@@ -78,6 +90,7 @@ def start_supervisor(home: Path, *, die_with: int = 0) -> subprocess.Popen[bytes
             env=child_environment(),
             cwd="/",
             start_new_session=True,
+            pass_fds=(slot.fileno(),),
         )
 
 

@@ -153,8 +153,9 @@ def log(message: str) -> None:
 class Supervisor:
     """The tree of one cluster."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, slot: socket.socket) -> None:
         self.home = home
+        self.slot = slot
         self.settings = read_settings(home)
         self.children = [
             Child(process, home / "log" / f"{process.name}.log")
@@ -173,7 +174,7 @@ class Supervisor:
         socket_path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, socket_path)
         socket_path.chmod(0o600)
-        slot_server = await asyncio.start_server(self._name_owner, sock=claim_slot(self.settings.slot))
+        slot_server = await asyncio.start_server(self._name_owner, sock=self.slot)
         tasks = [asyncio.create_task(child.run()) for child in self.children]
         await self.stopping.wait()
         for task in tasks:
@@ -219,9 +220,12 @@ class Supervisor:
 def claim_slot(slot: int) -> socket.socket:
     """Hold the slot's abstract socket; the kernel frees it when this process ends. Raises OSError if it is held."""
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    claim.bind(f"\0kajitori-slot-{slot}")
+    try:
+        claim.bind(f"\0kajitori-slot-{slot}")
+    except OSError:
+        claim.close()
+        raise
     claim.listen(8)
-    claim.setblocking(False)
     return claim
 
 
@@ -237,6 +241,9 @@ def lock_home(home: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="kajitori.app.supervisor", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument(
+        "--slot-socket", type=int, required=True, help="descriptor that holds the cluster's slot"
+    )
     parser.add_argument("--die-with", type=int, default=0, help="end when this parent process ends")
     options = parser.parse_args()
     if options.die_with:
@@ -246,9 +253,11 @@ def main() -> int:
     except BlockingIOError:
         log(f"another supervisor runs in {options.home}")
         return 3
-    supervisor = Supervisor(options.home)
+    slot = socket.socket(fileno=options.slot_socket)
+    slot.setblocking(False)
+    slot.set_inheritable(False)
     try:
-        asyncio.run(supervisor.run())
+        asyncio.run(Supervisor(options.home, slot).run())
     finally:
         os.close(lock)
     return 0

@@ -7,6 +7,8 @@ kaji apply -f model.yaml --dry-run       kaji apply -f model.yaml --strict
 from __future__ import annotations
 
 import argparse
+import json
+import re
 from typing import Any
 
 from kajitori.api.resource import Resource
@@ -83,13 +85,55 @@ def _apply(
         query["dryRun"] = "All"
     if force:
         query["force"] = "true"
-    answer, warnings = cluster.client.apply(path, obj, query)
+    try:
+        answer, warnings = cluster.client.apply(path, obj, query)
+    except ApiError as error:
+        if strict or _UNDECLARED not in error.message:
+            raise
+        # Server-side apply refuses what the schema does not know; like any other write, ours leaves it out and says so.
+        known, warnings = _without_unknown_fields(cluster, resource, namespace, obj)
+        answer, more = cluster.client.apply(path, known, query)
+        warnings += more
     for warning in warnings:
         warn(f"{manifest.place(_field_of(warning))}: {warning}")
     if not quiet:
         print(
             f"{paint('✓', '32')} {_title(resource, answer)} {_outcome(before, answer)}{' (dry run)' if dry_run else ''}"
         )
+
+
+_UNDECLARED = "field not declared in schema"
+_UNKNOWN = re.compile(r'unknown field "([^"]+)"')
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+
+def _without_unknown_fields(
+    cluster: Cluster, resource: Resource, namespace: str, obj: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """The object without the fields that the server does not know, and its warnings about them.
+
+    The server names them when asked for a dry run of a creation under another name.
+    """
+    trial = {**obj, "metadata": {**obj["metadata"], "name": f"{obj['metadata']['name'][:40]}-dry-run"}}
+    _, warnings = cluster.client.request(
+        "POST",
+        resource.path(namespace),
+        query={"dryRun": "All", "fieldValidation": "Warn", "fieldManager": FIELD_MANAGER},
+        body=json.dumps(trial).encode(),
+    )
+    known = json.loads(json.dumps(obj))
+    for warning in warnings:
+        match = _UNKNOWN.match(warning)
+        if match:
+            _remove(known, match[1])
+    return known, warnings
+
+
+def _remove(obj: Any, path: str) -> None:
+    *steps, last = [name or int(index) for name, index in _STEP.findall(path)]
+    for step in steps:
+        obj = obj[step]
+    del obj[last]
 
 
 def _current(cluster: Cluster, path: str) -> dict[str, Any] | None:
@@ -110,9 +154,12 @@ def _title(resource: Resource, obj: dict[str, Any]) -> str:
     return f"{resource.kind} {obj['metadata']['name']}"
 
 
-def _field_of(warning: str) -> str:
-    """The field path that a warning such as `unknown field "spec.x"` quotes."""
-    parts = warning.split('"')
+def _field_of(message: str) -> str:
+    """The field path that a message names, as `unknown field "spec.x"` or `.spec.x: field not declared` do."""
+    undeclared = re.search(r"\.(\S+): " + _UNDECLARED, message)
+    if undeclared:
+        return undeclared[1]
+    parts = message.split('"')
     return parts[1] if len(parts) > 1 else ""
 
 

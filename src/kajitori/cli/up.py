@@ -113,13 +113,14 @@ def _start(home: Path, wanted: dict[str, Any], *, detach: bool) -> subprocess.Po
     from kajitori.app.start import prepare_home, settle_settings, start_supervisor
 
     defaults: dict[str, Any] = {} if (home / "cluster.json").exists() else {"gpus": 8}
-    settings = settle_settings(home, defaults | wanted, slot_owner)
-    if settings.port == settings.gateway_port:
-        raise UsageError(f"--port and --gateway-port are both {settings.port}")
-    check_port(settings.port, "API server", "--port")
-    check_port(settings.gateway_port, "gateway", "--gateway-port")
-    prepare_home(home, settings)
-    return start_supervisor(home, die_with=0 if detach else os.getpid())
+    settings, slot = settle_settings(home, defaults | wanted, slot_owner)
+    with slot:
+        if settings.port == settings.gateway_port:
+            raise UsageError(f"--port and --gateway-port are both {settings.port}")
+        check_port(settings.port, "API server", "--port")
+        check_port(settings.gateway_port, "gateway", "--gateway-port")
+        prepare_home(home, settings)
+        return start_supervisor(home, slot, die_with=0 if detach else os.getpid())
 
 
 def _tick(name: str, text: str) -> None:
