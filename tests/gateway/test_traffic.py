@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
@@ -198,6 +199,28 @@ async def test_a_prefix_replaces_the_first_segment_of_the_path(bench: Workbench,
     )
     await bench.post(QUESTION, path="/v1/embeddings?x=1")
     assert first.seen[0].path == "/api/v2/embeddings"
+
+
+async def test_a_provider_sees_its_own_hostname_and_a_body_of_known_length(
+    bench: Workbench, first: Provider
+) -> None:
+    documents = backend("a", first.port)
+    documents[0]["spec"] = {"endpoints": [{"fqdn": {"hostname": "localhost", "port": first.port}}]}
+    await bench.apply(gateway(bench.port), *documents, ai_route("route", "gpt-4o", {"name": "a"}))
+    body = json.dumps({**QUESTION, "stream": True}).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body[:10]
+        yield body[10:]
+
+    async with bench.session.post(bench.url + "/v1/chat/completions?x=1", data=pieces()) as response:
+        assert response.status == 200
+        assert (await response.read()).endswith(b"[DONE]\n\n")
+    (seen,) = first.seen
+    assert seen.path == "/v1/chat/completions"
+    assert seen.headers["host"] == "localhost"
+    assert seen.headers["content-length"] == str(len(seen.body))
+    assert "transfer-encoding" not in seen.headers
 
 
 async def test_a_stream_reports_usage_to_the_ledger_and_to_clients_that_ask(

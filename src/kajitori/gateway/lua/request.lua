@@ -89,6 +89,11 @@ function envoy_on_request(handle)
     end
   end
   headers = handle:headers()  -- waiting for the body has made the former one stale
+  if not headers:get('content-length') then
+    -- The body is whole by now, and some providers refuse one that comes in chunks.
+    headers:remove('transfer-encoding')
+    headers:replace('content-length', facts.length)
+  end
   if query then headers:replace(':path', path) end
   headers:replace('x-ai-eg-model', model)
   handle:streamInfo():dynamicMetadata():set(METADATA, 'request', facts)
