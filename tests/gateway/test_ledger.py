@@ -118,6 +118,17 @@ async def test_an_entry_without_any_facts_is_booked_as_far_as_known() -> None:
     assert (record.outcome, record.usage, record.attempts) == ("malformed request", None, [])
 
 
+def test_clients_cannot_make_any_number_of_series() -> None:
+    metrics = GatewayMetrics()
+    metrics.observe(
+        msgspec.structs.replace(record(number), model=f"model-{number}", backend="default/one")
+        for number in range(6000)
+    )
+    (requests, *_) = metrics.collect()
+    assert len(requests.samples) == 5001
+    assert max(sample.value for sample in requests.samples) == 1000
+
+
 def record(number: int, age_seconds: float = 0.0) -> RequestRecord:
     return RequestRecord(
         id=f"{number:08x}-0000-4000-8000-000000000000", time=time.time() - age_seconds, route="default/route",

@@ -21,6 +21,9 @@ _FIRST_TOKEN_BUCKETS = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
 )  # fmt: skip
 _TOKEN_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+# A route by pattern lets clients choose the model's name, and so the number of series.
+_MOST_SERIES = 5_000
+_OTHER = "other"
 _MODEL_LABELS = ("gen_ai_request_model", "gen_ai_provider_name")
 
 
@@ -32,7 +35,9 @@ class _Histogram:
     def observe(self, labels: tuple[str, ...], value: float) -> None:
         found = self.series.get(labels)
         if found is None:
-            found = self.series[labels] = ([0] * (len(self.bounds) + 1), [0.0])
+            if len(self.series) >= _MOST_SERIES:
+                labels = (_OTHER,) * len(labels)
+            found = self.series.setdefault(labels, ([0] * (len(self.bounds) + 1), [0.0]))
         found[0][bisect_left(self.bounds, value)] += 1
         found[1][0] += value
 
@@ -78,6 +83,8 @@ class GatewayMetrics(Collector):
         """Counts records in."""
         for record in records:
             key = (record.route, record.model if record.backend else "", record.backend, str(record.status))
+            if key not in self._requests and len(self._requests) >= _MOST_SERIES:
+                key = (_OTHER, _OTHER, _OTHER, _OTHER)
             self._requests[key] = self._requests.get(key, 0) + 1
             if not record.backend:
                 continue

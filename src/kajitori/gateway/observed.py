@@ -58,6 +58,8 @@ class Index:
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
+        # Answers of `kajitori.gateway.targets.find_backend`, which routes and statuses ask for alike.
+        self.targets: dict[tuple[str, str], Any] = {}
 
     @cached_property
     def ai_backends(self) -> dict[tuple[str, str], AIServiceBackend]:

@@ -45,6 +45,13 @@ def endpoints_name(namespace: str, service: str, port: int) -> str:
 
 def find_backend(index: Index, namespace: str, name: str) -> Target | Reason:
     """The target of a Backend object."""
+    found: Target | Reason | None = index.targets.get((namespace, name))
+    if found is None:
+        found = index.targets[namespace, name] = _find_backend(index, namespace, name)
+    return found
+
+
+def _find_backend(index: Index, namespace: str, name: str) -> Target | Reason:
     subject = f"Backend {namespace}/{name}"
     backend = index.backends.get((namespace, name))
     if backend is None:
