@@ -13,7 +13,9 @@ from kajitori.laptop.apiserver.parsing import (
     JSON,
     PROTOBUF,
     YAML,
+    Unreadable,
     json_duplicates,
+    parse,
 )
 from kajitori.laptop.apiserver.status import StatusError
 
@@ -132,6 +134,17 @@ def test_deep_nesting_is_refused_not_fatal(builtin):
     schema = '{"items":' * 5000 + "{}" + "}" * 5000
     body = '{"spec":{"versions":[{"schema":{"openAPIV3Schema":' + schema + "}}]}}"
     assert "exceeded max depth" in refusal(body, crd)
+
+
+@pytest.mark.parametrize("levels", [199, 200, 900])
+@pytest.mark.parametrize("media_type", [JSON, YAML])
+def test_every_python_reads_the_same_depth(levels, media_type):
+    body = b"[" * levels + b"]" * levels
+    if levels < 200:
+        parse(body, media_type)
+        return
+    with pytest.raises(Unreadable, match="max depth"):
+        parse(body, media_type)
 
 
 def test_another_kind_or_version_is_refused(config_map):

@@ -30,6 +30,10 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 # A YAML document may repeat nodes by alias; beyond this many values it is an attack or a mistake.
 _MAXIMUM_YAML_VALUES = 1_000_000
 
+# What comes after parsing copies and checks objects by recursion, a few calls a level, and Python versions differ in how
+# deep their decoders go. The deepest that people write, a pod template in the schema of a CRD, has some thirty levels.
+_MAXIMUM_DEPTH = 200
+
 
 class Unreadable(Exception):
     """The body is not the text that its Content-Type promises; the message says where."""
@@ -45,13 +49,28 @@ def parse(body: bytes, media_type: str) -> Any:
     if media_type in (YAML, "application/apply-patch+yaml", "text/yaml", "application/x-yaml"):
         if body.lstrip()[:1] == b"{":
             try:
-                return _parse_json(body)
+                return _not_too_deep(_parse_json(body))
             except Unreadable:
                 pass  # YAML in flow style, perhaps
-        return _parse_yaml(body)
+        return _not_too_deep(_parse_yaml(body))
     if media_type.endswith("json"):
-        return _parse_json(body)
+        return _not_too_deep(_parse_json(body))
     raise unsupported_media_type()
+
+
+def _not_too_deep(value: Any) -> Any:
+    """The value itself, walked level by level. Raises Unreadable beyond _MAXIMUM_DEPTH levels."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(_MAXIMUM_DEPTH):
+        if not level:
+            return value
+        level = [
+            item
+            for parent in level
+            for item in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(item, (dict, list))
+        ]
+    raise Unreadable("exceeded max depth")
 
 
 def _parse_json(body: bytes) -> Any:
