@@ -149,6 +149,7 @@ class Writer(threading.Thread):
     def finish(self) -> set[str]:
         self.stopping.set()
         self.join(30)
+        self.client.close()
         return self.acknowledged
 
 
@@ -302,13 +303,13 @@ def test_a_namespace_deleted_while_parts_die_is_gone_in_the_end(loaded: Cluster)
     kill(loaded, "apiserver")
 
     def gone() -> bool:
-        client = DirectClient(load_config(str(loaded.home / "kubeconfig")))
-        try:
-            client.get("/api/v1/namespaces/doomed")
-        except NotFound:
-            return True
-        except Unreachable:
-            return False
+        with DirectClient(load_config(str(loaded.home / "kubeconfig"))) as client:
+            try:
+                client.get("/api/v1/namespaces/doomed")
+            except NotFound:
+                return True
+            except Unreachable:
+                return False
         return False
 
     wait_until(gone, "the namespace is gone", 60)

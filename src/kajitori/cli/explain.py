@@ -200,8 +200,7 @@ def _audit(cluster: Cluster, resource: Resource, name: str, namespace: str | Non
             f"{record['verb']} {resource.plural}/{name}",
         )
         for record in records
-        if record["verb"] in ("create", "delete", "deletecollection", "evict")
-        or (record["verb"] in ("update", "patch", "apply") and not record.get("subresource"))
+        if not record.get("subresource")
     ]
 
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from kajitori import __version__
 from kajitori.base.errors import Unauthorized, Unreachable, api_error
@@ -75,7 +75,7 @@ class DirectClient:
         try:
             data = response.read()
         except (OSError, http.client.HTTPException) as error:
-            self._close()
+            self.close()
             raise self._unreachable(error) from None
         if response.status >= 400:
             raise _refusal(response.status, data)
@@ -102,7 +102,7 @@ class DirectClient:
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
         finally:
-            client._close()
+            client.close()
 
     def _send(
         self,
@@ -127,7 +127,7 @@ class DirectClient:
                 connection.request(method, target, body, headers)
                 return connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
-                self._close()
+                self.close()
                 if fresh or not reused:
                     raise self._unreachable(error) from None
         raise AssertionError("unreachable")
@@ -148,11 +148,6 @@ class DirectClient:
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connection = connection
         return self._connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def _unreachable(self, error: Exception) -> Unreachable:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
