@@ -32,6 +32,18 @@ class DirectClient:
         split = urllib.parse.urlsplit(config.server)
         self._base_path = split.path.rstrip("/")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request makes another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def get(
         self, path: str, *, query: Mapping[str, str] | None = None, accept: str = "application/json"
     ) -> Any:
