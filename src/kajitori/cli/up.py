@@ -24,6 +24,8 @@ from kajitori.cli.local import ask_supervisor, check_port, slot_owner
 from kajitori.cli.output import paint
 
 FIRST_MODEL = "smollm2-135m"
+# After as many restarts of the first model in vain `kaji up` stops waiting.
+_CRASHES = 2
 _SETTINGS = ("port", "gateway_port", "nodes", "gpus", "gpu", "racks", "zones", "node_cpus", "node_memory")
 
 
@@ -178,13 +180,13 @@ def _bring_objects(home: Path, options: argparse.Namespace, wait: Any) -> None:
 
     cluster = open_cluster(argparse.Namespace(home=home))
     if not options.no_model:
-        began = time.perf_counter()
+        began, since = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # The Gateway is there already, on the port that was asked for.
         example = read_manifests([str(example_folder("first-token"))])
         manifests = [each for each in example if each.object["kind"] != "Gateway"]
         if apply_manifests(cluster, manifests, force=True, quiet=True):
             raise KajitoriError("the first model could not be deployed")
-        pod = wait(lambda: _ready_pod(cluster), "the model did not become ready", 180.0)
+        pod = wait(lambda: _ready_pod(cluster, since), "the model did not become ready", 180.0)
         how = "simulated" if _is_simulated(pod) else "real"
         _tick(
             "model", f"{FIRST_MODEL}   llama.cpp, CPU, {how}     ready in {time.perf_counter() - began:.1f} s"
@@ -195,24 +197,44 @@ def _bring_objects(home: Path, options: argparse.Namespace, wait: Any) -> None:
         )
 
 
-def _ready_pod(cluster: Any) -> dict[str, Any] | None:
+def _ready_pod(cluster: Any, since: str) -> dict[str, Any] | None:
     from kajitori.api.resource import PODS
 
     for pod in cluster.objects(PODS, "default", labelSelector=f"app={FIRST_MODEL}"):
         if _condition(pod, "Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:
             return pod
-        _fail_early(pod)
+        _fail_early(cluster, pod, since)
     return None
 
 
-def _fail_early(pod: dict[str, Any]) -> None:
-    """Raise for a reason to wait that waiting does not cure."""
+def _fail_early(cluster: Any, pod: dict[str, Any], since: str) -> None:
+    """Raise for a reason to wait that waiting does not cure; crashes count that came after the time `since`."""
     for container in (pod.get("status") or {}).get("containerStatuses") or ():
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in ("ImageNotMapped", "CreateContainerConfigError", "InvalidImageName"):
             raise KajitoriError(
                 waiting.get("message") or waiting["reason"], where=f"Pod {pod['metadata']['name']}"
             )
+        ended = (container.get("lastState") or {}).get("terminated") or {}
+        crashes = container.get("restartCount", 0) >= _CRASHES and waiting.get("reason") == "CrashLoopBackOff"
+        if crashes and ended.get("finishedAt", "") >= since:
+            said = _last_line(cluster, pod["metadata"]["name"], container["name"])
+            raise KajitoriError(
+                f"the model's server keeps ending with code {ended['exitCode']}: {said}",
+                where=f"Pod {pod['metadata']['name']}",
+            )
+
+
+def _last_line(cluster: Any, pod: str, container: str) -> str:
+    """The last that a container's previous run printed."""
+    from kajitori.api.resource import PODS
+
+    query = {"container": container, "previous": "true", "tailLines": "1"}
+    try:
+        lines = list(cluster.client.lines(PODS.path("default", pod, "log"), query=query))
+    except KajitoriError:
+        return "its log cannot be read"
+    return lines[-1].decode(errors="replace").strip() if lines else "it printed nothing"
 
 
 def _condition(pod: dict[str, Any], kind: str) -> str:
