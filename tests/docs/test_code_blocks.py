@@ -18,7 +18,7 @@ import pytest
 
 from tests.world.conftest import ROOT, Cluster, down, up
 
-pytestmark = [pytest.mark.docs, pytest.mark.timeout(600), pytest.mark.xdist_group("docs")]
+pytestmark = [pytest.mark.docs, pytest.mark.timeout(600), pytest.mark.xdist_group("port-8080")]
 
 _BLOCK = re.compile(
     r"(?P<mark><!-- not run: [^>]+ -->\n+)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S

@@ -17,7 +17,7 @@ import pytest
 
 from tests.world.conftest import MANIFESTS, Cluster, needs_kubectl, wait_until
 
-pytestmark = [pytest.mark.world, pytest.mark.timeout(300), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.world, pytest.mark.timeout(300), pytest.mark.xdist_group("port-8080")]
 
 GROUPS = MANIFESTS / "leader-worker-set" / "leader-worker-set.yaml"
 ROUTE = MANIFESTS / "ai-gateway-route" / "ai-gateway-route.yaml"
