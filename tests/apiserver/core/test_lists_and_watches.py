@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
+import aiohttp
 import pytest
 from tests.apiserver.core.conftest import CONFIG_MAPS, Api, Cluster, config_map
 
@@ -252,3 +254,20 @@ async def test_a_client_that_leaves_is_forgotten(cluster: Cluster) -> None:
     async with asyncio.timeout(10):
         while hub.count():
             await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_leaves_as_its_watch_ends_is_no_fault(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = cluster.running.server.state.hub
+    async with cluster.admin.watch(CONFIG_MAPS) as watch:
+        (await cluster.admin.create(CONFIG_MAPS, config_map("a"))).ok()
+        await watch.next()
+        # The connection is known to be lost, but nobody has been told yet.
+        (watcher,) = hub.live("configmaps")
+        watcher.transport.close()
+        (await cluster.admin.create(CONFIG_MAPS, config_map("b"))).ok()
+        with pytest.raises((EOFError, aiohttp.ClientError)):
+            await watch.next()
+    assert hub.count() == 0
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

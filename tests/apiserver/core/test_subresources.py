@@ -127,17 +127,57 @@ async def test_each_service_gets_its_own_address(api: Api) -> None:
 
 async def test_a_refused_service_gives_its_address_back(cluster: Cluster) -> None:
     api = cluster.admin
-    used = cluster.running.server.state.addresses._used
-    before = set(used)
+    addresses = cluster.running.server.state.addresses
+    before = addresses.in_use()
     assert (await api.create(SERVICES, _service("Not_A_Name"))).code == 422
     assert (await api.create(SERVICES, _service("s"), dryRun="All")).code == 201
-    assert used == before
+    assert addresses.in_use() == before
     (await api.create(SERVICES, _service("s"))).ok()
-    held = set(used)
+    held = addresses.in_use()
     assert (await api.create(SERVICES, _service("s"))).code == 409
     moved = {"spec": {"clusterIP": "127.31.9.9", "clusterIPs": ["127.31.9.9"]}}
     assert (await api.merge(f"{SERVICES}/s", moved)).code == 422
-    assert used == held
+    assert addresses.in_use() == held
+
+
+async def test_whoever_is_refused_a_taken_address_does_not_free_it(api: Api) -> None:
+    address = (await api.create(SERVICES, _service("a"))).ok()["spec"]["clusterIP"]
+    for name in ("b", "c"):
+        assert (await api.create(SERVICES, _service(name, clusterIP=address))).code == 422
+    copied = {**_service("d", clusterIP=address), "metadata": {"name": "d", "uid": "of-another"}}
+    assert (await api.create("/api/v1/namespaces/absent/services", copied)).code == 404
+    assert (await api.create(SERVICES, _service("e", clusterIP=address))).code == 422
+
+
+async def test_a_dry_run_takes_neither_address_nor_port(cluster: Cluster) -> None:
+    api = cluster.admin
+    addresses = cluster.running.server.state.addresses
+    (await api.create(SERVICES, _service("e", type="ExternalName", externalName="a.example"))).ok()
+    before = addresses.in_use()
+    wanted = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        **_service("s", type="NodePort", clusterIP="127.31.9.9", ports=[{"port": 80, "nodePort": 30_080}]),
+    }
+    (await api.apply(f"{SERVICES}/s", wanted, dryRun="All")).ok()
+    (await api.merge(f"{SERVICES}/e", {"spec": {"type": "NodePort"}}, dryRun="All")).ok()
+    assert addresses.in_use() == before
+    (await api.apply(f"{SERVICES}/s", wanted)).ok()
+
+
+async def test_two_services_never_share_a_node_port(api: Api) -> None:
+    def service(name: str, *ports: dict[str, Any]) -> dict[str, Any]:
+        return _service(name, type="NodePort", ports=list(ports))
+
+    both = [{"name": p, "port": 53, "protocol": p.upper(), "nodePort": 30_053} for p in ("tcp", "udp")]
+    (await api.create(SERVICES, service("dns", *both))).ok()
+    for name in ("b", "c"):
+        taken = await api.create(SERVICES, service(name, {"port": 80, "nodePort": 30_053}))
+        assert taken.code == 422 and "provided port is already allocated" in taken.json["message"]
+    outside = await api.create(SERVICES, service("b", {"port": 80, "nodePort": 80}))
+    assert outside.code == 422 and "not in the valid range" in outside.json["message"]
+    (await api.delete(f"{SERVICES}/dns")).ok()
+    (await api.create(SERVICES, service("b", {"port": 80, "nodePort": 30_053}))).ok()
 
 
 async def test_a_pod_needs_its_service_account_and_priority_class(api: Api) -> None:

@@ -20,6 +20,7 @@ from kajitori.laptop.apiserver.status import FieldError
 if TYPE_CHECKING:
     from kajitori.laptop.apiserver.auth import User
     from kajitori.laptop.apiserver.kinds.kind import Kind
+    from kajitori.laptop.apiserver.request import Call
     from kajitori.laptop.apiserver.state import ServerState
 
 PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
@@ -85,13 +86,14 @@ def _check_definition(state: ServerState, kind: Kind, obj: Object) -> None:
         )
 
 
-def admit(state: ServerState, user: User, kind: Kind, new: Object, old: Object | None) -> None:
+def admit(state: ServerState, call: Call, new: Object, old: Object | None) -> None:
     """After an object is prepared: addresses of Services, names of definitions, rights that roles grant."""
+    user, kind = call.user, call.kind
     resource = kind.storage.qualified_name
     if resource == "services":
         # The spec may be shared with the old object, which must keep what it has.
         new["spec"] = dict(new.get("spec") or {})
-        state.addresses.allocate(new, old)
+        state.addresses.allocate(new, call, old)
     elif resource == DEFINITIONS:
         new["status"] = copy.deepcopy(new.get("status") or {})
         if "deletionTimestamp" not in new["metadata"]:

@@ -102,7 +102,7 @@ async def _ensure(state: ServerState, obj: Object) -> None:
             old, new = None, obj
             kind.prepare_create(new, context)
             if obj["kind"] == "Service":
-                state.addresses.allocate(new)
+                state.addresses.allocate(new, write=state)
         new["metadata"]["managedFields"] = track_update(
             old,
             new,

@@ -6,6 +6,7 @@ field, check, compare. A write that changes nothing decides nothing.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,22 @@ async def settle(
     state: ServerState, call: Call, key: Key, decide: Callable[[Entry | None], Decision], dry_run: bool
 ) -> Written | None:
     """Commit a decision, or with dry run only take it."""
-    if not dry_run:
-        return await state.store.mutate(key, decide, audit_of(call))
+    try:
+        if dry_run:
+            written = _dry_run(state, key, decide)
+        else:
+            written = await state.store.mutate(key, decide, audit_of(call))
+    except asyncio.CancelledError:
+        # The client left, the write goes on: what it claimed becomes the object's when it is committed.
+        raise
+    except BaseException:
+        state.addresses.give_back(call)
+        raise
+    state.addresses.give_back(call)
+    return written
+
+
+def _dry_run(state: ServerState, key: Key, decide: Callable[[Entry | None], Decision]) -> Written | None:
     before = state.store.get(*key)
     decision = decide(before)
     if decision is None:
@@ -112,7 +127,7 @@ def prepare_new(
     admission.check_new(state, call.user, kind, obj)
     context = context_of(state)
     kind.prepare_create(obj, context)
-    admission.admit(state, call.user, kind, obj, None)
+    admission.admit(state, call, obj, None)
     if not tracked:
         managed = track_update(
             None,
@@ -126,8 +141,6 @@ def prepare_new(
         _set_managed(metadata, managed)
     errors = kind.validate(obj)
     if errors:
-        if kind.storage.qualified_name == "services":
-            state.addresses.release(obj)
         raise status.invalid(kind.resource.kind, kind.resource.group, name, errors)
     call.warnings.extend(kind.warnings_about(obj))
     return obj
@@ -169,7 +182,7 @@ def finish_update(
     context = context_of(state)
     kind.prepare_update(new, old, context, subresource)
     if not subresource:
-        admission.admit(state, call.user, kind, new, old)
+        admission.admit(state, call, new, old)
     if not tracked:
         managed = track_update(
             old,
@@ -183,8 +196,6 @@ def finish_update(
         _set_managed(new["metadata"], managed)
     errors = kind.validate(new, old, subresource)
     if errors:
-        if kind.storage.qualified_name == "services":
-            state.addresses.keep(old, instead_of=new)
         raise status.invalid(kind.resource.kind, kind.resource.group, new["metadata"].get("name", ""), errors)
     if not subresource:
         call.warnings.extend(kind.warnings_about(new))

@@ -24,6 +24,7 @@ from kajitori.laptop.apiserver.kinds import Registry
 from kajitori.laptop.apiserver.node_rights import NodeRights
 from kajitori.laptop.apiserver.rbac import Authorizer
 from kajitori.laptop.apiserver.state import ServerState
+from kajitori.laptop.apiserver.renumbering import renumber
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Store
 from kajitori.laptop.apiserver.tokens import TokenSigner
 from kajitori.laptop.apiserver.watch import BOOKMARK_SECONDS, Hub
@@ -103,6 +104,9 @@ class ApiServer:
         )
         await self._listen(self._web, self._context(authority))
         state.server = f"https://{HOST}:{self.port}"
+        moved = await renumber(state, self._settings)
+        if moved:
+            _log.warning("another cluster took this one's addresses: %d objects have new ones", moved)
         await bootstrap(state, self._settings.kubernetes_service_address, self.port)
         self._write_kubeconfigs(authority)
         assert self._server is not None

@@ -194,5 +194,9 @@ class Hub:
                 if not watcher.done.done():
                     watcher.send_bookmark(version)
 
+    def live(self, resource: str) -> frozenset[Watcher]:
+        """Those who are told of changes of a resource as they happen."""
+        return frozenset(self._live.get(resource, ()))
+
     def count(self) -> int:
         return sum(len(watchers) for watchers in self._live.values())

@@ -25,7 +25,6 @@ from kajitori.laptop.apiserver.views import read_object, stored_object
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from kajitori.laptop.apiserver.kinds.kind import Kind
     from kajitori.laptop.apiserver.request import Call
     from kajitori.laptop.apiserver.state import ServerState
 
@@ -83,22 +82,9 @@ async def _create(
             raise status.already_exists(kind.resource, name)
         return stored_object(kind, prepare_new(state, call, obj, manager=manager))
 
-    key = key_of(call, name)
-    try:
-        written = await settle(state, call, key, decide, dry_run)
-    except status.StatusError as error:
-        _give_back(state, kind, obj, keep=error.reason == "AlreadyExists")
-        raise
-    if dry_run:
-        _give_back(state, kind, obj, keep=False)
+    written = await settle(state, call, key_of(call, name), decide, dry_run)
     assert written is not None
     return await body_answer(call, 201, view_of(call).object(written.after))
-
-
-def _give_back(state: ServerState, kind: Kind, obj: Object, *, keep: bool) -> None:
-    """Addresses of a Service that was not stored after all."""
-    if kind.storage.qualified_name == "services" and not keep and "uid" in obj["metadata"]:
-        state.addresses.release(obj)
 
 
 async def update_object(state: ServerState, call: Call, subresource: str = "") -> web.StreamResponse:
