@@ -46,18 +46,22 @@ def test_damaged_settings_name_the_file_and_the_cure(tmp_path: Path) -> None:
 
 
 def test_two_new_clusters_take_different_slots(tmp_path: Path) -> None:
-    one, held = settle_settings(tmp_path / "one", {}, lambda slot: None)
-    other, also_held = settle_settings(tmp_path / "other", {}, lambda slot: None)
+    one, held = settle_settings(tmp_path / "one", {})
+    other, also_held = settle_settings(tmp_path / "other", {})
     with held, also_held:
         assert one.slot != other.slot
 
 
-def test_a_cluster_whose_slot_is_taken_says_by_whom(tmp_path: Path) -> None:
-    settings, held = settle_settings(tmp_path / "one", {}, lambda slot: None)
+def test_a_cluster_keeps_its_slot_or_moves_when_another_has_it(tmp_path: Path) -> None:
+    settings, held = settle_settings(tmp_path, {})
     with held:
         write_settings(tmp_path, settings)
-        with pytest.raises(UsageError, match=r"in use by the cluster in /other \(pid 7\)"):
-            settle_settings(tmp_path, {}, lambda slot: {"home": "/other", "pid": 7})
+        moved, also_held = settle_settings(tmp_path, {})
+        also_held.close()
+        assert moved.slot != settings.slot
+    same, held = settle_settings(tmp_path, {})
+    held.close()
+    assert same.slot == settings.slot
 
 
 def test_nodes_are_spread_over_racks_and_racks_over_zones() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kajitori.app.supervisor import claim_slot
+from kajitori.laptop.settings import read_settings
 from tests.world.conftest import Cluster, down, free_port, up, wait_until
 
 pytestmark = [pytest.mark.world, pytest.mark.timeout(300), pytest.mark.xdist_group("side-by-side")]
@@ -107,5 +109,29 @@ def test_a_second_up_says_that_the_cluster_runs_and_refuses_other_settings(tmp_p
         assert other.returncode == 2
         assert "--nodes" in other.stderr
         assert len(cluster.items("nodes")) == 1
+    finally:
+        down(cluster)
+
+
+def test_a_cluster_whose_addresses_were_taken_comes_back_with_others(tmp_path: Path) -> None:
+    cluster = up(tmp_path / "home", "--no-model", "--nodes", "1")
+    try:
+        cluster.apply(SERVER)
+        wait_until(lambda: _ready(cluster), "the web servers are ready", 60)
+        before = cluster.get("service", "web")["spec"]["clusterIP"]
+        cluster.kaji("down")
+        with claim_slot(read_settings(cluster.home).slot):
+            cluster.kaji("up", "--detach", "--no-model")
+        after = cluster.get("service", "web")["spec"]["clusterIP"]
+        assert after.split(".")[1] != before.split(".")[1]
+        wait_until(lambda: _ready(cluster), "the web servers are ready again", 60)
+        addresses = {pod["status"]["podIP"] for pod in cluster.items("pods", "-l", "app=web")}
+        assert not {address.split(".")[1] for address in addresses} & {before.split(".")[1]}
+        cluster.apply(CLIENT)
+        wait_until(
+            lambda: cluster.get("pod", "client")["status"].get("phase") == "Succeeded",
+            "the client found them",
+            60,
+        )
     finally:
         down(cluster)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,28 +32,25 @@ GATEWAY_CLASS = "kajitori"
 CONTROLLER_NAME = "kajitori.dev/gateway-controller"
 
 
-def settle_settings(
-    home: Path, wanted: dict[str, Any], slot_owner: Callable[[int], dict[str, Any] | None]
-) -> tuple[ClusterSettings, socket.socket]:
+def settle_settings(home: Path, wanted: dict[str, Any]) -> tuple[ClusterSettings, socket.socket]:
     """The settings to run with, and the socket that holds their slot; it goes to the supervisor.
 
-    Those of an existing cluster with the wanted ones laid over, or new ones. An existing cluster keeps its slot,
-    since its objects hold addresses of it. Raises UsageError if another cluster has that slot now, or if no slot is
-    free.
+    Those of an existing cluster with the wanted ones laid over, or new ones. A cluster keeps its slot of addresses
+    unless another one has it now: then it moves to a free one, and the API server renumbers what it holds. New clusters
+    start looking at a place that depends on their home, so that few of them ever meet.
+    Raises UsageError if no slot is free.
     """
     if (home / "cluster.json").exists():
         settings = msgspec.structs.replace(read_settings(home), **wanted)
-        try:
-            return settings, claim_slot(settings.slot)
-        except OSError:
-            owner = slot_owner(settings.slot) or {}
-            raise UsageError(
-                f"the addresses of this cluster are in use by the cluster in {owner.get('home')} (pid {owner.get('pid')})",
-                hint="stop that one with `kaji down --home`, or make this one anew with `kaji down --purge`",
-            ) from None
-    for slot in range(SLOTS):
+        first = settings.slot
+    else:
+        settings = ClusterSettings(**wanted)
+        first = zlib.crc32(str(home).encode()) % SLOTS
+    for step in range(SLOTS):
+        slot = (first + step) % SLOTS
         with contextlib.suppress(OSError):
-            return ClusterSettings(slot=slot, **wanted), claim_slot(slot)
+            held = claim_slot(slot)
+            return msgspec.structs.replace(settings, slot=slot), held
     raise UsageError(
         f"{SLOTS} clusters run on this machine already", hint="stop one with `kaji down --home DIR`"
     )

@@ -2,7 +2,7 @@
 
 Every child asks the kernel to be killed when the supervisor dies, so the tree dies as one even by `kill -9`. It
 answers `status` and `stop` as lines of JSON on `run/supervisor.sock`, and holds the cluster's slot of
-loopback addresses as an abstract socket, which names this cluster to anyone who asks for the same slot.
+loopback addresses as an abstract socket, which the kernel frees with it.
 
 It imports little, since it is always in memory.
 """
@@ -155,7 +155,7 @@ class Supervisor:
 
     def __init__(self, home: Path, slot: socket.socket) -> None:
         self.home = home
-        self.slot = slot
+        self.slot = slot  # held for as long as the cluster lives
         self.settings = read_settings(home)
         self.children = [
             Child(process, home / "log" / f"{process.name}.log")
@@ -174,7 +174,6 @@ class Supervisor:
         socket_path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, socket_path)
         socket_path.chmod(0o600)
-        slot_server = await asyncio.start_server(self._name_owner, sock=self.slot)
         tasks = [asyncio.create_task(child.run()) for child in self.children]
         await self.stopping.wait()
         for task in tasks:
@@ -190,7 +189,6 @@ class Supervisor:
         self.stopped.set()
         await asyncio.sleep(0)  # lets a waiting `stop` be answered
         server.close()
-        slot_server.close()
         socket_path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -208,14 +206,6 @@ class Supervisor:
             await writer.drain()
         writer.close()
 
-    async def _name_owner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            writer.write(
-                json.dumps({"home": str(self.home), "pid": os.getpid(), "uid": os.getuid()}).encode() + b"\n"
-            )
-            await writer.drain()
-        writer.close()
-
 
 def claim_slot(slot: int) -> socket.socket:
     """Hold the slot's abstract socket; the kernel frees it when this process ends. Raises OSError if it is held."""
@@ -225,7 +215,6 @@ def claim_slot(slot: int) -> socket.socket:
     except OSError:
         claim.close()
         raise
-    claim.listen(8)
     return claim
 
 
@@ -254,7 +243,6 @@ def main() -> int:
         log(f"another supervisor runs in {options.home}")
         return 3
     slot = socket.socket(fileno=options.slot_socket)
-    slot.setblocking(False)
     slot.set_inheritable(False)
     try:
         asyncio.run(Supervisor(options.home, slot).run())

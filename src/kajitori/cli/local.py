@@ -1,4 +1,4 @@
-"""The local cluster as its own machine sees it: its supervisor, its ports, its slot of addresses."""
+"""The local cluster as its own machine sees it: its supervisor, and who has its ports."""
 
 from __future__ import annotations
 
@@ -23,20 +23,6 @@ def ask_supervisor(home: Path, command: str) -> dict[str, Any] | None:
             answer = lines.readline()
         return json.loads(answer) if answer else None
     except OSError:
-        return None
-    finally:
-        connection.close()
-
-
-def slot_owner(slot: int) -> dict[str, Any] | None:
-    """Who holds a slot of loopback addresses: `home`, `pid` and `uid`; None if it is free."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(2.0)
-    try:
-        connection.connect(f"\0kajitori-slot-{slot}")
-        with connection.makefile("rb") as lines:
-            return json.loads(lines.readline() or b"{}")
-    except (OSError, ValueError):
         return None
     finally:
         connection.close()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kajitori.base.errors import KajitoriError, UsageError
-from kajitori.cli.local import ask_supervisor, check_port, slot_owner
+from kajitori.cli.local import ask_supervisor, check_port
 from kajitori.cli.output import paint
 
 FIRST_MODEL = "smollm2-135m"
@@ -115,7 +115,7 @@ def _start(home: Path, wanted: dict[str, Any], *, detach: bool) -> subprocess.Po
     from kajitori.app.start import prepare_home, settle_settings, start_supervisor
 
     defaults: dict[str, Any] = {} if (home / "cluster.json").exists() else {"gpus": 8}
-    settings, slot = settle_settings(home, defaults | wanted, slot_owner)
+    settings, slot = settle_settings(home, defaults | wanted)
     with slot:
         if settings.port == settings.gateway_port:
             raise UsageError(f"--port and --gateway-port are both {settings.port}")

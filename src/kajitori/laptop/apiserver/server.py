@@ -23,8 +23,8 @@ from kajitori.laptop.apiserver.http import Handler
 from kajitori.laptop.apiserver.kinds import Registry
 from kajitori.laptop.apiserver.node_rights import NodeRights
 from kajitori.laptop.apiserver.rbac import Authorizer
-from kajitori.laptop.apiserver.state import ServerState
 from kajitori.laptop.apiserver.renumbering import renumber
+from kajitori.laptop.apiserver.state import ServerState
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Store
 from kajitori.laptop.apiserver.tokens import TokenSigner
 from kajitori.laptop.apiserver.watch import BOOKMARK_SECONDS, Hub
@@ -106,7 +106,7 @@ class ApiServer:
         state.server = f"https://{HOST}:{self.port}"
         moved = await renumber(state, self._settings)
         if moved:
-            _log.warning("another cluster took this one's addresses: %d objects have new ones", moved)
+            log.warning("another cluster took this one's addresses: %d objects have new ones", moved)
         await bootstrap(state, self._settings.kubernetes_service_address, self.port)
         self._write_kubeconfigs(authority)
         assert self._server is not None
