@@ -90,7 +90,8 @@ def read_settings(home: Path) -> ClusterSettings:
         raise UsageError(f"no cluster in {home}", hint="start one with `kaji up`") from None
     except msgspec.DecodeError as error:
         raise UsageError(
-            f"{path} is damaged: {error}", hint="`kaji down --purge` removes the cluster, `kaji up` makes a new one"
+            f"{path} is damaged: {error}",
+            hint="`kaji down --purge` removes the cluster, `kaji up` makes a new one",
         ) from None
 
 
