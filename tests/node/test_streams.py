@@ -11,7 +11,15 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.node.conftest import RunningNode, container_status, is_ready, phase_is, shell, until
+from tests.node.conftest import (
+    DEADLINE_SECONDS,
+    RunningNode,
+    container_status,
+    is_ready,
+    phase_is,
+    shell,
+    until,
+)
 
 
 @pytest.fixture
@@ -57,7 +65,10 @@ async def test_previous_logs_are_those_of_the_attempt_before(
     await node.create_pod("p", shell(script, volumeMounts=mounts), volumes=[{"name": "v", "emptyDir": {}}])
     await node.wait_for("p", lambda pod: container_status(pod).get("restartCount") == 1 and is_ready(pod))
     assert await logs(kubelet, "p", previous="true") == "attempt 0\n"
-    assert await logs(kubelet, "p", follow="false") == "attempt 1\n"
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (text := await logs(kubelet, "p", follow="false")):  # ready comes before the first line
+            await asyncio.sleep(0.02)
+    assert text == "attempt 1\n"
 
 
 async def test_logs_of_a_container_that_waits_say_so(
@@ -160,6 +171,17 @@ async def test_attach_carries_input_and_output(node: RunningNode, kubelet: aioht
     async with upgraded(kubelet, "/attach/default/p/c0?input=1&output=1&error=1") as socket:
         session = await talk(socket, b"\x00hello\n")
     assert session.output[1] == b"got hello\n"
+    await node.wait_for("p", phase_is("Succeeded"))
+
+
+async def test_the_end_of_the_only_clients_input_is_the_containers(
+    node: RunningNode, kubelet: aiohttp.ClientSession
+) -> None:
+    await node.create_pod("p", shell("cat; echo done", stdin=True, stdinOnce=True), restartPolicy="Never")
+    await node.wait_ready("p")
+    async with upgraded(kubelet, "/attach/default/p/c0?input=1&output=1&error=1") as socket:
+        session = await talk(socket, b"\x00hello\n", b"\xff\x00", b"\x00dropped\n")
+    assert session.output[1] == b"hello\ndone\n"
     await node.wait_for("p", phase_is("Succeeded"))
 
 

@@ -58,6 +58,14 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_done)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the executor's threads. timeout: not heeded, its virtual seconds would pass before a thread ends."""
+        self._busy_threads += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._busy_threads -= 1
+
     def _thread_done(self, _: object) -> None:
         self._busy_threads -= 1
 

@@ -114,8 +114,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(path)
         try:
-            self._database = self._connect()
-            self._database.executescript(SCHEMA)
+            self._database = self._connect(SCHEMA)
         except sqlite3.DatabaseError as error:
             os.close(self._lock)
             raise CorruptState(
@@ -124,11 +123,17 @@ class Journal:
                 hint="restore a copy of it, or move it away to begin with an empty cluster",
             ) from error
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, schema: str = "") -> sqlite3.Connection:
         database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
-        database.execute("PRAGMA locking_mode=NORMAL")
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            database.execute("PRAGMA locking_mode=NORMAL")
+            if schema:
+                database.executescript(schema)
+        except sqlite3.Error:
+            database.close()
+            raise
         return database
 
     # Reading happens before the thread starts, and for the audit on a connection of its own.
