@@ -130,6 +130,15 @@ async def test_a_full_disk_refuses_writes_and_changes_nothing(tmp_path: Path) ->
         assert (await _put(store, x="2")).peek()["data"] == {"x": "2"}
 
 
+async def test_a_record_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path / "state.db") as store:
+        odd = AuditRecord("now", "a user \udcff", "agent", "create", "configmaps", "default", "a", "u")
+        with pytest.raises(StatusError):
+            await store.mutate(KEY, lambda _before: _object(), lambda _obj: odd)
+        assert store.get(*KEY) is None
+        await _put(store, x="1")
+
+
 async def test_a_caller_that_leaves_does_not_undo_its_write(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with opened(path) as store:

@@ -241,3 +241,20 @@ async def test_noise_on_a_connection_harms_nobody(cluster: Cluster, noise: bytes
     assert answer.startswith(b"HTTP/1.") and b" 400 " in answer.split(b"\r\n")[0]
     writer.close()
     assert (await cluster.admin.get(CONFIG_MAPS)).code == 200
+
+
+async def test_a_header_that_is_no_text_holds_up_no_write(cluster: Cluster) -> None:
+    api = cluster.admin
+    (await api.create(CONFIG_MAPS, config_map("a"))).ok()
+    context = tls_context(cluster.running.kubeconfig)
+    reader, writer = await asyncio.open_connection("127.0.0.1", cluster.running.server.port, ssl=context)
+    writer.write(
+        f"DELETE {CONFIG_MAPS}/a HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n".encode()
+        + b"User-Agent: curl\xff\r\nImpersonate-User: root\xff\r\nImpersonate-Group: system:masters\r\n\r\n"
+    )
+    async with asyncio.timeout(20):
+        assert b" 200 " in await reader.readline()
+        (await api.create(CONFIG_MAPS, config_map("b"))).ok()
+    writer.close()
+    _, record = (await api.get("/kajitori/audit", resource="configmaps", name="a")).ok()["items"]
+    assert (record["userAgent"], record["user"]) == ("curl\ufffd", "root\ufffd")

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from multidict import CIMultiDict
 
 from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.request import header_text
 from kajitori.laptop.apiserver.tokens import DEFAULT_AUDIENCE, Claims, TokenSigner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from multidict import CIMultiDictProxy
+    from multidict import MultiMapping
 
     from kajitori.laptop.apiserver.store import Store
 
@@ -179,8 +181,9 @@ class Impersonation(NamedTuple):
         return User(self.user, groups, self.uid, self.extra, real.name)
 
 
-def read_impersonation(headers: CIMultiDictProxy[str]) -> Impersonation | None:
+def read_impersonation(headers: MultiMapping[str]) -> Impersonation | None:
     """What the impersonation headers say, or None without them. Raises StatusError 400 for parts without a user."""
+    headers = CIMultiDict((key, header_text(value)) for key, value in headers.items())
     user = headers.get("Impersonate-User")
     prefix = "impersonate-extra-"
     if user is None:

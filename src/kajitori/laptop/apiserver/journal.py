@@ -105,7 +105,7 @@ class StoredObject(msgspec.Struct, frozen=True):
 class Journal:
     """The database file. `on_done(records, error)` is called in the writing thread after each transaction."""
 
-    def __init__(self, path: Path, on_done: Callable[[Sequence[Record], sqlite3.Error | None], None]) -> None:
+    def __init__(self, path: Path, on_done: Callable[[Sequence[Record], Exception | None], None]) -> None:
         self._path = path
         self._on_done = on_done
         self._queue: queue.SimpleQueue[list[Record] | None] = queue.SimpleQueue()
@@ -220,7 +220,7 @@ class Journal:
                 records = records + more
             self._on_done(records, self._write(records))
 
-    def _write(self, records: list[Record]) -> sqlite3.Error | None:
+    def _write(self, records: list[Record]) -> Exception | None:
         database = self._database
         try:
             database.execute("BEGIN IMMEDIATE")
@@ -256,7 +256,8 @@ class Journal:
                 ],
             )
             database.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
+            # Of the disk, or of a record that cannot be written: the thread lives on, since all writes wait for it.
             if database.in_transaction:
                 database.execute("ROLLBACK")
             return error

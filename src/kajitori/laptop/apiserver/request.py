@@ -156,7 +156,7 @@ class Call:
 
     @property
     def user_agent(self) -> str:
-        return self.http.headers.get("User-Agent", "")
+        return header_text(self.http.headers.get("User-Agent", ""))
 
     def field_manager(self) -> str:
         """As named, else the first word of the User-Agent. Raises StatusError 422 if it is too long."""
@@ -188,6 +188,11 @@ class Call:
         return {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}.get(
             self.verb, "DeleteOptions"
         )
+
+
+def header_text(value: str) -> str:
+    """A header's value as text that can be stored: bytes that are no UTF-8 become replacement characters."""
+    return value if value.isascii() else value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def check_dry_run(values: list[str], options_kind: str) -> bool:

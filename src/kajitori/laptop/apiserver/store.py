@@ -23,7 +23,6 @@ from kajitori.laptop.apiserver.history import Event, History
 from kajitori.laptop.apiserver.journal import AuditRecord, Journal, Record
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
@@ -335,11 +334,11 @@ class Store:
             self.journal.submit(self._unsent)
             self._unsent = []
 
-    def _on_written(self, records: Sequence[Record], error: sqlite3.Error | None) -> None:
+    def _on_written(self, records: Sequence[Record], error: Exception | None) -> None:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._settle, records, error)
 
-    def _settle(self, records: Sequence[Record], error: sqlite3.Error | None) -> None:
+    def _settle(self, records: Sequence[Record], error: Exception | None) -> None:
         failure = _storage_failure(error) if error is not None else None
         for record in records:
             pending = self._pending.pop(Key(record.resource, record.namespace, record.name))
@@ -371,7 +370,7 @@ class Store:
                 log.exception("a listener failed on %s %s", record.resource, record.name)
 
 
-def _storage_failure(error: sqlite3.Error) -> status.StatusError:
+def _storage_failure(error: Exception) -> status.StatusError:
     text = str(error)
     if "full" in text:
         return status.insufficient_storage(
