@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from aiohttp import web
 
 from kajitori.laptop.apiserver import deletes, patching, reads, status, writes
 from kajitori.laptop.apiserver.answers import rendered
@@ -27,7 +28,6 @@ from kajitori.laptop.apiserver.subresources import bind_pod, evict_pod, get_scal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aiohttp import web
     from aiohttp.web import BaseRequest
 
     from kajitori.laptop.apiserver.kinds.kind import Kind
@@ -38,6 +38,7 @@ Answer = "Callable[[ServerState, Call], Awaitable[web.StreamResponse]]"
 
 # Subresources whose body is the object itself.
 _OBJECT_SUBRESOURCES = frozenset({"status", "finalize", "ephemeralcontainers", "resize", "approval"})
+CLIENT_CLOSED_REQUEST = 499
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
 _OBJECTS: dict[str, Callable[[ServerState, Call], Awaitable[web.StreamResponse]]] = {
@@ -81,12 +82,15 @@ class Handler:
             return await self._answer(http, warnings)
         except status.StatusError as error:
             return await self._refuse(http, error, warnings)
-        except (asyncio.CancelledError, ConnectionResetError):
+        except asyncio.CancelledError:
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ConnectionResetError) and _has_left(http):
+                # Nobody reads this; it only tells aiohttp that the request is over.
+                return web.Response(status=CLIENT_CLOSED_REQUEST)
             log.exception("%s %s failed", http.method, http.raw_path)
-            error = status.internal_error("this server has a fault; its log says more")
-            return await self._refuse(http, error, warnings)
+            fault = status.internal_error("this server has a fault; its log says more")
+            return await self._refuse(http, fault, warnings)
         finally:
             self.open_requests -= 1
 
@@ -203,6 +207,11 @@ class Handler:
         return await rendered(
             http, 404, b"404 page not found", content_type="text/plain; charset=utf-8", raw=True
         )
+
+
+def _has_left(http: BaseRequest) -> bool:
+    transport = http.transport
+    return transport is None or transport.is_closing()
 
 
 _STREAMS = frozenset({"log", "exec", "attach", "portforward"})
