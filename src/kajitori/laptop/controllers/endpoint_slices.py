@@ -1,9 +1,9 @@
 """The endpoints controller: keeps the EndpointSlices (and the legacy Endpoints) of Services with selectors.
 
 A change of a pod touches only the Services that select it, found by an index over one of each selector's labels.
-Changes in quick succession are written together: a Service is written at most every 100 ms, so that a thousand
-pods becoming ready cost few writes and not a thousand of growing size. The legacy object holds all endpoints in
-one piece, so that its interval grows with their number.
+Changes in quick succession are written together: a Service is looked at every 100 ms at most, one of many endpoints
+less often, so that a thousand pods becoming ready cost few writes and not a thousand of growing size. The legacy
+object holds all endpoints in one piece, so that its interval grows faster.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from kajitori.laptop.controllers.endpoint_plan import (
 from kajitori.laptop.controllers.views import EndpointSliceView, EndpointsView, NodeView, PodView, ServiceView
 
 _SHORTEST_INTERVAL_SECONDS = 0.1
+_SECONDS_AN_ENDPOINT = 2e-4
 _LEGACY_SECONDS_AN_ENDPOINT = 2e-3
 _BY_SELECTOR, _BY_LABEL = "selector", "label"
 ZONE = "topology.kubernetes.io/zone"
@@ -97,7 +98,9 @@ class EndpointSlices:
         if service.spec.type == "ExternalName":
             return None
         now = asyncio.get_running_loop().time()
-        wait = self._written.get(key, float("-inf")) + _SHORTEST_INTERVAL_SECONDS - now
+        known = sum(len(one.endpoints) for one in self._slices_of(key))
+        interval = max(_SHORTEST_INTERVAL_SECONDS, known * _SECONDS_AN_ENDPOINT)
+        wait = self._written.get(key, float("-inf")) + interval - now
         if wait > 0:
             return After(wait)
         wanted = groups(service, self._pods_of(service), self._zone_of)
@@ -110,6 +113,9 @@ class EndpointSlices:
                 raise
             return None
 
+    def _slices_of(self, key: Key) -> list[EndpointSliceView]:
+        return self._slices.by_index("service", f"{key.namespace}/{key.name}")
+
     def _pods_of(self, service: ServiceView) -> list[PodView]:
         value = _selector_index(service)[0]
         return [pod for pod in self._pods.by_index(_BY_LABEL, value) if selected(service, pod)]
@@ -119,7 +125,7 @@ class EndpointSlices:
         return node.metadata.labels.get(ZONE) if node is not None else None
 
     async def _write_slices(self, key: Key, service: ServiceView, wanted: list[Group]) -> bool:
-        existing = self._slices.by_index("service", f"{key.namespace}/{key.name}")
+        existing = self._slices_of(key)
         if not wanted and not existing:
             return False
         changes = plan_slices(service, wanted, existing)
