@@ -8,10 +8,11 @@ from kajitori.base.clock import rfc3339, rfc3339_micro
 from kajitori.base.errors import NotFound
 from kajitori.control.cache import Metadata
 from kajitori.laptop.controllers import pod_cleanup, service_accounts
-from kajitori.laptop.controllers.node_plan import plan_eviction, plan_taints, tolerates
+from kajitori.laptop.controllers.node_plan import plan_eviction, plan_taints
 from kajitori.laptop.controllers.nodes import Nodes
 from kajitori.laptop.controllers.pod_cleanup import PodCleanup
 from kajitori.laptop.controllers.views import NodeSpecView, NodeStatusView, NodeView
+from kajitori.model.taints import tolerates
 
 NOW = 1_700_000_000.0
 

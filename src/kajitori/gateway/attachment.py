@@ -14,11 +14,11 @@ from kajitori.api.gateway.shared import GROUP, ParentReference
 from kajitori.api.gateway.v1 import Gateway, Listener
 from kajitori.gateway.conditions import condition
 from kajitori.gateway.observed import age_key
+from kajitori.model.selection import matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kajitori.api.kubernetes.meta_v1 import LabelSelector
     from kajitori.gateway.observed import Index
 
 OUR_CONTROLLER = "kajitori.dev/gateway-controller"
@@ -150,7 +150,7 @@ class Attachment:
             case "Selector":
                 labels = self._index.namespace_labels.get(namespace, {})
                 selector = allowed.namespaces.selector
-                return selector is not None and selects(selector, labels)
+                return selector is not None and matches(selector, labels)
             case "None":
                 return False
 
@@ -272,23 +272,3 @@ def covers(pattern: str, hostname: str) -> bool:
     return (
         pattern.startswith("*.") and hostname.removeprefix("*").endswith(pattern[1:]) and hostname != pattern
     )
-
-
-def selects(selector: LabelSelector, labels: dict[str, str]) -> bool:
-    """Whether a label selector picks these labels."""
-    if any(labels.get(key) != value for key, value in selector.match_labels.items()):
-        return False
-    for item in selector.match_expressions:
-        value = labels.get(item.key)
-        match item.operator:
-            case "In":
-                fits = value in item.values
-            case "NotIn":
-                fits = value not in item.values
-            case "Exists":
-                fits = value is not None
-            case _:
-                fits = value is None
-        if not fits:
-            return False
-    return True

@@ -185,6 +185,23 @@ async def test_view_edit_and_admin_are_made_of_their_parts(cluster: Cluster) -> 
     assert await _may(holder, "get", "xs", group="x.example.com")
 
 
+async def test_an_aggregated_role_holds_only_what_its_whole_selector_chooses(cluster: Cluster) -> None:
+    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    for name, tier in (("safe", "low"), ("risky", "high")):
+        rules = [{"apiGroups": [""], "resources": [f"{name}things"], "verbs": ["get"]}]
+        metadata = {"name": name, "labels": {"part": "yes", "tier": tier}}
+        (await cluster.admin.create(roles, {"metadata": metadata, "rules": rules})).ok()
+    wanted = {
+        "matchLabels": {"part": "yes"},
+        "matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["high"]}],
+    }
+    whole = {"metadata": {"name": "whole"}, "aggregationRule": {"clusterRoleSelectors": [wanted]}}
+    (await cluster.admin.create(roles, whole)).ok()
+    authorizer = cluster.running.server.state.authorizer
+    held = authorizer.role_rules(("clusterroles.rbac.authorization.k8s.io", "", "whole"))
+    assert {resource for rule in held for resource in rule.resources} == {"safethings"}
+
+
 async def test_nobody_can_grant_what_they_do_not_hold(cluster: Cluster) -> None:
     admin = cluster.admin
     await add_service_account(admin)

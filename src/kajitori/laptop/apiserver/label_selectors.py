@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kajitori.model.selection import holds
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,23 +19,12 @@ def selects(selector: Object | None, labels: Mapping[str, str]) -> bool:
     for key, value in (selector.get("matchLabels") or {}).items():
         if labels.get(key) != value:
             return False
-    return all(_holds(expression, labels) for expression in selector.get("matchExpressions") or ())
-
-
-def _holds(expression: Object, labels: Mapping[str, str]) -> bool:
-    value = labels.get(expression.get("key", ""))
-    values = expression.get("values") or ()
-    match expression.get("operator"):
-        case "In":
-            return value is not None and value in values
-        case "NotIn":
-            return value is None or value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case _:
-            return False
+    return all(
+        holds(
+            expression.get("operator", ""), expression.get("values") or (), labels.get(expression.get("key"))
+        )
+        for expression in selector.get("matchExpressions") or ()
+    )
 
 
 def selector_text(selector: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from kajitori.laptop.apiserver.label_selectors import selects
 from kajitori.laptop.apiserver.pki import MASTERS_GROUP
 
 if TYPE_CHECKING:
@@ -215,11 +216,11 @@ class Authorizer:
         selectors = (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or ()
         found: list[Rule] = []
         for selector in selectors:
-            wanted = (selector.get("matchLabels") or {}).items()
-            if not wanted:
+            # By the API an empty one would choose every role there is; nobody is given all rights by leaving out.
+            if not any(selector.values()):
                 continue
             for entry in self._store.table(CLUSTER_ROLES).scan():
-                if wanted <= entry.labels.items():
+                if selects(selector, entry.labels):
                     found.extend(compile_rules(entry.peek().get("rules") or ()))
         return found
 

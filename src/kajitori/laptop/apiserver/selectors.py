@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from kajitori.laptop.apiserver import status
+from kajitori.model.selection import holds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,34 +22,14 @@ _TOKEN = re.compile(r"\s*(?:(==|!=|=|!|>|<|,|\(|\))|([^\s=!<>,()]+))")
 
 
 class Requirement(NamedTuple):
-    """key; operator `in`, `notin`, `exists`, `!`, `gt` or `lt`; values."""
+    """operator: as in `kajitori.model.selection.holds`."""
 
     key: str
     operator: str
     values: frozenset[str] = frozenset()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        value = labels.get(self.key)
-        match self.operator:
-            case "in":
-                return value is not None and value in self.values
-            case "notin":
-                return value is None or value not in self.values
-            case "exists":
-                return value is not None
-            case "!":
-                return value is None
-            case _:
-                return self._compares(value)
-
-    def _compares(self, value: str | None) -> bool:
-        if value is None:
-            return False
-        (bound,) = self.values
-        try:
-            return int(value) > int(bound) if self.operator == "gt" else int(value) < int(bound)
-        except ValueError:
-            return False
+        return holds(self.operator, self.values, labels.get(self.key))
 
 
 class _Parser:
@@ -94,23 +75,23 @@ class _Parser:
     def _requirement(self) -> Requirement:
         if self._peek() == "!":
             self._take()
-            return Requirement(self._word("identifier"), "!")
+            return Requirement(self._word("identifier"), "DoesNotExist")
         key = self._word("identifier")
         operator = self._peek()
         if operator in ("", ","):
-            return Requirement(key, "exists")
+            return Requirement(key, "Exists")
         self._take()
         if operator in ("=", "=="):
-            return Requirement(key, "in", frozenset({self._value()}))
+            return Requirement(key, "In", frozenset({self._value()}))
         if operator == "!=":
-            return Requirement(key, "notin", frozenset({self._value()}))
+            return Requirement(key, "NotIn", frozenset({self._value()}))
         if operator in ("in", "notin"):
-            return Requirement(key, operator, self._values())
+            return Requirement(key, "In" if operator == "in" else "NotIn", self._values())
         if operator in (">", "<"):
             bound = self._word("integer")
             if not re.fullmatch(r"-?\d+", bound):
                 raise _unparsable(f"found '{bound}', expected: integer")
-            return Requirement(key, "gt" if operator == ">" else "lt", frozenset({bound}))
+            return Requirement(key, "Gt" if operator == ">" else "Lt", frozenset({bound}))
         raise _unparsable(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
 
     def _value(self) -> str:
@@ -172,11 +153,11 @@ class Selector:
         self.labels = labels
         # Nearly all requirements ask whether a value is one of some: those are compared without a call.
         self._sets = [
-            (requirement.key, requirement.values, requirement.operator == "in")
+            (requirement.key, requirement.values, requirement.operator == "In")
             for requirement in labels
-            if requirement.operator in ("in", "notin")
+            if requirement.operator in ("In", "NotIn")
         ]
-        self._others = [r for r in labels if r.operator not in ("in", "notin")]
+        self._others = [r for r in labels if r.operator not in ("In", "NotIn")]
         self.name = ""
         getters = kind.field_selectors
         self._kind = kind

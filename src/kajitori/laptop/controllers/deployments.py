@@ -18,8 +18,8 @@ from kajitori.laptop.controllers import deployment_plan as plan
 from kajitori.laptop.controllers import ownership
 from kajitori.laptop.controllers.deployment_status import next_look_seconds, plan_status
 from kajitori.laptop.controllers.replica_sets import PODS_BY_CONTROLLER, controller_index
-from kajitori.laptop.controllers.selection import is_empty, matches
 from kajitori.laptop.controllers.views import DeploymentView, PodView, ReplicaSetView
+from kajitori.model.selection import is_empty, matches
 
 COMPONENT = "deployment-controller"
 

@@ -13,6 +13,7 @@ from kajitori.api.kubernetes.core_v1 import Taint, Toleration
 from kajitori.base.clock import parse_rfc3339
 from kajitori.kube.objects import Object
 from kajitori.laptop.controllers.views import NodeView
+from kajitori.model.taints import tolerates
 
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
@@ -115,15 +116,3 @@ def _tolerated_seconds(taint: Taint, tolerations: Sequence[Toleration]) -> float
         return 0.0
     times = [float(one.toleration_seconds) for one in fitting if one.toleration_seconds is not None]
     return max(0.0, min(times)) if times else None
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """Whether one toleration covers one taint."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    operator = toleration.operator or "Equal"
-    if operator == "Exists":
-        return True
-    return bool(toleration.key) and (toleration.value or "") == (taint.value or "")

@@ -13,8 +13,8 @@ import msgspec
 
 from kajitori.base.clock import parse_rfc3339, rfc3339
 from kajitori.kube.objects import Object, set_condition
-from kajitori.laptop.controllers.selection import matches
 from kajitori.laptop.controllers.views import PodView, ReplicaSetStatusView, ReplicaSetView
+from kajitori.model.selection import matches
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 # More at once would hold the server up for everybody else; the rest follows in the next round.

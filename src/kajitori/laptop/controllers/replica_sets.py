@@ -22,8 +22,8 @@ from kajitori.laptop.controllers.replica_set_plan import (
     plan_status,
     seconds_until_available,
 )
-from kajitori.laptop.controllers.selection import matches
 from kajitori.laptop.controllers.views import PodView, ReplicaSetView
+from kajitori.model.selection import matches
 
 COMPONENT = "replicaset-controller"
 PODS_BY_CONTROLLER = "controller"

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kajitori.laptop.scheduler.node_match import first_untolerated, suits, tolerates_unschedulable
+from kajitori.laptop.scheduler.node_match import suits
+from kajitori.model.taints import first_untolerated, tolerates_unschedulable
 
 if TYPE_CHECKING:
     from kajitori.laptop.scheduler.demand import Demand, HostPort, Spread

@@ -15,8 +15,9 @@ import msgspec
 
 from kajitori.base.quantity import format_quantity
 from kajitori.laptop.scheduler.filters import filters_for
-from kajitori.laptop.scheduler.node_match import first_untolerated, suits
+from kajitori.laptop.scheduler.node_match import suits
 from kajitori.laptop.scheduler.scores import rank
+from kajitori.model.taints import first_untolerated
 
 if TYPE_CHECKING:
     from kajitori.laptop.scheduler.demand import Demand

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kajitori.laptop.scheduler.filters import spread_counts
-from kajitori.laptop.scheduler.node_match import first_untolerated, term_holds
+from kajitori.laptop.scheduler.node_match import term_holds
+from kajitori.model.taints import first_untolerated
 
 if TYPE_CHECKING:
     from kajitori.laptop.scheduler.demand import Demand

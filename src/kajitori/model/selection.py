@@ -1,0 +1,52 @@
+"""Which objects a selector chooses: labels of pods, nodes and namespaces against the requirements of the API. Pure.
+
+Source: the API reference, LabelSelectorRequirement and NodeSelectorRequirement. All requirements of a selector must
+hold; one without any chooses everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from kajitori.api.kubernetes.meta_v1 import LabelSelector
+
+
+def holds(operator: str, wanted: Collection[str], value: str | None) -> bool:
+    """Whether a label's value (None: there is no such label) meets a requirement; an unknown operator never does.
+
+    wanted: the requirement's values. `Gt` and `Lt` compare integers, with the first of them.
+    """
+    match operator:
+        case "In":
+            return value is not None and value in wanted
+        case "NotIn":
+            return value is None or value not in wanted
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt":
+            return _compares(operator, wanted, value)
+        case _:
+            return False
+
+
+def _compares(operator: str, wanted: Collection[str], value: str | None) -> bool:
+    try:
+        number, bound = int(value or ""), int(next(iter(wanted), ""))
+    except ValueError:
+        return False
+    return number > bound if operator == "Gt" else number < bound
+
+
+def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether the labels meet every requirement."""
+    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
+        holds(requirement.operator, requirement.values, labels.get(requirement.key))
+        for requirement in selector.match_expressions
+    )
+
+
+def is_empty(selector: LabelSelector) -> bool:
+    """Whether it has no requirement, and so chooses everything."""
+    return not selector.match_labels and not selector.match_expressions
