@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.node.conftest import RunningRunner, running_runner, until
 
+from kajitori.laptop.node import runner_client
 from kajitori.laptop.node.runner_client import RunnerError
 
 
@@ -157,6 +161,63 @@ async def test_an_agent_that_was_away_learns_how_containers_ended(home: Path) ->
         with pytest.raises(RunnerError, match="running"):
             await second.client.call("forget", container="long")
         task.cancel()
+
+
+class _ScriptedRunner:
+    """Answers as a runner does, at the moments that a test chooses."""
+
+    def __init__(self, home: Path, *, silent: int = 0) -> None:
+        self.heard = RunningRunner(home)
+        self.connections = 0
+        self._path = home / "run" / "node-1-runner.sock"
+        self._silent = silent
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        record = {"name": "c", "labels": {}, "started_at": 1.0, "finished_at": 0.0, "exit_code": 0, "log": ""}
+        running, exited = {**record, "state": "running"}, {**record, "state": "exited", "exit_code": 7}
+        answers: dict[str, dict[str, Any]] = {"subscribe": {}, "info": {}, "list": {"containers": [running]}}
+        while line := await reader.readline():
+            request = json.loads(line)
+            if self.connections <= self._silent:
+                continue
+            lines = [{"id": request["id"], **answers[request["op"]]}]
+            if request["op"] == "list":
+                lines.append({"event": "exit", "container": exited})
+            writer.write(b"".join(json.dumps(each).encode() + b"\n" for each in lines))
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[RunningRunner]:
+        server = await asyncio.start_unix_server(self._serve, self._path)
+        client = asyncio.ensure_future(self.heard.client.run())
+        try:
+            yield self.heard
+        finally:
+            client.cancel()
+            await asyncio.gather(client, return_exceptions=True)
+            server.close()
+
+
+async def test_a_container_that_ends_while_the_runner_lists_it_is_not_running_for_ever(home: Path) -> None:
+    order: list[str] = []
+    scripted = _ScriptedRunner(home)
+    client = scripted.heard.client
+    client._on_connected = lambda info, records: order.append(records[0].state)
+    client._on_exit = lambda record: order.append(record.state)
+    async with scripted.running():
+        await until(lambda: len(order) == 2)
+    assert order == ["running", "exited"]
+
+
+async def test_a_runner_that_does_not_introduce_itself_is_asked_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_client, "_REPLY_TIMEOUT_SECONDS", 0.05)
+    scripted = _ScriptedRunner(home, silent=1)
+    async with scripted.running() as heard:
+        await until(lambda: heard.connections)
+    assert (scripted.connections, heard.losses) == (2, 2)
 
 
 async def test_a_second_runner_of_a_node_is_refused(runner: RunningRunner) -> None:

@@ -95,7 +95,7 @@ class RunnerClient:
             try:
                 self._writer = writer
                 await self._serve(reader)
-            except (OSError, asyncio.IncompleteReadError, RunnerLost) as error:
+            except (OSError, asyncio.IncompleteReadError, KajitoriError) as error:
                 _log.warning("the runner's connection broke: %s", error)
             finally:
                 self._writer = None
@@ -105,24 +105,42 @@ class RunnerClient:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _serve(self, reader: asyncio.StreamReader) -> None:
-        introduction = asyncio.ensure_future(self._introduce())
+        """Until the connection ends. Raises RunnerLost or RunnerError where the runner does not introduce itself."""
+        early: list[ContainerRecord] = []
+        introduction = asyncio.ensure_future(self._introduce(early))
+        reading = asyncio.ensure_future(self._read(reader, introduction, early))
         try:
-            while line := await reader.readline():
-                message = msgspec.json.decode(line)
-                if message.get("event") == "exit":
-                    self._on_exit(msgspec.convert(message["container"], ContainerRecord))
-                elif (future := self._replies.pop(message["id"], None)) and not future.done():
-                    future.set_result(message)
+            await asyncio.wait((introduction, reading), return_when=asyncio.FIRST_COMPLETED)
+            if introduction.done():
+                introduction.result()
+            await reading
         finally:
-            introduction.cancel()
-            with contextlib.suppress(asyncio.CancelledError, RunnerLost):
-                await introduction
+            for task in (introduction, reading):
+                task.cancel()
+            await asyncio.gather(introduction, reading, return_exceptions=True)
 
-    async def _introduce(self) -> None:
+    async def _read(
+        self, reader: asyncio.StreamReader, introduction: asyncio.Future[None], early: list[ContainerRecord]
+    ) -> None:
+        while line := await reader.readline():
+            message = msgspec.json.decode(line)
+            if message.get("event") == "exit":
+                record = msgspec.convert(message["container"], ContainerRecord)
+                if introduction.done():
+                    self._on_exit(record)
+                else:
+                    early.append(record)
+            elif (future := self._replies.pop(message["id"], None)) and not future.done():
+                future.set_result(message)
+
+    async def _introduce(self, early: list[ContainerRecord]) -> None:
+        """early: what ended meanwhile, which the list may show as running still."""
         await self.call("subscribe")
         info = msgspec.convert(await self.call("info"), RunnerInfo)
         listed = await self.call("list")
         self._on_connected(info, msgspec.convert(listed["containers"], list[ContainerRecord]))
+        for record in early:
+            self._on_exit(record)
 
     def _fail_replies(self) -> None:
         replies, self._replies = self._replies, {}
