@@ -180,9 +180,13 @@ async def test_a_refused_resource_is_told_with_its_reason_and_the_old_one_stays(
 async def test_one_bad_cluster_holds_up_no_other(bench: Workbench, first: Provider) -> None:
     await bench.apply(gateway(bench.port))
     bench.set(*many(bench.port, first, 5))
-    bad = {"name": "bad", "type": "EDS", "lb_policy": "LOAD_BALANCING_POLICY_CONFIG"}
-    bench.set_resources("gateway", broken(bench, CLUSTER, "bad", bad))
-    await eventually(lambda: f"{CLUSTER}/bad" in bench.ads.rejected)
+    bad = {"name": "c/10", "type": "EDS", "lb_policy": "LOAD_BALANCING_POLICY_CONFIG"}
+    by_type = broken(bench, CLUSTER, "c/10", bad).by_type
+    # Its name is a part of the other's, and both come at once.
+    by_type[CLUSTER]["c/1"] = {"name": "c/1", "type": "STATIC", "connect_timeout": "1s"}
+    bench.set_resources("gateway", Resources(by_type))
+    await eventually(lambda: f"{CLUSTER}/c/10" in bench.ads.rejected)
+    assert list(bench.ads.rejected) == [f"{CLUSTER}/c/10"]
     await bench.settled()
     for number in range(1, 5):
         assert (await bench.post({**QUESTION, "model": f"model-{number}"})).status == 200

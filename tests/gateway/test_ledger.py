@@ -87,6 +87,20 @@ async def test_a_request_whose_attempts_never_arrive_is_booked_all_the_same() ->
     assert [record.id for record in book.records] == ["a"]
 
 
+async def test_requests_that_share_an_id_are_all_booked() -> None:
+    book = Book()
+    for cluster in ("one", "two"):
+        book.ledger.take("requests", message({"id": "r", "tries": 2, "status": 503, "cluster": cluster}))
+    book.ledger.settle(asyncio.get_running_loop().time() + 60)
+    assert [record.backend for record in book.records] == ["default/one", "default/two"]
+
+
+async def test_an_entry_that_cannot_be_read_costs_no_other_its_record() -> None:
+    book = Book()
+    book.ledger.take("requests", message({"id": "odd", "facts": "many|||||/|m"}, {"id": "r"}))
+    assert [record.id for record in book.records] == ["r"]
+
+
 async def test_usage_and_times_are_read_from_the_facts() -> None:
     book = Book()
     tokens, details = 250 << 32 | 51, 100 << 32 | 7

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -27,6 +28,11 @@ _ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, ROUTES)
 # What goes together. Envoy confirms a cluster only when it has the secrets and endpoints that the cluster asks for,
 # and a listener may wait for its routes in the same way.
 _STAGES = ((SECRET, ENDPOINTS, CLUSTER), (LISTENER, ROUTES))
+
+
+def _names(message: str, name: str) -> bool:
+    """Whether a message speaks of this resource, and not just of one whose longer name contains it."""
+    return re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/-]|\.\w)", message) is not None
 
 
 class _Subscription:
@@ -177,7 +183,7 @@ class _Stream:
         self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str
     ) -> None:
         """Finds out which resource was meant; the others of the same message are sent again without it."""
-        guilty = [name for name in sent if name in message] if len(sent) > 1 else list(sent)
+        guilty = [name for name in sent if _names(message, name)] if len(sent) > 1 else list(sent)
         for name in sent:
             if name not in guilty:
                 subscription.has.pop(name, None)

@@ -87,15 +87,18 @@ class Ledger:
             return
         records: list[RequestRecord] = []
         for entry in message.http_logs.log_entry:
-            common = entry.common_properties
-            tries = common.upstream_request_attempt_count
-            if tries > 1 or common.HasField("response_flags"):
+            tries = entry.common_properties.upstream_request_attempt_count
+            if tries > 1:
                 # A request whose last attempt failed too has as many entries as attempts; wait for them.
-                known = self._attempts.get(entry.request.request_id)
-                if tries > 1 and (known is None or len(known[1]) < tries):
-                    self._waiting[entry.request.request_id] = (now, entry)
+                request_id = entry.request.request_id
+                known = self._attempts.get(request_id)
+                if known is None or len(known[1]) < tries:
+                    # Clients may choose the id, and use one twice.
+                    if earlier := self._waiting.pop(request_id, None):
+                        self._book(earlier[1], records)
+                    self._waiting[request_id] = (now, entry)
                     continue
-            records.append(self._record(entry))
+            self._book(entry, records)
         self._hand_on(records)
         self.settle(now)
 
@@ -114,7 +117,7 @@ class Ledger:
             expected = tries - 1 if answered else tries
             if (known is not None and len(known[1]) >= expected) or now - since > _PATIENCE_SECONDS:
                 del self._waiting[request_id]
-                records.append(self._record(entry))
+                self._book(entry, records)
         self._hand_on(records)
         for request_id in [key for key, (since, _) in self._attempts.items() if now - since > 30.0]:
             if request_id not in self._waiting:
@@ -135,6 +138,13 @@ class Ledger:
         if self._on_record is not None:
             for record in records:
                 self._on_record(record)
+
+    def _book(self, entry: Any, records: list[RequestRecord]) -> None:
+        try:
+            records.append(self._record(entry))
+        except Exception:
+            # The others of its batch, and the stream that they come on, are not to suffer.
+            _log.exception("request %s cannot be booked", entry.request.request_id)
 
     def _record(self, entry: Any) -> RequestRecord:
         common, request, response = entry.common_properties, entry.request, entry.response
