@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
+from msgspec.structs import replace
 
 from kajitori.base.errors import InvalidManifest, MissingDependency
 from kajitori.base.reason import Reason
 from kajitori.engines import programs, vllm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 DEFAULT_CACHE = Path("~/.kaji/cache")
 DEFAULT_MAPPINGS_PATH = "~/.kaji/images.yaml"
@@ -35,7 +36,9 @@ class Program(msgspec.Struct, frozen=True):
     name: the image without tag and digest. engine: which adapter, such as `simulated-vllm` or `shell`.
     simulated: True where answers are made up; the pod's status must say so. bin_path: folder to put first on PATH,
     empty for none. entrypoint, command: what runs where the container gives no command or args, as ENTRYPOINT and CMD
-    of an image. env: variables that the program needs. notice: a sentence for the pod's status, may be empty.
+    of an image. env: variables that the program needs; `$(KAJITORI_POD_IP)` in a value is the pod's address. notice: a
+    sentence for the pod's status, may be empty. folders, weights: places of this machine that the program needs to see,
+    though they lie where containers see places of their own; weights is the one that the container's user named.
 
     A container's command may be an absolute path of the image, such as /app/llama-server: where that does not exist
     on this machine, its last part is to be looked up in bin_path.
@@ -49,6 +52,8 @@ class Program(msgspec.Struct, frozen=True):
     command: list[str] = msgspec.field(default_factory=list)
     env: dict[str, str] = msgspec.field(default_factory=dict)
     notice: str = ""
+    folders: list[str] = msgspec.field(default_factory=list)
+    weights: str = ""
 
 
 class ImageMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,14 +137,14 @@ def find_program(
     image: str,
     user_mappings: Mapping[str, Any],
     *,
-    command: Sequence[str] = (),
+    asked: vllm.Asked | None = None,
     cache: Path | None = None,
     mappings_path: str = DEFAULT_MAPPINGS_PATH,
 ) -> Program | Reason:
     """The program for an image, or why there is none.
 
-    user_mappings: what `read_user_mappings` gave. command: the container's command and args together, which decide
-    whether the weights that vLLM is asked for are local. cache: where folders of executables are made and weights are
+    user_mappings: what `read_user_mappings` gave. asked: what the container asks for and sees, which decides whether
+    the weights that vLLM shall serve are here. cache: where folders of executables are made and weights are
     kept. mappings_path: named in hints.
 
     Reasons: `InvalidImageName`, `ImageNotMapped`, `InvalidImageMapping`, `ProgramMissing`.
@@ -157,7 +162,9 @@ def find_program(
         return Reason("InvalidImageMapping", f"{mappings_path}: {error}", hint=_example(name, mappings_path))
     for mapping in (*users, *_builtin_mappings()):
         if matches(mapping.match, name):
-            return _program(name, mapping, command, (cache or DEFAULT_CACHE).expanduser(), mappings_path)
+            return _program(
+                name, mapping, asked or vllm.Asked(), (cache or DEFAULT_CACHE).expanduser(), mappings_path
+            )
     return Reason(
         "ImageNotMapped",
         f"no local program is known for image {name.repository}",
@@ -177,7 +184,7 @@ def _example(name: ImageName, mappings_path: str) -> str:
 
 
 def _program(
-    name: ImageName, mapping: ImageMapping, command: Sequence[str], cache: Path, mappings_path: str
+    name: ImageName, mapping: ImageMapping, asked: vllm.Asked, cache: Path, mappings_path: str
 ) -> Program | Reason:
     if mapping.refused:
         return Reason(
@@ -185,28 +192,57 @@ def _program(
             f"image {name.repository}: {mapping.refused}",
             hint=_example(name, mappings_path),
         )
-    engine = mapping.engine
-    if engine == "vllm" and not vllm.can_serve([*(command or mapping.entrypoint)]):
-        engine = "simulated-vllm"
-    if engine not in programs.ENGINES:
+    if mapping.engine not in programs.ENGINES:
         return Reason(
             "InvalidImageMapping",
-            f"{mappings_path}: unknown engine {engine!r} for {mapping.match}",
+            f"{mappings_path}: unknown engine {mapping.engine!r} for {mapping.match}",
             hint=f"one of {', '.join(programs.ENGINES)}",
         )
-    try:
-        bin_path = mapping.bin_path or programs.bin_folder(engine, cache)
-    except MissingDependency as error:
-        return Reason("ProgramMissing", f"image {name.repository}: {error.message}", hint=error.hint)
-    simulated = engine == "simulated-vllm"
-    env = {"KAJITORI_CACHE": str(cache)} if engine == "llama.cpp" else {}
-    return Program(
+    program = Program(
         name=name.repository,
-        engine=engine,
-        simulated=simulated,
-        bin_path=bin_path,
+        engine=mapping.engine,
+        bin_path=mapping.bin_path,
         entrypoint=mapping.entrypoint,
         command=mapping.command,
-        env={**env, **mapping.env},
+        env=mapping.env,
+    )
+    try:
+        if mapping.engine == "vllm":
+            return _vllm(program, asked, cache)
+        return _started(program, cache)
+    except MissingDependency as error:
+        return Reason("ProgramMissing", f"image {name.repository}: {error.message}", hint=error.hint)
+
+
+def _started(program: Program, cache: Path) -> Program:
+    simulated = program.engine == "simulated-vllm"
+    env = {"KAJITORI_CACHE": str(cache)} if program.engine == "llama.cpp" else {}
+    return replace(
+        program,
+        simulated=simulated,
+        bin_path=program.bin_path or programs.bin_folder(program.engine, cache),
+        env={**env, **program.env},
         notice=SIMULATED_NOTICE if simulated else "",
+    )
+
+
+def _vllm(program: Program, asked: vllm.Asked, cache: Path) -> Program:
+    real = vllm.real_vllm(
+        replace(
+            asked,
+            command=asked.argv(program.entrypoint, program.command),
+            args=(),
+            environment={**program.env, **asked.environment},
+        ),
+        program.bin_path,
+    )
+    if isinstance(real, str):
+        simulated = _started(replace(program, engine="simulated-vllm", bin_path=""), cache)
+        return replace(simulated, notice=f"{SIMULATED_NOTICE} ({real})")
+    return replace(
+        program,
+        bin_path=real.bin_path,
+        env={**real.env, **program.env},
+        folders=real.folders,
+        weights=real.weights,
     )

@@ -39,10 +39,6 @@ def _simulated_vllm() -> dict[str, str]:
     return {"vllm": f'{server} "$@"', "python": python, "python3": python}
 
 
-def _real_vllm() -> dict[str, str]:
-    return {"vllm": f'{_PYTHON}-m vllm.entrypoints.cli.main "$@"', **_interpreter()}
-
-
 def _llama_cpp() -> dict[str, str]:
     return {"llama-server": f'{_module("llamacpp.py")} "$@"'}
 
@@ -72,7 +68,6 @@ def _curl() -> dict[str, str]:
 
 
 _EXECUTABLES = {
-    "vllm": _real_vllm,
     "simulated-vllm": _simulated_vllm,
     "llama.cpp": _llama_cpp,
     "python": _interpreter,
@@ -81,11 +76,12 @@ _EXECUTABLES = {
     "curl": _curl,
 }
 
-ENGINES = tuple(_EXECUTABLES)
+# A real vLLM has executables of its own: see kajitori.engines.vllm.
+ENGINES = ("vllm", *_EXECUTABLES)
 
 
 def bin_folder(engine: str, cache: Path) -> str:
-    """Folder with the executables of `engine`, made where it is missing; empty where the machine's own PATH serves.
+    """Folder with the executables of an engine other than a real vLLM, made where it is missing; empty where the machine's own PATH serves.
 
     Raises MissingDependency where the machine lacks the program, OSError where the cache cannot be written.
     """

@@ -18,9 +18,16 @@ from kajitori.api.kubernetes.core_v1 import Container, ContainerStatus
 from kajitori.base.errors import KajitoriError
 from kajitori.base.reason import Reason
 from kajitori.engines.images import Program
+from kajitori.engines.vllm import Asked
 from kajitori.laptop.node.environment import Pod
 from kajitori.laptop.node.health import Health, run_hook
-from kajitori.laptop.node.launch import ContainerFolder, Surroundings, start_request
+from kajitori.laptop.node.launch import (
+    ContainerFolder,
+    Surroundings,
+    adopted_program,
+    asked_of,
+    start_request,
+)
 from kajitori.laptop.node.logs import last_lines
 from kajitori.laptop.node.node import LOST_EXIT_CODE, Node
 from kajitori.laptop.node.references import MissingSource
@@ -168,8 +175,11 @@ class ContainerLife:
             self._never_started = False
             self.state = last
             self.last = None
-        program = self._node.find_program(self.spec.image or "", [*self.spec.command, *self.spec.args])
-        self.program = program if isinstance(program, Program) else None
+        self.program = adopted_program(record.labels) if record is not None else None
+        if self.program is None:
+            asked = Asked(self.spec.command, self.spec.args)
+            program = self._node.find_program(self.spec.image or "", asked)
+            self.program = program if isinstance(program, Program) else None
 
     @property
     def ended_well(self) -> bool:
@@ -250,11 +260,11 @@ class ContainerLife:
             wait_seconds = min(2 * wait_seconds, self._node.options.longest_retry_seconds)
 
     async def _try_to_start(self) -> None:
-        found = self._node.find_program(self.spec.image or "", [*self.spec.command, *self.spec.args])
-        if isinstance(found, Reason):
-            raise _NotYet(found.code, str(found))
         try:
             around = await self._around.surroundings(self.spec)
+            found = self._node.find_program(self.spec.image or "", asked_of(self._node, self.spec, around))
+            if isinstance(found, Reason):
+                raise _NotYet(found.code, str(found))
             request = start_request(self._node, self.spec, found, around, self.name, self.folder)
         except (RunnerLost, RunnerError):
             raise

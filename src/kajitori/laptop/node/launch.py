@@ -11,11 +11,13 @@ from kajitori.api.kubernetes.core_v1 import Container
 from kajitori.base.errors import KajitoriError
 from kajitori.base.quantity import parse_quantity
 from kajitori.engines.images import Program
+from kajitori.engines.vllm import Asked
 from kajitori.laptop.node.environment import (
     Pod,
     PodFacts,
     container_command,
     container_environment,
+    expand,
     service_environment,
 )
 from kajitori.laptop.node.hosts import CLUSTER_DOMAIN
@@ -94,6 +96,29 @@ def services_environment(node: Node, pod: Pod) -> dict[str, str]:
     }
 
 
+def asked_of(node: Node, container: Container, around: Surroundings) -> Asked:
+    """What decides which program stands for the container's image. Raises MissingSource, VolumeError."""
+    environment = process_environment(node, container, Program("", ""), around)
+    return Asked(
+        command=[expand(word, environment) for word in container.command],
+        args=[expand(word, environment) for word in container.args],
+        environment=environment,
+        mounts={
+            mount["target"]: mount["source"]
+            for mount in container_mounts(container, around.places, environment)
+        },
+    )
+
+
+def adopted_program(labels: Mapping[str, str]) -> Program | None:
+    """What a running container was started as, by the runner's labels: what it would be now does not matter."""
+    if "engine" not in labels:
+        return None
+    return Program(
+        labels["program"], labels["engine"], simulated=bool(labels["notice"]), notice=labels["notice"]
+    )
+
+
 def process_environment(
     node: Node, container: Container, program: Program, around: Surroundings
 ) -> dict[str, str]:
@@ -113,7 +138,9 @@ def process_environment(
         base["KAJITORI_SIMULATED_GPU"] = node.settings.gpu
     services = services_environment(node, pod)
     given = container_environment(container, around.facts, around.sources, services)
-    environment = base | program.env | given
+    own_address = {"KAJITORI_POD_IP": around.facts.pod_ip}
+    program_environment = {name: expand(value, own_address) for name, value in program.env.items()}
+    environment = base | program_environment | given
     if program.bin_path:
         environment["PATH"] = f"{program.bin_path}:{environment['PATH']}"
     if not pod.spec.host_network:
@@ -169,6 +196,9 @@ def start_request(
             "attempt": str(files.attempt),
             "address": around.facts.pod_ip,
             "gpus": ",".join(map(str, around.gpus)),
+            "program": program.name,
+            "engine": program.engine,
+            "notice": program.notice,
         },
         "log": str(files.log),
         "stdin": bool(container.stdin),

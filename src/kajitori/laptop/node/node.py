@@ -15,6 +15,7 @@ from kajitori.api.resource import PODS
 from kajitori.base.errors import InvalidManifest
 from kajitori.base.reason import Reason
 from kajitori.engines.images import Program, find_program, read_user_mappings
+from kajitori.engines.vllm import Asked
 from kajitori.kube.client import Client
 from kajitori.kube.events import EventRecorder
 from kajitori.laptop.node.addresses import AddressPool, DevicePool
@@ -87,12 +88,12 @@ class Node:
     def pod_folder(self, uid: str) -> Path:
         return self.folder / "pods" / uid
 
-    def find_program(self, image: str, command: list[str]) -> Program | Reason:
+    def find_program(self, image: str, asked: Asked) -> Program | Reason:
         """The program for an image, by the user's mappings as they are now."""
         path = self.home / "images.yaml"
         try:
             mappings = read_user_mappings(path)
-            return find_program(image, mappings, command=command, cache=self.cache, mappings_path=str(path))
+            return find_program(image, mappings, asked=asked, cache=self.cache, mappings_path=str(path))
         except InvalidManifest as error:
             return Reason("InvalidImageMapping", str(error), hint=error.hint)
 
@@ -101,6 +102,10 @@ class Node:
         package = Path(kajitori.__file__).parent.parent
         folders = {str(self.cache), sys.prefix, sys.base_prefix, str(package)}
         folders |= {program.bin_path, str(Path(self.native.bind_library).parent)} - {"", "."}
+        folders |= set(program.folders)
+        # A container's command names its weights, and shall not show it more of the cluster's home that way.
+        if program.weights and not Path(program.weights).resolve().is_relative_to(self.home.resolve()):
+            folders.add(program.weights)
         return sorted(folders)
 
     async def event(
