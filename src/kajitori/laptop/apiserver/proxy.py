@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from kajitori.api.resource import PODS
+from kajitori.base.unix_sockets import short_path
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.answers import base_headers
 from kajitori.laptop.apiserver.portforward import PROTOCOL, forward
@@ -30,6 +31,7 @@ Object = dict[str, Any]
 CONNECT_SECONDS = 5.0
 ANSWER_HEAD_SECONDS = 30.0
 CHUNK_BYTES = 64 << 10
+UPSTREAM_BYTES_LIMIT = 256 << 10
 HEAD_BYTES_LIMIT = 64 << 10
 _LOG_OPTIONS = (
     "follow",
@@ -87,7 +89,8 @@ async def _connect(state: ServerState, node: str) -> tuple[asyncio.StreamReader,
     path = state.home / "run" / f"{node}.sock"
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await asyncio.open_unix_connection(str(path), limit=HEAD_BYTES_LIMIT)
+            with short_path(path) as short:
+                return await asyncio.open_unix_connection(short, limit=HEAD_BYTES_LIMIT)
     except (OSError, TimeoutError) as error:
         raise status.failure(
             502, "BadGateway", f"node {node} does not answer: {error}; is its agent running?", {}
@@ -96,7 +99,8 @@ async def _connect(state: ServerState, node: str) -> tuple[asyncio.StreamReader,
 
 def _request_head(method: str, path: str, headers: Iterable[tuple[str, str]]) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    # As aiohttp decoded them.
+    return ("\r\n".join(lines) + "\r\n\r\n").encode(errors="surrogateescape")
 
 
 async def _answer_head(reader: asyncio.StreamReader, node: str) -> tuple[int, dict[str, str], bytes]:
@@ -209,15 +213,35 @@ def _node_path(call: Call, pod: Object) -> str:
     return f"/{subresource}/{place}/{quote(container)}?{urlencode(options)}"
 
 
-class _Upstream:
-    """Receives what the client sends after the upgrade, in the place of aiohttp's frame reader."""
+class Upstream:
+    """Receives what the client sends after the upgrade, in the place of aiohttp's frame reader.
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    A client that sends more than the node takes waits: nothing is read from it until the node has taken that.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter, client: asyncio.Transport) -> None:
         self._writer = writer
+        self._client = client
+        self._draining: asyncio.Task[None] | None = None
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         self._writer.write(data)
+        too_much = self._writer.transport.get_write_buffer_size() > UPSTREAM_BYTES_LIMIT
+        if too_much and self._draining is None and not self._client.is_closing():
+            self._client.pause_reading()
+            self._draining = asyncio.ensure_future(self._drain())
         return False, b""
+
+    async def _drain(self) -> None:
+        try:
+            await self._writer.drain()
+        except OSError:
+            # The node is gone; who reads from it ends the connection.
+            return
+        finally:
+            self._draining = None
+            if not self._client.is_closing():
+                self._client.resume_reading()
 
     def feed_eof(self) -> None:
         if self._writer.can_write_eof() and not self._writer.is_closing():
@@ -277,7 +301,7 @@ async def _carry(
     head: bytes,
 ) -> web.StreamResponse:
     transport.write(head)
-    upstream: Any = _Upstream(writer)
+    upstream: Any = Upstream(writer, transport)
     call.http.protocol.set_parser(upstream)
     while (piece := await reader.read(CHUNK_BYTES)) and not transport.is_closing():
         transport.write(piece)

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from kajitori.base.errors import KajitoriError
+from kajitori.base.unix_sockets import short_path
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class RunnerClient:
         """Forever: connect, read, connect again."""
         while True:
             try:
-                with _short_path(self._path) as path:
+                with short_path(self._path) as path:
                     reader, writer = await asyncio.open_unix_connection(path, limit=2**26)
             except OSError:
                 await asyncio.sleep(_RECONNECT_SECONDS)
@@ -201,7 +201,7 @@ class RunnerClient:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.setblocking(False)
         try:
-            with _short_path(self._path) as path:
+            with short_path(self._path) as path:
                 await asyncio.get_running_loop().sock_connect(connection, path)
             yield connection
         except OSError as error:
@@ -243,13 +243,3 @@ async def _readable(connection: socket.socket) -> None:
         await ready.wait()
     finally:
         loop.remove_reader(connection.fileno())
-
-
-@contextlib.contextmanager
-def _short_path(path: Path) -> Generator[str]:
-    """A name of the socket that stays below the 108 bytes to which such paths are limited."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

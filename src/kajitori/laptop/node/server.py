@@ -7,7 +7,6 @@ readable for its owner alone.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from aiohttp import web
 
 from kajitori.base.clock import parse_rfc3339
+from kajitori.base.unix_sockets import short_path
 from kajitori.laptop.node.container import ContainerLife
 from kajitori.laptop.node.launch import ContainerFolder
 from kajitori.laptop.node.logs import LogOptions, read_log
@@ -138,12 +138,8 @@ async def _set_when_ended(life: ContainerLife, attempt: int, ended: asyncio.Even
 def _listen(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        # Paths of sockets are limited to 108 bytes.
-        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
-    finally:
-        os.close(folder)
+    with short_path(path) as short:
+        listener.bind(short)
     path.chmod(0o600)
     return listener
 
