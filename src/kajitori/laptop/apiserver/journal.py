@@ -177,9 +177,10 @@ class Journal:
         database = sqlite3.connect(self._path, timeout=5)
         try:
             rows = database.execute(
-                "SELECT record FROM audit WHERE (?1 = '' OR resource = ?1 OR resource LIKE ?1 || '.%') "
-                "AND (?2 = '' OR namespace = ?2) AND (?3 = '' OR name = ?3) ORDER BY number",
-                (resource, namespace, name),
+                "SELECT record FROM audit"
+                " WHERE (:resource = '' OR resource = :resource OR resource LIKE :resource || '.%')"
+                " AND (:namespace = '' OR namespace = :namespace) AND (:name = '' OR name = :name) ORDER BY number",
+                {"resource": resource, "namespace": namespace, "name": name},
             ).fetchall()
         finally:
             database.close()
