@@ -130,6 +130,23 @@ async def test_exec_takes_input_until_its_half_close(
     assert session.result["status"] == "Success"
 
 
+async def test_a_slow_client_gets_the_whole_output(
+    node: RunningNode, kubelet: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kajitori.laptop.node.streams._QUIET_SECONDS", 0.02)
+    await node.create_pod("p", shell("sleep 1000"))
+    await node.wait_ready("p")
+    size = 3_000_000
+    query = f"command=head&command=-c&command={size}&command=/dev/zero&output=1&error=1"
+    async with upgraded(kubelet, f"/exec/default/p/c0?{query}") as socket:
+        received = 0
+        async for message in socket:
+            if message.data[0] == 1:
+                received += len(message.data) - 1
+            await asyncio.sleep(0.005)  # a client that has other things to do as well
+    assert received == size
+
+
 async def test_exec_of_a_missing_command_names_it(node: RunningNode, kubelet: aiohttp.ClientSession) -> None:
     await node.create_pod("p", shell("sleep 1000"))
     await node.wait_ready("p")
@@ -187,13 +204,18 @@ async def test_the_end_of_the_only_clients_input_is_the_containers(
 
 async def test_ports_are_forwarded(node: RunningNode, kubelet: aiohttp.ClientSession) -> None:
     server = (
-        "import socket; s = socket.create_server(('', 9000)); c, _ = s.accept(); "
+        "import socket; s = socket.create_server(('', 9000)); open('/v/listens', 'w'); c, _ = s.accept(); "
         "d = c.recv(100); c.sendall(d.upper()); c.close()"
     )
-    probe = {"exec": {"command": ["sh", "-c", "grep -q :2328 /proc/net/tcp"]}, "periodSeconds": 1}
     await node.create_pod(
         "p",
-        {"image": "python", "command": ["python3", "-c", server], "readinessProbe": probe},
+        {
+            "image": "python",
+            "command": ["python3", "-c", server],
+            "readinessProbe": {"exec": {"command": ["test", "-e", "/v/listens"]}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+        },
+        volumes=[{"name": "v", "emptyDir": {}}],
         restartPolicy="Never",
     )
     await node.wait_ready("p")

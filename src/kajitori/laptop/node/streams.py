@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import struct
 import termios
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,6 +29,8 @@ from kajitori.laptop.node.runner_client import ContainerRecord, RunnerClient, Ru
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK_BYTES = 32768
+_QUIET_SECONDS = 1.0
+_END_OF_INPUT = b"\x04"  # what a terminal takes for it
 
 
 class _Channels:
@@ -40,9 +43,14 @@ class _Channels:
         self.stderr = query.get("error", query.get("stderr")) in ("1", "true")
         self.terminal = query.get("tty") in ("1", "true")
         self.socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=1 << 22)
+        self.sending = 0  # frames that the client has yet to make room for
 
     async def send(self, channel: int, data: bytes) -> None:
-        await self.socket.send_bytes(bytes([channel]) + data)
+        self.sending += 1
+        try:
+            await self.socket.send_bytes(bytes([channel]) + data)
+        finally:
+            self.sending -= 1
 
     async def send_result(self, code: int | None, message: str = "") -> None:
         if code == 0:
@@ -65,7 +73,9 @@ class _Channels:
             }
         await self.send(ERROR, json.dumps(status).encode())
 
-    async def read_into(self, descriptor: int, terminal: int, close_stdin: Callable[[], None]) -> None:
+    async def read_into(
+        self, descriptor: int, terminal: int, close_stdin: Callable[[], Awaitable[None]]
+    ) -> None:
         """Carry the client's input to the descriptor (-1: drop it) until the client leaves."""
         async for message in self.socket:
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
@@ -79,8 +89,13 @@ class _Channels:
                     await _write_all(descriptor, payload)
             elif channel == RESIZE and terminal >= 0:
                 resize(terminal, payload)
-            elif channel == CLOSE and payload[:1] == bytes([STDIN]):
-                close_stdin()
+            elif channel == CLOSE and payload[:1] == bytes([STDIN]) and descriptor >= 0:
+                if terminal >= 0:  # its output comes from the same descriptor
+                    await _write_all(descriptor, _END_OF_INPUT)
+                else:
+                    await close_stdin()
+                # The number may soon be another file's: whatever else the client sends is dropped.
+                descriptor = -1
 
 
 def resize(terminal: int, payload: bytes) -> None:
@@ -129,6 +144,13 @@ async def _pump(descriptor: int, send: Callable[[bytes], Awaitable[None]]) -> No
         await send(data)
 
 
+def _have_more(descriptors: Sequence[int]) -> bool:
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return any(events & select.POLLIN for _, events in poll.poll(0))
+
+
 class _Ends:
     """Descriptors that are closed once each, and all at the latest on leaving."""
 
@@ -172,8 +194,12 @@ async def execute(
             runner.execute(container, command, theirs, terminal=channels.terminal)
         )
         terminal = stdin if channels.terminal else -1
+
+        async def close_stdin() -> None:
+            ends.close(stdin)
+
         reading = asyncio.ensure_future(
-            channels.read_into(stdin if channels.stdin else -1, terminal, lambda: ends.close(stdin))
+            channels.read_into(stdin if channels.stdin else -1, terminal, close_stdin)
         )
         pumps = [
             asyncio.ensure_future(
@@ -182,7 +208,9 @@ async def execute(
             for channel, descriptor in outputs.items()
         ]
         # The runner has its own copies once it has the request; a moment is enough, and its answer is the latest.
-        await _finish(channels, running, reading, pumps, lambda: ends.close(*set(theirs)))
+        await _finish(
+            channels, running, reading, pumps, list(outputs.values()), lambda: ends.close(*set(theirs))
+        )
     finally:
         ends.close_all()
     return channels.socket
@@ -210,6 +238,7 @@ async def _finish(
     running: asyncio.Future[int],
     reading: asyncio.Future[None],
     pumps: Sequence[asyncio.Future[None]],
+    outputs: Sequence[int],
     release: Callable[[], None],
 ) -> None:
     """Until the command ended and its output is sent, or the client left, which kills the command."""
@@ -218,8 +247,12 @@ async def _finish(
         if not running.done():
             return
         release()
-        # What outlives the command may hold its output open: that is not waited for.
-        await asyncio.wait(pumps, timeout=1.0)
+        # What outlives the command may hold its output open: that is not waited for. What has been written is, also
+        # where the client is slow to take it.
+        while not reading.done():
+            _, pending = await asyncio.wait(pumps, timeout=_QUIET_SECONDS)
+            if not pending or not (channels.sending or _have_more(outputs)):
+                break
         try:
             await channels.send_result(running.result())
         except RunnerError as error:
@@ -252,26 +285,34 @@ async def attach(request: web.Request, node: Node, life: ContainerLife) -> web.S
         if stdin >= 0:
             ends.add(stdin)
             os.set_blocking(stdin, False)
+
+        async def close_stdin() -> None:
+            ends.close(stdin)
+            await _end_input(node, life)
+
         reading = asyncio.ensure_future(
-            channels.read_into(
-                stdin if channels.stdin else -1, stdin if terminal else -1, lambda: ends.close(stdin)
-            )
+            channels.read_into(stdin if channels.stdin else -1, stdin if terminal else -1, close_stdin)
         )
         pumps = [
             asyncio.ensure_future(_pump(out_reader, lambda data: channels.send(STDOUT, data))),
             asyncio.ensure_future(_pump(err_reader, lambda data: channels.send(STDERR, data))),
         ]
         ended = asyncio.ensure_future(_exit_code(end))
-        await _finish(channels, ended, reading, pumps, lambda: None)
-        if life.spec.stdin_once:
-            with contextlib.suppress(KajitoriError):
-                await node.runner.call("close_stdin", container=life.name)
+        await _finish(channels, ended, reading, pumps, [out_reader, err_reader], lambda: None)
+        await _end_input(node, life)
     except KajitoriError as error:
         await channels.send_result(None, str(error))
         await channels.socket.close(code=1000)
     finally:
         ends.close_all()
     return channels.socket
+
+
+async def _end_input(node: Node, life: ContainerLife) -> None:
+    """The client has no more to say, which is the end of the input where the container takes one client's."""
+    if life.spec.stdin_once:
+        with contextlib.suppress(KajitoriError):
+            await node.runner.call("close_stdin", container=life.name)
 
 
 async def _exit_code(end: asyncio.Future[ContainerRecord | None]) -> int:
