@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kajitori.base.errors import UsageError
+from kajitori.laptop.apiserver import history
+from kajitori.laptop.apiserver.housekeeping import keep_memory_small
 from kajitori.laptop.apiserver.journal import AuditRecord, CorruptState
 from kajitori.laptop.apiserver.status import StatusError
 from kajitori.laptop.apiserver.store import Deleted, Entry, Key, Store
@@ -128,6 +130,25 @@ async def test_a_full_disk_refuses_writes_and_changes_nothing(tmp_path: Path) ->
         assert len(store.table("configmaps").history) == 1
         database.execute("PRAGMA max_page_count = 1000000").fetchone()
         assert (await _put(store, x="2")).peek()["data"] == {"x": "2"}
+
+
+async def test_old_changes_are_forgotten_also_where_nothing_changes_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "state.db") as store:
+        first = await _put(store, x="1")
+        last = await _put(store, x="2")
+        assert store.expire_history() == 0
+        monkeypatch.setattr(history, "MAXIMUM_AGE_SECONDS", -1.0)
+        housekeeping = asyncio.create_task(keep_memory_small(store, look_seconds=0.001))
+        kept = store.table("configmaps").history
+        async with asyncio.timeout(10):
+            while len(kept):
+                await asyncio.sleep(0.001)
+        housekeeping.cancel()
+        # Who knows the last change has missed nothing; who knows only the first has to list again.
+        assert kept.covers(last.version) and not kept.covers(first.version)
+        assert store.get(*KEY) is last
 
 
 async def test_a_record_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:

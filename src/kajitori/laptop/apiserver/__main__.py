@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from kajitori.base.errors import KajitoriError, UsageError
+from kajitori.laptop.apiserver.housekeeping import keep_memory_small
 from kajitori.laptop.apiserver.server import ApiServer
 from kajitori.laptop.settings import ClusterSettings, default_home, read_settings
 
@@ -32,7 +33,9 @@ async def serve(home: Path, settings: ClusterSettings) -> None:
     gc.collect()
     gc.freeze()
     log.info("serving on %s", server.state.server)
+    housekeeping = asyncio.create_task(keep_memory_small(server.state.store), name="housekeeping")
     await asked_to_stop.wait()
+    housekeeping.cancel()
     log.info("stopping")
     await server.stop()
 

@@ -51,13 +51,25 @@ class History:
         events.append(event)
         self._bytes += len(event.entry.body)
         while events and (
-            len(events) > MAXIMUM_EVENTS
-            or self._bytes > MAXIMUM_BYTES
-            or event.at - events[0].at > MAXIMUM_AGE_SECONDS
+            len(events) > MAXIMUM_EVENTS or self._bytes > MAXIMUM_BYTES or self._is_old(events[0], event.at)
         ):
-            oldest = events.popleft()
-            self._bytes -= len(oldest.entry.body)
-            self.floor = oldest.version
+            self._drop_oldest()
+
+    def expire(self) -> int:
+        """Drop what is too old, also where nothing changes any more; returns how many events."""
+        now, before = time.monotonic(), len(self._events)
+        while self._events and self._is_old(self._events[0], now):
+            self._drop_oldest()
+        return before - len(self._events)
+
+    @staticmethod
+    def _is_old(event: Event, now: float) -> bool:
+        return now - event.at > MAXIMUM_AGE_SECONDS
+
+    def _drop_oldest(self) -> None:
+        oldest = self._events.popleft()
+        self._bytes -= len(oldest.entry.body)
+        self.floor = oldest.version
 
     def covers(self, version: int) -> bool:
         """Whether every change after `version` is still known."""

@@ -278,6 +278,10 @@ class Store:
         """Resources with at least one object."""
         return [resource for resource, table in self._tables.items() if table.entries]
 
+    def expire_history(self) -> int:
+        """Forget changes that are too old to be asked for; returns how many."""
+        return sum(table.history.expire() for table in self._tables.values())
+
     # Writing.
 
     async def mutate(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import gc
+
+from kajitori.base.memory import give_back
 
 _QUIET_SECONDS = 5.0
 
@@ -24,6 +24,4 @@ class MemoryTrimmer:
     def _trim(self) -> None:
         self._handle = None
         gc.collect()
-        # Only glibc has it.
-        with contextlib.suppress(AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+        give_back()
