@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 COMPRESSED_FROM_BYTES = 128 << 10
 SLICED_FROM_BYTES = 1 << 20
 SLICE_BYTES = 256 << 10
+_NOT_IN_HEADERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def warning_header(text: str) -> str:
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
-    return f'299 - "{quoted}"'
+    """Texts hold what clients wrote, and a header takes neither control characters nor halves of surrogate pairs."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{_NOT_IN_HEADERS.sub(" ", quoted)}"'
 
 
 def base_headers(call: Call, content_type: str) -> list[tuple[str, str]]:

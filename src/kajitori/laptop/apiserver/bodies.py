@@ -106,12 +106,14 @@ def parse_applied(call: Call, body: bytes, subresource: Subresource | None = Non
 def check_kind(kind: Kind, obj: Object) -> None:
     """A patch may change neither kind nor apiVersion. Raises StatusError 422."""
     resource = kind.resource
+    metadata = obj.get("metadata")
+    name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
     for key, wanted in (("kind", resource.kind), ("apiVersion", resource.api_version)):
         if obj.get(key, wanted) != wanted:
             raise status.invalid(
                 resource.kind,
                 resource.group,
-                str(obj.get("metadata", {}).get("name", "")),
+                name,
                 [status.invalid_value(key, obj[key], "field is immutable")],
             )
 

@@ -74,7 +74,12 @@ def _names(definition: Object) -> dict[str, Any]:
 
 
 def judge(registry: Registry, definition: Object) -> None:
-    """Set conditions, accepted names and stored versions, in place."""
+    """Set conditions, accepted names and stored versions, in place.
+
+    A definition that lacks names is left alone: validation refuses it next.
+    """
+    if not all(definition["spec"]["names"].get(name) for name in ("plural", "kind")):
+        return
     wanted = _names(definition)
     taken = _taken(registry, definition, wanted)
     shown = definition.setdefault("status", {})
@@ -93,7 +98,9 @@ def judge(registry: Registry, definition: Object) -> None:
             "InitialNamesAccepted",
             "the initial names have been accepted",
         )
-    stored = [version["name"] for version in definition["spec"]["versions"] if version.get("storage")]
+    stored = [
+        version["name"] for version in definition["spec"].get("versions") or () if version.get("storage")
+    ]
     known = shown.get("storedVersions") or []
     shown["storedVersions"] = [*known, *(version for version in stored if version not in known)]
 

@@ -11,7 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from kajitori.laptop.apiserver import deletes, patching, reads, status, writes
 from kajitori.laptop.apiserver.answers import rendered
@@ -39,6 +40,8 @@ Answer = "Callable[[ServerState, Call], Awaitable[web.StreamResponse]]"
 # Subresources whose body is the object itself.
 _OBJECT_SUBRESOURCES = frozenset({"status", "finalize", "ephemeralcontainers", "resize", "approval"})
 CLIENT_CLOSED_REQUEST = 499
+DROPPED_BODY_BYTES = 4 << 20
+DROPPED_BODY_SECONDS = 1.0
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
 _OBJECTS: dict[str, Callable[[ServerState, Call], Awaitable[web.StreamResponse]]] = {
@@ -77,6 +80,15 @@ class Handler:
 
     async def __call__(self, http: BaseRequest) -> web.StreamResponse:
         self.open_requests += 1
+        try:
+            answer = await self._answer_or_refuse(http)
+            if not http.content.is_eof() and not answer.prepared:
+                await _drop_body(http, answer)
+            return answer
+        finally:
+            self.open_requests -= 1
+
+    async def _answer_or_refuse(self, http: BaseRequest) -> web.StreamResponse:
         warnings: list[str] = []
         try:
             return await self._answer(http, warnings)
@@ -91,8 +103,6 @@ class Handler:
             log.exception("%s %s failed", http.method, http.raw_path)
             fault = status.internal_error("this server has a fault; its log says more")
             return await self._refuse(http, fault, warnings)
-        finally:
-            self.open_requests -= 1
 
     async def _refuse(
         self, http: BaseRequest, error: status.StatusError, warnings: list[str]
@@ -207,6 +217,22 @@ class Handler:
         return await rendered(
             http, 404, b"404 page not found", content_type="text/plain; charset=utf-8", raw=True
         )
+
+
+async def _drop_body(http: BaseRequest, answer: web.StreamResponse) -> None:
+    """Keep a connection whose request was answered before its body was read, or tell the client that it ends.
+
+    A body that is on its way is waited for; without that the connection would be cut under the client's next request.
+    """
+    dropped_bytes = 0
+    try:
+        async with asyncio.timeout(DROPPED_BODY_SECONDS):
+            while dropped_bytes <= DROPPED_BODY_BYTES and not http.content.is_eof():
+                dropped_bytes += len(await http.content.readany())
+    except (TimeoutError, ConnectionError, ClientError, HttpProcessingError, web.RequestPayloadError):
+        pass
+    if not http.content.is_eof():
+        answer.force_close()
 
 
 def _has_left(http: BaseRequest) -> bool:

@@ -21,6 +21,7 @@ from kajitori.laptop.apiserver.bootstrap import bootstrap
 from kajitori.laptop.apiserver.definitions import Definitions
 from kajitori.laptop.apiserver.http import Handler
 from kajitori.laptop.apiserver.kinds import Registry
+from kajitori.laptop.apiserver.malformed import log_in_one_line
 from kajitori.laptop.apiserver.node_rights import NodeRights
 from kajitori.laptop.apiserver.rbac import Authorizer
 from kajitori.laptop.apiserver.renumbering import renumber
@@ -91,6 +92,7 @@ class ApiServer:
         definitions = Definitions(state)
         definitions.load()
         handler = Handler(state)
+        log_in_one_line()
         # Requests wait in the socket until everything is in place.
         self._web = web.Server(
             handler,

@@ -178,13 +178,12 @@ def expired(message: str = "The resourceVersion for the provided list is too old
     return failure(410, "Expired", message)
 
 
+def too_large(what: str) -> StatusError:
+    return failure(413, "RequestEntityTooLarge", f"Request entity too large: {what}", {})
+
+
 def too_large_body(limit_bytes: int) -> StatusError:
-    return failure(
-        413,
-        "RequestEntityTooLarge",
-        f"Request entity too large: limit is {limit_bytes}",
-        {},
-    )
+    return too_large(f"limit is {limit_bytes}")
 
 
 def unsupported_media_type(accepted: str = _JSON_YAML_PROTOBUF) -> StatusError:

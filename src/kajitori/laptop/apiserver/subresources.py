@@ -89,7 +89,8 @@ async def get_scale(state: ServerState, call: Call) -> web.StreamResponse:
 
 
 def _checked_replicas(call: Call, scale: Object) -> int:
-    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    spec = scale.get("spec") or {}
+    replicas = spec.get("replicas", 0) if isinstance(spec, dict) else None
     if isinstance(replicas, bool) or not isinstance(replicas, int):
         raise status.bad_request("spec.replicas must be an integer")
     if replicas < 0:
@@ -117,6 +118,8 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
         wanted = change(scale_of(kind, old))
         new = _with(old, path, _checked_replicas(call, wanted))
         metadata = wanted.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise status.bad_request("metadata must be an object")
         new["metadata"] = {
             **old["metadata"],
             "resourceVersion": metadata.get("resourceVersion") or old["metadata"]["resourceVersion"],

@@ -112,7 +112,7 @@ def _bytes(value: Any, path: Path, _problems: list[UnknownField]) -> Any:
     text = value if "\n" not in value and "\r" not in value else value.replace("\n", "").replace("\r", "")
     try:
         binascii.a2b_base64(text, strict_mode=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error among them
         raise WrongType(f"illegal base64 data at input byte {_first_bad_byte(text)}") from None
     return text
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
+import msgspec
+
 from kajitori.laptop.apiserver.json_values import same
-from kajitori.laptop.apiserver.status import bad_request, rejected
+from kajitori.laptop.apiserver.status import bad_request, rejected, too_large
 
 _MOST_OPERATIONS: Final = 10_000
+# As the API server has it. Without a limit, forty copies of a document into itself make it 2**40 times as long.
+_MOST_COPIED_BYTES: Final = 3 << 20
 _OPERATIONS: Final = frozenset({"add", "remove", "replace", "move", "copy", "test"})
 
 
@@ -29,14 +33,19 @@ def apply_json_patch(obj: dict[str, Any], patch: object) -> dict[str, Any]:
             f"error decoding patch: {len(operations)} operations, at most {_MOST_OPERATIONS} are allowed"
         )
     document: Any = obj
+    copied_bytes = 0
     for operation in operations:
-        document = _operate(document, operation)
+        document, size = _operate(document, operation)
+        copied_bytes += size
+        if copied_bytes > _MOST_COPIED_BYTES:
+            raise too_large(f"the patch copies more than {_MOST_COPIED_BYTES} bytes within the object")
     if not isinstance(document, dict):
         raise rejected()
     return cast("dict[str, Any]", document)
 
 
-def _operate(document: Any, operation: object) -> Any:
+def _operate(document: Any, operation: object) -> tuple[Any, int]:
+    """The document after the operation, and how many bytes it copied."""
     if not isinstance(operation, dict):
         raise bad_request("error decoding patch: each operation must be a JSON object")
     fields = cast("dict[str, Any]", operation)
@@ -45,24 +54,31 @@ def _operate(document: Any, operation: object) -> Any:
         raise rejected()
     path = _parse_pointer(fields.get("path"))
     if name == "remove":
-        return _remove(document, path)
+        return _remove(document, path), 0
     if name in ("move", "copy"):
-        source = _parse_pointer(fields.get("from"))
-        if name == "move" and path[: len(source)] == source and path != source:
-            raise rejected()  # nothing can move into itself
-        value = _get(document, source)
-        return _add(_remove(document, source) if name == "move" else document, path, value)
+        return _transfer(document, _parse_pointer(fields.get("from")), path, move=name == "move")
     if "value" not in fields:
         raise rejected()
     value = fields["value"]
     if name == "add":
-        return _add(document, path, value)
+        return _add(document, path, value), 0
     found = _get(document, path, missing_is_null=name == "test" and value is None)
     if name == "test":
         if not same(found, value):
             raise rejected()
-        return document
-    return _set(document, path, value)
+        return document, 0
+    return _set(document, path, value), 0
+
+
+def _transfer(document: Any, source: list[str], path: list[str], *, move: bool) -> tuple[Any, int]:
+    if move and path[: len(source)] == source and path != source:
+        raise rejected()  # nothing can move into itself
+    encoded = msgspec.json.encode(_get(document, source))
+    # A value of its own: what later becomes of it must not happen to where it came from.
+    value = msgspec.json.decode(encoded)
+    if move:
+        return _add(_remove(document, source), path, value), 0
+    return _add(document, path, value), len(encoded)
 
 
 def _parse_pointer(pointer: object) -> list[str]:
