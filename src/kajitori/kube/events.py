@@ -41,6 +41,7 @@ class _Entry:
 
     body: Object
     count: int
+    first_seen: float
     last_seen: float
     written_count: int = 0
     written_at: float = float("-inf")
@@ -109,7 +110,7 @@ class EventRecorder:
             if related is not None:
                 body["related"] = reference(related)
             self._entries.pop(key, None)
-            self._entries[key] = _Entry(body, 1, now)
+            self._entries[key] = _Entry(body, 1, now, now)
             self._forget_old()
         else:
             self.dropped += 1
@@ -190,7 +191,7 @@ class EventRecorder:
         count = entry.count
         try:
             if not entry.name:
-                entry.name = self._name_for(entry.body)
+                entry.name = self._name_for(entry)
                 entry.body["metadata"]["name"] = entry.name
             if entry.written_count == 0:
                 body = {**entry.body, "series": self._series(entry)} if count > 1 else entry.body
@@ -219,12 +220,13 @@ class EventRecorder:
     def _series(self, entry: _Entry) -> Object:
         return {"count": entry.count, "lastObservedTime": rfc3339_micro(entry.last_seen)}
 
-    def _name_for(self, body: Object) -> str:
-        # Short enough for any object's name, and unlike any other event's.
-        name = str(body["regarding"].get("name") or "cluster")
+    def _name_for(self, entry: _Entry) -> str:
+        # Short enough for any object's name, unlike any other event's, and in the order of time: clients that find
+        # no lastTimestamp to sort by show events in the order of their names.
+        name = str(entry.body["regarding"].get("name") or "cluster")
         if len(name) > 200:
             name = f"{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        return f"{name}.{self._new_id()}"
+        return f"{name}.{int(entry.first_seen * 1e6):013x}{self._new_id()[-8:]}"
 
     async def close(self, timeout_seconds: float = 2.0) -> None:
         """Write what is pending, at most for so long, and stop."""

@@ -372,7 +372,9 @@ def test_events_keep_their_content_in_either_group(builtin):
     core = event_to_core(event)
     assert core["involvedObject"] == event["regarding"]
     assert (core["message"], core["reportingComponent"], core["apiVersion"]) == ("hello", "c", "v1")
-    assert event_from_core(core) == event
+    # What sorts by it finds the field, as with a real server.
+    assert core["lastTimestamp"] is None
+    assert event_from_core(core).items() >= event.items()
     new = builtin.lookup("events.k8s.io", "v1", "events")
     assert new.storage == builtin.lookup("", "v1", "events").storage
 

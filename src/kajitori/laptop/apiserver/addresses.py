@@ -67,11 +67,14 @@ class ServiceAddresses:
         held = before or {}
         kept = set(_held(held))
         if spec.get("type") == "ExternalName":
-            spec.pop("clusterIP", None)
-            spec.pop("clusterIPs", None)
-        elif not spec.get("clusterIP"):
-            old = held.get("spec", {}).get("clusterIP")
-            spec["clusterIP"] = old or self._next_address()
+            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+                spec.pop(field, None)
+        else:
+            if not spec.get("clusterIP"):
+                old = held.get("spec", {}).get("clusterIP")
+                spec["clusterIP"] = old or self._next_address()
+            spec["ipFamilies"] = spec.get("ipFamilies") or ["IPv4"]
+            spec["ipFamilyPolicy"] = spec.get("ipFamilyPolicy") or "SingleStack"
         errors: list[FieldError] = []
         if address := spec.get("clusterIP"):
             spec["clusterIPs"] = [address]

@@ -131,7 +131,8 @@ def prepare_new(
     if not tracked:
         managed = track_update(
             None,
-            obj,
+            # An empty status that the server put there is nothing that the writer owns.
+            {field: obj[field] for field in obj if field != "status"} if kind.has_status else obj,
             manager=manager,
             api_version=kind.resource.api_version,
             subresource="",

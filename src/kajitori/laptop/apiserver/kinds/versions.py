@@ -39,6 +39,10 @@ def event_to_core(event: Object) -> Object:
     """A v1 Event of an events.k8s.io/v1 one."""
     core = _renamed(event, _EVENT_FIELDS, "v1")
     core.setdefault("involvedObject", {})
+    core.setdefault("source", {})
+    # Null like those of a real server: `kubectl get events --sort-by=.lastTimestamp` prints nothing without the field.
+    core.setdefault("firstTimestamp", None)
+    core.setdefault("lastTimestamp", None)
     return core
 
 
