@@ -48,8 +48,13 @@ def main() -> None:
     arguments = parser.parse_args()
     configure_logging()
     options = NodeOptions(back_off_first_seconds=arguments.back_off_seconds)
-    with contextlib.suppress(ImportError):
-        import uvloop
+    with asyncio.Runner(loop_factory=_fastest_loop) as runner:
+        runner.run(_run(Path(arguments.home).absolute(), arguments.name, options))
 
-        uvloop.install()
-    asyncio.run(_run(Path(arguments.home).absolute(), arguments.name, options))
+
+def _fastest_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
