@@ -64,11 +64,11 @@ async def test_weights_in_a_volume_are_served_for_real(node: RunningNode, vllm: 
 async def test_weights_that_are_not_here_make_a_pod_simulated_with_the_reason(
     node: RunningNode, vllm: Path
 ) -> None:
-    await node.create_pod("p", container("serve", "some/model"))
+    await node.create_pod("p", container("serve", "Qwen/Qwen3-8B"))
     pod = await node.wait_for("p", lambda pod: condition(pod, "kajitori.dev/Simulated"))
     simulated = condition(pod, "kajitori.dev/Simulated")
     assert (simulated["status"], simulated["reason"]) == ("True", "SimulatedEngine")
-    assert "the weights of some/model are not on this machine" in simulated["message"]
+    assert "the weights of Qwen/Qwen3-8B are not on this machine" in simulated["message"]
     assert container_status(pod)["imageID"] == "simulated-vllm://docker.io/vllm/vllm-openai"
 
 

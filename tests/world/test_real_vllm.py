@@ -51,7 +51,7 @@ spec:
   containers:
   - name: vllm
     image: vllm/vllm-openai:latest
-    args: [some/model-that-is-not-here]
+    args: [Qwen/Qwen3-8B]
     readinessProbe: {httpGet: {path: /health, port: 8000}, periodSeconds: 1}
 ---
 apiVersion: v1
@@ -160,7 +160,7 @@ def test_a_model_without_local_weights_is_simulated_beside_it(cluster: Cluster) 
         ),
         "the simulated vLLM is Ready",
     )
-    assert "some/model-that-is-not-here are not on this machine" in condition(found, SIMULATED)["message"]
+    assert "Qwen/Qwen3-8B are not on this machine" in condition(found, SIMULATED)["message"]
 
 
 def test_it_finishes_its_answers_before_it_ends_and_leaves_nothing(
