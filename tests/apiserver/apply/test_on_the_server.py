@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from tests.apiserver.core.conftest import CONFIG_MAPS, Api, config_map
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
@@ -105,3 +106,16 @@ async def test_a_patch_that_does_not_fit_is_a_bare_422(api: Api) -> None:
     assert answer.code == 422
     assert answer.json["message"] == "the server rejected our request due to an error in our request"
     assert (await api.get(f"{CONFIG_MAPS}/a")).ok()["data"] == {"x": "1"}
+
+
+async def test_a_number_that_is_none_is_refused_by_name(api: Api) -> None:
+    for number in (".inf", "-.inf", ".nan", "1e400", str(10**400)):
+        body = msgspec.json.encode(deployment()).decode().replace('"replicas":2', f'"replicas": {number}')
+        answer = await api.request(
+            "PATCH",
+            f"{DEPLOYMENTS}/web",
+            body.encode(),
+            content_type="application/apply-patch+yaml",
+            fieldManager="m1",
+        )
+        assert answer.code in (400, 422) and "replicas" in answer.json["message"], answer.body

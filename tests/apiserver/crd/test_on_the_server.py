@@ -6,6 +6,7 @@ import asyncio
 import copy
 from typing import Any
 
+import pytest
 from tests.apiserver.core.conftest import Api
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -169,3 +170,26 @@ async def test_a_definition_that_cannot_be_kept_is_refused(api: Api) -> None:
     assert fields[f"{place}.properties[untyped].type"] == (
         "Required value: must not be empty for specified object fields"
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("items",), 5),
+        (("items", "properties"), ["k"]),
+        (("items", "properties", "k"), "string"),
+        (("items", "required"), [["k"]]),
+        (("items", "properties", "v"), {"type": "object", "additionalProperties": "string"}),
+    ],
+)
+async def test_a_schema_inside_a_list_is_read_as_strictly_as_outside(
+    api: Api, place: tuple[str, ...], value: Any
+) -> None:
+    broken = copy.deepcopy(DEFINITION)
+    root = broken["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    node = root["properties"]["spec"]["properties"]["parts"]
+    for step in place[:-1]:
+        node = node[step]
+    node[place[-1]] = value
+    answer = await api.create(DEFINITIONS, broken)
+    assert answer.code == 400 and "items" in answer.json["message"], answer.body

@@ -6,6 +6,7 @@ type and lists with the same key twice, since none of them can be owned.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -106,7 +107,8 @@ def _scalar_fits(value: Any, schema: Schema) -> bool:
     if kind in ("integer", "number"):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return kind == "number" or value == int(value)
+        # As YAML has them, numbers may be infinite or none at all.
+        return isinstance(value, int) or (math.isfinite(value) and (kind == "number" or value.is_integer()))
     if schema.int_or_string or schema.is_quantity:
         return isinstance(value, str | int | float) and not isinstance(value, bool)
     return not (schema.is_array or schema.is_object)

@@ -136,7 +136,12 @@ _SPECIAL: dict[str, tuple[Callable[[Any, Path, list[UnknownField]], Any], str]] 
     "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": (_anything, "v1.FieldsV1"),
     "io.k8s.apimachinery.pkg.runtime.RawExtension": (_anything, "runtime.RawExtension"),
 }
-_OPAQUE_ENDS = ("JSON", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrStringArray")
+_OPAQUE_ENDS = ("JSON", "JSONSchemaPropsOrStringArray")
+# A schema of a definition, or what else the decoder takes in its place.
+_SCHEMA_OR = {
+    "JSONSchemaPropsOrBool": (bool, "boolean or JSON schema expected"),
+    "JSONSchemaPropsOrArray": (list, "array or JSON schema expected"),
+}
 _SCALARS = {
     ("string", ""): (str, "string"),
     ("boolean", ""): (bool, "bool"),
@@ -221,6 +226,22 @@ def _map(
     return walk
 
 
+def _schema_or(
+    schema: Callable[[Any, Path, list[UnknownField]], Any], other: type, expected: str
+) -> Callable[[Any, Path, list[UnknownField]], Any]:
+    def walk(value: Any, path: Path, problems: list[UnknownField]) -> Any:
+        if type(value) is dict:
+            return schema(value, path, problems)
+        if type(value) is not other:
+            raise WrongType(f"{expected} ({spelled(path)})")
+        if type(value) is list:
+            for index, item in enumerate(value):
+                value[index] = schema(item, (path, index), problems)
+        return value
+
+    return walk
+
+
 class _Compiler:
     """Compiles definitions; each once, however many refer to it and even if it refers to itself."""
 
@@ -260,8 +281,12 @@ class _Compiler:
         special = _SPECIAL.get(name)
         if special:
             return special[0]
-        if name.rsplit(".", 1)[1] in _OPAQUE_ENDS:
+        package, short = name.rsplit(".", 1)
+        if short in _OPAQUE_ENDS:
             return _anything
+        if short in _SCHEMA_OR:
+            # Looked up when it is needed, since it refers back to what is being compiled.
+            return _schema_or(lambda *of: self.struct(f"{package}.JSONSchemaProps")(*of), *_SCHEMA_OR[short])
         compiled = self.structs.get(name)
         if compiled is not None:
             return compiled
@@ -279,7 +304,6 @@ class _Compiler:
         vanishing: set[str] = set()
         # Entered before its fields are compiled, which may refer back to it; filled in below.
         self.structs[name] = _struct(name, scalars, walks, vanishing)
-        short = name.rsplit(".", 1)[1]
         for field, field_schema in schema["properties"].items():
             walks[field] = self.walk_of(field_schema, short)
             scalar = self.scalar_type(field_schema)
