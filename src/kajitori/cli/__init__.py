@@ -78,9 +78,18 @@ def _unknown(name: str) -> int:
 def _run(name: str, words: list[str]) -> int:
     import argparse
     from importlib import import_module
+    from typing import NoReturn
 
     module = import_module(f"kajitori.cli.{name}")
-    parser = argparse.ArgumentParser(
+
+    class Parser(argparse.ArgumentParser):
+        """Says in one line what is wrong, without the whole usage before it."""
+
+        def error(self, message: str) -> NoReturn:
+            text = message.removeprefix("argument ").replace("required: what, names", "required: what")
+            self.exit(EXIT_USAGE, f"kaji: {text} (`{self.prog} --help` tells more)\n")
+
+    parser = Parser(
         prog=f"kaji {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -96,6 +105,14 @@ def _run(name: str, words: list[str]) -> int:
         print(f"kaji: {error}", file=sys.stderr)
         return EXIT_USAGE
     except Unreachable as error:
+        named = os.environ.get("KUBECONFIG")
+        if (
+            named
+            and error.hint
+            and not getattr(options, "kubeconfig", None)
+            and not getattr(options, "home", None)
+        ):
+            error.hint += f"; KUBECONFIG is {named}"
         print(f"kaji: {error}", file=sys.stderr)
         return EXIT_NO_CLUSTER
     except KajitoriError as error:

@@ -29,6 +29,12 @@ class Served:
     verbs: tuple[str, ...]
 
     @property
+    def title(self) -> str:
+        """As `get -o name` prints it before a slash: `pod`, `deployment.apps`."""
+        group = self.resource.group
+        return f"{self.singular}.{group}" if group else self.singular
+
+    @property
     def words(self) -> set[str]:
         return {self.resource.plural, self.singular, self.resource.kind.lower(), *self.short_names}
 
@@ -62,6 +68,23 @@ def open_cluster(options: argparse.Namespace) -> Cluster:
     except FileNotFoundError:
         raise UsageError(f"no kubeconfig at {path}", hint="start a cluster with `kaji up`") from None
     return Cluster(DirectClient(config), getattr(options, "namespace", None) or config.namespace or "default")
+
+
+def split_names(what: str, names: list[str], command: str) -> tuple[str, list[str]]:
+    """The resource's word and the names of `pod web`, `pod/web` and `pod/web pod/shop`.
+
+    Raises UsageError where a name has a resource of its own that is another one.
+    """
+    word, _, single = what.partition("/")
+    found = [single] if single else []
+    for name in names:
+        own, slash, rest = name.partition("/")
+        if slash and (not single or own != word or not rest):
+            raise UsageError(
+                f"{name!r} is not a name", hint=f"kaji {command} {name if rest else f'{word} NAME'}"
+            )
+        found.append(rest if slash else name)
+    return word, found
 
 
 class Cluster:

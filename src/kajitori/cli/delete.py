@@ -7,10 +7,11 @@ kaji delete -f model.yaml      kaji delete lws/deepseek --no-wait
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
-from kajitori.base.errors import NotFound, UsageError
-from kajitori.cli.connection import Cluster, cluster_arguments, open_cluster
+from kajitori.base.errors import InvalidManifest, NotFound, UsageError
+from kajitori.cli.connection import Cluster, cluster_arguments, open_cluster, split_names
 from kajitori.cli.manifests import read_manifests
 
 _WAIT_SECONDS = 120.0
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             cluster.client.delete(path, body)
         except NotFound as error:
             if not options.ignore_not_found:
-                print(f"kaji: {error}")
+                print(f"kaji: {error}", file=sys.stderr)
                 failed += 1
             continue
         print(f"{title} deleted")
@@ -61,14 +62,15 @@ def _targets(cluster: Cluster, options: argparse.Namespace) -> list[tuple[str, s
         found: list[tuple[str, str]] = []
         for manifest in reversed(read_manifests(options.filename)):
             resource = cluster.find_kind(manifest.object["apiVersion"], manifest.object["kind"])
-            metadata = manifest.object["metadata"]
+            metadata = manifest.object.get("metadata") or {}
+            if not metadata.get("name"):
+                raise InvalidManifest("metadata.name is missing", where=manifest.place("metadata"))
             path = resource.path(metadata.get("namespace") or cluster.namespace, metadata["name"])
             found.append((manifest.title, path))
         return found
     if not options.what:
         raise UsageError("what is to be deleted?", hint="kaji delete RESOURCE NAME, or -f FILE")
-    word, _, single = str(options.what).partition("/")
-    names = [single, *options.names] if single else list(options.names)
+    word, names = split_names(options.what, options.names, "delete")
     resource = cluster.find(word).resource
     if not names:
         if not options.selector and not options.all:

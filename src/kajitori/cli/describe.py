@@ -9,7 +9,7 @@ import argparse
 from typing import Any
 
 from kajitori.base.errors import UsageError
-from kajitori.cli.connection import cluster_arguments, open_cluster
+from kajitori.cli.connection import cluster_arguments, open_cluster, split_names
 from kajitori.cli.events import events_of, print_events
 
 
@@ -21,8 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     cluster = open_cluster(options)
-    word, _, single = str(options.what).partition("/")
-    names = [single, *options.names] if single else list(options.names)
+    word, names = split_names(options.what, options.names, "describe")
     resource = cluster.find(word).resource
     if not names:
         names = [item["metadata"]["name"] for item in cluster.objects(resource)]
@@ -51,7 +50,7 @@ def _print_object(obj: dict[str, Any]) -> None:
         print("  conditions:")
         for each in conditions:
             text = " ".join(str(each.get(key, "")) for key in ("type", "status", "reason")).rstrip()
-            print(f"    {text}{': ' + each['message'] if each.get('message') else ''}")
+            print(f"    {text}{': ' + each['message'].strip() if each.get('message') else ''}")
 
 
 def _print_value(value: Any, depth: int) -> None:
@@ -66,18 +65,24 @@ def _print_value(value: Any, depth: int) -> None:
         elif isinstance(inner, list):
             _print_list(key, inner, depth)
         else:
-            print(f"{space}{key}: {inner}")
+            print(f"{space}{key}: {_plain(inner)}")
 
 
 def _print_list(key: str, items: list[Any], depth: int) -> None:
     space = "  " * depth
     if all(not isinstance(item, (dict, list)) for item in items):
-        print(f"{space}{key}: {', '.join(str(item) for item in items)}")
+        print(f"{space}{key}: {', '.join(_plain(item) for item in items)}")
         return
     print(f"{space}{key}:")
     for item in items:
         if isinstance(item, dict):
-            print(f"{space}  - {item.get('name') or item.get('type') or ''}".rstrip())
-            _print_value({name: inner for name, inner in item.items() if name != "name"}, depth + 2)
+            title = next((name for name in ("name", "type") if isinstance(item.get(name), str)), "")
+            print(f"{space}  - {item.get(title, '')}".rstrip())
+            _print_value({name: inner for name, inner in item.items() if name != title}, depth + 2)
         else:
-            print(f"{space}  - {item}")
+            print(f"{space}  - {_plain(item)}")
+
+
+def _plain(value: Any) -> str:
+    """A single value as YAML writes it: true and false in small letters."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kajitori.api.resource import Resource
 from kajitori.base.errors import UsageError
-from kajitori.cli.connection import TABLE, Cluster, Served, cluster_arguments, open_cluster
+from kajitori.cli.connection import TABLE, Cluster, Served, cluster_arguments, open_cluster, split_names
 from kajitori.cli.output import print_objects, print_rows
 
 FORMS = ("wide", "json", "yaml", "name")
@@ -30,8 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     cluster = open_cluster(options)
-    what, _, single = str(options.what).partition("/")
-    names = [single, *options.names] if single else list(options.names)
+    what, names = split_names(options.what, options.names, "get")
     kinds = cluster.find_category(what)
     if names and len(kinds) > 1:
         raise UsageError(
@@ -69,7 +67,7 @@ def _print_plain(cluster: Cluster, kinds: list[Served], names: list[str], option
         objects += [{"apiVersion": resource.api_version, "kind": resource.kind, **each} for each in found]
         if options.output == "name":
             for each in found:
-                print(f"{resource.qualified_name}/{each['metadata']['name']}")
+                print(f"{kind.title}/{each['metadata']['name']}")
     if options.output != "name":
         print_objects(objects, options.output)
     return 0
@@ -86,7 +84,9 @@ def _print_table(
 ) -> int:
     resource = kind.resource
     everywhere = options.all_namespaces and resource.namespaced
-    printer = TablePrinter(resource, wide=options.output == "wide", everywhere=everywhere, prefixed=several)
+    printer = TablePrinter(
+        wide=options.output == "wide", everywhere=everywhere, prefix=f"{kind.title}/" if several else ""
+    )
     path = resource.path(None if options.all_namespaces else cluster.namespace)
     if names:
         tables = [cluster.client.get(f"{path}/{name}", accept=TABLE) for name in names]
@@ -110,11 +110,10 @@ def _print_table(
 class TablePrinter:
     """Prints Tables of one resource; the header and the column widths carry over from one to the next."""
 
-    def __init__(self, resource: Resource, *, wide: bool, everywhere: bool, prefixed: bool) -> None:
-        self._resource = resource
+    def __init__(self, *, wide: bool, everywhere: bool, prefix: str) -> None:
         self._wide = wide
         self._everywhere = everywhere
-        self._prefixed = prefixed
+        self._prefix = prefix
         self._columns: list[int] = []
         self._header: list[str] = []
         self._widths: list[int] = []
@@ -137,8 +136,7 @@ class TablePrinter:
 
     def _row(self, row: dict[str, Any]) -> list[str]:
         cells = [_cell(row["cells"][index]) for index in self._columns]
-        if self._prefixed:
-            cells[0] = f"{self._resource.qualified_name}/{cells[0]}"
+        cells[0] = f"{self._prefix}{cells[0]}"
         if self._everywhere:
             cells.insert(0, (row.get("object") or {}).get("metadata", {}).get("namespace", ""))
         return cells
