@@ -80,3 +80,8 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bin.yaml").write_bytes(b"\xff\xfe\x00garbage\xff")
     with pytest.raises(InvalidManifest, match="not a text file"):
         read_manifests([str(tmp_path / "bin.yaml")])
+
+
+def test_a_file_without_an_object_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no object in .*empty\.yaml"):
+        read_manifests([write(tmp_path, "empty.yaml", "---\n")])

@@ -12,7 +12,15 @@ import re
 from typing import Any
 
 from kajitori.api.resource import Resource
-from kajitori.base.errors import ApiError, Conflict, Invalid, InvalidManifest, KajitoriError, NotFound
+from kajitori.base.errors import (
+    ApiError,
+    Conflict,
+    Invalid,
+    InvalidManifest,
+    KajitoriError,
+    NotFound,
+    Unreachable,
+)
 from kajitori.cli.connection import Cluster, cluster_arguments, open_cluster
 from kajitori.cli.manifests import Manifest, read_manifests
 from kajitori.cli.output import paint, warn
@@ -52,10 +60,18 @@ def apply_manifests(
     """Apply all, what others need first; every refusal is printed and the rest goes on. Returns the exit code."""
     failed = 0
     order = sorted(manifests, key=lambda manifest: _rank(manifest.object["kind"]))
+    warned: set[str] = set()
     for manifest in order:
         try:
-            _apply(cluster, manifest, dry_run=dry_run, strict=strict, force=force, quiet=quiet)
-        except (ApiError, KajitoriError) as error:
+            warnings = _apply(cluster, manifest, dry_run=dry_run, strict=strict, force=force, quiet=quiet)
+            for warning in warnings:
+                text = f"{manifest.place(_field_of(warning))}: {warning}"
+                if text not in warned:
+                    warn(text)
+                warned.add(text)
+        except Unreachable:  # nor will the others be answered
+            raise
+        except KajitoriError as error:
             failed += 1
             for line in _explain(manifest, error):
                 print(f"{paint('✗', '31')} {line}")
@@ -70,7 +86,8 @@ def _rank(kind: str) -> int:
 
 def _apply(
     cluster: Cluster, manifest: Manifest, *, dry_run: bool, strict: bool, force: bool, quiet: bool
-) -> None:
+) -> list[str]:
+    """Apply one object and say so; returns the server's warnings."""
     obj = manifest.object
     resource = cluster.find_kind(obj["apiVersion"], obj["kind"])
     metadata = obj.get("metadata") or {}
@@ -94,12 +111,11 @@ def _apply(
         known, warnings = _without_unknown_fields(cluster, resource, namespace, obj)
         answer, more = cluster.client.apply(path, known, query)
         warnings += more
-    for warning in warnings:
-        warn(f"{manifest.place(_field_of(warning))}: {warning}")
     if not quiet:
         print(
             f"{paint('✓', '32')} {_title(resource, answer)} {_outcome(before, answer)}{' (dry run)' if dry_run else ''}"
         )
+    return warnings
 
 
 _UNDECLARED = "field not declared in schema"
@@ -155,10 +171,10 @@ def _title(resource: Resource, obj: dict[str, Any]) -> str:
 
 
 def _field_of(message: str) -> str:
-    """The field path that a message names, as `unknown field "spec.x"` or `.spec.x: field not declared` do."""
-    undeclared = re.search(r"\.(\S+): " + _UNDECLARED, message)
-    if undeclared:
-        return undeclared[1]
+    """The field path that a message names: `unknown field "spec.x"`, `.spec.x: field not declared`, `.spec.x: expected`."""
+    refused = re.search(r"\.([a-zA-Z]\S*): (?:" + _UNDECLARED + "|expected )", message)
+    if refused:
+        return refused[1]
     parts = message.split('"')
     return parts[1] if len(parts) > 1 else ""
 

@@ -82,6 +82,9 @@ def read_manifests(paths: list[str]) -> list[Manifest]:
             except UnicodeDecodeError as error:
                 raise InvalidManifest(f"not a text file: {error.reason}", where=str(file)) from None
             found += _documents(str(file), text)
+    if not found:
+        sources = ["standard input" if path == "-" else path for path in paths]
+        raise UsageError(f"no object in {', '.join(sources)}")
     return found
 
 
