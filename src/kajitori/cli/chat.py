@@ -30,16 +30,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     url = options.url or os.environ.get("OPENAI_BASE_URL")
     model = options.model
+    if model and " " in model and not options.question:
+        raise UsageError(f"{model!r} is not a model's name", hint=f'kaji chat MODEL "{model}"')
     if not url or not model:
         cluster = open_cluster(options)
         url = url or gateway_url(cluster)
         model = model or _only_model(cluster)
     messages = [{"role": "system", "content": options.system}] if options.system else []
-    if options.question:
-        _turn(url, model, messages, " ".join(options.question), options.max_tokens)
-        return 0
-    if not sys.stdin.isatty():
-        _turn(url, model, messages, sys.stdin.read(), options.max_tokens)
+    if options.question or not sys.stdin.isatty():
+        question = " ".join(options.question) or sys.stdin.read()
+        if not question.strip():
+            raise UsageError("no question", hint=f'kaji chat {model} "What is Kubernetes?"')
+        _turn(url, model, messages, question, options.max_tokens)
         return 0
     return _converse(url, model, messages, options.max_tokens)
 

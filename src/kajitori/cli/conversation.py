@@ -85,7 +85,9 @@ def ask(
         connection.request("POST", f"{split.path}/chat/completions", json.dumps(body).encode(), headers)
         response = connection.getresponse()
         if response.status != 200:
-            raise _refusal(response.status, response.read())
+            raise _refusal(response.status, response.read(), response.headers.get("x-request-id", ""))
+        if response.headers.get_content_type() == "application/json":
+            return _read_whole(response, on_text, started)
         return _read_stream(response, on_text, started)
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(
@@ -129,7 +131,30 @@ def _read_stream(
     )
 
 
-def _refusal(code: int, body: bytes) -> ApiError:
+def _read_whole(response: http.client.HTTPResponse, on_text: Callable[[str], None], started: float) -> Answer:
+    """The answer of a backend that does not stream."""
+    try:
+        body = json.loads(response.read())
+    except ValueError:
+        raise ApiError("the answer says that it is JSON and is not") from None
+    duration = time.perf_counter() - started
+    text = "".join(
+        str((each.get("message") or {}).get("content") or "") for each in body.get("choices") or ()
+    )
+    on_text(text)
+    usage = body.get("usage") or {}
+    return Answer(
+        text,
+        response.headers.get("x-request-id", ""),
+        int(usage.get("prompt_tokens") or 0),
+        int(usage.get("completion_tokens") or 0),
+        duration,
+        duration,
+        response.headers.get("x-kajitori-simulated") == "true",
+    )
+
+
+def _refusal(code: int, body: bytes, request_id: str = "") -> ApiError:
     try:
         error = json.loads(body)["error"]
         message = str(error["message"])
@@ -138,4 +163,6 @@ def _refusal(code: int, body: bytes) -> ApiError:
     refusal = api_error({"message": message}, code)
     if isinstance(refusal, NotFound):
         refusal.hint = "`kaji get aigatewayroutes` lists the routes"
+    elif request_id:
+        refusal.hint = f"`kaji explain request {request_id}` tells what was tried"
     return refusal
