@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kajitori.base.errors import UsageError
 from kajitori.cli import COMMANDS, main
+from kajitori.cli.connection import split_names
 
 HEAVY = ("aiohttp", "grpc", "numpy", "rich", "msgspec", "yaml", "kajitori.api", "kajitori.kube")
 
@@ -107,3 +109,56 @@ def test_purge_does_not_remove_a_folder_that_is_no_cluster(tmp_path: Path) -> No
     (tmp_path / "precious").write_text("x")
     run("down", "--purge", "--home", str(tmp_path))
     assert (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["get"], "kaji: the following arguments are required: what (`kaji get --help` tells more)\n"),
+        (
+            ["up", "--nodes", "x"],
+            "kaji: --nodes: invalid int value: 'x' (`kaji up --help` tells more)\n",
+        ),
+        (
+            ["get", "pods", "--bogus"],
+            "kaji: unrecognized arguments: --bogus (`kaji get --help` tells more)\n",
+        ),
+    ],
+)
+def test_a_command_that_is_called_wrongly_says_so_in_one_line(words: list[str], line: str) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+def test_up_refuses_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("up", "--home", str(tmp_path / "file" / "home"), "--port", "16599", "--gateway-port", "16598")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"kaji: {tmp_path}/file/home cannot be made: Not a directory")
+
+
+def test_up_refuses_an_amount_that_is_none(tmp_path: Path) -> None:
+    done = run("up", "--home", str(tmp_path / "home"), "--node-memory", "lots")
+    assert done.returncode == 2
+    assert done.stderr.startswith("kaji: --node-memory: quantity 'lots' is not a number")
+
+
+def test_up_reads_its_manifests_before_it_starts(tmp_path: Path) -> None:
+    done = run("up", "--home", str(tmp_path / "home"), "--apply", str(tmp_path / "none.yaml"))
+    assert (done.returncode, done.stderr) == (2, f"kaji: {tmp_path}/none.yaml does not exist\n")
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_question_without_a_model_is_noticed() -> None:
+    done = run("chat", "What is Kubernetes?")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "kaji: 'What is Kubernetes?' is not a model's name (kaji chat MODEL \"What is Kubernetes?\")\n"
+    )
+
+
+def test_names_may_repeat_their_resource_and_no_other() -> None:
+    assert split_names("pod/web", ["pod/shop"], "get") == ("pod", ["web", "shop"])
+    assert split_names("pod", ["web"], "get") == ("pod", ["web"])
+    with pytest.raises(UsageError, match=r"'pod/web' is not a name \(kaji get pod/web\)"):
+        split_names("pods", ["pod/web"], "get")

@@ -17,11 +17,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kajitori.base.errors import KajitoriError, UsageError
 from kajitori.cli.local import ask_supervisor, check_port
 from kajitori.cli.output import paint
+
+if TYPE_CHECKING:
+    from kajitori.cli.manifests import Manifest
 
 FIRST_MODEL = "smollm2-135m"
 # After as many restarts of the first model in vain `kaji up` stops waiting.
@@ -50,11 +53,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from kajitori.cli.connection import local_home
+    from kajitori.cli.manifests import read_manifests
 
     started = time.perf_counter()
     home = local_home(options).absolute()
     wanted = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
     _check(wanted)
+    manifests = read_manifests(options.apply) if options.apply else []
     running = ask_supervisor(home, "status")
     supervisor = None
     if running is not None:
@@ -63,15 +68,17 @@ def run(options: argparse.Namespace) -> int:
     else:
         supervisor = _start(home, wanted, detach=options.detach)
     try:
-        _bring_up(home, options, supervisor, started)
-    except BaseException:
+        _bring_up(home, options, manifests, supervisor, started)
+    except BaseException as error:
         if supervisor is not None:
+            if isinstance(error, KeyboardInterrupt):
+                print("\n  stopping ...", flush=True)
             supervisor.terminate()
             supervisor.wait()
         raise
     if supervisor is None or options.detach:
         return 0
-    return _stay(home, supervisor)
+    return _stay(home, supervisor, "" if options.home is None else f" --home {home}")
 
 
 def _check(wanted: dict[str, Any]) -> None:
@@ -90,12 +97,26 @@ def _check(wanted: dict[str, Any]) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {value} is not between {lowest} and {highest}")
     if "gpu" in wanted:
         _check_gpu(str(wanted["gpu"]))
+    for name in ("node_cpus", "node_memory"):
+        if name in wanted:
+            _check_quantity(f"--{name.replace('_', '-')}", str(wanted[name]))
 
 
 def _check_gpu(name: str) -> None:
     from kajitori.model.hardware import find_gpu
 
     find_gpu(name)
+
+
+def _check_quantity(option: str, text: str) -> None:
+    from kajitori.base.quantity import parse_quantity
+
+    try:
+        positive = parse_quantity(text) > 0
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+    if not positive:
+        raise UsageError(f"{option} {text} is not above 0")
 
 
 def _refuse_other_settings(home: Path, wanted: dict[str, Any], running: dict[str, Any]) -> None:
@@ -121,7 +142,12 @@ def _start(home: Path, wanted: dict[str, Any], *, detach: bool) -> subprocess.Po
             raise UsageError(f"--port and --gateway-port are both {settings.port}")
         check_port(settings.port, "API server", "--port")
         check_port(settings.gateway_port, "gateway", "--gateway-port")
-        prepare_home(home, settings)
+        try:
+            prepare_home(home, settings)
+        except OSError as error:
+            raise UsageError(
+                f"{home} cannot be made: {error.strerror}", hint="choose another folder with --home"
+            ) from None
         return start_supervisor(home, slot, die_with=0 if detach else os.getpid())
 
 
@@ -130,7 +156,11 @@ def _tick(name: str, text: str) -> None:
 
 
 def _bring_up(
-    home: Path, options: argparse.Namespace, supervisor: subprocess.Popen[bytes] | None, started: float
+    home: Path,
+    options: argparse.Namespace,
+    manifests: list[Manifest],
+    supervisor: subprocess.Popen[bytes] | None,
+    started: float,
 ) -> None:
     from kajitori.app import start
     from kajitori.laptop.settings import read_settings
@@ -150,7 +180,7 @@ def _bring_up(
     url = f"http://127.0.0.1:{settings.gateway_port}/v1"
     wait(lambda: _answers(url), "the gateway did not answer")
     _tick("gateway", url)
-    _bring_objects(home, options, wait)
+    _bring_objects(home, options, manifests, wait)
     if options.ask:
         _ask(url, options.ask)
     print(paint(f"  ready in {time.perf_counter() - started:.1f} s", "2"), flush=True)
@@ -171,7 +201,7 @@ def _answers(url: str) -> bool:
         connection.close()
 
 
-def _bring_objects(home: Path, options: argparse.Namespace, wait: Any) -> None:
+def _bring_objects(home: Path, options: argparse.Namespace, wanted: list[Manifest], wait: Any) -> None:
     """Apply the first model and what was asked for, and wait until the model serves."""
     from kajitori.app.start import example_folder
     from kajitori.cli.apply import apply_manifests
@@ -191,10 +221,8 @@ def _bring_objects(home: Path, options: argparse.Namespace, wait: Any) -> None:
         _tick(
             "model", f"{FIRST_MODEL}   llama.cpp, CPU, {how}     ready in {time.perf_counter() - began:.1f} s"
         )
-    if options.apply and apply_manifests(cluster, read_manifests(options.apply)):
-        raise KajitoriError(
-            "some of the manifests were refused", hint="the cluster keeps running without --ask"
-        )
+    if wanted and apply_manifests(cluster, wanted):
+        raise KajitoriError("some of the manifests were refused")
 
 
 def _ready_pod(cluster: Any, since: str) -> dict[str, Any] | None:
@@ -259,12 +287,10 @@ def _ask(url: str, question: str) -> None:
     print(f"\n  {paint(answer.summary(), '2')}", flush=True)
 
 
-def _stay(home: Path, supervisor: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of the tree; Ctrl-C asks for it."""
-    print(
-        paint("  Ctrl-C stops it; in another terminal: kaji status, kaji chat, kubectl, kaji down", "2"),
-        flush=True,
-    )
+def _stay(home: Path, supervisor: subprocess.Popen[bytes], named: str) -> int:
+    """Wait for the end of the tree; Ctrl-C asks for it. named: the option that the other commands need."""
+    commands = f"kaji status{named}, kaji chat{named}, kubectl, kaji down{named}"
+    print(paint(f"  Ctrl-C stops it; in another terminal: {commands}", "2"), flush=True)
     stopping = False
     signal.signal(signal.SIGTERM, lambda *_: supervisor.terminate())
     while True:
