@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,17 @@ def test_of_several_delays_the_earliest_holds_and_time_passes_exactly():
         assert queue.idle is False
 
     run_virtual(scenario())
+
+
+def test_delays_too_short_for_a_timer_are_kept_on_the_loop_that_daemons_use():
+    async def scenario():
+        queue = WorkQueue("q")
+        for key, seconds in (("a", 1e-4), ("b", 2e-4), ("c", 1e-5)):
+            queue.add_after(key, seconds)
+        async with asyncio.timeout(10):
+            return {await queue.get() for _ in range(3)}
+
+    assert uvloop.run(scenario()) == {"a", "b", "c"}
 
 
 def test_closing_ends_the_workers_that_wait():

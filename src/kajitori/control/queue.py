@@ -50,7 +50,8 @@ class WorkQueue(Generic[K]):
         self._delayed: dict[K, float] = {}
         self._timeline: list[tuple[float, int, K]] = []
         self._sequence = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
         self._waiters: collections.deque[asyncio.Future[None]] = collections.deque()
         self._closed = False
         self._metrics = metrics
@@ -185,9 +186,11 @@ class WorkQueue(Generic[K]):
         """One timer for the earliest delayed key, however many there are."""
         due = self._timeline[0][0]
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._timer_due <= due:
                 return
             self._timer.cancel()
+        # Noted here: for less than half a millisecond uvloop gives a handle that does not know its time.
+        self._timer_due = due
         self._timer = asyncio.get_running_loop().call_at(due, self._release_due)
 
     def _release_due(self) -> None:
