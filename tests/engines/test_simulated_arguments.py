@@ -78,6 +78,13 @@ def test_every_flag_of_vllm_is_known(name):
         read(f"--no-{name}")
 
 
+@pytest.mark.parametrize(
+    "flag", ["--allowed-origins", "--middleware", "--device-ids", "--custom-histogram-buckets"]
+)
+def test_a_list_that_is_written_as_one_word_takes_one_word(flag):
+    assert read_arguments(["serve", flag, "0", "my-model"]).model == "my-model"
+
+
 def test_every_short_flag_stands_for_a_known_one():
     assert set(SHORT.values()) <= SWITCHES | LISTS | VALUES
     assert not SWITCHES & VALUES
