@@ -1,13 +1,15 @@
 """Start, idle and group figures of a laptop cluster, on clusters of its own.
 
-    python bench/cluster.py [start] [idle] [group] [growth]     # all by default
+    python bench/cluster.py [start] [idle] [group] [growth] [many]     # all by default
 
-CPU seconds are read from /proc for every process of the tree; pods are counted apart. Wall times are printed for
+CPU seconds are read from /proc for every process of the tree. What it costs to prepare a container, from the fork to
+its command, counts as ours, under `containers`; what the command then does is the pod's. Wall times are printed for
 orientation: the machine may be busy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -61,8 +63,27 @@ def tree(cluster: Cluster) -> dict[str, int]:
     }
 
 
+def preparing_seconds(runner: int) -> float:
+    """What the inits of a runner's living containers have used, to the nanosecond: each has one thread."""
+    total = 0
+    for child in Path(f"/proc/{runner}/task/{runner}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            total += int(Path(f"/proc/{child}/schedstat").read_text().split()[0])
+    return total / 1e9
+
+
 def spent(pids: dict[str, int]) -> dict[str, float]:
-    return {name: cpu_seconds(pid) for name, pid in pids.items()}
+    """CPU seconds by process; `containers` is for those that run now: it moves to the runner when they end."""
+    times = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    runners = [pid for name, pid in pids.items() if name.startswith("runner-")]
+    return {**times, "containers": sum(map(preparing_seconds, runners))}
+
+
+def difference(before: dict[str, float], after: dict[str, float]) -> str:
+    """The sum, and each share of it that is worth a word."""
+    shares = {name: after[name] - before[name] for name in after}
+    named = ", ".join(f"{name} {share:.1f}" for name, share in shares.items() if share > 0.05)
+    return f"{sum(shares.values()):.1f} CPU s of ours ({named})"
 
 
 def start(home: Path, *options: str) -> tuple[Cluster, float, str]:
@@ -180,15 +201,57 @@ def measure_growth(folder: Path) -> None:
         before, began = spent(pids), time.perf_counter()
         cluster.apply(SLEEPERS.format(groups=groups))
         wait_until(partial(available, cluster), f"{groups} groups are ready", 580)
-        after = spent(pids)
-        total = sum(after.values()) - sum(before.values())
-        shares = ", ".join(
-            f"{name} {after[name] - before[name]:.1f}" for name in after if after[name] - before[name] > 0.2
-        )
-        print(
-            f"{groups} groups x 8 sleeping pods: {time.perf_counter() - began:.1f} s wall, {total:.1f} CPU s of ours ({shares})"
-        )
+        wall = time.perf_counter() - began
+        print(f"{groups} groups x 8 sleeping pods: {wall:.1f} s wall, {difference(before, spent(pids))}")
         down(cluster)
+
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: many}}
+spec:
+  replicas: {pods}
+  selector: {{matchLabels: {{app: many}}}}
+  template:
+    metadata: {{labels: {{app: many}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: sleep, image: busybox, command: [sleep, "86400"]}}]
+"""
+
+
+def measure_many(folder: Path) -> None:
+    """A thousand pods of a Deployment on two nodes, three times."""
+    pods, rounds = 1_000, 3
+    cluster, _, _ = start(folder / "many", "--no-model", "--node-cpus", "1000")
+    print_memory("before", pids := tree(cluster))
+    for number in range(1, rounds + 1):
+        before, began = spent(pids), time.perf_counter()
+        cluster.apply(DEPLOYMENT.format(pods=pods))
+        wait_until(partial(has_replicas, cluster, pods), "all run", 300)
+        made, wall = spent(pids), time.perf_counter() - began
+        print(f"round {number}: {pods} pods created: {wall:.1f} s wall, {difference(before, made)}")
+        print_memory("  with them", pids)
+        began = time.perf_counter()
+        cluster.kaji("delete", "deployment", "many")
+        wait_until(lambda: not cluster.kaji("get", "pods", "-o", "name").stdout, "all are gone", 300)
+        wall = time.perf_counter() - began
+        print(f"round {number}: {pods} pods deleted: {wall:.1f} s wall, {difference(made, spent(pids))}")
+    time.sleep(65)  # the longest that a process waits before it gives memory back
+    print_memory("65 s later", pids)
+    down(cluster)
+
+
+def print_memory(title: str, pids: dict[str, int]) -> None:
+    sizes = {name: memory_mib(pid)[0] for name, pid in pids.items()}
+    print(f"{title}: MiB resident: " + ", ".join(f"{name} {size:.0f}" for name, size in sizes.items()))
+
+
+def has_replicas(cluster: Cluster, count: int) -> bool:
+    time.sleep(0.5)
+    status: dict[str, Any] = cluster.get("deployment", "many").get("status") or {}
+    return status.get("availableReplicas") == count
 
 
 def available(cluster: Cluster) -> bool:
@@ -204,6 +267,7 @@ MEASURES: dict[str, Callable[[Path], None]] = {
     "idle": measure_idle,
     "group": measure_group,
     "growth": measure_growth,
+    "many": measure_many,
 }
 
 if __name__ == "__main__":
