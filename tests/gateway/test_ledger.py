@@ -164,6 +164,14 @@ def test_the_newest_records_stay_and_the_file_is_its_owners_alone(tmp_path: Path
     assert read_request(tmp_path, record(0).id) is None
 
 
+def test_a_record_that_cannot_be_written_holds_up_no_other(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / FILE_NAME)
+    odd, good = (RequestRecord(name, 1.0, "r", 0, "POST", "/", 200, "answered") for name in ("odd", "good"))
+    store.write([msgspec.structs.replace(odd, costs={"k": 2**70}), good])
+    store.close()
+    assert [record.id for record in read_recent(tmp_path)] == ["good"]
+
+
 def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys, time\n"

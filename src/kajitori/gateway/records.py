@@ -148,6 +148,13 @@ class RecordStore:
                     database.execute(_INSERT + ",".join(["(?,?,?)"] * len(part)), values)
         except sqlite3.Error:
             _log.exception("could not write %d request records to %s", len(batch), self._path)
+        except Exception:
+            # One of them cannot be encoded. The thread lives on: without it, records would pile up.
+            if len(batch) == 1:
+                _log.exception("request %s cannot be written", batch[0].id)
+                return
+            for record in batch:
+                self._commit(database, [record])
 
     def _prune(self, database: sqlite3.Connection) -> None:
         try:

@@ -68,3 +68,16 @@ def test_an_unknown_variable_is_answered_with_the_nearest() -> None:
 def test_a_cost_that_is_no_number_is_refused(expression: str) -> None:
     with pytest.raises(CompileError):
         compile_cost(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["1e30", "1e400", "input_tokens * 1e25", "1e400 * 1e999999", "1e400 % 0.3", "0 - input_tokens * 1e30"],
+)
+def test_a_cost_without_bounds_is_an_error_of_its_evaluation(expression: str) -> None:
+    with pytest.raises((CompileError, EvaluationError)):
+        compile_cost(expression).evaluate({"input_tokens": 10**6})
+
+
+def test_the_largest_cost_has_64_bits() -> None:
+    assert compile_cost("input_tokens * 1.0").evaluate({"input_tokens": 2**64 - 1}) == 2**64 - 1

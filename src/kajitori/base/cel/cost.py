@@ -32,6 +32,7 @@ VARIABLES: Final[dict[str, Type]] = {
     **dict.fromkeys(TEXT_VARIABLES, STRING),
 }
 _WHOLE: Final = ("int", "uint")
+_LARGEST: Final = 2**64 - 1
 
 
 class CostProgram:
@@ -47,18 +48,21 @@ class CostProgram:
     def evaluate(self, values: Mapping[str, int | str]) -> int:
         """The cost; missing counts are 0, missing texts empty.
 
-        Raises EvaluationError: division by zero, overflow, a negative cost.
+        Raises EvaluationError: division by zero, overflow (a cost has 64 bits), a negative cost.
         """
         inputs = [values.get(name, 0) for name in TOKEN_VARIABLES]
         cost = self._program.run([*inputs, *(values.get(name, "") for name in TEXT_VARIABLES)])
         if isinstance(cost, Decimal):
             if not cost.is_finite():
                 raise EvaluationError(f"cost is {cost}, not a number")
-            cost = int(cost.quantize(Decimal(1), ROUND_HALF_UP))
+            # Numbers that are too large for a cost may be too large to be rounded, or written out.
+            cost = int(cost.quantize(Decimal(1), ROUND_HALF_UP)) if abs(cost) <= _LARGEST else _LARGEST + 1
         if isinstance(cost, bool) or not isinstance(cost, int):
             raise EvaluationError("cost is not a whole number")
         if cost < 0:
             raise EvaluationError(f"cost is negative: {cost}")
+        if cost > _LARGEST:
+            raise EvaluationError("cost is too large: it has more than 64 bits")
         return cost
 
 
