@@ -20,9 +20,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-up: $(STAMP)  ## start a cluster on this machine, deploy a model, ask it one question
+up: $(STAMP)  ## start a cluster on this machine, deploy a model, ask it one question (ARGS: options of kaji up)
 	@$(BIN)/python -m kajitori.engines.weights
-	@$(BIN)/kaji up --ask "What is Kubernetes?"
+	@$(BIN)/kaji up --ask "What is Kubernetes?" $(ARGS)
 
 down: $(STAMP)  ## stop the cluster
 	@$(BIN)/kaji down

@@ -17,8 +17,8 @@ from kajitori.gateway.ads import AdsServer
 from kajitori.gateway.bootstrap import write_bootstrap
 from kajitori.gateway.controller import SOURCE
 from kajitori.gateway.controller import register as register_gateway
-from kajitori.gateway.encode import encoder
-from kajitori.gateway.envoy import schema
+from kajitori.gateway.encode import Encoder
+from kajitori.gateway.envoy import load_schema
 from kajitori.gateway.ledger import Ledger
 from kajitori.gateway.metrics import GatewayMetrics
 from kajitori.gateway.observed import Settings
@@ -45,14 +45,16 @@ async def run(home: Path | None, run_folder: Path, bind_address: str, endpoint: 
         stack.callback(store.close)
         ledger = Ledger(store, metrics)
         sources = (SOURCE, *(("services",) if home else ()))
-        ads = AdsServer(schema(), Snapshot(encoder()), sources)
+        # In a laptop's home, so that `kaji down --purge` leaves nothing behind.
+        schema = load_schema(cache_folder=home / "cache" if home else None)
+        ads = AdsServer(schema, Snapshot(Encoder(schema)), sources)
         register_gateway(runtime, ads, ledger, Settings(bind_address=bind_address))
         if home:
             from kajitori.laptop import services  # a real cluster has kube-proxy
 
             services.register(runtime, ads)
         runtime.service("ledger", ledger.run)
-        control_plane = ControlPlane(schema(), ads, ledger.take)
+        control_plane = ControlPlane(schema, ads, ledger.take)
         stack.push_async_callback(control_plane.close)
         await control_plane.start(run_folder / "ads.sock")
         write_bootstrap(run_folder / BOOTSTRAP, run_folder / "ads.sock", run_folder / "envoy-admin.sock")

@@ -14,6 +14,7 @@ from typing import Any
 from kajitori.api.resource import Resource
 from kajitori.base.errors import (
     ApiError,
+    BadRequest,
     Conflict,
     Invalid,
     InvalidManifest,
@@ -105,10 +106,12 @@ def _apply(
     try:
         answer, warnings = cluster.client.apply(path, obj, query)
     except ApiError as error:
-        if strict or _UNDECLARED not in error.message:
+        if _UNDECLARED not in error.message:
             raise
         # Server-side apply refuses what the schema does not know; like any other write, ours leaves it out and says so.
         known, warnings = _without_unknown_fields(cluster, resource, namespace, obj)
+        if strict:
+            raise BadRequest("; ".join(warnings) or error.message) from None
         answer, more = cluster.client.apply(path, known, query)
         warnings += more
     if not quiet:
