@@ -170,6 +170,16 @@ def test_progressing_from_the_start_then_available_never_updating() -> None:
     )
 
 
+def test_a_group_that_is_recreated_at_the_present_revision_is_no_update() -> None:
+    cluster = PlannedCluster(a_set(replicas=2, size=2)).settle()
+    cluster.events.clear()
+    cluster.delete("x-0-1")
+    cluster.reconcile()
+    cluster.settle()
+    assert cluster.conditions() == {"Progressing": "False", "Available": "True"}
+    assert "GroupsUpdating" not in {reason for reason, _ in cluster.events}
+
+
 def test_one_unready_pod_makes_the_set_progress_again() -> None:
     cluster = PlannedCluster(a_set()).settle()
     cluster.run("x-1-2", ready=False)

@@ -143,7 +143,11 @@ def _end(
     """Delete every pod of the group that is not being deleted yet; say why, once."""
     leader = next((pod for pod in pods if pod.worker == 0), None)
     return GroupPlan(
-        state=GroupState(index, exists=leader is not None and not leader.dying),
+        state=GroupState(
+            index,
+            exists=leader is not None and not leader.dying,
+            updated=leader is not None and leader.revision == setting.target.hash,
+        ),
         deletes=[DeletePod(pod) for pod in pods if not pod.dying],
         events=[_restart_event(setting, index, restart)] if new else (),
         ends=restart,
