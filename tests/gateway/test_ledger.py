@@ -122,6 +122,14 @@ async def test_usage_and_times_are_read_from_the_facts() -> None:
     assert "gen_ai_server_time_to_first_token_sum" in text
 
 
+async def test_only_a_stream_has_a_speed() -> None:
+    book = Book()
+    for stream in ("true", ""):
+        facts = f"{250 << 32 | 51}|0|0|499000|{stream}|/v1/chat/completions|m"
+        book.ledger.take("request", message({"id": stream or "whole", "facts": facts}))
+    assert [record.tokens_per_second is None for record in book.records] == [False, True]
+
+
 async def test_an_entry_without_any_facts_is_booked_as_far_as_known() -> None:
     book = Book()
     book.ledger.take(

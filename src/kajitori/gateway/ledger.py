@@ -157,8 +157,9 @@ class Ledger:
         duration = common.duration.seconds + common.duration.nanos * 1e-9
         flags = _outcome(common) if common.HasField("response_flags") else ""
         speed = None
-        if usage is not None and first_byte is not None and duration > first_byte and usage.output_tokens > 1:
-            speed = (usage.output_tokens - 1) / (duration - first_byte)
+        # An answer that is not streamed comes all at once: its first byte says nothing of its first token.
+        if stream and usage is not None and first_byte is not None and duration > first_byte:
+            speed = (usage.output_tokens - 1) / (duration - first_byte) if usage.output_tokens > 1 else None
         return RequestRecord(
             id=request.request_id,
             time=common.start_time.seconds + common.start_time.nanos * 1e-9,

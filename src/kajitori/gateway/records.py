@@ -59,7 +59,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     time: seconds since 1970 when it began. route: AIGatewayRoute as namespace/name, else Envoy's name of what
     answered. model: as asked for; effective_model: as sent to the last backend. outcome: `answered`, or what went
-    wrong. usage: None if none was reported. tokens_per_second: output after the first byte.
+    wrong. usage: None if none was reported. tokens_per_second: output of a stream after its first byte.
     """
 
     id: str
