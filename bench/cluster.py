@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -118,10 +119,11 @@ def measure_start(folder: Path) -> None:
 
 
 def child_cpu(command: list[str]) -> float:
-    before = os.times()
+    """CPU seconds of a command; by rusage, since os.times counts in hundredths."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure_idle(folder: Path) -> None:
