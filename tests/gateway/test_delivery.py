@@ -219,7 +219,10 @@ async def test_a_port_that_is_taken_is_told_and_other_listeners_serve(
     }
     assert states["gateway"]["Programmed"]["status"] == "True"
     assert states["taken"]["Programmed"]["status"] == "False"
-    assert "in use" in states["taken"]["Programmed"]["message"]
+    assert states["taken"]["Programmed"]["message"] == (
+        f"listener http: port {first.port} is taken by another process of this machine; "
+        f"choose another port in the listener (`ss -ltnp 'sport = :{first.port}'` shows who has this one)"
+    )
 
 
 async def test_a_record_is_on_disk_soon_after_its_request(bench: Workbench, first: Provider) -> None:

@@ -15,7 +15,7 @@ from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.encode import Encoder, encoder
 from kajitori.gateway.envoy import find_envoy, load_schema, read_descriptors, schema
 from kajitori.gateway.plan import Plan, make_plan
-from kajitori.gateway.resources import CLUSTER, ENDPOINTS, ROUTES, SECRET, TYPES
+from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, TYPES
 from kajitori.gateway.status import complete_status
 from kajitori.gateway.xds import Snapshot
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy, observe
@@ -316,3 +316,30 @@ def test_the_schema_of_the_binary_is_found_and_kept(tmp_path: Any) -> None:
         )
         .file.name
     )
+
+
+def test_a_route_says_that_its_only_listener_does_not_serve() -> None:
+    documents = (
+        gateway(8080),
+        {**gateway(8081, "other"), "metadata": {"name": "other"}},
+        *backend("a", 1),
+        ai_route("lost", "gpt-4o", {"name": "a"}),
+        ai_route("both", "gpt-4o", {"name": "a"}, parentRefs=[{"name": "gateway"}, {"name": "other"}]),
+        ai_route("fine", "gpt-4o", {"name": "a"}, parentRefs=[{"name": "other"}]),
+    )
+    said = (
+        "Error adding/updating listener(s) http/8080: cannot bind '127.0.0.1:8080': Address already in use\n"
+    )
+    plan = make_plan(observe(*documents), {f"{LISTENER}/http/8080": said})
+    told = {item.name: item.status["conditions"][0] for item in plan.statuses}
+    assert told["fine"]["type"] == "Accepted"
+    for name in ("lost", "both"):
+        assert told[name]["type"] == "NotAccepted"
+        assert (
+            "Gateway default/gateway: no listener of the route serves: port 8080 is taken"
+            in (told[name]["message"])
+        )
+    (listener,) = next(item for item in plan.statuses if item.name == "gateway").status["listeners"]
+    programmed = next(item for item in listener["conditions"] if item["type"] == "Programmed")
+    assert programmed["status"] == "False"
+    assert programmed["message"].startswith("port 8080 is taken by another process")

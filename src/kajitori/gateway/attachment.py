@@ -157,7 +157,7 @@ class Attachment:
     def gateway_status(
         self, key: tuple[str, str], address: str, rejected: dict[int, str], envoys: int
     ) -> dict[str, Any]:
-        """The status of one Gateway. rejected: by port, why Envoy refused the listener. envoys: connected ones."""
+        """The status of one Gateway. rejected: by port, why the listener does not serve. envoys: connected ones."""
         bindings = self.bindings[key]
         working = [b for b in bindings if b.problem is None and b.listener.port not in rejected]
         accepted = any(binding.problem is None for binding in bindings)
@@ -166,9 +166,10 @@ class Attachment:
         elif len(working) == len(bindings):
             programmed = condition("Programmed", True, "Programmed", "every listener serves")
         elif working:
-            programmed = condition("Programmed", True, "Programmed", "some listeners serve; see the others")
+            told = f"some listeners serve, others do not: {_why_not(bindings, rejected)}"
+            programmed = condition("Programmed", True, "Programmed", told)
         else:
-            reasons = "; ".join(rejected.values()) or "no listener can serve; each says why"
+            reasons = _why_not(bindings, rejected)
             programmed = condition("Programmed", False, "Invalid", reasons)
         whole = all(binding.problem is None for binding in bindings)
         return {
@@ -189,6 +190,18 @@ class Attachment:
             ],
             "listeners": [_listener_status(binding, rejected) for binding in bindings],
         }
+
+
+def _why_not(bindings: Sequence[Binding], rejected: dict[int, str]) -> str:
+    """Of each listener that does not serve its name and the reason."""
+    reasons = (
+        (
+            binding.listener.name,
+            binding.problem[1] if binding.problem else rejected.get(binding.listener.port),
+        )
+        for binding in bindings
+    )
+    return "; ".join(f"listener {name}: {reason}" for name, reason in reasons if reason)
 
 
 def _unhonoured(gateway: Gateway) -> list[str]:

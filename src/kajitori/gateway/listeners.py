@@ -43,6 +43,18 @@ def listener_name(port: int) -> str:
     return f"http/{port}"
 
 
+def why_refused(port: int, message: str) -> str:
+    """What Envoy said of a listener that it did not take, in words that tell the cure."""
+    if "Address already in use" in message:
+        return (
+            f"port {port} is taken by another process of this machine; choose another port in the listener "
+            f"(`ss -ltnp 'sport = :{port}'` shows who has this one)"
+        )
+    if "Permission denied" in message:
+        return f"port {port} may not be opened without privileges; choose a port above 1023 in the listener"
+    return f"Envoy refused port {port}: {' '.join(message.split())}"
+
+
 def listener(port: int, settings: Settings) -> dict[str, Any]:
     """The listener of a port; its routes come under the same name."""
     return {

@@ -27,7 +27,7 @@ from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
 from kajitori.gateway.costs import Cost, check_costs
 from kajitori.gateway.credentials import resolve_policy
 from kajitori.gateway.http_routes import translate_http_route
-from kajitori.gateway.listeners import listener, listener_name
+from kajitori.gateway.listeners import listener, listener_name, why_refused
 from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Resources
 from kajitori.gateway.tables import Entry, Table
@@ -61,6 +61,11 @@ class _Making:
         self.tables = {
             port: Table(listener_name(port), observed.settings.body_limit_bytes)
             for port in self.attachment.ports()
+        }
+        self.refused_ports = {
+            port: why_refused(port, message)
+            for port in self.tables
+            if (message := rejected.get(f"{LISTENER}/{listener_name(port)}"))
         }
         self.statuses: list[StatusUpdate] = []
         self.costs: dict[str, tuple[Cost, ...]] = {}
@@ -111,12 +116,13 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
     )
     if not outcomes:
         return
-    problems: list[str] = [
-        f"Gateway {outcome.parent.namespace or metadata.namespace}/{outcome.parent.name}: {outcome.message}"
-        for outcome in outcomes
-        if not outcome.accepted
-    ]
+    problems: list[str] = []
     notes: list[str] = []
+    for outcome in outcomes:
+        where = f"Gateway {outcome.parent.namespace or metadata.namespace}/{outcome.parent.name}"
+        serves, told = _how_it_serves(making, outcome)
+        if told:
+            (notes if serves else problems).append(f"{where}: {told}")
     making.costs[f"{metadata.namespace}/{metadata.name}"] = check_costs(
         route.spec.llm_request_costs, problems
     )
@@ -124,6 +130,18 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
     making.place(outcomes, entries)
     problems += _refusals(making, outcomes)
     making.status(AI_GATEWAY_ROUTES, route, ai_status(problems, notes, "the route serves"))
+
+
+def _how_it_serves(making: _Making, outcome: ParentOutcome) -> tuple[bool, str]:
+    """Whether requests come in by this parent, and what keeps some or all from coming."""
+    if not outcome.accepted:
+        return False, outcome.message
+    ports = {port for port, _ in outcome.places}
+    refused = [making.refused_ports[port] for port in sorted(ports & making.refused_ports.keys())]
+    if ports - making.refused_ports.keys():
+        return True, f"not every listener of the route serves: {'; '.join(refused)}" if refused else ""
+    why = "; ".join(refused) or "the Gateway's conditions say why"
+    return False, f"no listener of the route serves: {why}"
 
 
 def _refusals(making: _Making, outcomes: list[ParentOutcome]) -> list[str]:
@@ -148,7 +166,8 @@ def _http_route(making: _Making, route: HTTPRoute) -> None:
     refused = _refusals(making, outcomes)
     parents: list[dict[str, Any]] = []
     for outcome in outcomes:
-        accepted = condition("Accepted", outcome.accepted, outcome.reason, outcome.message)
+        _, told = _how_it_serves(making, outcome)
+        accepted = condition("Accepted", outcome.accepted, outcome.reason, told or outcome.message)
         if outcome.accepted and refused:
             accepted = condition("Accepted", False, "UnsupportedValue", "; ".join(refused))
         states = [accepted]
@@ -211,16 +230,14 @@ def _gateways(making: _Making) -> None:
         if item.metadata.name in making.attachment.controllers:
             state = condition("Accepted", True, "Accepted", "Kajitori serves Gateways of this class")
             making.status(GATEWAY_CLASSES, item, {"conditions": [state]})
-    refused = {
-        port: message
-        for port in making.tables
-        if (message := making.rejected.get(f"{LISTENER}/{listener_name(port)}"))
-    }
     for gateway in making.observed.gateways:
         key = (gateway.metadata.namespace or "", gateway.metadata.name or "")
         if key in making.attachment.bindings:
             status = making.attachment.gateway_status(
-                key, _reported_address(making.observed.settings.bind_address), refused, making.envoys
+                key,
+                _reported_address(making.observed.settings.bind_address),
+                making.refused_ports,
+                making.envoys,
             )
             making.status(GATEWAYS, gateway, status)
 
