@@ -532,7 +532,11 @@ async def test_a_backend_that_is_down_gives_a_json_error(bench: Workbench) -> No
     reply = await bench.post(QUESTION)
     assert reply.status == 503
     assert reply.json["type"] == "error"
-    assert reply.json["error"]["code"] == "503"
+    error = reply.json["error"]
+    assert (error["type"], error["code"]) == ("ServiceUnavailable", "503")
+    assert "no backend of AIGatewayRoute default/route answered" in error["message"]
+    assert f"kaji explain request {reply.headers['X-Request-ID']}" in error["message"]
+    assert "upstream connect error" not in error["message"]
     record = await bench.record(reply)
     assert {item.outcome for item in record.attempts} == {"connection failure"}
 
@@ -548,7 +552,14 @@ async def test_unknown_paths_and_compressed_bodies_are_refused_in_json(
         .json["error"]["message"]
         .startswith("unsupported path")
     )
-    assert (await bench.get("/v1/chat/completions")).status == 404
+    wrong = await bench.get("/v1/chat/completions?x=1")
+    assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
+    assert wrong.json["error"] == {
+        "type": "MethodNotAllowed",
+        "code": "405",
+        "message": "/v1/chat/completions takes POST, not GET",
+    }
+    assert (await bench.post(QUESTION, path="/v1/models")).headers["Allow"] == "GET"
     reply = await bench.post(b"xx", headers={"content-encoding": "gzip"})
     assert reply.status == 415 and reply.json["error"]["code"] == "415"
 

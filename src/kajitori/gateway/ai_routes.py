@@ -21,7 +21,7 @@ from kajitori.api.aigateway.v1beta1 import (
 )
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.reason import Reason
-from kajitori.gateway.answers import Model, direct_error, literal, unix_seconds
+from kajitori.gateway.answers import Model, direct_error, literal, named_for_answers, unix_seconds
 from kajitori.gateway.clusters import TYPE, Preparation, ai_cluster, cluster_name
 from kajitori.gateway.credentials import Injection, find_credential
 from kajitori.gateway.observed import age_key
@@ -91,7 +91,12 @@ def _translate_rule(
         entries.append(
             Entry(
                 (-len(match.headers), *age_key(route), number, match_number),
-                {"name": name, "match": {"prefix": "/", "headers": headers}, **action},
+                {
+                    "name": name,
+                    "match": {"prefix": "/", "headers": headers},
+                    **action,
+                    "metadata": named_for_answers("AIGatewayRoute", key),
+                },
                 ai=True,
                 models=_models(route, rule, match),
             )

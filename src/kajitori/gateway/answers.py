@@ -28,6 +28,16 @@ _NAMES = {
 }
 STATUSES = tuple(_NAMES)
 _MODELS_NAMED_AT_MOST = 100
+_METADATA = "kajitori.answers"
+# Connections that failed or broke, attempts that took too long, and nobody there to ask.
+_NO_ANSWER = (
+    "response.code_details.startsWith('upstream_') || response.code_details == 'no_healthy_upstream'"
+    " || response.code_details == 'response_timeout'"
+)
+_NO_ANSWER_MESSAGE = (
+    f"no backend of %METADATA(ROUTE:{_METADATA}:route)% answered (attempts: %UPSTREAM_REQUEST_ATTEMPT_COUNT%, "
+    "%RESPONSE_FLAGS_LONG%); `kaji explain request %REQ(x-request-id)%` tells of each attempt"
+)
 JSON_CONTENT = [{"header": {"key": "content-type", "value": "application/json"}}]
 
 
@@ -89,28 +99,40 @@ def unix_seconds(timestamp: str | None) -> int:
         return 0
 
 
-def local_reply_config() -> dict[str, Any]:
-    """Puts what Envoy answers by itself (413, 503, 504, ...) into the same shape; our own answers stay."""
-    ours = {
+def named_for_answers(kind: str, key: str) -> dict[str, Any]:
+    """What a route of Envoy carries so that an answer in its stead can name it. key: namespace/name."""
+    return {"filter_metadata": {_METADATA: {"route": f"{kind} {key}"}}}
+
+
+def _mapper(status: int, expression: str, message: str) -> dict[str, Any]:
+    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "kajitori.local_reply"}}
+    kind = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    by_details = {
         "name": "envoy.access_loggers.extension_filters.cel",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-            "expression": "!(response.code_details in ['direct_response', 'lua_response'])",
+        "typed_config": {"@type": kind, "expression": expression},
+    }
+    return {
+        "filter": {
+            "and_filter": {
+                "filters": [
+                    {"status_code_filter": {"comparison": comparison}},
+                    {"extension_filter": by_details},
+                ]
+            }
         },
+        "body_format_override": error_format(status, message),
     }
 
-    def mapper(status: int) -> dict[str, Any]:
-        comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "kajitori.local_reply"}}
-        return {
-            "filter": {
-                "and_filter": {
-                    "filters": [
-                        {"status_code_filter": {"comparison": comparison}},
-                        {"extension_filter": ours},
-                    ]
-                }
-            },
-            "body_format_override": error_format(status, "%LOCAL_REPLY_BODY%"),
-        }
 
-    return {"mappers": [mapper(status) for status in STATUSES]}
+def local_reply_config() -> dict[str, Any]:
+    """Puts what Envoy answers by itself (413, 503, 504, ...) into the same shape; our own answers stay."""
+
+    def mapper(status: int) -> dict[str, Any]:
+        return _mapper(
+            status, "!(response.code_details in ['direct_response', 'lua_response'])", "%LOCAL_REPLY_BODY%"
+        )
+
+    def nobody_answered(status: int) -> dict[str, Any]:
+        return _mapper(status, _NO_ANSWER, _NO_ANSWER_MESSAGE)
+
+    return {"mappers": [nobody_answered(503), nobody_answered(504), *(mapper(status) for status in STATUSES)]}

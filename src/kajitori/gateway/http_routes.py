@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kajitori.api.gateway.v1 import HTTPBackendRef, HTTPRoute, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.reason import Reason
-from kajitori.gateway.answers import direct_error, literal
+from kajitori.gateway.answers import direct_error, literal, named_for_answers
 from kajitori.gateway.clusters import plain_cluster
 from kajitori.gateway.observed import age_key
 from kajitori.gateway.tables import PLAIN_FILTERS, Entry
@@ -50,6 +50,9 @@ def translate_http_route(
                         "name": name,
                         "match": _match(match),
                         **action,
+                        "metadata": named_for_answers(
+                            "HTTPRoute", f"{route.metadata.namespace}/{route.metadata.name}"
+                        ),
                         "typed_per_filter_config": PLAIN_FILTERS,
                     },
                     at_root=match.path.type == "PathPrefix" and match.path.value == "/",

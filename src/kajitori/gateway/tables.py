@@ -1,7 +1,8 @@
 """Route tables: one a port, made of virtual hosts, in which the order of routes decides.
 
 Within a host, from first to last: plain routes whose path says more than `/`; the entry of AI requests, whose
-model is not read yet; routes by model; "no such model"; plain routes at `/`; "no such path". Routes of a less
+model is not read yet; routes by model; "no such model"; plain routes at `/`; "no such method" of the AI paths;
+"no such path". Routes of a less
 specific hostname follow those of a more specific one.
 """
 
@@ -89,6 +90,9 @@ class Table:
             routes += [entry.route for entry in by_model]
             routes.append(_unknown_model(models))
         routes += [entry.route for entry in entries if not entry.ai and entry.at_root]
+        if by_model:
+            routes += [_wrong_method(path, "POST") for path in AI_PATHS]
+            routes.append(_wrong_method("/v1/models", "GET"))
         routes.append(_unknown_path())
         return {
             "name": hostname,
@@ -144,6 +148,19 @@ def _unknown_model(models: list[Model]) -> dict[str, Any]:
         "name": "ai-unknown-model",
         "match": {"prefix": "/", "headers": [{"name": "x-ai-eg-model", "present_match": True}]},
         "direct_response": direct_error(404, message),
+    }
+
+
+def _wrong_method(path: str, allowed: str) -> dict[str, Any]:
+    return {
+        "name": f"ai-method{path}",
+        "match": {
+            "path": path,
+            "headers": [{"name": ":method", "string_match": {"exact": allowed}, "invert_match": True}],
+        },
+        "direct_response": direct_error(405, f"{path} takes {allowed}, not %REQ(:METHOD)%"),
+        "response_headers_to_add": [{"header": {"key": "allow", "value": allowed}}],
+        "typed_per_filter_config": PLAIN_FILTERS,
     }
 
 
