@@ -76,9 +76,11 @@ def _names(definition: Object) -> dict[str, Any]:
 def judge(registry: Registry, definition: Object) -> None:
     """Set conditions, accepted names and stored versions, in place.
 
-    A definition that lacks names is left alone: validation refuses it next.
+    A definition that lacks its group or names is left alone: validation refuses it next.
     """
-    if not all(definition["spec"]["names"].get(name) for name in ("plural", "kind")):
+    spec: Object = definition["spec"]
+    names: Object = spec.get("names") or {}
+    if not (spec.get("group") and names.get("plural") and names.get("kind")):
         return
     wanted = _names(definition)
     taken = _taken(registry, definition, wanted)
@@ -99,7 +101,9 @@ def judge(registry: Registry, definition: Object) -> None:
             "the initial names have been accepted",
         )
     stored = [
-        version["name"] for version in definition["spec"].get("versions") or () if version.get("storage")
+        version["name"]
+        for version in definition["spec"].get("versions") or ()
+        if version.get("storage") and version.get("name")
     ]
     known = shown.get("storedVersions") or []
     shown["storedVersions"] = [*known, *(version for version in stored if version not in known)]
