@@ -126,11 +126,6 @@ class Runtime:
     def _next_seed(self) -> int | None:
         return self.random.getrandbits(64) if self._seeded else None
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether every informer that is not optional knows its objects."""
-        return all(informer.has_synced for informer in self._required)
-
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Run until `stop` is set or the task is cancelled. Raises LeadershipLost, or what a controller's own
         machinery (never a reconcile) raises.

@@ -102,6 +102,13 @@ async def test_a_pod_on_a_node_gets_its_grace_and_the_node_ends_it(api: Api) -> 
     assert (await api.get(f"{PODS}/p")).code == 404
 
 
+async def test_a_negative_grace_still_leaves_the_end_to_the_node(api: Api) -> None:
+    await add_service_account(api)
+    (await api.create(PODS, pod("p", nodeName="node-1"))).ok()
+    ending = (await api.delete(f"{PODS}/p", {"gracePeriodSeconds": -1})).ok()
+    assert ending["metadata"]["deletionGracePeriodSeconds"] == 1
+
+
 async def test_a_pod_is_bound_once(api: Api) -> None:
     await _bound_pod(api, "p")
     again = await api.create(f"{PODS}/p/binding", {"target": {"kind": "Node", "name": "node-2"}})

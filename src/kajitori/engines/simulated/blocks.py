@@ -82,7 +82,3 @@ class BlockPool:
             else:
                 del self._users[value]
                 self._idle[value] = None
-
-    def clear_idle(self) -> None:
-        """Forget what nobody uses."""
-        self._idle.clear()

@@ -41,8 +41,6 @@ class SimulatedEngine:
         self._speed = speed
         self._requests: dict[Sequence, Request] = {}
         self._work_came = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def requests(self) -> int:
@@ -57,7 +55,6 @@ class SimulatedEngine:
         self._requests[sequence] = request
         self.batcher.add(sequence)
         self.metrics.count("prefix_cache_queries", sequence.prompt_tokens)
-        self._idle.clear()
         self._work_came.set()
         return request
 
@@ -71,10 +68,6 @@ class SimulatedEngine:
         for request in list(self._requests.values()):
             request.tokens.put_nowait(None)
         self._requests.clear()
-        self._idle.set()
-
-    async def until_idle(self) -> None:
-        await self._idle.wait()
 
     async def run(self) -> None:
         """Step for ever; cancelled by its owner."""
@@ -134,8 +127,6 @@ class SimulatedEngine:
 
     def _drop(self, sequence: Sequence) -> None:
         self._requests.pop(sequence, None)
-        if not self._requests:
-            self._idle.set()
 
     def record_end(self, sequence: Sequence, reason: str, max_tokens: int) -> None:
         """Count a request that is over. reason: `stop`, `length`, `abort` or `error`."""

@@ -42,7 +42,7 @@ class DeleteOptions(msgspec.Struct, rename="camel"):
     dry_run: list[str] | None = None
 
     def check(self) -> None:
-        """Raises StatusError 422 for words that are no policy, 400 for a negative grace period."""
+        """Raises StatusError 422 for words that are no policy, and for two that say different things."""
         errors: list[FieldError] = []
         if self.propagation_policy is not None and self.propagation_policy not in _POLICIES:
             errors.append(
@@ -108,7 +108,8 @@ def _grace_seconds(kind: Kind, obj: dict[str, Any], options: DeleteOptions) -> i
     if not spec.get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0
     if options.grace_period_seconds is not None:
-        return max(options.grace_period_seconds, 0)
+        # A negative one means as soon as the node can, which is not at once.
+        return options.grace_period_seconds if options.grace_period_seconds >= 0 else 1
     seconds = spec.get("terminationGracePeriodSeconds")
     return DEFAULT_GRACE_SECONDS if seconds is None else seconds
 

@@ -151,9 +151,6 @@ def role_key(reference: dict[str, Any], namespace: str) -> tuple[str, str, str]:
     return (ROLES, namespace, reference.get("name", ""))
 
 
-NodeRights = "Callable[[User, Attributes], bool]"
-
-
 class Authorizer:
     """Answers `allows` for a user and attributes from the roles and bindings in the store."""
 

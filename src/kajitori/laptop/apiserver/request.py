@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kajitori.laptop.apiserver.negotiation import Output
 
 FIELD_MANAGER_BYTES = 128
+LONGEST_REMEMBERED_PATH = 512
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
 
@@ -37,9 +38,14 @@ class Target(NamedTuple):
     legacy_watch: bool = False
 
 
-@lru_cache(maxsize=8_192)
 def parse_path(path: str) -> Target:
     """Take a path apart; it may still name a group or resource that does not exist."""
+    # Nobody shall fill the memory with paths as long as a request line may be.
+    return _parsed(path) if len(path) <= LONGEST_REMEMBERED_PATH else _parsed.__wrapped__(path)
+
+
+@lru_cache(maxsize=8_192)
+def _parsed(path: str) -> Target:
     decoded = unquote(path)
     parts = decoded.split("/")[1:]
     if parts and parts[-1] == "":

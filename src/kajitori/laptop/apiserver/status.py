@@ -241,14 +241,6 @@ def internal_error(message: str) -> StatusError:
     )
 
 
-def not_implemented(message: str) -> StatusError:
-    return failure(501, "NotImplemented", message)
-
-
-def service_unavailable(message: str) -> StatusError:
-    return failure(503, "ServiceUnavailable", message, {"retryAfterSeconds": 1}, {"Retry-After": "1"})
-
-
 def resource_version_too_large(wanted: int, current: int) -> StatusError:
     message = f"Too large resource version: {wanted}, current: {current}"
     return failure(

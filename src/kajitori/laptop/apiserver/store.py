@@ -148,7 +148,6 @@ class Key(NamedTuple):
 
 
 Decision = dict[str, Any] | Deleted | None
-Decide = "Callable[[Entry | None], Decision]"
 
 
 class Table:

@@ -204,8 +204,11 @@ class GarbageCollector:
         informer = self._informers.get(resource)
         if informer is not None and not informer.has_synced:
             # At the start thousands of objects may name owners that are listed in a moment.
-            async with asyncio.timeout(_SYNC_SECONDS):
-                await informer.synced()
+            try:
+                async with asyncio.timeout(_SYNC_SECONDS):
+                    await informer.synced()
+            except TimeoutError:
+                raise Unreachable(f"{resource.qualified_name} cannot be listed") from None
             return await self._state(owner, namespace)
         try:
             live = await self._client.get(

@@ -36,8 +36,7 @@ class DropReferences(msgspec.Struct, frozen=True):
 
 
 class Delete(msgspec.Struct, frozen=True):
-    """policy: how the object's own dependents are to be treated. unblock: uids of references to be made
-    non-blocking first, since the owner waits for this object and this object for its dependent, in a circle."""
+    """policy: how the object's own dependents are to be treated."""
 
     policy: str
 

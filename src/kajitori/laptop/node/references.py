@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kajitori.api.kubernetes.core_v1 import Container, PodSpec, Volume
+from kajitori.api.kubernetes.core_v1 import Container, Volume
 from kajitori.api.resource import CONFIG_MAPS, SECRETS
 from kajitori.base.errors import Forbidden, KajitoriError, NotFound
 from kajitori.control.cache import Metadata
@@ -82,12 +82,6 @@ def _of_volume(volume: Volume) -> Iterator[Reference]:
             yield Reference("configmap", source.config_map.name)
         if source.secret:
             yield Reference("secret", source.secret.name)
-
-
-def pod_references(spec: PodSpec) -> set[Reference]:
-    """All that a pod refers to."""
-    containers = [*spec.init_containers, *spec.containers]
-    return environment_references(containers) | volume_references(spec.volumes)
 
 
 class SourceReader:

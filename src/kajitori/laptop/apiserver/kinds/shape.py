@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kajitori.api.schemas import definitions
 from kajitori.laptop.apiserver.kinds.canonical import canonical_quantity, canonical_time
 from kajitori.laptop.apiserver.kinds.kind import UnknownField
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 # A path is a linked list, cheap to grow: (parent path or None, field name or index).
 Path = tuple[Any, Any] | None
-Walk = "Callable[[Any, Path, list[UnknownField]], Any]"
+# From a value, where it is, and a list for what is dropped, to the value that fits.
+Walk = Callable[[Any, Path, list[UnknownField]], Any]
 
 
 class WrongType(Exception):
@@ -87,7 +86,7 @@ def _int_or_string(value: Any, path: Path, _problems: list[UnknownField]) -> Any
     )
 
 
-def _time(*, micro: bool) -> Callable[[Any, Path, list[UnknownField]], Any]:
+def _time(*, micro: bool) -> Walk:
     def walk(value: Any, path: Path, _problems: list[UnknownField]) -> Any:
         if type(value) is not str:
             raise _mismatch(value, path, "Time", "string")
@@ -128,7 +127,7 @@ def _anything(value: Any, _path: Path, _problems: list[UnknownField]) -> Any:
     return value
 
 
-_SPECIAL: dict[str, tuple[Callable[[Any, Path, list[UnknownField]], Any], str]] = {
+_SPECIAL: dict[str, tuple[Walk, str]] = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": (_quantity, "resource.Quantity"),
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": (_int_or_string, "intstr.IntOrString"),
     "io.k8s.apimachinery.pkg.apis.meta.v1.Time": (_time(micro=False), "v1.Time"),
@@ -172,7 +171,7 @@ def go_type_of(schema: dict[str, Any]) -> str:
     return _SCALARS.get((kind, schema.get("format", "")), (str, "string"))[1]
 
 
-def _scalar(python_type: type, go_type: str, struct: str) -> Callable[[Any, Path, list[UnknownField]], Any]:
+def _scalar(python_type: type, go_type: str, struct: str) -> Walk:
     limit = _INT_RANGE.get(go_type, 0)
 
     def walk(value: Any, path: Path, _problems: list[UnknownField]) -> Any:
@@ -191,9 +190,7 @@ def _scalar(python_type: type, go_type: str, struct: str) -> Callable[[Any, Path
     return walk
 
 
-def _list(
-    item: Callable[[Any, Path, list[UnknownField]], Any], scalar: type | None, go_type: str, struct: str
-) -> Callable[[Any, Path, list[UnknownField]], Any]:
+def _list(item: Walk, scalar: type | None, go_type: str, struct: str) -> Walk:
     def walk(value: Any, path: Path, problems: list[UnknownField]) -> Any:
         if type(value) is not list:
             raise _mismatch(value, path, struct, go_type)
@@ -208,9 +205,7 @@ def _list(
     return walk
 
 
-def _map(
-    item: Callable[[Any, Path, list[UnknownField]], Any], scalar: type | None, go_type: str, struct: str
-) -> Callable[[Any, Path, list[UnknownField]], Any]:
+def _map(item: Walk, scalar: type | None, go_type: str, struct: str) -> Walk:
     def walk(value: Any, path: Path, problems: list[UnknownField]) -> Any:
         if type(value) is not dict:
             raise _mismatch(value, path, struct, go_type)
@@ -226,9 +221,7 @@ def _map(
     return walk
 
 
-def _schema_or(
-    schema: Callable[[Any, Path, list[UnknownField]], Any], other: type, expected: str
-) -> Callable[[Any, Path, list[UnknownField]], Any]:
+def _schema_or(schema: Walk, other: type, expected: str) -> Walk:
     def walk(value: Any, path: Path, problems: list[UnknownField]) -> Any:
         if type(value) is dict:
             return schema(value, path, problems)
@@ -246,9 +239,9 @@ class _Compiler:
     """Compiles definitions; each once, however many refer to it and even if it refers to itself."""
 
     def __init__(self) -> None:
-        self.structs: dict[str, Callable[[Any, Path, list[UnknownField]], Any]] = {}
+        self.structs: dict[str, Walk] = {}
 
-    def walk_of(self, schema: dict[str, Any], struct: str) -> Callable[[Any, Path, list[UnknownField]], Any]:
+    def walk_of(self, schema: dict[str, Any], struct: str) -> Walk:
         reference = schema.get("$ref")
         if reference:
             return self.struct(reference)
@@ -277,7 +270,7 @@ class _Compiler:
         found = _SCALARS.get((schema.get("type", ""), schema.get("format", "")))
         return found[0] if found else None
 
-    def struct(self, name: str) -> Callable[[Any, Path, list[UnknownField]], Any]:
+    def struct(self, name: str) -> Walk:
         special = _SPECIAL.get(name)
         if special:
             return special[0]
@@ -299,7 +292,7 @@ class _Compiler:
             self.structs[name] = walk
             return walk
         scalars: dict[str, type] = {}
-        walks: dict[str, Callable[[Any, Path, list[UnknownField]], Any]] = {}
+        walks: dict[str, Walk] = {}
         required = frozenset(schema.get("required", ()))
         vanishing: set[str] = set()
         # Entered before its fields are compiled, which may refer back to it; filled in below.
@@ -317,11 +310,11 @@ class _Compiler:
 def _struct(
     name: str,
     scalars: dict[str, type],
-    walks: dict[str, Callable[[Any, Path, list[UnknownField]], Any]],
+    walks: dict[str, Walk],
     vanishing: set[str] | frozenset[str],
     *,
     open_ended: bool = False,
-) -> Callable[[Any, Path, list[UnknownField]], Any]:
+) -> Walk:
     package, short = name.rsplit(".", 2)[-2:]
 
     def walk(value: Any, path: Path, problems: list[UnknownField]) -> Any:
@@ -360,7 +353,7 @@ _COMPILER = _Compiler()
 
 
 @cache
-def shape_of(definition: str) -> Callable[[Any, Path, list[UnknownField]], Any]:
+def shape_of(definition: str) -> Walk:
     """The compiled walk of a definition, such as `io.k8s.api.core.v1.Pod`."""
     return _COMPILER.struct(definition)
 

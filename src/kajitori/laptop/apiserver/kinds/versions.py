@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from kajitori.api.resource import Resource
 
 Object = dict[str, Any]
-Converter = "Callable[[Object], Object]"
 
 # Name in events.k8s.io/v1 -> name in v1.
 _EVENT_FIELDS = {
