@@ -52,6 +52,21 @@ def test_the_same_said_a_thousand_times_is_one_event_with_a_count_and_few_writes
     run_virtual(scenario())
 
 
+def test_an_event_that_cannot_be_written_silences_no_other(new_memory_server):
+    async def scenario():
+        server = new_memory_server()
+        events = recorder(server)
+        await events.record(POD, "FailedMount", "no such file: \udcff")
+        await events.record(POD, "Created", "pod 1")
+        await asyncio.sleep(10)
+        await events.record(POD, "Started", "pod 1")
+        await asyncio.sleep(10)
+        assert [event["reason"] for event in written(server)] == ["Created", "Started"]
+        await events.close()
+
+    run_virtual(scenario())
+
+
 def test_an_outage_loses_nothing_and_never_holds_the_caller_up(new_memory_server):
     async def scenario():
         server = new_memory_server()

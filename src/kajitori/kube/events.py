@@ -214,6 +214,11 @@ class EventRecorder:
         except (ApiError, Unreachable) as error:
             _log.info("event not written yet: %s", error)
             return False
+        except Exception:
+            # It cannot be written, as with a file name that is no text. The writer lives on for the others.
+            _log.exception("event about %s dropped", describe(entry.body["regarding"]))
+            entry.last_seen, entry.written_count = float("-inf"), entry.count
+            return True
         entry.written_count, entry.written_at = count, self._clock.now()
         return True
 
