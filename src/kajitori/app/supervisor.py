@@ -16,6 +16,7 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ BACK_OFF_LAST_SECONDS = 10.0
 # A process that ran this long starts again at the first back-off.
 STEADY_SECONDS = 30.0
 LOG_BYTES = 10 * 2**20
+LOG_CHECK_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,8 +84,6 @@ class Child:
             await asyncio.sleep(0.05)
 
     def _start(self) -> asyncio.Future[int]:
-        if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
         with self.log_path.open("ab") as output:
             self.popen = subprocess.Popen(
                 self.process.command,
@@ -124,6 +124,13 @@ class Child:
                 popen.wait()
                 return
             await asyncio.sleep(0.02)
+
+    def bound_log(self) -> None:
+        """Keep the log and one older part of it. The process goes on writing: it appends, so it follows the cut."""
+        with contextlib.suppress(OSError):
+            if self.log_path.stat().st_size > LOG_BYTES:
+                shutil.copyfile(self.log_path, self.log_path.with_suffix(".log.1"))
+                os.truncate(self.log_path, 0)
 
     def status(self) -> dict[str, Any]:
         return {
@@ -175,6 +182,7 @@ class Supervisor:
         server = await asyncio.start_unix_server(self._serve, socket_path)
         socket_path.chmod(0o600)
         tasks = [asyncio.create_task(child.run()) for child in self.children]
+        tasks.append(asyncio.create_task(self._bound_logs()))
         await self.stopping.wait()
         for task in tasks:
             task.cancel()
@@ -190,6 +198,12 @@ class Supervisor:
         await asyncio.sleep(0)  # lets a waiting `stop` be answered
         server.close()
         socket_path.unlink(missing_ok=True)
+
+    async def _bound_logs(self) -> None:
+        while True:
+            for child in self.children:
+                child.bound_log()
+            await asyncio.sleep(LOG_CHECK_SECONDS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, ValueError, asyncio.IncompleteReadError):

@@ -183,7 +183,7 @@ class GarbageCollector:
         elif isinstance(decision, Delete):
             if decision.policy == "Foreground":
                 await self._break_circles(obj)
-            _log.info("deleting %s %s: its owners are gone", obj.kind or resource.kind, obj.metadata.name)
+            _log.debug("deleting %s %s: its owners are gone", obj.kind or resource.kind, obj.metadata.name)
             await self._delete(resource, obj, decision.policy)
 
     async def _state(self, owner: OwnerReference, namespace: str) -> OwnerState:
