@@ -116,6 +116,14 @@ async def test_a_pod_is_bound_once(api: Api) -> None:
     assert 'pod p is already assigned to node "node-1"' in again.json["message"]
 
 
+async def test_a_pod_is_bound_only_to_what_can_be_a_nodes_name(api: Api) -> None:
+    await add_service_account(api)
+    (await api.create(PODS, pod("p"))).ok()
+    refused = await api.create(f"{PODS}/p/binding", {"target": {"kind": "Node", "name": "../../tmp/mine"}})
+    assert refused.code == 422 and "target.name" in refused.json["message"]
+    assert "nodeName" not in (await api.get(f"{PODS}/p")).ok()["spec"]
+
+
 async def test_a_collection_is_deleted_by_its_selector(api: Api) -> None:
     for name, label in (("a", "x"), ("b", "x"), ("c", "y")):
         obj = config_map(name)

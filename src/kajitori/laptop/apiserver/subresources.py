@@ -30,6 +30,7 @@ from kajitori.laptop.apiserver.request import check_dry_run
 from kajitori.laptop.apiserver.schema import Schema
 from kajitori.laptop.apiserver.status import FieldError
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key
+from kajitori.laptop.apiserver.validation.names import dns_subdomain
 from kajitori.laptop.apiserver.views import peek_object, read_object, stored_object
 
 if TYPE_CHECKING:
@@ -176,6 +177,9 @@ async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
         errors = [status.required("target.name")] if not node else []
         errors = errors or [status.unsupported_value("target.kind", target["kind"], ("Node", ""))]
         raise status.invalid("Binding", "", call.target.name, errors)
+    # The name becomes the pod's spec.nodeName, and a part of the way to the node's socket.
+    if problems := [status.invalid_value("target.name", node, text) for text in dns_subdomain(node)]:
+        raise status.invalid("Binding", "", call.target.name, problems)
     kind, name = call.kind, call.target.name
     annotations = binding["metadata"].get("annotations") or {}
     wanted_uid = binding["metadata"].get("uid")
