@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -45,6 +45,8 @@ from kajitori.groups.restart import Restart
 from kajitori.kube.client import Client
 from kajitori.kube.events import EventRecorder
 
+A = TypeVar("A")
+
 REQUESTS_AT_ONCE = 32
 
 
@@ -73,35 +75,32 @@ class Execution:
 
     async def carry_out(self, plan: Plan) -> None:
         """Raises the first error, when all was tried that could be."""
-        await self._all(self._do(action) for action in plan.before)
+        await self._all(self._do, plan.before)
         self._raise_first()
         self._memory.restarts = plan.restarts
-        await self._all(self._delete_pod(delete) for delete in plan.deletes)
-        await self._all(self._create_pod(create) for create in plan.creates if create.worker == 0)
+        await self._all(self._delete_pod, plan.deletes)
+        await self._all(self._create_pod, (create for create in plan.creates if create.worker == 0))
         failed = {
             create.group for create in plan.creates if create.worker == 0 and not self._is_there(create.name)
         }
-        await self._all(
-            self._create_pod(create)
-            for create in plan.creates
-            if create.worker > 0 and create.group not in failed
-        )
-        await self._all(self._do(action) for action in plan.after)
+        workers = (create for create in plan.creates if create.worker > 0 and create.group not in failed)
+        await self._all(self._create_pod, workers)
+        await self._all(self._do, plan.after)
         self._raise_first()
 
     def _is_there(self, name: str) -> bool:
         pod = self._informers.pods.get(self._world.namespace, name)
         return pod is not None and pod.metadata.controlled_by(self._world.uid)
 
-    async def _all(self, requests: Iterable[Coroutine[Any, Any, None]]) -> None:
+    async def _all(self, request: Callable[[A], Awaitable[None]], actions: Iterable[A]) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for request in requests:
-                tasks.create_task(self._try(request))
+            for action in actions:
+                tasks.create_task(self._try(request, action))
 
-    async def _try(self, request: Coroutine[Any, Any, None]) -> None:
+    async def _try(self, request: Callable[[A], Awaitable[None]], action: A) -> None:
         async with self._limit:
             try:
-                await request
+                await request(action)
             except KajitoriError as error:
                 self._errors.append(error)
 
