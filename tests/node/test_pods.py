@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -60,6 +61,22 @@ async def test_a_container_that_crashes_starts_again_and_backs_off(node: Running
     assert status["lastState"]["terminated"]["exitCode"] == 1
     assert pod["status"]["phase"] == "Running"
     await node.wait_event("p", "BackOff")
+
+
+async def test_a_container_that_fails_just_before_its_pod_is_deleted_does_not_start_again(
+    node: RunningNode,
+) -> None:
+    await node.stop_agent()
+    node.options = dataclasses.replace(node.options, settle_seconds=60.0)
+    await node.start_agent()
+    await node.create_pod("p", shell("exit 1"), metadata={"finalizers": ["kajitori.dev/look"]})
+    await node.wait_for("p", lambda pod: "terminated" in container_status(pod).get("state", {}))
+    await node.delete("p")
+    pod = await node.wait_for("p", phase_is("Failed"))
+    status = container_status(pod)
+    assert (status["restartCount"], status["state"]["terminated"]["exitCode"]) == (0, 1)
+    await node.client.patch(PODS, "p", {"metadata": {"finalizers": None}}, namespace="default")
+    await node.wait_gone("p")
 
 
 async def test_on_failure_starts_again_only_after_a_failure(node: RunningNode) -> None:

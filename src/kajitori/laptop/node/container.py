@@ -194,6 +194,11 @@ class ContainerLife:
                 policy = self._around.pod.spec.restart_policy or "Always"
                 if self.stopping or not restarts(self.spec, self.kind, policy, self.state.exit_code):
                     return
+                # When many pods are deleted together, some fail since a peer was stopped first. They are not to
+                # start again before they hear of their own deletion.
+                await asyncio.sleep(self._node.options.settle_seconds - _seconds_since(self.state))
+                if self._around.pod.metadata.deletion_timestamp:
+                    return
                 await self._wait_for_restart(self.state)
             if not isinstance(self.state, Running):
                 await self._start()
@@ -202,8 +207,7 @@ class ContainerLife:
 
     async def _wait_for_restart(self, ended: Terminated) -> None:
         ran = ended.finished_at - ended.started_at if ended.started_at else 0.0
-        seconds = self._back_off.next_wait_seconds(ran)
-        seconds -= max(0.0, time.time() - (ended.finished_at or time.time()))
+        seconds = self._back_off.next_wait_seconds(ran) - _seconds_since(ended)
         if seconds > 0:
             self.last = ended
             pod = self._around.pod
@@ -419,6 +423,10 @@ class ContainerLife:
     def _stop_signal(self) -> int:
         name = self.spec.lifecycle.stop_signal if self.spec.lifecycle else None
         return int(getattr(signal, name or "SIGTERM", signal.SIGTERM))
+
+
+def _seconds_since(ended: Terminated) -> float:
+    return max(0.0, time.time() - (ended.finished_at or time.time()))
 
 
 class _NotYet(Exception):

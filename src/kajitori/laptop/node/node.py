@@ -39,6 +39,8 @@ class NodeOptions:
 
     back_off_first_seconds: float = FIRST_SECONDS
     """The wait before the second restart of a container; it doubles with each further one."""
+    settle_seconds: float = 0.1
+    """How long a container that ended by itself is not restarted yet, as its pod's deletion may be on its way."""
     retry_seconds: float = 1.0
     """The first wait before something missing (a ConfigMap, an image's program) is looked for again."""
     longest_retry_seconds: float = 10.0
