@@ -19,6 +19,7 @@ from kajitori.api.resource import (
     BACKENDS,
     CUSTOM_RESOURCE_DEFINITIONS,
     ENDPOINT_SLICES,
+    EVENTS,
     GATEWAY_CLASSES,
     GATEWAYS,
     HTTP_ROUTES,
@@ -28,7 +29,7 @@ from kajitori.api.resource import (
 )
 from kajitori.base.errors import Invalid, NotFound
 from kajitori.control.runtime import Runtime
-from kajitori.gateway import controller
+from kajitori.gateway import controller, verdicts
 from kajitori.gateway.observed import Settings
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
@@ -165,6 +166,35 @@ async def test_what_is_missing_is_named_and_mended_by_its_arrival(cluster: Clust
     assert [item["type"] for item in status["conditions"]] == ["Accepted"]
     await cluster.client.delete(AI_GATEWAY_ROUTES, "route", "default")
     await cluster.answered(404)
+
+
+async def events(cluster: Cluster, name: str) -> list[tuple[str, str]]:
+    """Reason and type of the events about an object, in their order."""
+    found = (await cluster.client.list(EVENTS, "default")).items
+    about = [event for event in found if event["regarding"]["name"] == name]
+    return [(event["reason"], event["type"]) for event in sorted(about, key=lambda each: each["eventTime"])]
+
+
+async def until_events(cluster: Cluster, name: str, wanted: list[tuple[str, str]]) -> None:
+    deadline = asyncio.get_running_loop().time() + 20
+    while (told := await events(cluster, name)) != wanted:
+        assert asyncio.get_running_loop().time() < deadline, told
+        await asyncio.sleep(0.02)
+
+
+async def test_what_is_mended_at_once_leaves_no_event_and_what_stays_leaves_two(
+    cluster: Cluster, first: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "QUIET_SECONDS", 2.0)
+    documents = backend("a", first.port)
+    await cluster.apply(
+        gateway(cluster.bench.port), ai_route("together", "gpt-4o", {"name": "a"}), *documents
+    )
+    await cluster.apply(ai_route("apart", "other", {"name": "b"}))
+    await until_events(cluster, "apart", [("NotAccepted", "Warning")])
+    await cluster.apply(*backend("b", first.port))
+    await until_events(cluster, "apart", [("NotAccepted", "Warning"), ("Accepted", "Normal")])
+    assert await events(cluster, "together") == []
 
 
 async def test_a_service_is_a_backend_by_its_ready_endpoints(cluster: Cluster, first: Provider) -> None:

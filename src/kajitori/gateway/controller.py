@@ -37,6 +37,7 @@ from kajitori.gateway.ledger import Facts, Ledger
 from kajitori.gateway.observed import Observed, Settings
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.status import complete_status
+from kajitori.gateway.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from kajitori.control.cache import Informer
@@ -75,7 +76,7 @@ class GatewayController:
         self._ads = ads
         self._ledger = ledger
         self._settings = settings
-        self._recorder = runtime.recorder(COMPONENT)
+        self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
         self._informers: dict[str, Informer[Any]] = {
             field: runtime.informer(resource, projection)
@@ -104,6 +105,7 @@ class GatewayController:
             for update in plan.statuses
         }
         previous, self._statuses = self._statuses, fresh
+        self._verdicts.keep(set(fresh))
         for status_key, update in fresh.items():
             if previous.get(status_key) != update:
                 self._writes.enqueue(status_key)
@@ -118,6 +120,7 @@ class GatewayController:
         now = rfc3339(self._runtime.clock.now())
         status = complete_status(update, item.status, now)
         if status is None:
+            self._verdicts.judge(key, update.resource, item, update.status)
             return
         try:
             await self._runtime.client.patch(
@@ -130,24 +133,7 @@ class GatewayController:
             )
         except NotFound:
             return
-        await self._tell(update, item, status)
-
-    async def _tell(self, update: StatusUpdate, item: Any, status: dict[str, Any]) -> None:
-        """An event for what does not work, so that `kubectl describe` shows when it began."""
-        for condition in _conditions(status):
-            kind, holds = condition["type"], condition["status"] == "True"
-            bad = holds if kind in ("NotAccepted", "PartiallyInvalid") else not holds
-            if bad and kind in ("Accepted", "NotAccepted", "ResolvedRefs", "PartiallyInvalid"):
-                await self._recorder.record(
-                    item, condition["reason"], condition["message"], type="Warning", resource=update.resource
-                )
-
-
-def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
-    found = list(status.get("conditions", ()))
-    for part in (*status.get("parents", ()), *status.get("listeners", ())):
-        found += part["conditions"]
-    return found
+        self._verdicts.judge(key, update.resource, item, update.status)
 
 
 def _matters(old: Any, new: Any) -> bool:
