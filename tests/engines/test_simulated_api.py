@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import select
 import socket
 import urllib.error
 import urllib.request
@@ -234,6 +236,19 @@ def test_connections_are_kept_and_requests_on_them_answered_in_order(engine):
     assert data.count(b"HTTP/1.1 200") == 3
 
 
+def test_what_follows_a_request_waits_where_it_is(engine):
+    body = json.dumps({"prompt": "x", "max_tokens": 1900, "stream": True, "ignore_eos": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nauthorization: Bearer k1\r\ncontent-length: {len(body)}\r\n\r\n"
+    sent = 0
+    with socket.create_connection((engine.address, engine.port)) as connection:
+        connection.sendall(head.encode() + body)
+        connection.setblocking(False)
+        with contextlib.suppress(ConnectionError):  # at the latest when it is read, since it is no request
+            while sent < 64 << 20 and select.select([], [connection], [], 2)[1]:
+                sent += connection.send(bytes(1 << 20))
+    assert sent < 64 << 20
+
+
 def test_a_body_in_chunks_is_read(engine):
     connection = http.client.HTTPConnection(engine.address, engine.port)
     parts = iter([b'{"prompt": ', b'"x", "max_tokens": 2}'])
@@ -249,7 +264,10 @@ def test_a_body_in_chunks_is_read(engine):
         (b"GET / HTTP/1.1\r\nbroken\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\ncontent-length: " + b"9" * 5_000 + b"\r\n\r\n", b"413"),
         (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n+1\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nlong", b"400"),
         (b"GET / HTTP/1.1\r\na: " + b"x" * 70_000, b"431"),
     ],
 )

@@ -19,6 +19,8 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 MAXIMUM_HEAD_BYTES = 64 * 1024
 MAXIMUM_BODY_BYTES = 32 * 1024 * 1024
+LONGEST_NUMBER = 20
+_HEXADECIMAL = b"0123456789abcdefABCDEF"
 
 
 class HttpRequest:
@@ -92,6 +94,10 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         self._next()
+        transport = self._transport
+        if self._task is not None and len(self._buffer) > MAXIMUM_HEAD_BYTES and transport is not None:
+            # What follows the request that is being answered can wait where it is.
+            transport.pause_reading()
 
     def pause_writing(self) -> None:
         self._can_write.clear()
@@ -136,7 +142,8 @@ class HttpConnection(asyncio.Protocol):
             if self._transport is not None:
                 if not self._keep_alive or self._streaming:
                     self._transport.close()
-                else:
+                elif not self._transport.is_closing():
+                    self._transport.resume_reading()
                     asyncio.get_running_loop().call_soon(self._next)
 
     def _take(self) -> HttpRequest | None:
@@ -232,7 +239,8 @@ def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
 def _plain_body(buffer: bytearray, start: int, length_text: str) -> tuple[bytes, int] | None:
     if not (length_text.isascii() and length_text.isdecimal()):
         raise BadRequestError(400, "content-length is not a number")
-    length = int(length_text)
+    # Python refuses to read numbers of thousands of digits.
+    length = int(length_text) if len(length_text) <= LONGEST_NUMBER else MAXIMUM_BODY_BYTES + 1
     if length > MAXIMUM_BODY_BYTES:
         raise BadRequestError(413, f"the body is larger than {MAXIMUM_BODY_BYTES} bytes")
     if len(buffer) < start + length:
@@ -247,11 +255,10 @@ def _chunked_body(buffer: bytearray, start: int) -> tuple[bytes, int] | None:
         if line_end < 0:
             return None
         size_text = bytes(buffer[start:line_end]).partition(b";")[0].strip()
-        try:
-            size = int(size_text, 16)
-        except ValueError:
-            raise BadRequestError(400, "a chunk's size is not a number") from None
-        if size < 0 or len(body) + size > MAXIMUM_BODY_BYTES:
+        if not size_text or size_text.strip(_HEXADECIMAL):
+            raise BadRequestError(400, "a chunk's size is not a number")
+        size = int(size_text, 16)
+        if len(body) + size > MAXIMUM_BODY_BYTES:
             raise BadRequestError(413, f"the body is larger than {MAXIMUM_BODY_BYTES} bytes")
         start = line_end + 2
         if size == 0:
@@ -262,5 +269,7 @@ def _chunked_body(buffer: bytearray, start: int) -> tuple[bytes, int] | None:
             return None if end < 0 else (bytes(body), end + 4)
         if len(buffer) < start + size + 2:
             return None
+        if not buffer.startswith(b"\r\n", start + size):
+            raise BadRequestError(400, "a chunk is not as long as it says")
         body += buffer[start : start + size]
         start += size + 2
