@@ -106,7 +106,8 @@ def _apply(
     try:
         answer, warnings = cluster.client.apply(path, obj, query)
     except ApiError as error:
-        if _UNDECLARED not in error.message:
+        several = _SEVERAL.findall(error.message) or [error.message]
+        if not all(_UNDECLARED in one for one in several):
             raise
         # Server-side apply refuses what the schema does not know; like any other write, ours leaves it out and says so.
         known, warnings = _without_unknown_fields(cluster, resource, namespace, obj)
@@ -122,6 +123,8 @@ def _apply(
 
 
 _UNDECLARED = "field not declared in schema"
+# Server-side apply puts each of several problems on a line of its own.
+_SEVERAL = re.compile(r"^  (\.\S.*)$", re.MULTILINE)
 _UNKNOWN = re.compile(r'unknown field "([^"]+)"')
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
@@ -193,4 +196,6 @@ def _explain(manifest: Manifest, error: KajitoriError) -> list[str]:
         return [
             f"{manifest.place('')}: {manifest.title}: {error.message} (--force-conflicts takes the fields over)"
         ]
+    if several := _SEVERAL.findall(error.message):
+        return [f"{manifest.place(_field_of(one))}: {manifest.title}: {one}" for one in several]
     return [f"{manifest.place(_field_of(error.message))}: {manifest.title}: {error}"]

@@ -366,6 +366,11 @@ def test_status_is_applied_through_its_subresource_only() -> None:
         ({"data": {"b": 1}}, ".data.b: expected string, got 1"),
         ({"data": "x"}, '.data: expected map, got "x"'),
         (
+            {"data": {"a": 1, "b": True}, "immutable": "no", "foo": 1},
+            "Kind=ConfigMap): errors:\n  .data.a: expected string, got 1\n  .data.b: expected string, got true\n"
+            '  .immutable: expected boolean, got "no"\n  .foo: field not declared in schema',
+        ),
+        (
             {"metadata": {"finalizers": ["a/b", "a/b"]}},
             '.metadata.finalizers: duplicate entries for key ["a/b"]',
         ),

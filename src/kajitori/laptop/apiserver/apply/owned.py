@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from kajitori.laptop.apiserver.schema import Schema
 
 
+# A large body may be wrong in a million places.
+PROBLEMS_TOLD = 50
+
+
 class Unfit(Exception):
-    """A value that cannot be applied. `path` grows on the way up: `.spec.replicas`."""
+    """Values that cannot be applied: of each its path, which grows on the way up (`.spec.replicas`), and why."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.path = ""
+    def __init__(self, *problems: tuple[str, str]) -> None:
+        super().__init__()
+        self.problems = problems
 
-    def below(self, element: str) -> Unfit:
-        self.path = element + self.path
-        return self
+    def below(self, element: str) -> list[tuple[str, str]]:
+        return [(element + path, message) for path, message in self.problems]
 
 
 def applied_fields(value: Any, schema: Schema) -> Node | None:
@@ -57,16 +59,23 @@ def _applied_map(value: dict[str, Any], schema: Schema) -> Node:
     if not (schema.is_object or schema.untyped):
         raise _wrong_type(value, schema)
     children: Node = {}
+    problems: list[tuple[str, str]] = []
     for name, child in value.items():
+        if len(problems) >= PROBLEMS_TOLD:
+            break
         field = schema.field(name)
         if field is None:
-            raise Unfit("field not declared in schema").below(f".{name}")
+            problems.append((f".{name}", "field not declared in schema"))
+            continue
         try:
             node = applied_fields(child, field)
-        except Unfit as problem:
-            raise problem.below(f".{name}") from None
+        except Unfit as unfit:
+            problems += unfit.below(f".{name}")
+            continue
         if node is not None:
             children[f"f:{name}"] = node
+    if problems:
+        raise Unfit(*problems)
     return LEAF if schema.is_atomic else children
 
 
@@ -74,27 +83,41 @@ def _applied_list(value: list[Any], schema: Schema) -> Node:
     if not (schema.is_array or schema.untyped):
         raise _wrong_type(value, schema)
     items = schema.items
+    problems: list[tuple[str, str]] = []
     if schema.list_type == "atomic" or schema.untyped:
         for index, item in enumerate(value):
+            if len(problems) >= PROBLEMS_TOLD:
+                break
             try:
                 applied_fields(item, items)
-            except Unfit as problem:
-                raise problem.below(f"[{index}]") from None
+            except Unfit as unfit:
+                problems += unfit.below(f"[{index}]")
+        if problems:
+            raise Unfit(*problems)
         return LEAF
     children: Node = {}
     for index, item in enumerate(value):
+        if len(problems) >= PROBLEMS_TOLD:
+            break
         element = element_of_item(item, schema)
         if element is None:
             missing = ", ".join(schema.list_map_keys)
-            raise Unfit(f"an item without its key ({missing})").below(f"[{index}]")
+            problems.append((f"[{index}]", f"an item without its key ({missing})"))
+            continue
         if element in children:
             shown = element_text(element).replace("[=", "[")
-            raise Unfit(f"duplicate entries for key {shown}")
+            problems.append(("", f"duplicate entries for key {shown}"))
+            continue
+        children[element] = LEAF
         try:
             node = applied_fields(item, items) or {}
-        except Unfit as problem:
-            raise problem.below(element_text(element)) from None
-        children[element] = {SELF: LEAF, **node} if node else LEAF
+        except Unfit as unfit:
+            problems += unfit.below(element_text(element))
+            continue
+        if node:
+            children[element] = {SELF: LEAF, **node}
+    if problems:
+        raise Unfit(*problems)
     return children
 
 
@@ -117,7 +140,7 @@ def _scalar_fits(value: Any, schema: Schema) -> bool:
 def _wrong_type(value: Any, schema: Schema) -> Unfit:
     expected = {"object": "map", "array": "list"}.get(schema.type, schema.type) or "integer or string"
     shown = msgspec.json.encode(value).decode()
-    return Unfit(f"expected {expected}, got {shown if len(shown) <= 100 else shown[:97] + '...'}")
+    return Unfit(("", f"expected {expected}, got {shown if len(shown) <= 100 else shown[:97] + '...'}"))
 
 
 def appeared_fields(value: Any, schema: Schema | None, *, with_self: bool) -> Node | None:

@@ -24,12 +24,12 @@ from kajitori.laptop.apiserver.apply.entries import (
 )
 from kajitori.laptop.apiserver.apply.field_sets import Node, overlap, paths, subtract, union
 from kajitori.laptop.apiserver.apply.merging import merge
-from kajitori.laptop.apiserver.apply.owned import Unfit, applied_fields
+from kajitori.laptop.apiserver.apply.owned import PROBLEMS_TOLD, Unfit, applied_fields
 from kajitori.laptop.apiserver.apply.removal import remove_given_up
 from kajitori.laptop.apiserver.status import FieldError, StatusError, apply_conflict, bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from kajitori.laptop.apiserver.schema import Schema
 
@@ -152,15 +152,25 @@ def _checked_fields(
 ) -> Node | None:
     try:
         return applied_fields(wanted, schema) or None
-    except Unfit as problem:
+    except Unfit as unfit:
         metadata: Any = applied.get("metadata")
         names = metadata if isinstance(metadata, dict) else {}
         where = "/".join(filter(None, (names.get("namespace"), names.get("name"))))
         group_version = api_version if "/" in api_version else f"/{api_version}"
         raise InvalidApply(
             f"failed to create typed patch object ({where}; {group_version}, "
-            f"Kind={applied.get('kind', '')}): {problem.path}: {problem.message}"
+            f"Kind={applied.get('kind', '')}): {_listed(unfit.problems)}"
         ) from None
+
+
+def _listed(problems: Sequence[tuple[str, str]]) -> str:
+    """As clients know it: one problem on the line, several below it."""
+    told = [f"{path}: {message}" for path, message in problems[:PROBLEMS_TOLD]]
+    if len(problems) == 1:
+        return told[0]
+    if len(problems) >= PROBLEMS_TOLD:
+        told.append("and perhaps more")
+    return "\n  ".join(["errors:", *told])
 
 
 def _entries_of(live: dict[str, Any] | None, api_version: str, schema: Schema, now: str) -> list[Entry]:
