@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from typing import Any
 
+import pytest
+
+from kajitori.gateway import ads
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources
 from tests.gateway.workbench import (
     Provider,
@@ -221,8 +225,30 @@ async def test_a_port_that_is_taken_is_told_and_other_listeners_serve(
     assert states["taken"]["Programmed"]["status"] == "False"
     assert states["taken"]["Programmed"]["message"] == (
         f"listener http: port {first.port} is taken by another process of this machine; "
-        f"choose another port in the listener (`ss -ltnp 'sport = :{first.port}'` shows who has this one)"
+        f"free it or choose another port in the listener (`ss -ltnp 'sport = :{first.port}'` shows who has this one)"
     )
+
+
+async def test_a_port_that_becomes_free_is_served_without_a_change(
+    bench: Workbench, first: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ads, "RETRY_SECONDS", 0.2)
+    documents = gateway(bench.port), *backend("a", first.port), ai_route("route", "gpt-4o", {"name": "a"})
+    changes: list[dict[str, str]] = []
+    bench.ads.on_change(lambda: changes.append(bench.ads.rejected))
+    with socket.socket() as taker:
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taker.bind(("127.0.0.1", bench.port))
+        taker.listen()
+        bench.set(*documents)
+        await eventually(lambda: bench.ads.rejected)
+        await eventually(lambda: bench.log().count("Address already in use") >= 3)
+        # It is told once, though it is tried again and again.
+        assert sum(bool(rejected) for rejected in changes) == 1
+    await eventually(lambda: not bench.ads.rejected)
+    assert changes[-1] == {}
+    await bench.settled()
+    assert (await bench.post(QUESTION)).status == 200
 
 
 async def test_a_record_is_on_disk_soon_after_its_request(bench: Workbench, first: Provider) -> None:

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # A step that Envoy does not confirm for so long holds up the next one no longer.
 _PATIENCE_SECONDS = 1.0
+# A port that another process had may be free after so long.
+RETRY_SECONDS = 5.0
 _ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, ROUTES)
 # What goes together. Envoy confirms a cluster only when it has the secrets and endpoints that the cluster asks for,
 # and a listener may wait for its routes in the same way.
@@ -63,6 +65,7 @@ class AdsServer:
         self._snapshot = snapshot
         self._expected = set(sources)
         self._streams: set[_Stream] = set()
+        self._retries: set[tuple[str, str]] = set()
         self._listeners: list[Callable[[], None]] = []
         self.request_class = schema.message("envoy.service.discovery.v3.DeltaDiscoveryRequest")
         self.response_class = schema.message("envoy.service.discovery.v3.DeltaDiscoveryResponse")
@@ -98,6 +101,18 @@ class AdsServer:
         if differs and self.ready:
             for stream in self._streams:
                 stream.wake.set()
+
+    def retry_later(self, kind: str, name: str) -> None:
+        """Send a refused resource once more in a while: what was in its way may be gone then."""
+        if (kind, name) not in self._retries:
+            self._retries.add((kind, name))
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry, kind, name)
+
+    def _retry(self, kind: str, name: str) -> None:
+        self._retries.discard((kind, name))
+        if self._snapshot.retry(kind, name):
+            for stream in self._streams:
+                stream.send_again(kind, name)
 
     def changed(self) -> None:
         """Tells those who asked."""
@@ -176,8 +191,11 @@ class _Stream:
             if request.HasField("error_detail"):
                 self._refused(kind, subscription, outstanding[1], request.error_detail.message)
             else:
+                before = self._snapshot.rejected
                 for name, encoded in outstanding[1].items():
                     self._snapshot.accept(kind, name, encoded)
+                if self._snapshot.rejected != before:
+                    self._server.changed()
 
     def _refused(
         self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str
@@ -189,11 +207,20 @@ class _Stream:
                 subscription.has.pop(name, None)
                 if not guilty:
                     subscription.one_by_one.add(name)
+        before = self._snapshot.rejected
         for name in guilty:
-            _log.warning("Envoy refused %s %s: %s", kind, name, message)
+            if before.get(f"{kind}/{name}") != message:
+                _log.warning("Envoy refused %s %s: %s", kind, name, message)
             self._snapshot.refuse(kind, name, sent[name], message)
-        if guilty:
+            if kind == LISTENER and "Address already in use" in message:
+                self._server.retry_later(kind, name)
+        if self._snapshot.rejected != before:
             self._server.changed()
+
+    def send_again(self, kind: str, name: str) -> None:
+        """As if Envoy had never got it."""
+        self._subscriptions[kind].has.pop(name, None)
+        self.wake.set()
 
     async def responses(self) -> AsyncIterator[Any]:
         """Yields what is due, and sleeps in between."""

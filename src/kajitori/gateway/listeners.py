@@ -47,7 +47,7 @@ def why_refused(port: int, message: str) -> str:
     """What Envoy said of a listener that it did not take, in words that tell the cure."""
     if "Address already in use" in message:
         return (
-            f"port {port} is taken by another process of this machine; choose another port in the listener "
+            f"port {port} is taken by another process of this machine; free it or choose another port in the listener "
             f"(`ss -ltnp 'sport = :{port}'` shows who has this one)"
         )
     if "Permission denied" in message:

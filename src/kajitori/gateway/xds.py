@@ -37,6 +37,7 @@ class Snapshot:
         self._sources: dict[str, dict[str, dict[str, Encoded]]] = {}
         self._good: dict[tuple[str, str], Encoded] = {}
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
+        self._retried: set[tuple[str, str]] = set()
         self._malformed: dict[str, dict[tuple[str, str], str]] = {}
         self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
 
@@ -99,6 +100,7 @@ class Snapshot:
             for (kind, name), refused in self._refused.items()
             if name in merged[kind] and merged[kind][name].version == refused[0]
         }
+        self._retried &= self._refused.keys()
         for key in [key for key in self._good if key[1] not in merged[key[0]]]:
             del self._good[key]
 
@@ -108,14 +110,25 @@ class Snapshot:
         if wanted is None:
             return None
         refused = self._refused.get((kind, name))
-        if refused is not None and refused[0] == wanted.version:
+        if refused is not None and refused[0] == wanted.version and (kind, name) not in self._retried:
             return self._good.get((kind, name))
         return wanted
 
     def accept(self, kind: str, name: str, encoded: Encoded) -> None:
         """Envoy took this one."""
         self._good[kind, name] = encoded
+        if self._refused.get((kind, name), ("",))[0] == encoded.version:
+            del self._refused[kind, name]
+            self._retried.discard((kind, name))
 
     def refuse(self, kind: str, name: str, encoded: Encoded, message: str) -> None:
         """Envoy did not take this one and keeps what it had."""
         self._refused[kind, name] = (encoded.version, message)
+        self._retried.discard((kind, name))
+
+    def retry(self, kind: str, name: str) -> bool:
+        """Send a refused one once more; until Envoy has said what it thinks, it counts as refused."""
+        if (kind, name) not in self._refused:
+            return False
+        self._retried.add((kind, name))
+        return True
