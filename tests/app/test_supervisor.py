@@ -8,7 +8,7 @@ import pytest
 
 from kajitori.app import supervisor
 from kajitori.app.processes import Process
-from kajitori.app.supervisor import Child, claim_slot
+from kajitori.app.supervisor import Child, claim_free_slot, claim_slot
 
 
 def test_a_log_that_grows_is_cut_under_its_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,6 @@ def test_a_log_that_grows_is_cut_under_its_writer(tmp_path: Path, monkeypatch: p
 
 
 def test_a_slot_is_held_once() -> None:
-    slot = 13
-    with claim_slot(slot), pytest.raises(OSError, match="in use"):
+    slot, held = claim_free_slot(0)
+    with held, pytest.raises(OSError, match="in use"):
         claim_slot(slot)
-    claim_slot(slot).close()

@@ -162,3 +162,11 @@ def test_names_may_repeat_their_resource_and_no_other() -> None:
     assert split_names("pod", ["web"], "get") == ("pod", ["web"])
     with pytest.raises(UsageError, match=r"'pod/web' is not a name \(kaji get pod/web\)"):
         split_names("pods", ["pod/web"], "get")
+
+
+def test_up_refuses_a_home_in_which_sockets_cannot_be(tmp_path: Path) -> None:
+    home = tmp_path / ("x" * 100)
+    done = run("up", "--home", str(home), "--port", "39871", "--gateway-port", "39872")
+    assert done.returncode == 2
+    assert "too long for the sockets in it (choose a shorter one with --home)" in done.stderr
+    assert not home.exists()

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from kajitori.api.resource import CONFIG_MAPS, EVENTS, PODS, SERVICE_ACCOUNTS
+from kajitori.app.supervisor import claim_free_slot
 from kajitori.base.errors import AlreadyExists, NotFound
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
@@ -26,10 +27,12 @@ from kajitori.laptop.node.agent import Agent
 from kajitori.laptop.node.native import NativePrograms, compile_programs
 from kajitori.laptop.node.node import NodeOptions
 from kajitori.laptop.node.runner_client import ContainerRecord, RunnerClient, RunnerInfo
-from kajitori.laptop.settings import ClusterSettings
+from kajitori.laptop.settings import SLOTS, ClusterSettings
 
 DEADLINE_SECONDS = 15.0
-SETTINGS = ClusterSettings(slot=13, nodes=1, gpus=8)
+# Addresses of this test process alone: pods of another one, or of a cluster on this machine, hold others.
+SLOT, SLOT_HELD = claim_free_slot(SLOTS - 1)
+SETTINGS = ClusterSettings(slot=SLOT, nodes=1, gpus=8)
 
 
 async def until(condition: Callable[[], Any], what: str = "") -> Any:

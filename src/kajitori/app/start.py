@@ -6,7 +6,7 @@ and the default Gateway in place. Waiting is by looking at the state of the worl
 
 from __future__ import annotations
 
-import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -20,13 +20,15 @@ import msgspec
 
 from kajitori.api import resource as kinds
 from kajitori.app.rights import write_component_rules
-from kajitori.app.supervisor import child_environment, claim_slot
+from kajitori.app.supervisor import child_environment, claim_free_slot
 from kajitori.base.errors import ApiError, KajitoriError, NotFound, Unreachable, UsageError
 from kajitori.kube.config import load_config
 from kajitori.kube.direct import DirectClient
 from kajitori.laptop.settings import SLOTS, ClusterSettings, read_settings, write_settings
 
 FIELD_MANAGER = "kaji-up"
+# The kernel's limit for the address of a Unix socket, less the closing zero.
+SOCKET_PATH_BYTES = 107
 GATEWAY_NAME = "kaji"
 GATEWAY_CLASS = "kajitori"
 CONTROLLER_NAME = "kajitori.dev/gateway-controller"
@@ -46,18 +48,21 @@ def settle_settings(home: Path, wanted: dict[str, Any]) -> tuple[ClusterSettings
     else:
         settings = ClusterSettings(**wanted)
         first = zlib.crc32(str(home).encode()) % SLOTS
-    for step in range(SLOTS):
-        slot = (first + step) % SLOTS
-        with contextlib.suppress(OSError):
-            held = claim_slot(slot)
-            return msgspec.structs.replace(settings, slot=slot), held
-    raise UsageError(
-        f"{SLOTS} clusters run on this machine already", hint="stop one with `kaji down --home DIR`"
-    )
+    slot, held = claim_free_slot(first)
+    return msgspec.structs.replace(settings, slot=slot), held
 
 
 def prepare_home(home: Path, settings: ClusterSettings) -> None:
-    """Make the cluster's folders, readable by their owner only, and write its settings."""
+    """Make the cluster's folders, readable by their owner only, and write its settings.
+
+    Raises UsageError for a path in which Unix sockets cannot be.
+    """
+    excess = len(os.fsencode(home / "run" / "envoy-admin.sock")) - SOCKET_PATH_BYTES
+    if excess > 0:
+        raise UsageError(
+            f"{home} is {excess} bytes too long for the sockets in it",
+            hint="choose a shorter one with --home",
+        )
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.chmod(0o700)
     for name in ("run", "log", "data", "pki", "nodes", "cache"):

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from kajitori.app.processes import Process, cluster_processes
-from kajitori.laptop.settings import read_settings
+from kajitori.base.errors import UsageError
+from kajitori.laptop.settings import SLOTS, read_settings
 
 BACK_OFF_FIRST_SECONDS = 0.2
 BACK_OFF_LAST_SECONDS = 10.0
@@ -66,8 +67,11 @@ class Child:
         """Keep the process running until cancelled."""
         while True:
             await self._wait_for_file()
-            exited = self._start()
-            self.last_exit = await exited
+            try:
+                self.last_exit = await self._start()
+            except OSError as error:  # no memory, no descriptors, no disk: it may be better in a while
+                self.started_at = time.monotonic()
+                log(f"{self.process.name} cannot be started: {error.strerror}")
             ran_seconds = time.monotonic() - self.started_at
             self.popen = None
             if ran_seconds > STEADY_SECONDS:
@@ -230,6 +234,17 @@ def claim_slot(slot: int) -> socket.socket:
         claim.close()
         raise
     return claim
+
+
+def claim_free_slot(first: int) -> tuple[int, socket.socket]:
+    """The first free slot from this one on, and what holds it. Raises UsageError if none is free."""
+    for step in range(SLOTS):
+        slot = (first + step) % SLOTS
+        with contextlib.suppress(OSError):
+            return slot, claim_slot(slot)
+    raise UsageError(
+        f"{SLOTS} clusters run on this machine already", hint="stop one with `kaji down --home DIR`"
+    )
 
 
 def lock_home(home: Path) -> int:
