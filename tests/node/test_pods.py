@@ -345,8 +345,7 @@ async def test_a_missing_secret_volume_is_an_event_and_is_waited_for(node: Runni
     await node.wait_event(
         "p", "FailedMount", 'MountVolume.SetUp failed for volume "s" : secret "late" not found'
     )
-    pod = await node.pod("p")
-    assert condition(pod, "PodReadyToStartContainers")["status"] == "False"
+    await node.wait_for("p", lambda pod: condition(pod, "PodReadyToStartContainers").get("status") == "False")
     await node.client.create(
         SECRETS, {"metadata": {"name": "late", "namespace": "default"}, "stringData": {"key": "x"}}
     )

@@ -52,17 +52,18 @@ def settle_settings(home: Path, wanted: dict[str, Any]) -> tuple[ClusterSettings
     return msgspec.structs.replace(settings, slot=slot), held
 
 
-def prepare_home(home: Path, settings: ClusterSettings) -> None:
-    """Make the cluster's folders, readable by their owner only, and write its settings.
-
-    Raises UsageError for a path in which Unix sockets cannot be.
-    """
+def check_home(home: Path) -> None:
+    """Raise UsageError for a folder in which Unix sockets cannot be."""
     excess = len(os.fsencode(home / "run" / "envoy-admin.sock")) - SOCKET_PATH_BYTES
     if excess > 0:
         raise UsageError(
             f"{home} is {excess} bytes too long for the sockets in it",
             hint="choose a shorter one with --home",
         )
+
+
+def prepare_home(home: Path, settings: ClusterSettings) -> None:
+    """Make the cluster's folders, readable by their owner only, and write its settings."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.chmod(0o700)
     for name in ("run", "log", "data", "pki", "nodes", "cache"):

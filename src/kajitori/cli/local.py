@@ -40,7 +40,7 @@ def check_port(port: int, purpose: str, option: str) -> None:
         ) from None
     except OSError:
         owner = port_owner(port)
-        by = f"by {owner}" if owner else "by a process of another user"
+        by = f"by {owner}" if owner else "by another process"
         raise UsageError(
             f"port {port} ({purpose}) is taken {by}", hint=f"stop it, or choose another with {option}"
         ) from None

@@ -133,9 +133,10 @@ def _refuse_other_settings(home: Path, wanted: dict[str, Any], running: dict[str
 
 
 def _start(home: Path, wanted: dict[str, Any], *, detach: bool) -> subprocess.Popen[bytes]:
-    from kajitori.app.start import prepare_home, settle_settings, start_supervisor
+    from kajitori.app.start import check_home, prepare_home, settle_settings, start_supervisor
 
     defaults: dict[str, Any] = {} if (home / "cluster.json").exists() else {"gpus": 8}
+    check_home(home)
     settings, slot = settle_settings(home, defaults | wanted)
     with slot:
         if settings.port == settings.gateway_port:
