@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kajitori.base.errors import InvalidManifest
+from kajitori.gateway import plan as plan_module
 from kajitori.gateway.attachment import covers, intersect
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.encode import Encoder, encoder
@@ -343,3 +344,30 @@ def test_a_route_says_that_its_only_listener_does_not_serve() -> None:
     programmed = next(item for item in listener["conditions"] if item["type"] == "Programmed")
     assert programmed["status"] == "False"
     assert programmed["message"].startswith("port 8080 is taken by another process")
+
+
+def test_a_defect_met_by_one_route_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    translate = plan_module.translate_ai_route
+
+    def broken(index: Any, world: Any, route: Any, problems: Any, notes: Any) -> Any:
+        if route.metadata.name == "bad":
+            raise KeyError("unforeseen")
+        return translate(index, world, route, problems, notes)
+
+    monkeypatch.setattr(plan_module, "translate_ai_route", broken)
+    documents = [
+        gateway(8080),
+        *backend("a", 1),
+        ai_route("bad", "x", {"name": "a"}),
+        ai_route("good", "y", {"name": "a"}),
+    ]
+    plan = make_plan(observe(*documents))
+    assert any("default/good" in route["name"] for route in routes_of(plan))
+    told = {
+        update.name: update.status["conditions"][0]
+        for update in plan.statuses
+        if update.name in ("bad", "good")
+    }
+    assert told["good"]["type"] == "Accepted"
+    assert told["bad"]["type"] == "NotAccepted"
+    assert "defect of the gateway" in told["bad"]["message"]

@@ -92,9 +92,15 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
     """
     making = _Making(observed, rejected or {}, envoys)
     for route in sorted(observed.ai_routes, key=age_key):
-        _ai_route(making, route)
+        try:
+            _ai_route(making, route)
+        except Exception as error:
+            making.status(AI_GATEWAY_ROUTES, route, ai_status([_fault(error)], [], ""))
     for route in sorted(observed.http_routes, key=age_key):
-        _http_route(making, route)
+        try:
+            _http_route(making, route)
+        except Exception as error:
+            making.status(HTTP_ROUTES, route, _faulty_parents(making, route, error))
     _backends(making)
     _gateways(making)
     resources = Resources(
@@ -107,6 +113,29 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         }
     )
     return Plan(resources, making.statuses, making.world.backends, making.costs)
+
+
+def _fault(error: Exception) -> str:
+    """A defect of ours that one route meets; it must not take the others with it."""
+    return f"this route meets a defect of the gateway and is left out: {type(error).__name__}: {error}"
+
+
+def _faulty_parents(making: _Making, route: HTTPRoute, error: Exception) -> dict[str, Any]:
+    outcomes = making.attachment.attach(
+        "HTTPRoute", route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
+    )
+    accepted = condition("Accepted", False, "Pending", _fault(error))
+    parents: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        reference = msgspec.to_builtins(outcome.parent)
+        parents.append(
+            {
+                "parentRef": {key: value for key, value in reference.items() if value is not None},
+                "controllerName": outcome.controller,
+                "conditions": [accepted],
+            }
+        )
+    return {"parents": parents}
 
 
 def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
