@@ -55,9 +55,15 @@ spec:
     - python
     - -c
     - |
-      import urllib.request
+      import time, urllib.request
+      def status(host):
+          while True:  # endpoints follow readiness a moment later
+              try:
+                  return urllib.request.urlopen(f"http://{host}/", timeout=10).status
+              except OSError:
+                  time.sleep(0.2)
       for host in ("web", "web.default", "web.default.svc", "web.default.svc.cluster.local"):
-          print(host, urllib.request.urlopen(f"http://{host}/", timeout=10).status)
+          print(host, status(host))
 """
 
 
