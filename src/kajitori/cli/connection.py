@@ -94,6 +94,7 @@ class Cluster:
         self.client = client
         self.namespace = namespace
         self._served: list[Served] | None = None
+        self._kinds: dict[tuple[str, str], Resource] = {}
 
     def served(self) -> list[Served]:
         """All resources in their preferred versions, core first. Asked for once."""
@@ -127,15 +128,20 @@ class Cluster:
 
     def find_kind(self, api_version: str, kind: str) -> Resource:
         """The resource of an object's apiVersion and kind. Raises UsageError if the cluster does not serve it."""
+        known = self._kinds.get((api_version, kind))
+        if known is not None:
+            return known
         group, _, version = api_version.rpartition("/")
-        for path in (f"/apis/{group}/{version}" if group else f"/api/{version}",):
-            try:
-                listed = self.client.get(path)
-            except NotFound:
-                listed = {"resources": []}
-            for entry in listed["resources"]:
-                if entry["kind"] == kind and "/" not in entry["name"]:
-                    return Resource(group, version, entry["name"], kind, bool(entry["namespaced"]))
+        try:
+            listed = self.client.get(f"/apis/{group}/{version}" if group else f"/api/{version}")["resources"]
+        except NotFound:
+            listed = []
+        for entry in listed:
+            if "/" not in entry["name"]:
+                served = Resource(group, version, entry["name"], entry["kind"], bool(entry["namespaced"]))
+                self._kinds[api_version, entry["kind"]] = served
+        if (api_version, kind) in self._kinds:
+            return self._kinds[api_version, kind]
         near = [served.resource for served in self.served() if served.resource.kind.lower() == kind.lower()]
         raise UsageError(
             f"the cluster serves no {kind} in {api_version}",

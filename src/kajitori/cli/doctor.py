@@ -80,11 +80,11 @@ def _machine() -> Iterator[Finding]:
 
 
 def _envoy() -> Finding:
-    from kajitori.app.processes import envoy_binary
+    from kajitori.gateway.binary import find_envoy
 
     try:
         answer = subprocess.run(
-            [envoy_binary(), "--version"], capture_output=True, text=True, timeout=30, check=True
+            [find_envoy(), "--version"], capture_output=True, text=True, timeout=30, check=True
         )
         # It prints: envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
         parts = answer.stdout.strip().rpartition("version: ")[2].split("/")

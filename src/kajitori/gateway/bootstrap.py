@@ -64,11 +64,3 @@ def write_bootstrap(
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _OWNER_ONLY)
     with os.fdopen(descriptor, "w") as handle:
         handle.write(text)
-
-
-def envoy_arguments(bootstrap_path: Path, *, concurrency: int = 1, log_level: str = "warning") -> list[str]:
-    """Command line after the binary. Several Envoys on one machine do not share a hot restart."""
-    return [
-        "-c", str(bootstrap_path), "--concurrency", str(concurrency), "--disable-hot-restart",
-        "-l", log_level, "--component-log-level", "misc:error,main:error", "--drain-time-s", "10",
-    ]  # fmt: skip

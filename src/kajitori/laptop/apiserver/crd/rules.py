@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kajitori.base.cel import CompileError, EvaluationError, Program, compile_expression
+from kajitori.base.cel.syntax import RESERVED
 from kajitori.base.cel.types import (
     BOOL,
     BYTES,
@@ -43,31 +44,8 @@ REASONS: Final = {
     "FieldValueRequired": "Required value: ",
     "FieldValueDuplicate": "Duplicate value: ",
 }
-_RESERVED: Final = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
-)
+# In the names of fields the words of literals and of membership are reserved too.
+_RESERVED: Final = RESERVED | {"true", "false", "null", "in"}
 _SCALARS: Final = {"integer": INT, "number": DOUBLE, "boolean": BOOL, "string": STRING}
 _STRING_FORMATS: Final = {
     "date-time": TIMESTAMP,
