@@ -29,9 +29,10 @@ class View(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     metadata: Metadata
 
 
-class ContainerView(msgspec.Struct, frozen=True, kw_only=True):
+class ContainerView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     name: str = ""
     ports: list[ContainerPort] = []
+    restart_policy: str = ""
 
 
 class PodSpecView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -43,8 +44,24 @@ class PodSpecView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     tolerations: list[Toleration] = []
 
 
+class TerminatedView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    exit_code: int = 0
+    finished_at: str | None = None
+
+
+class ContainerStateView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    terminated: TerminatedView | None = None
+
+
 class ContainerStatusView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    name: str = ""
     restart_count: int = 0
+    state: ContainerStateView = ContainerStateView()
+
+    @property
+    def terminated(self) -> TerminatedView | None:
+        """How the container ended, if it has."""
+        return self.state.terminated
 
 
 class PodStatusView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -53,6 +70,7 @@ class PodStatusView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     pod_ips: list[PodIP] = msgspec.field(name="podIPs", default_factory=list[PodIP])
     conditions: list[PodCondition] = []
     container_statuses: list[ContainerStatusView] = []
+    init_container_statuses: list[ContainerStatusView] = []
 
 
 class PodView(View, frozen=True, kw_only=True):
