@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kajitori.api.kubernetes.meta_v1 import LabelSelector
 from kajitori.base.clock import rfc3339
 from kajitori.control.cache import Metadata
-from kajitori.laptop.controllers import deployment_plan as plan
-from kajitori.laptop.controllers.deployment_status import next_look_seconds, plan_status
+from kajitori.laptop.controllers.deployments import plan
+from kajitori.laptop.controllers.deployments.status import next_look_seconds, plan_status
 from kajitori.laptop.controllers.views import (
     DeploymentSpecView,
     DeploymentStatusView,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from kajitori.api.kubernetes.core_v1 import ContainerPort, PodCondition, PodIP, ServicePort
 from kajitori.control.cache import Metadata
-from kajitori.laptop.controllers.endpoint_plan import groups, plan_slices, plan_subsets, target_port
+from kajitori.laptop.controllers.endpoint_slices.plan import groups, plan_slices, plan_subsets, target_port
 from kajitori.laptop.controllers.views import (
     ContainerView,
     EndpointSliceView,

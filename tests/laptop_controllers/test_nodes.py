@@ -7,10 +7,11 @@ from kajitori.api.resource import CORE_EVENTS, LEASES, NODES, PODS, SERVICE_ACCO
 from kajitori.base.clock import rfc3339, rfc3339_micro
 from kajitori.base.errors import NotFound
 from kajitori.control.cache import Metadata
-from kajitori.laptop.controllers import pod_cleanup, service_accounts
-from kajitori.laptop.controllers.node_plan import plan_eviction, plan_taints
-from kajitori.laptop.controllers.nodes import Nodes
-from kajitori.laptop.controllers.pod_cleanup import PodCleanup
+from kajitori.laptop.controllers import service_accounts
+from kajitori.laptop.controllers.nodes.controller import Nodes
+from kajitori.laptop.controllers.nodes.plan import plan_eviction, plan_taints
+from kajitori.laptop.controllers.pod_cleanup import controller as pod_cleanup
+from kajitori.laptop.controllers.pod_cleanup.controller import PodCleanup
 from kajitori.laptop.controllers.views import NodeSpecView, NodeStatusView, NodeView
 from kajitori.model.taints import tolerates
 
@@ -150,8 +151,12 @@ async def test_a_silent_node_becomes_unknown_its_pods_unready_and_the_intolerant
         return patient["status"]["conditions"][0]["status"] == "False"
 
     await world.until(pods_follow)
-    events = {e["reason"] for e in (await world.client.list(CORE_EVENTS)).items}
-    assert {"NodeNotReady", "TaintManagerEviction"} <= events
+
+    async def told():
+        events = {e["reason"] for e in (await world.client.list(CORE_EVENTS)).items}
+        return {"NodeNotReady", "TaintManagerEviction"} <= events
+
+    await world.until(told)
     await world.set_node_ready("n", "True")
 
     async def back():

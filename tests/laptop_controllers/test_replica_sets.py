@@ -10,7 +10,8 @@ from kajitori.base.clock import rfc3339
 from kajitori.control.cache import Metadata
 from kajitori.kube.objects import owner_reference
 from kajitori.laptop.controllers import garbage, replica_sets, service_accounts
-from kajitori.laptop.controllers.replica_set_plan import claim_pods, is_available, plan_scaling
+from kajitori.laptop.controllers.pods import claim_pods, is_available
+from kajitori.laptop.controllers.replica_sets.plan import plan_scaling
 from kajitori.laptop.controllers.views import (
     ContainerStatusView,
     PodSpecView,
@@ -111,7 +112,8 @@ def test_pods_of_others_are_left_alone_and_strays_are_taken():
         pod("stray", owner=None),
         pod("unlike", labels={"app": "db"}),
     ]
-    claims = claim_pods(replica_set(1), pods)
+    web = replica_set(1)
+    claims = claim_pods(web, web.spec.selector, pods, adoptable=lambda pod: pod.is_active)
     assert [[p.metadata.name for p in group] for group in (claims.mine, claims.adopt, claims.release)] == [
         ["mine"], ["stray"], ["unlike"]
     ]  # fmt: skip

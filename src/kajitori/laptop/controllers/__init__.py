@@ -1,4 +1,4 @@
-"""The controllers that a cluster has by itself: one file each, with its decisions in a pure plan where it has any."""
+"""The controllers that a cluster has by itself: one folder a subject, its decisions in a pure plan."""
 
 from __future__ import annotations
 

@@ -13,38 +13,12 @@ import msgspec
 
 from kajitori.base.clock import parse_rfc3339, rfc3339
 from kajitori.kube.objects import Object, set_condition
+from kajitori.laptop.controllers.pods import is_available
 from kajitori.laptop.controllers.views import PodView, ReplicaSetStatusView, ReplicaSetView
-from kajitori.model.selection import matches
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 # More at once would hold the server up for everybody else; the rest follows in the next round.
 MOST_AT_ONCE = 500
-
-
-class Claims(msgspec.Struct, frozen=True):
-    """Whose pods are whose. mine: owned and matching, in the order given."""
-
-    mine: list[PodView]
-    adopt: list[PodView]
-    release: list[PodView]
-
-
-def claim_pods(replica_set: ReplicaSetView, pods: Sequence[PodView]) -> Claims:
-    """Sort the pods of the namespace by who should own them."""
-    uid, ending = replica_set.metadata.uid, replica_set.metadata.deletion_timestamp is not None
-    claims = Claims([], [], [])
-    for pod in pods:
-        owner = pod.metadata.controller
-        fits = matches(replica_set.spec.selector, pod.metadata.labels)
-        if owner is None:
-            if fits and not ending and pod.is_active:
-                claims.adopt.append(pod)
-        elif owner.uid == uid:
-            if fits:
-                claims.mine.append(pod)
-            elif not ending and not pod.is_deleting:
-                claims.release.append(pod)
-    return claims
 
 
 class Scaling(msgspec.Struct, frozen=True):
@@ -100,32 +74,6 @@ def _deletion_cost(pod: PodView) -> int:
         return int(pod.metadata.annotations.get(DELETION_COST, "0"))
     except ValueError:
         return 0
-
-
-def is_available(pod: PodView, min_ready_seconds: int, now: float) -> bool:
-    """Ready, and for long enough."""
-    ready = pod.ready_condition
-    if ready is None or ready.status != "True":
-        return False
-    if min_ready_seconds == 0:
-        return True
-    if not ready.last_transition_time:
-        return False
-    return parse_rfc3339(ready.last_transition_time) + min_ready_seconds <= now
-
-
-def seconds_until_available(pods: Sequence[PodView], min_ready_seconds: int, now: float) -> float | None:
-    """When the next ready pod will have been ready for long enough; None if none is waiting for it."""
-    waits = [
-        parse_rfc3339(pod.ready_condition.last_transition_time) + min_ready_seconds - now
-        for pod in pods
-        if pod.is_active
-        and pod.is_ready
-        and pod.ready_condition is not None
-        and pod.ready_condition.last_transition_time
-        and not is_available(pod, min_ready_seconds, now)
-    ]
-    return max(0.0, min(waits)) if waits else None
 
 
 def plan_status(

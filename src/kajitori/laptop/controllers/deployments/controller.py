@@ -1,6 +1,6 @@
 """The Deployment controller: finds or makes the ReplicaSet of the template, moves sizes step by step, writes status.
 
-Decisions are in `deployment_plan` and `deployment_status`; this is what carries them to the server. Every size is
+Decisions are in `plan` and `status`; this is what carries them to the server. Every size is
 written with the version that it was decided on, so a decision on an outdated look is refused and made again.
 """
 
@@ -14,10 +14,10 @@ from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Key, Result, keys_of_owner
 from kajitori.control.runtime import Runtime
 from kajitori.kube.objects import Object, owner_reference
-from kajitori.laptop.controllers import deployment_plan as plan
 from kajitori.laptop.controllers import ownership
-from kajitori.laptop.controllers.deployment_status import next_look_seconds, plan_status
-from kajitori.laptop.controllers.replica_sets import PODS_BY_CONTROLLER, controller_index
+from kajitori.laptop.controllers.deployments import plan
+from kajitori.laptop.controllers.deployments.status import next_look_seconds, plan_status
+from kajitori.laptop.controllers.pods import PODS_BY_CONTROLLER, controller_index
 from kajitori.laptop.controllers.views import DeploymentView, PodView, ReplicaSetView
 from kajitori.model.selection import is_empty, matches
 

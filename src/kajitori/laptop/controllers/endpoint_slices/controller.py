@@ -16,7 +16,7 @@ from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Key, Result
 from kajitori.control.runtime import Runtime
 from kajitori.kube.objects import Object
-from kajitori.laptop.controllers.endpoint_plan import (
+from kajitori.laptop.controllers.endpoint_slices.plan import (
     MANAGED_BY,
     SERVICE_NAME,
     SLICE_MANAGER,

@@ -19,7 +19,7 @@ from kajitori.control.controller import Key, Result
 from kajitori.control.runtime import Runtime
 from kajitori.kube.objects import Object
 from kajitori.laptop.controllers.discovery import Discovery, discover
-from kajitori.laptop.controllers.garbage_plan import (
+from kajitori.laptop.controllers.garbage.plan import (
     FOREGROUND,
     ORPHAN,
     Delete,

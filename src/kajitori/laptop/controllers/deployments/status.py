@@ -12,7 +12,7 @@ import msgspec
 
 from kajitori.base.clock import parse_rfc3339, rfc3339
 from kajitori.kube.objects import Object
-from kajitori.laptop.controllers.deployment_plan import limits
+from kajitori.laptop.controllers.deployments.plan import limits
 from kajitori.laptop.controllers.views import DeploymentStatusView, DeploymentView, ReplicaSetView
 
 # The API's way of saying "no deadline".

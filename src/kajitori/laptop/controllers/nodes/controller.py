@@ -19,22 +19,18 @@ from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Key, Result
 from kajitori.control.runtime import Runtime
 from kajitori.kube.objects import Object, set_condition
-from kajitori.laptop.controllers.node_plan import (
+from kajitori.laptop.controllers.nodes.plan import (
     GRACE_SECONDS,
     plan_eviction,
     plan_taints,
     silent_conditions,
 )
+from kajitori.laptop.controllers.pods import node_index
 from kajitori.laptop.controllers.views import NodeView, PodView, View
 
 COMPONENT = "node-controller"
 LEASE_NAMESPACE = "kube-node-lease"
 _BY_NODE = "node"
-
-
-def node_index(pod: PodView) -> list[str]:
-    """Index value: the node that the pod is bound to."""
-    return [pod.spec.node_name] if pod.spec.node_name else []
 
 
 class Nodes:

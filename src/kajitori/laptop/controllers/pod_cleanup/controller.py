@@ -14,7 +14,7 @@ from kajitori.base.errors import NotFound
 from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Key, Result
 from kajitori.control.runtime import Runtime
-from kajitori.laptop.controllers.nodes import node_index
+from kajitori.laptop.controllers.pods import node_index
 from kajitori.laptop.controllers.views import NodeView, PodView
 
 COMPONENT = "pod-garbage-collector"

@@ -8,69 +8,20 @@ from __future__ import annotations
 
 import collections
 
-import msgspec
-
 from kajitori.api.resource import NAMESPACES, Resource
 from kajitori.base.clock import rfc3339
 from kajitori.base.errors import ApiError, Conflict, NotFound
 from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Key, Result
 from kajitori.control.runtime import Runtime
-from kajitori.kube.objects import Object, set_condition
 from kajitori.laptop.controllers.discovery import discover
+from kajitori.laptop.controllers.namespaces.plan import Remaining, plan_conditions
 from kajitori.laptop.controllers.views import NamespaceView, View
 
 FINALIZER = "kubernetes"
 # These are views of something else: events are stored once and served by two groups, metrics not at all.
 _SKIPPED_GROUPS = frozenset({"metrics.k8s.io", "authorization.k8s.io", "authentication.k8s.io"})
 _LONGEST_WAIT_SECONDS = 15.0
-
-
-class Remaining(msgspec.Struct, frozen=True):
-    """What is still there. objects: number by resource. finalizers: number of objects by finalizer.
-    failures: texts of what could not be deleted."""
-
-    objects: dict[str, int]
-    finalizers: dict[str, int]
-    failures: list[str]
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.objects and not self.failures
-
-
-def plan_conditions(namespace: NamespaceView, remaining: Remaining, now: str) -> list[Object]:
-    """The conditions that say what holds the namespace. Source: the namespace controller's condition types."""
-    conditions: list[Object] = namespace.status.get("conditions") or []
-    count = sum(remaining.objects.values())
-    listed = ", ".join(
-        f"{name} has {number} resource instances" for name, number in sorted(remaining.objects.items())
-    )
-    held = ", ".join(
-        f"{name} in {number} resource instances" for name, number in sorted(remaining.finalizers.items())
-    )
-    for type_name, is_true, reasons, messages in (
-        (
-            "NamespaceDeletionContentFailure", bool(remaining.failures), ("ContentDeletionFailed", "ContentDeleted"),
-            ("Failed to delete all resource types: " + "; ".join(remaining.failures),
-             "All content successfully deleted, may be waiting on finalization"),
-        ),
-        (
-            "NamespaceContentRemaining", count > 0, ("SomeResourcesRemain", "ContentRemoved"),
-            (f"Some resources are remaining: {listed}", "All content successfully removed"),
-        ),
-        (
-            "NamespaceFinalizersRemaining", bool(remaining.finalizers),
-            ("SomeFinalizersRemain", "ContentHasNoFinalizers"),
-            (f"Some content in the namespace has finalizers remaining: {held}",
-             "All content-preserving finalizers finished"),
-        ),
-    ):  # fmt: skip
-        pick = 0 if is_true else 1
-        conditions = set_condition(
-            conditions, type_name, "True" if is_true else "False", reasons[pick], messages[pick], now
-        )
-    return conditions
 
 
 class Namespaces:

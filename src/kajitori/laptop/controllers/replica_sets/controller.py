@@ -1,4 +1,4 @@
-"""The ReplicaSet controller: reads the cache, follows `replica_set_plan`, creates and deletes pods, writes status.
+"""The ReplicaSet controller: reads the cache, follows its plan, creates and deletes pods, writes status.
 
 Pods that it creates or deletes are put into the cache at once, so that a late watch never makes it do it twice.
 """
@@ -14,29 +14,23 @@ from kajitori.base.errors import ApiError, Forbidden, Invalid, NotFound
 from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Key, Result, keys_of_owner
 from kajitori.control.runtime import Runtime
-from kajitori.kube.objects import Object, owner_reference
 from kajitori.laptop.controllers import ownership
-from kajitori.laptop.controllers.replica_set_plan import (
+from kajitori.laptop.controllers.pods import (
+    PODS_BY_CONTROLLER,
     claim_pods,
-    plan_scaling,
-    plan_status,
+    controller_index,
+    pod_of_template,
     seconds_until_available,
 )
+from kajitori.laptop.controllers.replica_sets.plan import plan_scaling, plan_status
 from kajitori.laptop.controllers.views import PodView, ReplicaSetView
 from kajitori.model.selection import matches
 
 COMPONENT = "replicaset-controller"
-PODS_BY_CONTROLLER = "controller"
 # A look costs in proportion to the pods, and each of many pods asks for one: with so many seconds between looks
 # for each pod, the cost of a thousand pods becoming ready stays a thousand times that of one.
 _SECONDS_A_POD = 2e-4
 _SHORTEST_WAIT_SECONDS = 0.01
-
-
-def controller_index(obj: PodView | ReplicaSetView) -> list[str]:
-    """Index value: the uid of the owner that manages the object, or a mark with the namespace for none."""
-    owner = obj.metadata.controller
-    return [owner.uid if owner is not None else f"none/{obj.metadata.namespace}"]
 
 
 class ReplicaSets:
@@ -98,7 +92,9 @@ class ReplicaSets:
         uid, namespace = replica_set.metadata.uid, replica_set.metadata.namespace
         candidates = self._pods.by_index(PODS_BY_CONTROLLER, uid)
         candidates += self._pods.by_index(PODS_BY_CONTROLLER, f"none/{namespace}")
-        claims = claim_pods(replica_set, candidates)
+        claims = claim_pods(
+            replica_set, replica_set.spec.selector, candidates, adoptable=lambda pod: pod.is_active
+        )
         for pod in claims.release:
             await ownership.release(self._client, PODS, pod, uid)
         mine = claims.mine
@@ -136,17 +132,8 @@ class ReplicaSets:
         ]
 
     async def _create(self, replica_set: ReplicaSetView) -> PodView:
-        template = replica_set.spec.template
-        given: Object = template.get("metadata") or {}
-        metadata: Object = {
-            key: given[key] for key in ("labels", "annotations", "finalizers") if given.get(key)
-        }
-        metadata |= {
-            "generateName": f"{replica_set.metadata.name}-",
-            "namespace": replica_set.metadata.namespace,
-            "ownerReferences": [owner_reference(replica_set)],
-        }
-        pod: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        pod = pod_of_template(replica_set, replica_set.spec.template)
+        pod["metadata"]["generateName"] = f"{replica_set.metadata.name}-"
         try:
             made = await self._client.create(PODS, pod, type=PodView)
         except (Forbidden, Invalid, NotFound) as error:

@@ -1,0 +1,7 @@
+"""What every namespace is given: a ServiceAccount and the root certificate."""
+
+from __future__ import annotations
+
+from kajitori.laptop.controllers.service_accounts.controller import register
+
+__all__ = ["register"]
