@@ -9,10 +9,10 @@ QUICK := tests/api tests/base tests/cli tests/control tests/model tests/apiserve
   tests/groups/test_restart.py tests/node/test_pure.py tests/scheduler/test_plan.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up down test check format bench docs lock schemas clean
+.PHONY: help up down test check format bench docs lock schemas kubernetes clean
 
 help:  ## list these actions
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +50,9 @@ docs: $(STAMP)  ## make the generated reference pages
 lock: $(STAMP)  ## resolve the dependencies anew, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml -o requirements/dev.txt
+
+kubernetes: $(STAMP)  ## build a real control plane and Go clients for the tests (minutes, once; into a cache outside the checkout)
+	$(BIN)/python -m tools.kubernetes.build
 
 schemas: $(STAMP)  ## make the wire types anew from the published schemas of Kubernetes
 	$(BIN)/python tools/generate_kubernetes_schemas.py

@@ -1,24 +1,17 @@
-"""client-go, unmodified, against the embedded API server: informers, elections, applies, recorders, protobuf.
+"""client-go, unmodified, against both API servers: informers, elections, applies, recorders, protobuf.
 
-The program is in `go/`. Its first build takes a minute or two, later ones come from Go's own cache.
+The program is `tools/kubernetes/client`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
+from tools.kubernetes.build import build
 
-from kajitori.api.leaderworkerset.v1 import DEFINITIONS
-from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS
-from kajitori.kube.client import Client
-from kajitori.kube.config import load_config
-from kajitori.laptop.apiserver.testing import running_api_server
-
-SOURCE = Path(__file__).with_name("go")
-BUILD_SECONDS = 900
+from tests.servers import Place
 
 pytestmark = pytest.mark.world
 
@@ -36,20 +29,12 @@ async def _run(*words: str, seconds: float, folder: Path) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-@pytest.mark.timeout(BUILD_SECONDS + 300)
-async def test_every_check_of_a_client_in_go_passes(tmp_path: Path) -> None:
-    if shutil.which("go") is None:
-        pytest.skip("NOT TESTED: Go is not installed, so client-go was not tried")
-    program = tmp_path / "client"
-    code, output = await _run("go", "build", "-o", str(program), ".", seconds=BUILD_SECONDS, folder=SOURCE)
-    assert code == 0, output
-    async with running_api_server() as server:
-        async with Client(load_config(str(server.kubeconfig))) as client:
-            for definition in DEFINITIONS:
-                await client.create(CUSTOM_RESOURCE_DEFINITIONS, definition.to_crd())
-        code, output = await _run(
-            str(program), "-kubeconfig", str(server.kubeconfig), seconds=200, folder=tmp_path
-        )
+@pytest.mark.timeout(300)
+async def test_every_check_of_a_client_in_go_passes(place: Place, tmp_path: Path) -> None:
+    program = build() / "client"
+    code, output = await _run(
+        str(program), "-kubeconfig", str(place.kubeconfig), seconds=240, folder=tmp_path
+    )
     lines = output.splitlines()
     assert code == 0, "\n".join(line for line in lines if not line.startswith(("I", "E", "W")))
     assert sum(line.startswith("ok ") for line in lines) == 18

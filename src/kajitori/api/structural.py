@@ -202,6 +202,8 @@ class _Translation:
 
     def _default(self, value: Any) -> Any:
         """The default as an API server would complete it: a struct with the defaults of its own fields."""
+        if isinstance(value, list | tuple):
+            return [self._default(part) for part in value]
         if not isinstance(value, msgspec.Struct):
             return msgspec.to_builtins(value)
         fields = ((field.encode_name, getattr(value, field.name)) for field in msgspec.structs.fields(value))
