@@ -25,7 +25,7 @@ from kajitori.api.resource import (
 from kajitori.base.errors import Conflict, NotFound, Unreachable
 from kajitori.control.runtime import Runtime
 from kajitori.groups import controller
-from kajitori.groups.rbac import RULES
+from kajitori.groups.rbac import AUDIT_RULES, RULES
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.transport import HttpTransport

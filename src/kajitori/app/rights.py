@@ -23,8 +23,14 @@ ROOMS = {
 def component_rules() -> dict[str, list[dict[str, Any]]]:
     """For each user of ours the policy rules that its rooms list."""
     return {
-        user: [rule for room in rooms for rule in import_module(room).RULES] for user, rooms in ROOMS.items()
+        user: [rule for room in rooms for rule in _rules(import_module(room))]
+        for user, rooms in ROOMS.items()
     }
+
+
+def _rules(room: Any) -> list[dict[str, Any]]:
+    """What the room needs on any cluster, and on our own API server."""
+    return [*room.RULES, *getattr(room, "AUDIT_RULES", ())]
 
 
 def write_component_rules(home: Path) -> None:

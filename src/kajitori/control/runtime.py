@@ -1,9 +1,10 @@
 """The process that controllers run in: shared informers, controllers, services, leadership, an orderly end.
 
 Rooms register what they need; `run` starts it in order: the endpoint, the informers, and, once they are synced
-and this process leads, controllers and services. When told to stop, no reconcile begins, those in progress end,
-then services, events, informers and the lease follow. A service is a long-running coroutine that is no
-reconcile, such as a server; one that fails is started again with a growing delay and touches nothing else.
+and this process leads, controllers and services. What writes nothing may run on every replica, leader or not.
+When told to stop, no reconcile begins, those in progress end, then services, events, informers and the lease
+follow. A service is a long-running coroutine that is no reconcile, such as a server; one that fails is started
+again with a growing delay and touches nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from kajitori.api.resource import Resource
@@ -28,6 +30,7 @@ from kajitori.kube.lease import LeaderElection
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=HasMetadata)
+_Service = tuple[str, Callable[[], Awaitable[None]]]
 
 _GRACE_SECONDS = 20.0
 _LONGEST_SERVICE_BACKOFF_SECONDS = 30.0
@@ -38,6 +41,7 @@ class Runtime:
 
     seed: of all jitter; give it for a run that shall repeat exactly. election: None where the process is alone.
     endpoint: address of /metrics and /healthz (see `kajitori.control.endpoint`), empty for none.
+    ready: set while the caches are filled, leader or not. leading: set while this process does what only one may.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class Runtime:
         self.metrics = metrics or Metrics()
         self.endpoint = endpoint
         self.ready = asyncio.Event()
+        self.leading = asyncio.Event()
+        self._also_ready: list[Callable[[], bool]] = []
         self._seeded = seed is not None
         self._election = election
         self._instance = instance
@@ -65,7 +71,9 @@ class Runtime:
         self._informers: dict[object, Informer[Any]] = {}
         self._required: list[Informer[Any]] = []
         self._controllers: list[Controller] = []
-        self._services: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._services: list[_Service] = []
+        # What runs whether this process leads or not.
+        self._everywhere: tuple[list[Controller], list[_Service]] = ([], [])
         self._recorders: dict[str, EventRecorder] = {}
         self._informer_tasks: list[asyncio.Task[None]] | None = None
 
@@ -102,15 +110,28 @@ class Runtime:
             self._required.append(known)
         return known
 
-    def controller(self, name: str, reconcile: Reconcile, *, workers: int = 1) -> Controller:
-        """A controller of this process; add what it watches with `watch`."""
+    def controller(
+        self, name: str, reconcile: Reconcile, *, workers: int = 1, everywhere: bool = False
+    ) -> Controller:
+        """A controller of this process; add what it watches with `watch`.
+
+        everywhere: it writes nothing to the cluster, so it runs on every replica.
+        """
         made = Controller(name, reconcile, workers=workers, metrics=self.metrics)
-        self._controllers.append(made)
+        (self._everywhere[0] if everywhere else self._controllers).append(made)
         return made
 
-    def service(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+    def service(self, name: str, run: Callable[[], Awaitable[None]], *, everywhere: bool = False) -> None:
         """A coroutine that runs beside the controllers, until it returns or is cancelled at the end."""
-        self._services.append((name, run))
+        (self._everywhere[1] if everywhere else self._services).append((name, run))
+
+    def ready_when(self, holds: Callable[[], bool]) -> None:
+        """One more condition of /readyz, beside filled caches."""
+        self._also_ready.append(holds)
+
+    def is_ready(self) -> bool:
+        """What /readyz says."""
+        return self.ready.is_set() and all(holds() for holds in self._also_ready)
 
     def recorder(self, component: str) -> EventRecorder:
         """The recorder of events of one component, shared."""
@@ -134,13 +155,13 @@ class Runtime:
         async with contextlib.AsyncExitStack() as stack:
             if self.endpoint:
                 self.endpoint = await stack.enter_async_context(
-                    serve_endpoint(self.endpoint, self.metrics.registry, self.ready.is_set)
+                    serve_endpoint(self.endpoint, self.metrics.registry, self.is_ready)
                 )
             stack.push_async_callback(self._close)
             self._informer_tasks = []
             for informer in self._informers.values():
                 self._start_informer(informer)
-            working = asyncio.ensure_future(self._work_as_leader(stop))
+            working = asyncio.ensure_future(self._work_when_due())
             stopping = asyncio.ensure_future(stop.wait())
             try:
                 await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -153,30 +174,44 @@ class Runtime:
                 stopping.cancel()
                 await asyncio.gather(working, stopping, return_exceptions=True)
 
-    async def _work_as_leader(self, stop: asyncio.Event) -> None:
+    async def _work_when_due(self) -> None:
         for informer in list(self._required):
             await informer.synced()
-        if self._election is None:
-            await self._work()
-        else:
-            await self._election.lead(self._work)
-
-    async def _work(self) -> None:
-        self.metrics.leader.set(1)
         self.ready.set()
-        services = [asyncio.ensure_future(self._serve(name, service)) for name, service in self._services]
+        working = [asyncio.ensure_future(self._work(*self._everywhere))] if any(self._everywhere) else []
+        lead = self._lead if self._election is None else partial(self._election.lead, self._lead)
+        working.append(asyncio.ensure_future(lead()))
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for controller in self._controllers:
-                    tasks.create_task(controller.run(), name=controller.name)
-            if not self._controllers:
-                await asyncio.gather(*services)
+            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
         finally:
             self.ready.clear()
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+    async def _lead(self) -> None:
+        self.metrics.leader.set(1)
+        self.leading.set()
+        try:
+            await self._work(self._controllers, self._services)
+        finally:
+            self.leading.clear()
             self.metrics.leader.set(0)
-            for service in services:
+
+    async def _work(self, controllers: list[Controller], services: list[_Service]) -> None:
+        serving = [asyncio.ensure_future(self._serve(name, service)) for name, service in services]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for controller in controllers:
+                    tasks.create_task(controller.run(), name=controller.name)
+            if not controllers:
+                await asyncio.gather(*serving)
+        finally:
+            for service in serving:
                 service.cancel()
-            await asyncio.gather(*services, return_exceptions=True)
+            await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         delay = 0.5
@@ -194,9 +229,9 @@ class Runtime:
 
     async def _stop_gently(self, working: asyncio.Future[None]) -> None:
         """Let reconciles in progress end; a runtime that was still waiting to lead just stops."""
-        if not self.ready.is_set() or not self._controllers:
+        if not self.leading.is_set() or not self._controllers:
             return
-        for controller in self._controllers:
+        for controller in (*self._controllers, *self._everywhere[0]):
             controller.stop()
         _, pending = await asyncio.wait((working,), timeout=self._grace_seconds)
         if pending:

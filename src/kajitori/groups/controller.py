@@ -21,7 +21,8 @@ from kajitori.api.resource import (
 )
 from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminal
 from kajitori.base.reason import Reason
-from kajitori.control.controller import After, Key, Result
+from kajitori.control.controller import After, Controller, Key, Result
+from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
 from kajitori.groups.actions import Event, Plan
 from kajitori.groups.blame import with_authors
@@ -38,9 +39,14 @@ PODS_LOOKED_AT_PER_SECOND = 10_000
 
 
 class GroupController:
-    """Reconciles one LeaderWorkerSet at a time and key."""
+    """Reconciles one LeaderWorkerSet at a time and key.
 
-    def __init__(self, runtime: Runtime) -> None:
+    gate: closed while another controller serves the kind. audit: the API server tells who deleted a pod.
+    """
+
+    def __init__(self, runtime: Runtime, gate: Gate, *, audit: bool) -> None:
+        self._gate = gate
+        self._audit = audit
         self._client = runtime.client
         self._clock = runtime.clock
         self._random = runtime.random
@@ -68,9 +74,18 @@ class GroupController:
         controller.watch(self._informers.services, _keys)
         controller.watch(self._informers.revisions, _keys)
         controller.watch(self._informers.claims, _keys)
+        gate.on_change(lambda: self._begin_again(controller))
+
+    def _begin_again(self, controller: Controller) -> None:
+        """What others did with the sets meanwhile is for the plan to find out; what we remembered is of no use."""
+        self._memories.clear()
+        for lws in self._sets.list():
+            controller.enqueue(Key(lws.metadata.namespace or "", lws.metadata.name or ""))
 
     async def reconcile(self, key: Key) -> Result:
         """One look at one set."""
+        if self._gate.closed is not None:
+            return None
         index = f"{key.namespace}/{key.name}"
         if pods := len(self._informers.pods.by_index("set", index)):
             await asyncio.sleep(pods / PODS_LOOKED_AT_PER_SECOND)
@@ -82,7 +97,9 @@ class GroupController:
         if memory is None or memory.uid != lws.metadata.uid:
             memory = self._memories[key] = Memory(lws.metadata.uid or "")
         world = self._look(lws, index, memory)
-        plan = await with_authors(self._client, world, plan_set(world))
+        plan = plan_set(world)
+        if self._audit:
+            plan = await with_authors(self._client, world, plan)
         await self._say(lws, plan.events)
         try:
             await Execution(self._client, self._informers, self._recorder, world, memory).carry_out(plan)
@@ -168,6 +185,6 @@ def _keys(obj: Pod | Service | Revision | Claim) -> list[Key]:
     return [Key(obj.metadata.namespace, name)] if name else []
 
 
-def register(runtime: Runtime) -> None:
-    """Add the controller to a runtime."""
-    GroupController(runtime)
+def register(runtime: Runtime, gate: Gate | None = None, *, audit: bool = True) -> None:
+    """Add the controller to a runtime. audit: as our embedded API server has it; others do not."""
+    GroupController(runtime, gate or Gate(), audit=audit)

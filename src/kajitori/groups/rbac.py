@@ -7,14 +7,19 @@ from typing import Any
 from kajitori.api.leaderworkerset.v1 import GROUP
 
 RULES: list[dict[str, Any]] = [
-    {"apiGroups": [GROUP], "resources": ["leaderworkersets"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": [GROUP], "resources": ["leaderworkersets"], "verbs": ["list", "watch"]},
     {"apiGroups": [GROUP], "resources": ["leaderworkersets/status"], "verbs": ["patch"]},
     # Where a cluster asks it of those who set blockOwnerDeletion.
     {"apiGroups": [GROUP], "resources": ["leaderworkersets/finalizers"], "verbs": ["update"]},
     {
         "apiGroups": [""],
-        "resources": ["pods", "services", "persistentvolumeclaims"],
+        "resources": ["pods", "services"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+    },
+    {
+        "apiGroups": [""],
+        "resources": ["persistentvolumeclaims"],
+        "verbs": ["list", "watch", "create", "patch", "delete"],
     },
     {
         "apiGroups": ["apps"],
@@ -22,5 +27,6 @@ RULES: list[dict[str, Any]] = [
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
     },
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-    {"nonResourceURLs": ["/kajitori/audit"], "verbs": ["get"]},
 ]
+# Of our embedded API server alone: who deleted a pod.
+AUDIT_RULES: list[dict[str, Any]] = [{"nonResourceURLs": ["/kajitori/audit"], "verbs": ["get"]}]
