@@ -1,8 +1,7 @@
 """Logs, exec, attach and port-forward: passed on to the node that runs the pod.
 
 The agent of a node serves them on a unix socket in `run/`. Logs are streamed as they come; the others are an
-upgraded connection (WebSocket), whose bytes are carried in both directions without being looked at; only
-kubectl's way of port-forwarding is understood here (`portforward`).
+upgraded connection (WebSocket or SPDY), whose bytes are carried in both directions without being looked at.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from kajitori.api.resource import PODS
 from kajitori.base.unix_sockets import short_path
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.answers import base_headers
-from kajitori.laptop.apiserver.portforward import PROTOCOL, forward
 from kajitori.laptop.apiserver.rbac import Attributes
 from kajitori.laptop.apiserver.status import FieldError
 
@@ -267,12 +265,8 @@ async def tunnel(state: ServerState, call: Call) -> web.StreamResponse:
     _check_may_enter(state, call)
     pod = _pod(state, call)
     headers = call.http.headers
-    if headers.get("Upgrade", "").lower() != "websocket":
-        raise status.bad_request(
-            "Upgrade request required: this server speaks WebSocket (v5.channel.k8s.io) here, not SPDY"
-        )
-    if call.target.subresource == "portforward" and PROTOCOL in headers.get("Sec-WebSocket-Protocol", ""):
-        return await forward(call, pod.get("status", {}).get("podIP", ""))
+    if headers.get("Upgrade", "").lower() not in ("websocket", "spdy/3.1"):
+        raise status.bad_request("Upgrade request required")
     path = _node_path(call, pod)
     node = pod["spec"].get("nodeName")
     if not node:
@@ -283,7 +277,7 @@ async def tunnel(state: ServerState, call: Call) -> web.StreamResponse:
     reader, writer = await _connect(state, node)
     try:
         forwarded = [(k, v) for k, v in headers.items() if k.lower() not in _HOP_HEADERS]
-        writer.write(_request_head("GET", path, [("Host", node), *forwarded]))
+        writer.write(_request_head(call.http.method, path, [("Host", node), *forwarded]))
         code, answer_headers, raw = await _answer_head(reader, node)
         if code != 101:
             pieces = [piece async for piece in _body_chunks(reader, answer_headers)]

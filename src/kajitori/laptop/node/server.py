@@ -21,8 +21,9 @@ from kajitori.laptop.node.launch import ContainerFolder
 from kajitori.laptop.node.logs import LogOptions, read_log
 from kajitori.laptop.node.node import Node
 from kajitori.laptop.node.pod import PodWorker
+from kajitori.laptop.node.port_forward import forward
 from kajitori.laptop.node.status import Running, Waiting
-from kajitori.laptop.node.streams import attach, execute, forward_ports
+from kajitori.laptop.node.streams import attach, execute
 
 FindWorker = Callable[[str, str], PodWorker | None]
 
@@ -122,7 +123,7 @@ class KubeletServer:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         worker = self._worker(request)
-        return await forward_ports(request, worker.facts.pod_ip)
+        return await forward(request, worker.facts.pod_ip)
 
 
 async def _healthy(_: web.Request) -> web.Response:

@@ -1,9 +1,6 @@
-"""exec, attach and port-forward over WebSocket, as the Kubernetes remote command protocol has it.
+"""exec and attach: a command's or a container's descriptors on one side, a client's channels on the other.
 
-Binary frames; the first byte names the channel: 0 stdin, 1 stdout, 2 stderr, 3 error, 4 resize (JSON with Width and
-Height), 255 closes the channel in the second byte (v5). The end is a Status on the error channel.
-
-Source: Kubernetes, KEP-4006 "Transition from SPDY to WebSockets"; `v4.channel.k8s.io`, `v5.channel.k8s.io`.
+The end is a Status on the error channel, as the Kubernetes remote command protocol has it.
 """
 
 from __future__ import annotations
@@ -19,83 +16,69 @@ import struct
 import termios
 from collections.abc import Awaitable, Callable, Sequence
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from kajitori.base.errors import KajitoriError
+from kajitori.laptop.node.channels import (
+    CLOSE,
+    ERROR,
+    RESIZE,
+    STDERR,
+    STDIN,
+    STDOUT,
+    Channels,
+    Wanted,
+    open_channels,
+    wanted_of,
+)
 from kajitori.laptop.node.container import ContainerLife
 from kajitori.laptop.node.node import LOST_EXIT_CODE, Node
 from kajitori.laptop.node.runner_client import ContainerRecord, RunnerClient, RunnerError
 
-PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK_BYTES = 32768
 _QUIET_SECONDS = 1.0
 _END_OF_INPUT = b"\x04"  # what a terminal takes for it
 
 
-class _Channels:
-    """One upgraded connection."""
+async def _send_result(channels: Channels, code: int | None, message: str = "") -> None:
+    if code == 0:
+        status: dict[str, object] = {"metadata": {}, "status": "Success"}
+    elif code is not None:
+        status = {
+            "metadata": {},
+            "status": "Failure",
+            "message": f"command terminated with exit code {code}",
+            "reason": "NonZeroExitCode",
+            "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+        }
+    else:
+        status = {
+            "metadata": {},
+            "status": "Failure",
+            "message": message,
+            "reason": "InternalError",
+            "code": 500,
+        }
+    await channels.send(ERROR, json.dumps(status).encode())
 
-    def __init__(self, request: web.Request) -> None:
-        query = request.query
-        self.stdin = query.get("input", query.get("stdin")) in ("1", "true")
-        self.stdout = query.get("output", query.get("stdout")) in ("1", "true")
-        self.stderr = query.get("error", query.get("stderr")) in ("1", "true")
-        self.terminal = query.get("tty") in ("1", "true")
-        self.socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=1 << 22)
-        self.sending = 0  # frames that the client has yet to make room for
 
-    async def send(self, channel: int, data: bytes) -> None:
-        self.sending += 1
-        try:
-            await self.socket.send_bytes(bytes([channel]) + data)
-        finally:
-            self.sending -= 1
-
-    async def send_result(self, code: int | None, message: str = "") -> None:
-        if code == 0:
-            status: dict[str, object] = {"metadata": {}, "status": "Success"}
-        elif code is not None:
-            status = {
-                "metadata": {},
-                "status": "Failure",
-                "message": f"command terminated with exit code {code}",
-                "reason": "NonZeroExitCode",
-                "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-            }
-        else:
-            status = {
-                "metadata": {},
-                "status": "Failure",
-                "message": message,
-                "reason": "InternalError",
-                "code": 500,
-            }
-        await self.send(ERROR, json.dumps(status).encode())
-
-    async def read_into(
-        self, descriptor: int, terminal: int, close_stdin: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Carry the client's input to the descriptor (-1: drop it) until the client leaves."""
-        async for message in self.socket:
-            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-                continue
-            data = message.data if isinstance(message.data, bytes) else message.data.encode()
-            if not data:
-                continue
-            channel, payload = data[0], data[1:]
-            if channel == STDIN and descriptor >= 0:
-                if payload:
-                    await _write_all(descriptor, payload)
-            elif channel == RESIZE and terminal >= 0:
-                resize(terminal, payload)
-            elif channel == CLOSE and payload[:1] == bytes([STDIN]) and descriptor >= 0:
-                if terminal >= 0:  # its output comes from the same descriptor
-                    await _write_all(descriptor, _END_OF_INPUT)
-                else:
-                    await close_stdin()
-                # The number may soon be another file's: whatever else the client sends is dropped.
-                descriptor = -1
+async def _read_into(
+    channels: Channels, descriptor: int, terminal: int, close_stdin: Callable[[], Awaitable[None]]
+) -> None:
+    """Carry the client's input to the descriptor (-1: drop it) until the client leaves."""
+    async for channel, payload in channels.messages():
+        if channel == STDIN and descriptor >= 0:
+            if payload:
+                await _write_all(descriptor, payload)
+        elif channel == RESIZE and terminal >= 0:
+            resize(terminal, payload)
+        elif channel == CLOSE and payload[:1] == bytes([STDIN]) and descriptor >= 0:
+            if terminal >= 0:  # its output comes from the same descriptor
+                await _write_all(descriptor, _END_OF_INPUT)
+            else:
+                await close_stdin()
+            # The number may soon be another file's: whatever else the client sends is dropped.
+            descriptor = -1
 
 
 def resize(terminal: int, payload: bytes) -> None:
@@ -179,27 +162,25 @@ async def execute(
     request: web.Request, runner: RunnerClient, container: str, command: list[str]
 ) -> web.StreamResponse:
     """Run a command in a container for a client."""
-    channels = _Channels(request)
-    await channels.socket.prepare(request)
+    wanted = wanted_of(request)
+    channels = await open_channels(request, wanted)
     ends = _Ends()
     try:
-        if channels.terminal:
+        if wanted.terminal:
             theirs, stdin, outputs = _terminal(ends)
         else:
-            theirs, stdin, outputs = _pipes(ends, channels)
+            theirs, stdin, outputs = _pipes(ends, wanted)
         for descriptor in (stdin, *outputs.values()):
             if descriptor >= 0:
                 os.set_blocking(descriptor, False)
-        running = asyncio.ensure_future(
-            runner.execute(container, command, theirs, terminal=channels.terminal)
-        )
-        terminal = stdin if channels.terminal else -1
+        running = asyncio.ensure_future(runner.execute(container, command, theirs, terminal=wanted.terminal))
+        terminal = stdin if wanted.terminal else -1
 
         async def close_stdin() -> None:
             ends.close(stdin)
 
         reading = asyncio.ensure_future(
-            channels.read_into(stdin if channels.stdin else -1, terminal, close_stdin)
+            _read_into(channels, stdin if wanted.stdin else -1, terminal, close_stdin)
         )
         pumps = [
             asyncio.ensure_future(
@@ -213,7 +194,7 @@ async def execute(
         )
     finally:
         ends.close_all()
-    return channels.socket
+    return channels.response()
 
 
 def _terminal(ends: _Ends) -> tuple[list[int], int, dict[int, int]]:
@@ -222,8 +203,8 @@ def _terminal(ends: _Ends) -> tuple[list[int], int, dict[int, int]]:
     return [slave, slave, slave], master, {STDOUT: master}
 
 
-def _pipes(ends: _Ends, channels: _Channels) -> tuple[list[int], int, dict[int, int]]:
-    if channels.stdin:
+def _pipes(ends: _Ends, wanted: Wanted) -> tuple[list[int], int, dict[int, int]]:
+    if wanted.stdin:
         in_reader, in_writer = ends.pipe()
     else:
         in_reader, in_writer = os.open(os.devnull, os.O_RDONLY), -1
@@ -234,7 +215,7 @@ def _pipes(ends: _Ends, channels: _Channels) -> tuple[list[int], int, dict[int, 
 
 
 async def _finish(
-    channels: _Channels,
+    channels: Channels,
     running: asyncio.Future[int],
     reading: asyncio.Future[None],
     pumps: Sequence[asyncio.Future[None]],
@@ -254,12 +235,12 @@ async def _finish(
             if not pending or not (channels.sending or _have_more(outputs)):
                 break
         try:
-            await channels.send_result(running.result())
+            await _send_result(channels, running.result())
         except RunnerError as error:
-            await channels.send_result(126 if error.exit_code else None, str(error))
+            await _send_result(channels, 126 if error.exit_code else None, str(error))
         except KajitoriError as error:
-            await channels.send_result(None, str(error))
-        await channels.socket.close(code=1000)
+            await _send_result(channels, None, str(error))
+        await channels.close()
     except ConnectionError:
         pass
     finally:
@@ -271,8 +252,8 @@ async def _finish(
 
 async def attach(request: web.Request, node: Node, life: ContainerLife) -> web.StreamResponse:
     """Give a client the further output of a container, and its input where the container takes any."""
-    channels = _Channels(request)
-    await channels.socket.prepare(request)
+    wanted = wanted_of(request)
+    channels = await open_channels(request, wanted)
     ends = _Ends()
     end = node.expect_end(life.name)
     try:
@@ -291,7 +272,7 @@ async def attach(request: web.Request, node: Node, life: ContainerLife) -> web.S
             await _end_input(node, life)
 
         reading = asyncio.ensure_future(
-            channels.read_into(stdin if channels.stdin else -1, stdin if terminal else -1, close_stdin)
+            _read_into(channels, stdin if wanted.stdin else -1, stdin if terminal else -1, close_stdin)
         )
         pumps = [
             asyncio.ensure_future(_pump(out_reader, lambda data: channels.send(STDOUT, data))),
@@ -301,11 +282,11 @@ async def attach(request: web.Request, node: Node, life: ContainerLife) -> web.S
         await _finish(channels, ended, reading, pumps, [out_reader, err_reader], lambda: None)
         await _end_input(node, life)
     except KajitoriError as error:
-        await channels.send_result(None, str(error))
-        await channels.socket.close(code=1000)
+        await _send_result(channels, None, str(error))
+        await channels.close()
     finally:
         ends.close_all()
-    return channels.socket
+    return channels.response()
 
 
 async def _end_input(node: Node, life: ContainerLife) -> None:
@@ -318,51 +299,3 @@ async def _end_input(node: Node, life: ContainerLife) -> None:
 async def _exit_code(end: asyncio.Future[ContainerRecord | None]) -> int:
     record = await asyncio.shield(end)
     return record.exit_code if record else LOST_EXIT_CODE
-
-
-async def forward_ports(request: web.Request, address: str) -> web.StreamResponse:
-    """Carry connections to ports of a pod: for each port a data channel and an error channel (v4.channel.k8s.io).
-
-    Each channel begins with its port, two bytes in little-endian order.
-    """
-    ports = [int(port) for text in request.query.getall("port", []) for port in text.split(",")]
-    if not ports:
-        raise web.HTTPBadRequest(text="query parameter port is required")
-    socket = web.WebSocketResponse(
-        protocols=("v4.channel.k8s.io", "portforward.k8s.io"), max_msg_size=1 << 22
-    )
-    await socket.prepare(request)
-    writers: dict[int, asyncio.StreamWriter] = {}
-    pumps: list[asyncio.Task[None]] = []
-    try:
-        for index, port in enumerate(ports):
-            head = struct.pack("<H", port)
-            await socket.send_bytes(bytes([2 * index]) + head)
-            await socket.send_bytes(bytes([2 * index + 1]) + head)
-            try:
-                reader, writers[2 * index] = await asyncio.open_connection(address, port)
-            except OSError as error:
-                message = f"failed to connect to {address}:{port}: {error.strerror or error}"
-                await socket.send_bytes(bytes([2 * index + 1]) + message.encode())
-                continue
-            pumps.append(asyncio.ensure_future(_pump_connection(reader, socket, 2 * index)))
-        async for message in socket:
-            if message.type == WSMsgType.BINARY and message.data and message.data[0] in writers:
-                writer = writers[message.data[0]]
-                writer.write(message.data[1:])
-                await writer.drain()
-    except ConnectionError:
-        pass
-    finally:
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-        for writer in writers.values():
-            writer.close()
-    return socket
-
-
-async def _pump_connection(reader: asyncio.StreamReader, socket: web.WebSocketResponse, channel: int) -> None:
-    while data := await reader.read(_CHUNK_BYTES):
-        await socket.send_bytes(bytes([channel]) + data)
-    await socket.close(code=1000)
