@@ -245,7 +245,7 @@ async def running_loop(*, with_controller: bool = True) -> AsyncIterator[Loop]:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kajitori-")))
         (home / "run").mkdir()
         roles = home / "run" / "component-roles.json"
-        roles.write_text(json.dumps({"system:kajitori:controllers": RULES}))
+        roles.write_text(json.dumps({"system:kajitori:controllers": [*RULES, *AUDIT_RULES]}))
         server = await stack.enter_async_context(running_api_server(home))
         config = load_config(str(server.kubeconfig))
         admin = await stack.enter_async_context(Client(config, user_agent="kubectl/test"))
