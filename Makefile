@@ -42,7 +42,7 @@ format: $(STAMP)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix src tests tools bench
 
 bench: $(STAMP)  ## measure the figures of docs/reference/figures.md
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for name in apiserver cluster gateway; do echo "== bench.$$name"; $(BIN)/python -m bench.$$name || exit 1; done
 
 docs: $(STAMP)  ## make the generated reference pages
 	$(BIN)/python tools/generate_reference.py
