@@ -9,29 +9,32 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from kajitori.base.clock import rfc3339
-from kajitori.laptop.apiserver import admission, status
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.admission import prerequisites
+from kajitori.laptop.apiserver.admission.steps import Steps, at_once, in_time
 from kajitori.laptop.apiserver.apply import same_but_for_times, track_update
 from kajitori.laptop.apiserver.bodies import check_kind
 from kajitori.laptop.apiserver.deletion import check_finalizers, is_released
 from kajitori.laptop.apiserver.journal import AuditRecord
 from kajitori.laptop.apiserver.kinds import Context
 from kajitori.laptop.apiserver.rbac import Attributes
-from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Written
+from kajitori.laptop.apiserver.store import Charged, Decision, Deleted, Entry, Key, Written
 from kajitori.laptop.apiserver.views import stored_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kajitori.laptop.apiserver.kinds.kind import Kind
     from kajitori.laptop.apiserver.request import Call
     from kajitori.laptop.apiserver.state import ServerState
 
 Object = dict[str, Any]
+T = TypeVar("T")
+MOST_DECISIONS = 6
 
 
 def now_text() -> str:
@@ -66,15 +69,20 @@ def audit_of(call: Call, verb: str = "") -> Callable[[Object], AuditRecord]:
     return record
 
 
-async def settle(
-    state: ServerState, call: Call, key: Key, decide: Callable[[Entry | None], Decision], dry_run: bool
-) -> Written | None:
+Decide = Callable[[Entry | None], Steps[Decision]]
+"""What becomes of a stored object (None: there is none); may run more than once."""
+
+
+async def settle(state: ServerState, call: Call, key: Key, decide: Decide, dry_run: bool) -> Written | None:
     """Commit a decision, or with dry run only take it."""
     try:
         if dry_run:
-            written = _dry_run(state, key, decide)
+            before = state.store.get(*key)
+            written = _dry_run(key, before, await in_time(decide(before)))
+        elif waits(call):
+            written = await _settle_in_time(state, call, key, decide)
         else:
-            written = await state.store.mutate(key, decide, audit_of(call))
+            written = await state.store.mutate(key, lambda before: at_once(decide(before)), audit_of(call))
     except asyncio.CancelledError:
         # The client left, the write goes on: what it claimed becomes the object's when it is committed.
         raise
@@ -85,9 +93,47 @@ async def settle(
     return written
 
 
-def _dry_run(state: ServerState, key: Key, decide: Callable[[Entry | None], Decision]) -> Written | None:
-    before = state.store.get(*key)
-    decision = decide(before)
+def waits(call: Call) -> bool:
+    """Whether a write of this call may have to wait for somebody outside, and so be decided more than once."""
+    return False
+
+
+def renewed(call: Call, value: T) -> Callable[[], T]:
+    """Gives what a request brought, as it was each time where a decision may be taken more than once."""
+    if not waits(call):
+        return lambda: value
+    pristine = msgspec.json.encode(value)
+    return lambda: msgspec.json.decode(pristine)
+
+
+class _Changed(Exception):
+    """The stored object is not the one that was decided on."""
+
+
+async def _settle_in_time(state: ServerState, call: Call, key: Key, decide: Decide) -> Written | None:
+    """Commit a decision that waits for others, if the object is still what it was decided on; else decide again."""
+    for _ in range(MOST_DECISIONS):
+        before = state.store.get(*key)
+        decision = await in_time(decide(before))
+
+        def unless_changed(
+            current: Entry | None, before: Entry | None = before, decision: Decision = decision
+        ) -> Decision:
+            if current is not before:
+                raise _Changed
+            return decision
+
+        try:
+            return await state.store.mutate(key, unless_changed, audit_of(call))
+        except _Changed:
+            continue
+    raise status.conflict(call.kind.resource, key.name)
+
+
+def _dry_run(key: Key, before: Entry | None, decision: Decision) -> Written | None:
+    if isinstance(decision, Charged):
+        decision.charge()
+        decision = decision.decision
     if decision is None:
         return Written(before, before) if before is not None else None
     deleted = isinstance(decision, Deleted)
@@ -118,16 +164,17 @@ def place(kind: Kind, obj: Object, namespace: str) -> Object:
 
 def prepare_new(
     state: ServerState, call: Call, obj: Object, *, manager: str, tracked: bool = False
-) -> Object:
+) -> Steps[Object]:
     """Make a decoded object ready to be stored; tracked: its managedFields are right already."""
+    yield from ()
     kind = call.kind
     metadata = obj["metadata"]
     namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
-    admission.check_namespace(state, kind, namespace, name)
-    admission.check_new(state, call.user, kind, obj)
+    prerequisites.check_namespace(state, kind, namespace, name)
+    prerequisites.check_new(state, call.user, kind, obj)
     context = context_of(state)
     kind.prepare_create(obj, context)
-    admission.admit(state, call, obj, None)
+    prerequisites.admit(state, call, obj, None)
     if not tracked:
         managed = track_update(
             None,
@@ -172,18 +219,19 @@ def finish_update(
     subresource: str = "",
     tracked: bool = False,
     tracked_as: str = "",
-) -> Decision:
+) -> Steps[Decision]:
     """From the object that a client wants to what is stored. None: nothing changes.
 
     tracked: its managedFields are right already. tracked_as: the subresource to note there, if another one.
     """
+    yield from ()
     kind = call.kind
     new = _identified(call, old, new)
     check_finalizers(kind, new, old)
     context = context_of(state)
     kind.prepare_update(new, old, context, subresource)
     if not subresource:
-        admission.admit(state, call, new, old)
+        prerequisites.admit(state, call, new, old)
     if not tracked:
         managed = track_update(
             old,

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.answers import body_answer, object_answer
 from kajitori.laptop.apiserver.bodies import decode_options
 from kajitori.laptop.apiserver.changes import key_of, settle
@@ -47,10 +48,11 @@ async def delete_object(state: ServerState, call: Call) -> web.StreamResponse:
 async def _delete(state: ServerState, call: Call, key: Key, options: DeleteOptions) -> Written:
     kind = call.kind
 
-    def decide(before: Entry | None) -> Decision:
+    def decide(before: Entry | None) -> Steps[Decision]:
         if before is None:
             raise status.not_found(kind.resource, key.name)
         obj = read_object(kind, before)
+        yield from ()
         decision = decide_deletion(kind, obj, options, time.time())
         if decision is None:
             return None

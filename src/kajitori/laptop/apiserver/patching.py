@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.answers import body_answer
 from kajitori.laptop.apiserver.apply import server_side_apply
 from kajitori.laptop.apiserver.bodies import (
@@ -24,6 +25,7 @@ from kajitori.laptop.apiserver.changes import (
     now_text,
     place,
     prepare_new,
+    renewed,
     settle,
 )
 from kajitori.laptop.apiserver.patches import (
@@ -68,16 +70,16 @@ async def patch_object(state: ServerState, call: Call, subresource: str = "") ->
     dry_run = call.dry_run()
     manager = call.field_manager()
     validation = call.field_validation()
-    patch = parse_patch(await read_body(call), content_type == JSON_PATCH)
+    patch = renewed(call, parse_patch(await read_body(call), content_type == JSON_PATCH))
 
-    def decide(before: Entry | None) -> Decision:
+    def decide(before: Entry | None) -> Steps[Decision]:
         if before is None:
             raise status.not_found(kind.resource, call.target.name)
         old = read_object(kind, before)
-        new = apply_patch(content_type, old, patch, kind)
+        new = apply_patch(content_type, old, patch(), kind)
         check_kind(kind, new)
         settle_unknown_fields(call, new, validation)
-        return finish_update(state, call, old, new, manager=manager, subresource=subresource)
+        return (yield from finish_update(state, call, old, new, manager=manager, subresource=subresource))
 
     written = await settle(state, call, key_of(call), decide, dry_run)
     assert written is not None
@@ -112,16 +114,17 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
         raise status.bad_request(
             f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
         )
+    given = renewed(call, applied)
     created = False
 
-    def decide(before: Entry | None) -> Decision:
+    def decide(before: Entry | None) -> Steps[Decision]:
         nonlocal created
         if before is None and (subresource or metadata.get("uid") or metadata.get("resourceVersion")):
             raise status.not_found(kind.resource, target.name)
         old = read_object(kind, before) if before is not None else None
         new = server_side_apply(
             old,
-            applied,
+            given(),
             manager=manager,
             api_version=kind.resource.api_version,
             subresource=subresource,
@@ -136,13 +139,19 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
             check_may_create(state, call)
             created = True
             place(kind, new, target.namespace)
-            return stored_object(kind, prepare_new(state, call, new, manager=manager, tracked=True))
+            new = yield from prepare_new(state, call, new, manager=manager, tracked=True)
+            return stored_object(kind, new)
+        created = False
         wanted = metadata.get("resourceVersion")
         if wanted and wanted != old["metadata"]["resourceVersion"]:
             raise status.conflict(kind.resource, target.name)
         if new is old:
             return None
-        return finish_update(state, call, old, new, manager=manager, subresource=subresource, tracked=True)
+        return (
+            yield from finish_update(
+                state, call, old, new, manager=manager, subresource=subresource, tracked=True
+            )
+        )
 
     written = await settle(state, call, key_of(call), decide, dry_run)
     assert written is not None

@@ -127,6 +127,16 @@ class Deleted(NamedTuple):
     obj: dict[str, Any]
 
 
+class Charged(NamedTuple):
+    """A decision that also writes other objects in the same commit, such as the quotas that it counts in.
+
+    charge: makes them from what is committed, with their keys; it may raise, and run more than once.
+    """
+
+    decision: dict[str, Any] | Deleted
+    charge: Callable[[], Sequence[tuple[Key, dict[str, Any]]]]
+
+
 class Written(NamedTuple):
     """What became of a mutation. Unchanged: before and after are the same entry; deleted: after has the last state."""
 
@@ -147,7 +157,7 @@ class Key(NamedTuple):
     name: str
 
 
-Decision = dict[str, Any] | Deleted | None
+Decision = dict[str, Any] | Deleted | Charged | None
 
 
 class Table:
@@ -295,12 +305,44 @@ class Store:
         store's), Deleted, or None to change nothing. It may raise and may run more than once.
         Returns None if it decided to change nothing about an absent object. Raises StatusError if the disk fails.
         """
-        while (pending := self._pending.get(key)) is not None:
-            await asyncio.wait((pending.done,))
-        before = self.get(*key)
-        decision = decide(before)
-        if decision is None:
-            return Written(before, before) if before is not None else None
+        while True:
+            while (pending := self._pending.get(key)) is not None:
+                await asyncio.wait((pending.done,))
+            before = self.get(*key)
+            decision = decide(before)
+            if decision is None:
+                return Written(before, before) if before is not None else None
+            if not isinstance(decision, Charged):
+                break
+            if await self._charge(decision, key, before):
+                decision = decision.decision
+                break
+        written = self._begin(key, before, decision, audit)
+        # A client that leaves cancels its request, not the write: the future belongs to the object.
+        await asyncio.shield(self._pending[key].done)
+        return written
+
+    async def _charge(self, decision: Charged, key: Key, before: Entry | None) -> bool:
+        """Begin the writes that go with a decision. False: the object changed while they had to wait."""
+        while True:
+            others = decision.charge()
+            busy = [self._pending[other].done for other, _ in others if other in self._pending]
+            if not busy:
+                for other, obj in others:
+                    self._begin(other, self.get(*other), obj, None)
+                return True
+            await asyncio.wait(busy)
+            if key in self._pending or self.get(*key) is not before:
+                return False
+
+    def _begin(
+        self,
+        key: Key,
+        before: Entry | None,
+        decision: dict[str, Any] | Deleted,
+        audit: Callable[[dict[str, Any]], AuditRecord] | None,
+    ) -> Written:
+        """Give a decision its version and hand it to the journal."""
         deleted = isinstance(decision, Deleted)
         obj = decision.obj if isinstance(decision, Deleted) else decision
         self._counter += 1
@@ -322,8 +364,6 @@ class Store:
                 self._audit_number,
             )
         )
-        # A client that leaves cancels its request, not the write: the future belongs to the object.
-        await asyncio.shield(done)
         return Written(before, after, deleted)
 
     def _submit(self, record: Record) -> None:

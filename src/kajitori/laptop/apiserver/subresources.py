@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.answers import object_answer
 from kajitori.laptop.apiserver.apply import server_side_apply, track_update
 from kajitori.laptop.apiserver.bodies import parse_applied, parse_patch, read_body, read_subresource_body
@@ -112,7 +113,8 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
     path = kind.scale.replicas
     manager = call.field_manager()
 
-    def decide(before: Entry | None) -> Decision:
+    def decide(before: Entry | None) -> Steps[Decision]:
+        yield from ()
         if before is None:
             raise status.not_found(kind.resource, call.target.name)
         old = read_object(kind, before)
@@ -126,7 +128,7 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
             "resourceVersion": metadata.get("resourceVersion") or old["metadata"]["resourceVersion"],
             "uid": metadata.get("uid") or old["metadata"].get("uid", ""),
         }
-        return finish_update(state, call, old, new, manager=manager, tracked_as="scale")
+        return (yield from finish_update(state, call, old, new, manager=manager, tracked_as="scale"))
 
     written = await settle(state, call, key_of(call), decide, call.dry_run())
     assert written is not None
@@ -184,7 +186,8 @@ async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
     annotations = binding["metadata"].get("annotations") or {}
     wanted_uid = binding["metadata"].get("uid")
 
-    def decide(before: Entry | None) -> Decision:
+    def decide(before: Entry | None) -> Steps[Decision]:
+        yield from ()
         if before is None:
             raise status.not_found(kind.resource, name)
         old = read_object(kind, before)
@@ -259,7 +262,8 @@ async def evict_pod(state: ServerState, call: Call) -> web.StreamResponse:
     if _counts_for_budgets(pod):
         await _use_budget(state, call, pod, dry_run)
 
-    def decide(before: Entry | None) -> Decision:
+    def decide(before: Entry | None) -> Steps[Decision]:
+        yield from ()
         if before is None:
             raise status.not_found(kind.resource, call.target.name)
         decision = decide_deletion(kind, read_object(kind, before), options, time.time())

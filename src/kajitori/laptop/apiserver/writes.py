@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kajitori.laptop.apiserver import admission, status
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.admission.prerequisites import check_namespace
+from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.answers import body_answer
 from kajitori.laptop.apiserver.bodies import read_object_body
 from kajitori.laptop.apiserver.changes import (
@@ -16,6 +18,7 @@ from kajitori.laptop.apiserver.changes import (
     key_of,
     place,
     prepare_new,
+    renewed,
     settle,
 )
 from kajitori.laptop.apiserver.reads import view_of
@@ -76,11 +79,14 @@ async def _create(
     kind = call.kind
     name = obj["metadata"]["name"]
 
-    def decide(before: Entry | None) -> Decision:
+    given = renewed(call, obj)
+
+    def decide(before: Entry | None) -> Steps[Decision]:
         if before is not None:
-            admission.check_namespace(state, kind, before.namespace, name)
+            check_namespace(state, kind, before.namespace, name)
             raise status.already_exists(kind.resource, name)
-        return stored_object(kind, prepare_new(state, call, obj, manager=manager))
+        new = yield from prepare_new(state, call, given(), manager=manager)
+        return stored_object(kind, new)
 
     written = await settle(state, call, key_of(call, name), decide, dry_run)
     assert written is not None
@@ -101,20 +107,23 @@ async def update_object(state: ServerState, call: Call, subresource: str = "") -
             [status.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")],
         )
 
-    def decide(before: Entry | None) -> Decision:
+    given = renewed(call, new)
+
+    def decide(before: Entry | None) -> Steps[Decision]:
         nonlocal created
+        wanted = given()
         if before is None:
-            wanted = new.get("metadata", {}).get("resourceVersion")
-            if not kind.created_by_put or subresource or wanted:
+            version = wanted.get("metadata", {}).get("resourceVersion")
+            if not kind.created_by_put or subresource or version:
                 raise status.not_found(kind.resource, call.target.name)
             check_may_create(state, call)
             created = True
-            metadata = place(kind, new, call.target.namespace)
+            metadata = place(kind, wanted, call.target.namespace)
             metadata.setdefault("name", call.target.name)
-            return stored_object(kind, prepare_new(state, call, new, manager=manager))
-        return finish_update(
-            state, call, read_object(kind, before), new, manager=manager, subresource=subresource
-        )
+            return stored_object(kind, (yield from prepare_new(state, call, wanted, manager=manager)))
+        created = False
+        old = read_object(kind, before)
+        return (yield from finish_update(state, call, old, wanted, manager=manager, subresource=subresource))
 
     written = await settle(state, call, key_of(call), decide, dry_run)
     assert written is not None
