@@ -162,6 +162,27 @@ def test_a_pod_finds_its_service_account(tmp_path, monkeypatch):
     assert credentials.current().headers == (("Authorization", "Bearer fresh"),)
 
 
+def test_a_certificate_that_is_renewed_in_its_file_is_offered_from_then_on(tmp_path):
+    def renew(name):
+        _, _, certificate, key = make_pair(name)
+        (tmp_path / "pair.pem").write_bytes(certificate + key)
+
+    renew("first")
+    user = {"client-certificate": "pair.pem", "client-key": "pair.pem"}
+    config = load_config(write(tmp_path / "c", kubeconfig(user=user)))
+    credentials = Credentials(config)
+    first = credentials.current()
+    credentials.refused(first)
+    assert credentials.current().ssl_context is first.ssl_context
+    renew("second")
+    credentials.refused(credentials.current())
+    second = credentials.current()
+    assert second.ssl_context is not first.ssl_context
+    (tmp_path / "pair.pem").unlink()
+    credentials.refused(second)
+    assert credentials.current().ssl_context is second.ssl_context
+
+
 def test_impersonation_becomes_headers(tmp_path):
     user = {"token": "t", "as": "jane", "as-groups": ["a", "b"], "as-user-extra": {"Scope": ["x"]}}
     config = load_config(write(tmp_path / "c", kubeconfig(user=user)))

@@ -230,7 +230,9 @@ class RunningNode:
     async def start_agent(self) -> None:
         config = load_config(str(self.server.kubeconfig_of("node-1")))
         self._node_client = Client(config, user_agent="node-1")
-        self.agent = Agent(self.home, "node-1", self._node_client, self.settings, self.native, self.options)
+        self.agent = Agent(
+            self.home, self._node_client, self.settings.node("node-1"), self.native, self.options
+        )
         self._task = asyncio.create_task(self.agent.run())
 
     async def stop_agent(self) -> None:

@@ -58,6 +58,8 @@ class ClusterConfig:
     disable_compression: bool = False
     client_certificate: bytes | None = dataclasses.field(default=None, repr=False)
     client_key: bytes | None = dataclasses.field(default=None, repr=False)
+    client_files: tuple[str, str] = ("", "")
+    """Files of certificate and key that may be replaced while we run, as those of a node are; empty for none."""
     token: str = dataclasses.field(default="", repr=False)
     token_file: str = ""
     username: str = ""
@@ -268,7 +270,12 @@ def _user_fields(user: Mapping[str, Any], folder: Path, where: str) -> dict[str,
             "auth-provider was removed from Kubernetes 1.26", where=where, hint="use an exec plugin instead"
         )
     token_file = str(user.get("tokenFile") or "")
+    files = tuple(
+        "" if user.get(f"{key}-data") or not user.get(key) else str(folder / str(user[key]))
+        for key in ("client-certificate", "client-key")
+    )
     return {
+        "client_files": files if all(files) else ("", ""),
         "client_certificate": _material(user, "client-certificate", folder, where),
         "client_key": _material(user, "client-key", folder, where),
         "token": str(user.get("token") or ""),

@@ -1,5 +1,5 @@
-"""Credentials in force now: constant ones, a token file read again as it rotates, an exec plugin run again
-when what it gave expires or is refused.
+"""Credentials in force now: constant ones, files of a token or a certificate read again as they rotate, an exec
+plugin run again when what it gave expires or is refused.
 
 `Credentials.current()` may start a process and therefore blocks; the asynchronous client calls it in a thread
 only where that can happen. Tokens appear in headers and nowhere else, never in an error or a log line.
@@ -26,6 +26,7 @@ from kajitori.kube.config import ClusterConfig, ExecPlugin, missing_plugin
 
 # The kubelet swaps a projected token well before it expires; client-go looks again every minute too.
 _TOKEN_FILE_SECONDS = 60.0
+_CERTIFICATE_FILE_SECONDS = 60.0
 # A token is renewed this long before its end, so that a slow request does not arrive with a dead one.
 _EXPIRY_MARGIN_SECONDS = 10.0
 _PLUGIN_TIMEOUT_SECONDS = 60.0
@@ -47,11 +48,13 @@ class Credentials:
         self._lock = threading.Lock()
         self._identity: Identity | None = None
         self._valid_until = 0.0
+        self._client_pair = (config.client_certificate, config.client_key)
 
     @property
     def may_change(self) -> bool:
         """Whether a refused request may succeed with fresh credentials."""
-        return self._config.exec_plugin is not None or bool(self._config.token_file)
+        config = self._config
+        return config.exec_plugin is not None or bool(config.token_file) or any(config.client_files)
 
     def cached(self) -> Identity | None:
         """The identity if it is known and still good: never blocks."""
@@ -79,11 +82,17 @@ class Credentials:
             headers = _headers(config, given.token)
             context = config.ssl_context(given.client_certificate, given.client_key)
             return Identity(headers, context), given.lifetime_seconds
-        context = known.ssl_context if known is not None else config.ssl_context()
+        pair = _read_pair(config.client_files) or self._client_pair
+        if known is None or pair != self._client_pair:
+            context = config.ssl_context(*pair)
+        else:
+            context = known.ssl_context
+        self._client_pair = pair
         if config.token_file:
             token = _read_token(config.token_file) or config.token
             return Identity(_headers(config, token), context), _TOKEN_FILE_SECONDS
-        return Identity(_headers(config, config.token), context), float("inf")
+        lifetime = _CERTIFICATE_FILE_SECONDS if any(config.client_files) else float("inf")
+        return Identity(_headers(config, config.token), context), lifetime
 
 
 def _headers(config: ClusterConfig, token: str) -> tuple[tuple[str, str], ...]:
@@ -94,6 +103,14 @@ def _headers(config: ClusterConfig, token: str) -> tuple[tuple[str, str], ...]:
         pair = base64.b64encode(f"{config.username}:{config.password}".encode()).decode()
         headers.append(("Authorization", f"Basic {pair}"))
     return tuple(headers)
+
+
+def _read_pair(files: tuple[str, str]) -> tuple[bytes, bytes] | None:
+    """Certificate and key; None where there are no files, or not now: what was read before goes on to serve."""
+    try:
+        return (Path(files[0]).read_bytes(), Path(files[1]).read_bytes()) if all(files) else None
+    except OSError:
+        return None
 
 
 def _read_token(path: str) -> str:

@@ -1,6 +1,7 @@
 """What a laptop cluster was asked to be: `cluster.json` in its home, and the addresses that follow from it.
 
-Written once by `kaji up`, read by every process of the cluster. All addresses are loopback addresses; a cluster
+Written once by `kaji up`, read by every process of the cluster. A node that joined another cluster has a home of its
+own with a `node.json`, written by `kaji node join`. All addresses are loopback addresses; a cluster
 holds one *slot* of the machine, sixteen values of the second octet, so that several clusters live side by side:
 
     127.(16 * (slot + 1) + 0..13).x.y   pods, a /22 for each node
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,6 +21,34 @@ from kajitori.base.errors import UsageError
 SLOTS = 14
 NODES_PER_OCTET = 64
 MAXIMUM_NODES = 14 * NODES_PER_OCTET
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one node is.
+
+    server: URL of the API server. pod_cidr: the range of its pods' addresses, which are this machine's. address: of
+    the node and of pods in the host's network. port: of the kubelet API at that address; 0: on a unix socket only.
+    gpus, gpu: simulated ones and their product. cpus, memory: capacity to report; None for the machine's own.
+    labels, taints: further ones of the Node object. joined: to a cluster that is not this home's own.
+    service_cidr: of a joined node: the range of Services whose addresses lead somewhere on this machine, or empty.
+    """
+
+    name: str
+    server: str
+    pod_cidr: str
+    address: str = "127.0.0.1"
+    port: int = 0
+    gpus: int = 0
+    gpu: str = "h200"
+    region: str = "laptop"
+    zone: str = ""
+    rack: str = ""
+    cpus: str | None = None
+    memory: str | None = None
+    labels: dict[str, str] = {}
+    taints: list[dict[str, Any]] = []
+    joined: bool = False
+    service_cidr: str = ""
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +105,20 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
         index = int(node_name.removeprefix("node-")) - 1
         return f"zone-{(index % self.racks if self.racks > 1 else index) % self.zones + 1}"
 
+    def node(self, name: str) -> NodeSettings:
+        """One of this cluster's own nodes."""
+        return NodeSettings(
+            name=name,
+            server=self.server,
+            pod_cidr=self.pod_cidr(name),
+            gpus=self.gpus,
+            gpu=self.gpu,
+            zone=self.zone(name),
+            rack=self.rack(name),
+            cpus=self.node_cpus,
+            memory=self.node_memory,
+        )
+
 
 def default_home() -> Path:
     """`$KAJI_HOME`, else `~/.kaji`."""
@@ -100,3 +144,31 @@ def write_settings(home: Path, settings: ClusterSettings) -> None:
     scratch = home / "cluster.json.new"
     scratch.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
     scratch.replace(home / "cluster.json")
+
+
+def joined_nodes_folder() -> Path:
+    """Where the homes of joined nodes are: beside the default home, so that purging that one leaves them."""
+    home = default_home()
+    return home.with_name(f"{home.name}-nodes")
+
+
+def is_joined_home(home: Path) -> bool:
+    return (home / "node.json").exists()
+
+
+def read_node_settings(home: Path) -> NodeSettings:
+    """The joined node of this home. Raises UsageError where there is none or its file is damaged."""
+    path = home / "node.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=NodeSettings)
+    except FileNotFoundError:
+        raise UsageError(f"no joined node in {home}", hint="`kaji node join --kubeconfig FILE`") from None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path} is damaged: {error}", hint="join again with --kubeconfig") from None
+
+
+def write_node_settings(home: Path, settings: NodeSettings) -> None:
+    """Replace the settings file as a whole."""
+    scratch = home / "node.json.new"
+    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
+    scratch.replace(home / "node.json")

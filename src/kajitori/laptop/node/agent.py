@@ -23,7 +23,7 @@ from kajitori.laptop.node.registration import Registration, capacity
 from kajitori.laptop.node.runner_client import ContainerRecord, RunnerClient, RunnerInfo
 from kajitori.laptop.node.server import KubeletServer
 from kajitori.laptop.node.status_writer import StatusWriter
-from kajitori.laptop.settings import ClusterSettings
+from kajitori.laptop.settings import NodeSettings
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ class Agent:
     def __init__(
         self,
         home: Path,
-        name: str,
         client: Client,
-        settings: ClusterSettings,
+        settings: NodeSettings,
         native: NativePrograms,
         options: NodeOptions | None = None,
     ) -> None:
-        self.node = Node(home, name, client, settings, native, options or NodeOptions())
+        self.node = Node(home, client, settings, native, options or NodeOptions())
+        name = settings.name
         self.workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.pods: Informer[Pod] = Informer(client, PODS, Pod, field_selector=f"spec.nodeName={name}")

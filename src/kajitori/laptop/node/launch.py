@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from kajitori.laptop.node.environment import (
     service_environment,
 )
 from kajitori.laptop.node.hosts import CLUSTER_DOMAIN
-from kajitori.laptop.node.node import HOST_ADDRESS, Node
+from kajitori.laptop.node.node import Node
 from kajitori.laptop.node.references import Sources
 from kajitori.laptop.node.runtime.mounts import Mount
 from kajitori.laptop.node.volumes import Place, container_mounts
@@ -82,18 +83,28 @@ def services_environment(node: Node, pod: Pod) -> dict[str, str]:
     services = (
         node.hosts.services_of(pod.metadata.namespace) if pod.spec.enable_service_links is not False else []
     )
-    port = str(node.settings.port)
-    address = f"tcp://{HOST_ADDRESS}:{port}"
+    host, port = _api_server(node)
+    address = f"tcp://{host}:{port}"
     return service_environment(services) | {
-        "KUBERNETES_SERVICE_HOST": HOST_ADDRESS,
+        "KUBERNETES_SERVICE_HOST": host,
         "KUBERNETES_SERVICE_PORT": port,
         "KUBERNETES_SERVICE_PORT_HTTPS": port,
         "KUBERNETES_PORT": address,
         f"KUBERNETES_PORT_{port}_TCP": address,
         f"KUBERNETES_PORT_{port}_TCP_PROTO": "tcp",
         f"KUBERNETES_PORT_{port}_TCP_PORT": port,
-        f"KUBERNETES_PORT_{port}_TCP_ADDR": HOST_ADDRESS,
+        f"KUBERNETES_PORT_{port}_TCP_ADDR": host,
     }
+
+
+def _api_server(node: Node) -> tuple[str, str]:
+    """Host and port at which pods reach the API server: its Service where that leads somewhere, else itself."""
+    if node.settings.service_cidr:
+        for service in node.hosts.services_of("default"):
+            if service.metadata.name == "kubernetes" and service.has_address and service.spec.ports:
+                return service.spec.cluster_ip, str(service.spec.ports[0].port)
+    parts = urllib.parse.urlsplit(node.settings.server)
+    return parts.hostname or "", str(parts.port or 443)
 
 
 def asked_of(node: Node, container: Container, around: Surroundings) -> Asked:

@@ -25,11 +25,10 @@ from kajitori.laptop.node.native import NativePrograms
 from kajitori.laptop.node.references import SourceReader
 from kajitori.laptop.node.restarts import FIRST_SECONDS
 from kajitori.laptop.node.runner_client import ContainerRecord, RunnerClient, RunnerInfo
-from kajitori.laptop.settings import ClusterSettings
+from kajitori.laptop.settings import NodeSettings
 
 _log = logging.getLogger(__name__)
 
-HOST_ADDRESS = "127.0.0.1"
 LOST_EXIT_CODE = 137
 
 
@@ -59,14 +58,13 @@ class Node:
     def __init__(
         self,
         home: Path,
-        name: str,
         client: Client,
-        settings: ClusterSettings,
+        settings: NodeSettings,
         native: NativePrograms,
         options: NodeOptions,
     ) -> None:
         self.home = home
-        self.name = name
+        self.name = name = settings.name
         self.client = client
         self.settings = settings
         self.native = native
@@ -74,7 +72,7 @@ class Node:
         self.folder = home / "nodes" / name
         self.cache = home / "cache"
         self.allocatable: dict[str, str] = {}
-        self.addresses = AddressPool(settings.pod_cidr(name))
+        self.addresses = AddressPool(settings.pod_cidr)
         self.gpus = DevicePool(settings.gpus)
         self.events = EventRecorder(client, "kajitori.dev/node", instance=name)
         self.hosts = HostsFiles(client, self.folder / "hosts")
@@ -83,6 +81,8 @@ class Node:
         self.runner_info = RunnerInfo()
         self.records: dict[str, ContainerRecord] = {}
         self.runner_connected = asyncio.Event()
+        self.certificate_problem = ""
+        """Why the kubelet API has no serving certificate; empty where it has or needs none."""
         self.start_slots = asyncio.Semaphore(options.concurrent_starts)
         self._ends: dict[str, asyncio.Future[ContainerRecord | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -25,7 +25,7 @@ from kajitori.laptop.node.environment import Pod, PodFacts
 from kajitori.laptop.node.hosts import own_names
 from kajitori.laptop.node.launch import Surroundings, limits_of, requested_gpus
 from kajitori.laptop.node.names import PodNames
-from kajitori.laptop.node.node import HOST_ADDRESS, Node
+from kajitori.laptop.node.node import Node
 from kajitori.laptop.node.pod_volumes import PodVolumes
 from kajitori.laptop.node.references import MissingSource, Reference, environment_references
 from kajitori.laptop.node.status import ContainerView, PodView, Waiting, is_over
@@ -73,7 +73,9 @@ class PodWorker:
 
     @property
     def facts(self) -> PodFacts:
-        return PodFacts(self.pod, self._address, HOST_ADDRESS, self.node.name, self.node.allocatable)
+        return PodFacts(
+            self.pod, self._address, self.node.settings.address, self.node.name, self.node.allocatable
+        )
 
     def on_change(self) -> None:
         self._on_change(self)
@@ -89,7 +91,7 @@ class PodWorker:
             containers=[self._view(life) for life in self.lives],
             prepared=self._prepared,
             address=self._address,
-            host_address=HOST_ADDRESS,
+            host_address=self.node.settings.address,
             start_time=self._start_time,
             failure=self._failure,
             restart_policy=self.pod.spec.restart_policy or "Always",
@@ -225,7 +227,7 @@ class PodWorker:
     def _admit(self) -> bool:
         try:
             if self.pod.spec.host_network:
-                self._address = HOST_ADDRESS
+                self._address = self.node.settings.address
             else:
                 wanted = self.pod.status.pod_ip or ""
                 self._address = self.node.addresses.take(self.pod.metadata.uid, wanted)

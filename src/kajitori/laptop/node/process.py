@@ -15,16 +15,17 @@ from kajitori.kube.config import load_config
 from kajitori.laptop.node.agent import Agent
 from kajitori.laptop.node.native import compile_programs
 from kajitori.laptop.node.node import NodeOptions
-from kajitori.laptop.settings import read_settings
+from kajitori.laptop.settings import is_joined_home, read_node_settings, read_settings
 
 
 async def _run(home: Path, name: str, options: NodeOptions) -> None:
     kubeconfig = home / "pki" / "clients" / f"{name}.kubeconfig"
     while not kubeconfig.exists():  # the API server writes it when it starts for the first time
         await asyncio.sleep(0.1)
+    settings = read_node_settings(home) if is_joined_home(home) else read_settings(home).node(name)
     native = await asyncio.to_thread(compile_programs, home / "cache")
     async with Client(load_config(str(kubeconfig)), user_agent=f"kajitori-node/{name}") as client:
-        agent = Agent(home, name, client, read_settings(home), native, options)
+        agent = Agent(home, client, settings, native, options)
         running = asyncio.ensure_future(agent.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

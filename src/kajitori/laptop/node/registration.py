@@ -20,7 +20,7 @@ from kajitori.api.resource import LEASES, NODES
 from kajitori.base.clock import rfc3339, rfc3339_micro
 from kajitori.base.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound, Unreachable
 from kajitori.laptop.node.launch import GPU_RESOURCE
-from kajitori.laptop.node.node import HOST_ADDRESS, Node
+from kajitori.laptop.node.node import Node
 from kajitori.model.hardware import find_gpu
 
 _log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ MAXIMUM_PODS = 1000
 SIMULATED_GPU_LABEL = "kajitori.dev/simulated-gpu"
 BIND_CONDITION = "kajitori.dev/PodAddressesInUse"
 NAMESPACES_CONDITION = "kajitori.dev/PodsIsolated"
+SERVICES_CONDITION = "kajitori.dev/ServicesReachable"
+CERTIFICATE_CONDITION = "kajitori.dev/ServingCertificate"
 KUBELET_VERSION = "v1.36.3"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -41,8 +43,8 @@ def capacity(node: Node) -> dict[str, str]:
     memory_kib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
     disk = os.statvfs(node.home)
     resources = {
-        "cpu": settings.node_cpus or str(os.cpu_count() or 1),
-        "memory": settings.node_memory or f"{memory_kib}Ki",
+        "cpu": settings.cpus or str(os.cpu_count() or 1),
+        "memory": settings.memory or f"{memory_kib}Ki",
         "pods": str(MAXIMUM_PODS),
         "ephemeral-storage": f"{disk.f_frsize * disk.f_blocks // 1024}Ki",
     }
@@ -58,10 +60,11 @@ def labels(node: Node) -> dict[str, str]:
         "kubernetes.io/hostname": node.name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": architecture,
-        "topology.kubernetes.io/region": "laptop",
-        "topology.kubernetes.io/zone": settings.zone(node.name),
-        "kajitori.dev/rack": settings.rack(node.name),
+        "topology.kubernetes.io/region": settings.region,
+        "topology.kubernetes.io/zone": settings.zone,
+        "kajitori.dev/rack": settings.rack,
     }
+    result = {key: value for key, value in result.items() if value}
     if settings.gpus:
         gpu = find_gpu(settings.gpu)
         result |= {
@@ -71,7 +74,7 @@ def labels(node: Node) -> dict[str, str]:
             "nvidia.com/gpu.count": str(settings.gpus),
             "nvidia.com/gpu.memory": str(gpu.memory_mib),
         }
-    return result
+    return result | settings.labels
 
 
 def conditions(node: Node, now: float, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,6 +108,8 @@ def conditions(node: Node, now: float, before: dict[str, dict[str, Any]]) -> lis
             else f"volumes are not at their mount paths, cluster names do not resolve: {info.message}",
         ),
     ]
+    if node.settings.joined:
+        wanted += _joined_conditions(node)
     result: list[dict[str, Any]] = []
     for kind, value, reason, message in wanted:
         status = "True" if value else "False"
@@ -123,6 +128,27 @@ def conditions(node: Node, now: float, before: dict[str, dict[str, Any]]) -> lis
             }
         )
     return result
+
+
+def _joined_conditions(node: Node) -> list[tuple[str, bool, str, str]]:
+    settings, problem = node.settings, node.certificate_problem
+    return [
+        (
+            SERVICES_CONDITION,
+            bool(settings.service_cidr),
+            "ServicesServed" if settings.service_cidr else "RangeIsNotLocal",
+            f"addresses of Services ({settings.service_cidr}) lead to their endpoints"
+            if settings.service_cidr
+            else "Services are reachable by the addresses of their pods only: "
+            "the cluster's service range is not this machine's",
+        ),
+        (
+            CERTIFICATE_CONDITION,
+            not problem,
+            "Approved" if not problem else "NotApproved",
+            problem or "logs, exec, attach and port-forward are served with an approved certificate",
+        ),
+    ]
 
 
 def _node_info() -> dict[str, str]:
@@ -154,16 +180,19 @@ def node_status(node: Node, before: dict[str, Any]) -> dict[str, Any]:
     """The status that the node writes. before: the status that the API server has."""
     resources = capacity(node)
     known = {condition["type"]: condition for condition in before.get("conditions") or ()}
-    return {
+    status: dict[str, Any] = {
         "capacity": resources,
         "allocatable": resources,
         "addresses": [
-            {"type": "InternalIP", "address": HOST_ADDRESS},
+            {"type": "InternalIP", "address": node.settings.address},
             {"type": "Hostname", "address": node.name},
         ],
         "nodeInfo": _node_info(),
         "conditions": conditions(node, time.time(), known),
     }
+    if node.settings.port:
+        status["daemonEndpoints"] = {"kubeletEndpoint": {"Port": node.settings.port}}
+    return status
 
 
 class Registration:
@@ -231,8 +260,12 @@ class Registration:
         return {"kajitori.dev/simulated": f"{self._node.settings.gpus} GPUs of this node are simulated"}
 
     def _spec(self) -> dict[str, Any]:
-        cidr = self._node.settings.pod_cidr(self._node.name)
-        return {"podCIDR": cidr, "podCIDRs": [cidr], "providerID": f"kajitori://{self._node.name}"}
+        settings = self._node.settings
+        spec: dict[str, Any] = {"podCIDR": settings.pod_cidr, "podCIDRs": [settings.pod_cidr]}
+        if settings.joined:
+            # No provider: what watches over machines of a cloud shall not look for this one.
+            return spec | ({"taints": settings.taints} if settings.taints else {})
+        return spec | {"providerID": f"kajitori://{self._node.name}"}
 
     async def _keep_lease(self) -> None:
         while True:
