@@ -13,6 +13,7 @@ from kajitori.laptop.controllers import (
     pod_cleanup,
     replica_sets,
     service_accounts,
+    stateful_sets,
 )
 
 
@@ -24,6 +25,7 @@ def register(runtime: Runtime) -> None:
         garbage,
         replica_sets,
         deployments,
+        stateful_sets,
         jobs,
         endpoint_slices,
         nodes,

@@ -16,10 +16,10 @@ RULES: list[dict[str, Any]] = [
     },
     {
         "apiGroups": [""],
-        "resources": ["pods", "endpoints", "serviceaccounts", "configmaps"],
+        "resources": ["pods", "endpoints", "serviceaccounts", "configmaps", "persistentvolumeclaims"],
         "verbs": ["create"],
     },
-    {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["create"]},
+    {"apiGroups": ["apps"], "resources": ["replicasets", "controllerrevisions"], "verbs": ["create"]},
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["create"]},
     {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     {"nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*"], "verbs": ["get"]},

@@ -11,6 +11,7 @@ import msgspec
 
 from kajitori.api.kubernetes.core_v1 import (
     ContainerPort,
+    NodeSelector,
     PodCondition,
     PodIP,
     ServicePort,
@@ -35,6 +36,23 @@ class ContainerView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     restart_policy: str = ""
 
 
+class ClaimSourceView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    claim_name: str = ""
+
+
+class VolumeView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    name: str = ""
+    persistent_volume_claim: ClaimSourceView | None = None
+
+
+class NodeAffinityView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+
+
+class AffinityView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    node_affinity: NodeAffinityView | None = None
+
+
 class PodSpecView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     node_name: str = ""
     hostname: str = ""
@@ -42,6 +60,8 @@ class PodSpecView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     containers: list[ContainerView] = []
     init_containers: list[ContainerView] = []
     tolerations: list[Toleration] = []
+    affinity: AffinityView | None = None
+    volumes: list[VolumeView] = []
 
 
 class TerminatedView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
