@@ -12,6 +12,7 @@ from kajitori.api.resource import PODS
 from kajitori.base.errors import ApiError, KajitoriError, Unreachable
 from kajitori.control.cache import Informer
 from kajitori.kube.client import Client
+from kajitori.laptop.node.certificates import NodeCertificates
 from kajitori.laptop.node.claims import Claims
 from kajitori.laptop.node.environment import Pod
 from kajitori.laptop.node.memory import MemoryTrimmer
@@ -21,6 +22,7 @@ from kajitori.laptop.node.pod import PodWorker
 from kajitori.laptop.node.references import Reference, SourceReader
 from kajitori.laptop.node.registration import Registration, capacity
 from kajitori.laptop.node.runner_client import ContainerRecord, RunnerClient, RunnerInfo
+from kajitori.laptop.node.secure import SecureSite
 from kajitori.laptop.node.server import KubeletServer
 from kajitori.laptop.node.status_writer import StatusWriter
 from kajitori.laptop.settings import NodeSettings
@@ -47,7 +49,15 @@ class Agent:
         self._statuses = StatusWriter(self.node, self.pods.remember)
         self._registration = Registration(self.node)
         self._memory = MemoryTrimmer()
-        self._server = KubeletServer(self.node, self.find_worker)
+        self._certificates: NodeCertificates | None = None
+        if settings.joined:
+            self._certificates = NodeCertificates(
+                client, home, name, settings.address, self._on_certificate_change
+            )
+            secure = SecureSite(home, settings.address, settings.port, self._certificates)
+            self._server = KubeletServer(self.node, self.find_worker, secure)
+        else:
+            self._server = KubeletServer(self.node, self.find_worker)
         node = self.node
         node.allocatable = capacity(node)
         node.sources = SourceReader(client, self._on_source_change, fresh_seconds=node.options.fresh_seconds)
@@ -75,12 +85,19 @@ class Agent:
                     self._follow_pods(),
                 ):
                     group.create_task(work)
+                if self._certificates is not None:
+                    group.create_task(self._certificates.run())
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
             await self.node.stop_tasks()
             await self.node.events.close()
+
+    def _on_certificate_change(self) -> None:
+        assert self._certificates is not None
+        self.node.certificate_problem = self._certificates.problem
+        self._registration.changed()
 
     def find_worker(self, namespace: str, name: str) -> PodWorker | None:
         pod = self.pods.get(namespace, name)
@@ -107,6 +124,8 @@ class Agent:
         for path in (self.node.folder / "hosts").glob("*"):
             if path.name not in {pod.metadata.namespace for pod in self.pods.list()}:
                 path.unlink(missing_ok=True)
+        if self.node.settings.joined:
+            return  # it may not list the cluster's claims
         with contextlib.suppress(ApiError, Unreachable):
             await Claims(self.node.client, self.node.home / "volumes").sweep()
 

@@ -1,7 +1,7 @@
-"""The node's own API on a unix socket: logs, exec, attach, port-forward. The API server passes requests on to it.
+"""The node's own API: logs, exec, attach, port-forward. The API server passes requests on to it.
 
-Paths and parameters are a kubelet's. Only the API server, which has checked who asks, reaches the socket: it is
-readable for its owner alone.
+Paths and parameters are a kubelet's. It is served on a unix socket, which is readable for its owner alone, to the
+API server of the same cluster's home; a node that joined another cluster serves it over TLS as well (`secure`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from kajitori.api.resource import PODS
 from kajitori.base.clock import parse_rfc3339
 from kajitori.base.unix_sockets import short_path
 from kajitori.laptop.node.container import ContainerLife
@@ -22,6 +23,7 @@ from kajitori.laptop.node.logs import LogOptions, read_log
 from kajitori.laptop.node.node import Node
 from kajitori.laptop.node.pod import PodWorker
 from kajitori.laptop.node.port_forward import forward
+from kajitori.laptop.node.secure import Doorkeeper, SecureSite, only_known
 from kajitori.laptop.node.status import Running, Waiting
 from kajitori.laptop.node.streams import attach, execute
 
@@ -29,15 +31,17 @@ FindWorker = Callable[[str, str], PodWorker | None]
 
 
 class KubeletServer:
-    """find_worker: the worker of a pod by namespace and name."""
+    """find_worker: the worker of a pod by namespace and name. secure: where it is served over TLS, if at all."""
 
-    def __init__(self, node: Node, find_worker: FindWorker) -> None:
+    def __init__(self, node: Node, find_worker: FindWorker, secure: SecureSite | None = None) -> None:
         self._node = node
         self._find_worker = find_worker
+        self._secure = secure
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        application = web.Application()
+        doors = [only_known(Doorkeeper(self._node.client, self._node.name))] if self._secure else []
+        application = web.Application(middlewares=doors)
         place = "/{namespace}/{pod}/{container}"
         application.router.add_get("/containerLogs" + place, self._logs)
         for method in ("GET", "POST"):
@@ -45,6 +49,7 @@ class KubeletServer:
             application.router.add_route(method, "/attach" + place, self._attach)
             application.router.add_route(method, "/portForward/{namespace}/{pod}", self._forward)
         application.router.add_get("/healthz", _healthy)
+        application.router.add_get("/pods", self._pods)
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
         path = self._node.home / "run" / f"{self._node.name}.sock"
@@ -52,12 +57,17 @@ class KubeletServer:
             site = web.SockSite(runner, _listen(path))
             await site.start()
             try:
-                await asyncio.Event().wait()
+                await (self._secure.run(runner) if self._secure else asyncio.Event().wait())
             finally:
                 await site.stop()
         finally:
             await runner.cleanup()
             path.unlink(missing_ok=True)
+
+    async def _pods(self, _: web.Request) -> web.Response:
+        query = {"fieldSelector": f"spec.nodeName={self._node.name}"}
+        body = await self._node.client.request("GET", PODS.path(), query=query)
+        return web.Response(body=body, content_type="application/json")
 
     def _worker(self, request: web.Request) -> PodWorker:
         namespace, name = request.match_info["namespace"], request.match_info["pod"]

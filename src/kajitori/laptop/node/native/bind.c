@@ -1,11 +1,13 @@
 /* Gives a pod its own address: loaded into every program of a pod that uses the C library (LD_PRELOAD).
  *
- * Pods share this machine's network, each with an address of its own in 127.0.0.0/8, named by KAJITORI_POD_IP.
+ * Pods share this machine's network, each with an address of its own, named by KAJITORI_POD_IP: in 127.0.0.0/8, or
+ * in a range that a node which joined another cluster was given, whose addresses are all this machine's.
  *  - bind() to all addresses or to localhost binds the pod's address, so that every pod may use port 8000.
  *    Sockets for IPv6 alone, which have no such range of addresses, get one that nothing reaches.
  *  - connect() to localhost goes to the pod's address if a socket of the pod holds that port there, else to the
  *    machine, where the API server is.
- *  - connect() to any loopback address comes from the pod's address, so that the other side sees who it is.
+ *  - connect() to any loopback address, and from a pod of another range to any address of this machine, comes from
+ *    the pod's address, so that the other side sees who it is. Connections that leave the machine are left alone.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -105,6 +107,21 @@ static int pod_holds(int descriptor, in_port_t port) {
     return held;
 }
 
+static int is_loopback(in_addr_t address) { return (ntohl(address) >> 24) == 127; }
+
+/* Whether the address is this machine's own: it can be bound. */
+static int is_own(in_addr_t wanted) {
+    if (is_loopback(wanted)) return 1;
+    if (is_loopback(pod_address)) return 0;
+    int saved = errno, trial = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (trial < 0) return 0;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = wanted};
+    int own = real_bind(trial, (struct sockaddr *)&address, sizeof address) == 0;
+    close(trial);
+    errno = saved;
+    return own;
+}
+
 static void come_from_pod(int descriptor) {
     struct sockaddr_storage own = {0};
     socklen_t size = sizeof own;
@@ -132,7 +149,7 @@ int connect(int descriptor, const struct sockaddr *address, socklen_t length) {
         struct sockaddr_in changed = *(const struct sockaddr_in *)address;
         if (is_machine_wide(changed.sin_addr.s_addr) && pod_holds(descriptor, changed.sin_port))
             changed.sin_addr.s_addr = pod_address;
-        if ((ntohl(changed.sin_addr.s_addr) >> 24) == 127) come_from_pod(descriptor);
+        if (is_own(changed.sin_addr.s_addr)) come_from_pod(descriptor);
         return real_connect(descriptor, (struct sockaddr *)&changed, sizeof changed);
     }
     if (address->sa_family == AF_INET6 && length >= sizeof(struct sockaddr_in6)) {
@@ -145,7 +162,7 @@ int connect(int descriptor, const struct sockaddr *address, socklen_t length) {
                 map_pod_address(&changed.sin6_addr);
                 wanted = pod_address;
             }
-            if ((ntohl(wanted) >> 24) == 127 && IN6_IS_ADDR_V4MAPPED(&changed.sin6_addr)) come_from_pod(descriptor);
+            if (IN6_IS_ADDR_V4MAPPED(&changed.sin6_addr) && is_own(wanted)) come_from_pod(descriptor);
         }
         return real_connect(descriptor, (struct sockaddr *)&changed, sizeof changed);
     }
