@@ -15,6 +15,7 @@ from kajitori.control.controller import After, Key, Result, keys_of_owner
 from kajitori.control.runtime import Runtime
 from kajitori.kube.objects import Object, owner_reference
 from kajitori.laptop.controllers import ownership
+from kajitori.laptop.controllers.amounts import status_patch
 from kajitori.laptop.controllers.deployments import plan
 from kajitori.laptop.controllers.deployments.status import next_look_seconds, plan_status
 from kajitori.laptop.controllers.pods import PODS_BY_CONTROLLER, controller_index
@@ -326,14 +327,11 @@ class Deployments:
         new_set = plan.find_new_set(deployment, sets)
         wanted = plan_status(deployment, new_set, sets, note, now, collisions)
         if wanted != deployment.status:
-            body: Object = msgspec.to_builtins(wanted)
-            if not wanted.collision_count:
-                body["collisionCount"] = None
             try:
                 await self._client.patch(
                     DEPLOYMENTS,
                     deployment.metadata.name,
-                    {"status": body},
+                    {"status": status_patch(wanted, ("terminatingReplicas",))},
                     namespace=deployment.metadata.namespace,
                     subresource="status",
                 )

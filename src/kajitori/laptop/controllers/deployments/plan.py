@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from kajitori.kube.objects import Object
+from kajitori.laptop.controllers.amounts import resolve
 from kajitori.laptop.controllers.views import DeploymentView, ReplicaSetView
 
 HASH_LABEL = "pod-template-hash"
@@ -47,19 +48,12 @@ def limits(deployment: DeploymentView) -> Limits:
     rolling = deployment.spec.strategy.rolling_update
     if deployment.spec.strategy.type != "RollingUpdate" or rolling is None:
         return Limits(0, 0)
-    surge = _resolve(rolling.max_surge, replicas, round_up=True)
-    unavailable = _resolve(rolling.max_unavailable, replicas, round_up=False)
+    surge = resolve(rolling.max_surge, replicas, round_up=True)
+    unavailable = resolve(rolling.max_unavailable, replicas, round_up=False)
     if surge == 0 and unavailable == 0:
         # Both may round to nothing; then nothing would ever move.
         unavailable = 1
     return Limits(surge, min(unavailable, replicas))
-
-
-def _resolve(value: int | str, replicas: int, *, round_up: bool) -> int:
-    if isinstance(value, int):
-        return value
-    percent = int(value.rstrip("%") or 0)
-    return -(-percent * replicas // 100) if round_up else percent * replicas // 100
 
 
 def template_hash(template: Object, collision_count: int) -> str:

@@ -15,6 +15,7 @@ from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Key, Result, keys_of_owner
 from kajitori.control.runtime import Runtime
 from kajitori.laptop.controllers import ownership
+from kajitori.laptop.controllers.amounts import status_patch
 from kajitori.laptop.controllers.pods import (
     PODS_BY_CONTROLLER,
     claim_pods,
@@ -175,7 +176,7 @@ class ReplicaSets:
             stored = await self._client.patch(
                 REPLICA_SETS,
                 replica_set.metadata.name,
-                {"status": msgspec.to_builtins(wanted)},
+                {"status": status_patch(wanted, ("replicas", "terminatingReplicas"))},
                 namespace=replica_set.metadata.namespace,
                 subresource="status",
                 type=ReplicaSetView,
