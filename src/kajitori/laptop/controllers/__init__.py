@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kajitori.control.runtime import Runtime
 from kajitori.laptop.controllers import (
+    cron_jobs,
     deployments,
     endpoint_slices,
     garbage,
@@ -27,6 +28,7 @@ def register(runtime: Runtime) -> None:
         deployments,
         stateful_sets,
         jobs,
+        cron_jobs,
         endpoint_slices,
         nodes,
         pod_cleanup,
