@@ -22,10 +22,10 @@ from kajitori.api.resource import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from kajitori.base.errors import Conflict, NotFound, Unreachable
+from kajitori.base.errors import AlreadyExists, Conflict, NotFound, Unreachable
 from kajitori.control.runtime import Runtime
 from kajitori.groups import controller
-from kajitori.groups.rbac import AUDIT_RULES, RULES
+from kajitori.groups.rbac import LAPTOP_RULES, RULES
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.transport import HttpTransport
@@ -68,9 +68,10 @@ class FakeNode:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        await self.client.create(
-            NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fake", "labels": {}}}
-        )
+        with contextlib.suppress(AlreadyExists):
+            await self.client.create(
+                NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fake", "labels": {}}}
+            )
         listed = await self.client.list(PODS)
         for pod in listed.items:
             self._note(pod)
@@ -245,7 +246,7 @@ async def running_loop(*, with_controller: bool = True) -> AsyncIterator[Loop]:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kajitori-")))
         (home / "run").mkdir()
         roles = home / "run" / "component-roles.json"
-        roles.write_text(json.dumps({"system:kajitori:controllers": [*RULES, *AUDIT_RULES]}))
+        roles.write_text(json.dumps({"system:kajitori:controllers": [*RULES, *LAPTOP_RULES]}))
         server = await stack.enter_async_context(running_api_server(home))
         config = load_config(str(server.kubeconfig))
         admin = await stack.enter_async_context(Client(config, user_agent="kubectl/test"))

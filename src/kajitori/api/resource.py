@@ -82,3 +82,10 @@ AI_SERVICE_BACKENDS = Resource("aigateway.envoyproxy.io", "v1beta1", "aiserviceb
 BACKEND_SECURITY_POLICIES = Resource(
     "aigateway.envoyproxy.io", "v1beta1", "backendsecuritypolicies", "BackendSecurityPolicy"
 )
+VALIDATING_WEBHOOK_CONFIGURATIONS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)

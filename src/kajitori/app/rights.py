@@ -30,7 +30,7 @@ def component_rules() -> dict[str, list[dict[str, Any]]]:
 
 def _rules(room: Any) -> list[dict[str, Any]]:
     """What the room needs on any cluster, and on our own API server."""
-    return [*room.RULES, *getattr(room, "AUDIT_RULES", ())]
+    return [*room.RULES, *getattr(room, "LAPTOP_RULES", ())]
 
 
 def write_component_rules(home: Path) -> None:

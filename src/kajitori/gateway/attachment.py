@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from kajitori.gateway.observed import Index
 
-OUR_CONTROLLER = "kajitori.dev/gateway-controller"
-CONTROLLERS = (OUR_CONTROLLER, "gateway.envoyproxy.io/gatewayclass-controller")
 ANY_HOST = "*"
 _AI_GROUP = "aigateway.envoyproxy.io"
 _ROUTE_KINDS = ((GROUP, "HTTPRoute"), (_AI_GROUP, "AIGatewayRoute"))
@@ -61,7 +59,7 @@ class Attachment:
         self.controllers = {
             item.metadata.name or "": item.spec.controller_name
             for item in index.observed.gateway_classes
-            if item.spec.controller_name in CONTROLLERS
+            if item.spec.controller_name in index.observed.controllers
         }
         self.bindings: dict[tuple[str, str], list[Binding]] = {}
         for gateway in sorted(index.observed.gateways, key=age_key):
@@ -155,14 +153,25 @@ class Attachment:
                 return False
 
     def gateway_status(
-        self, key: tuple[str, str], address: str, rejected: dict[int, str], envoys: int
+        self,
+        key: tuple[str, str],
+        addresses: Sequence[tuple[str, str]],
+        rejected: dict[int, str],
+        envoys: int,
     ) -> dict[str, Any]:
-        """The status of one Gateway. rejected: by port, why the listener does not serve. envoys: connected ones."""
+        """The status of one Gateway.
+
+        addresses: type and value of each. rejected: by port, why the listener does not serve. envoys: connected ones.
+        """
         bindings = self.bindings[key]
         working = [b for b in bindings if b.problem is None and b.listener.port not in rejected]
         accepted = any(binding.problem is None for binding in bindings)
         if not envoys:
             programmed = condition("Programmed", False, "Pending", "no Envoy is connected")
+        elif working and not addresses:
+            programmed = condition(
+                "Programmed", False, "AddressNotAssigned", "the Service in front of Envoy has no address yet"
+            )
         elif len(working) == len(bindings):
             programmed = condition("Programmed", True, "Programmed", "every listener serves")
         elif working:
@@ -173,7 +182,7 @@ class Attachment:
             programmed = condition("Programmed", False, "Invalid", reasons)
         whole = all(binding.problem is None for binding in bindings)
         return {
-            "addresses": [{"type": "IPAddress", "value": address}] if working else [],
+            "addresses": [{"type": kind, "value": value} for kind, value in addresses if working],
             "conditions": [
                 condition(
                     "Accepted",

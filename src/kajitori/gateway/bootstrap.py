@@ -1,4 +1,9 @@
-"""Envoy's bootstrap: nothing but the way to our control plane, over a Unix socket; all else comes by ADS."""
+"""Envoy's bootstrap: nothing but the way to our control plane; all else comes by ADS.
+
+On a laptop the way is a Unix socket. On a cluster it is the control plane's Service, with certificates on both sides
+that are read from files, so that a renewed one is used without a restart; and since the administration stays on a
+socket there too, one small listener answers probes and gives metrics.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,137 @@ from kajitori.gateway.clusters import HTTP_OPTIONS, TYPE
 from kajitori.gateway.listeners import CONTROL_PLANE_CLUSTER
 
 _OWNER_ONLY = 0o600
+# Where an Envoy of the fleet finds its files: the bootstrap and what belongs to it, certificates, sockets.
+FLEET_FOLDER = "/etc/kajitori/envoy"
+CERTIFICATE_FOLDER = "/etc/kajitori/certificates"
+SOCKET_FOLDER = "/run/kajitori"
+CLIENT_FILE, AUTHORITY_FILE = "client.json", "authority.json"
 
 
 def bootstrap(control_plane_socket: Path, admin_socket: Path, node_id: str) -> dict[str, Any]:
     """The bootstrap configuration. Both sockets are for their owner only."""
+    pipe = {"pipe": {"path": str(control_plane_socket)}}
+    cluster = _control_plane("STATIC", pipe)
+    return {
+        "node": {"id": node_id, "cluster": "kajitori"},
+        **_bootstrap(str(admin_socket), [cluster]),
+    }
+
+
+def fleet_bootstrap(server: str, port: int, probe_port: int) -> dict[str, Any]:
+    """The bootstrap of Envoys on a cluster; their ids come from the command line.
+
+    server: the control plane's name, which its certificate must have. probe_port: for `/ready` and
+    `/stats/prometheus`. Certificates are expected in CERTIFICATE_FOLDER, this file's neighbours in FLEET_FOLDER.
+    """
+    address = {"socket_address": {"address": server, "port_value": port}}
     cluster = {
-        "name": CONTROL_PLANE_CLUSTER,
+        **_control_plane("STRICT_DNS", address),
+        "dns_lookup_family": "V4_PREFERRED",
+        "transport_socket": {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": TYPE + "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": server,
+                "common_tls_context": {
+                    "tls_certificate_sds_secret_configs": [_from_file("client", CLIENT_FILE)],
+                    "validation_context_sds_secret_config": _from_file("authority", AUTHORITY_FILE),
+                },
+            },
+        },
+    }
+    admin_socket = f"{SOCKET_FOLDER}/envoy-admin.sock"
+    admin = {
+        "name": "administration",
         "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": _one_endpoint("administration", {"pipe": {"path": admin_socket}}),
+    }
+    document = _bootstrap(admin_socket, [cluster, admin])
+    document["static_resources"]["listeners"] = [_probe_listener(probe_port)]
+    return document
+
+
+def fleet_secrets(server: str) -> dict[str, dict[str, Any]]:
+    """The files that the bootstrap reads its certificates through, by name."""
+    kind = "envoy.extensions.transport_sockets.tls.v3.Secret"
+    watched = {"path": CERTIFICATE_FOLDER}
+
+    def file(name: str, content: dict[str, Any]) -> dict[str, Any]:
+        return {"resources": [{"@type": TYPE + kind, "name": name, **content}]}
+
+    return {
+        CLIENT_FILE: file(
+            "client",
+            {
+                "tls_certificate": {
+                    "certificate_chain": {"filename": f"{CERTIFICATE_FOLDER}/tls.crt"},
+                    "private_key": {"filename": f"{CERTIFICATE_FOLDER}/tls.key"},
+                    "watched_directory": watched,
+                }
+            },
+        ),
+        AUTHORITY_FILE: file(
+            "authority",
+            {
+                "validation_context": {
+                    "trusted_ca": {"filename": f"{CERTIFICATE_FOLDER}/ca.crt"},
+                    "watched_directory": watched,
+                    "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": server}}],
+                }
+            },
+        ),
+    }
+
+
+def _from_file(name: str, file: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "sds_config": {
+            "path_config_source": {"path": f"{FLEET_FOLDER}/{file}"},
+            "resource_api_version": "V3",
+        },
+    }
+
+
+def _probe_listener(port: int) -> dict[str, Any]:
+    routes = [
+        {"match": {"path": path}, "route": {"cluster": "administration"}}
+        for path in ("/ready", "/stats/prometheus")
+    ]
+    manager = {
+        "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "probes",
+        "route_config": {
+            "name": "probes",
+            "virtual_hosts": [{"name": "probes", "domains": ["*"], "routes": routes}],
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": TYPE + "envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    return {
+        "name": "probes",
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
+        "filter_chains": [{"filters": filters}],
+    }
+
+
+def _one_endpoint(cluster: str, address: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "cluster_name": cluster,
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+    }
+
+
+def _control_plane(discovery: str, address: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": CONTROL_PLANE_CLUSTER,
+        "type": discovery,
         "connect_timeout": "1s",
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: {
@@ -27,18 +156,15 @@ def bootstrap(control_plane_socket: Path, admin_socket: Path, node_id: str) -> d
                 },
             }
         },
-        "load_assignment": {
-            "cluster_name": CONTROL_PLANE_CLUSTER,
-            "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(control_plane_socket)}}}}]}
-            ],
-        },
+        "load_assignment": _one_endpoint(CONTROL_PLANE_CLUSTER, address),
     }
+
+
+def _bootstrap(admin_socket: str, clusters: list[dict[str, Any]]) -> dict[str, Any]:
     retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
     ads = {"ads": {}, "resource_api_version": "V3"}
     return {
-        "node": {"id": node_id, "cluster": "kajitori"},
-        "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": _OWNER_ONLY}}},
+        "admin": {"address": {"pipe": {"path": admin_socket, "mode": _OWNER_ONLY}}},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC",
@@ -51,7 +177,7 @@ def bootstrap(control_plane_socket: Path, admin_socket: Path, node_id: str) -> d
             "cds_config": ads,
             "lds_config": ads,
         },
-        "static_resources": {"clusters": [cluster]},
+        "static_resources": {"clusters": clusters},
     }
 
 

@@ -8,12 +8,12 @@ one refused write holds up no other.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
 from kajitori.api.envoygateway.v1alpha1 import Backend
 from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
-from kajitori.api.kubernetes.core_v1 import Namespace, Secret, Service
+from kajitori.api.kubernetes.core_v1 import Namespace, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
@@ -25,7 +25,6 @@ from kajitori.api.resource import (
     GATEWAYS,
     HTTP_ROUTES,
     NAMESPACES,
-    SECRETS,
     SERVICES,
     Resource,
 )
@@ -33,13 +32,18 @@ from kajitori.base.clock import rfc3339
 from kajitori.base.errors import NotFound
 from kajitori.control.controller import Key
 from kajitori.gateway.conditions import StatusUpdate
+from kajitori.gateway.credentials import referenced_secrets
 from kajitori.gateway.ledger import Facts, Ledger
-from kajitori.gateway.observed import Observed, Settings
+from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import make_plan
+from kajitori.gateway.references import ReferencedSecrets
 from kajitori.gateway.status import complete_status
+from kajitori.gateway.upstream import Upstream
 from kajitori.gateway.verdicts import Verdicts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kajitori.control.cache import Informer
     from kajitori.control.runtime import Runtime
     from kajitori.gateway.ads import AdsServer
@@ -60,7 +64,6 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
     "ai_backends": (AI_SERVICE_BACKENDS, AIServiceBackend),
     "backends": (BACKENDS, Backend),
     "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),
-    "secrets": (SECRETS, Secret),
     "services": (SERVICES, Service),
     "endpoint_slices": (ENDPOINT_SLICES, EndpointSlice),
     "grants": (REFERENCE_GRANTS, ReferenceGrant),
@@ -68,14 +71,41 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
 }
 
 
-class GatewayController:
-    """Keeps Envoy and the statuses in step with the objects."""
+class Envoys(Protocol):
+    """What Envoys say: those of this process, or of all replicas."""
 
-    def __init__(self, runtime: Runtime, ads: AdsServer, ledger: Ledger, settings: Settings) -> None:
+    @property
+    def connected(self) -> int: ...
+    @property
+    def rejected(self) -> dict[str, str]: ...
+    def on_change(self, callback: Callable[[], None]) -> None: ...
+
+
+class GatewayController:
+    """Keeps Envoy and the statuses in step with the objects.
+
+    envoys: whom statuses speak of; those of `ads` if not given. upstream: what other controllers serve.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        ads: AdsServer,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        envoys: Envoys | None = None,
+        upstream: Upstream | None = None,
+    ) -> None:
         self._runtime = runtime
         self._ads = ads
         self._ledger = ledger
         self._settings = settings
+        self._envoys: Envoys = envoys or ads
+        self._upstream = upstream or Upstream()
+        self._ports: tuple[int, ...] = ()
+        self._port_listeners: list[Callable[[], None]] = []
+        self._secrets = ReferencedSecrets(runtime, lambda: self._plans.enqueue(_EVERYTHING))
         self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
         self._informers: dict[str, Informer[Any]] = {
@@ -83,21 +113,44 @@ class GatewayController:
             for field, (resource, projection) in _WATCHED.items()
         }
         self._by_resource = {resource: self._informers[field] for field, (resource, _) in _WATCHED.items()}
-        self._plans = runtime.controller("gateway", self._plan)
+        self._plans = runtime.controller("gateway", self._plan, everywhere=True)
         self._writes = runtime.controller("gateway-status", self._write_status, workers=4)
         for informer in self._informers.values():
             self._plans.watch(informer, lambda _: (_EVERYTHING,), when=_matters)
         ads.on_change(lambda: self._plans.enqueue(_EVERYTHING))
+        if envoys is not None:
+            envoys.on_change(lambda: self._plans.enqueue(_EVERYTHING))
+        self._upstream.on_change(lambda: self._plans.enqueue(_EVERYTHING))
         # An empty cluster has no object whose arrival would start the first plan.
         self._plans.enqueue(_EVERYTHING)
 
     def observe(self) -> Observed:
         """What the caches hold now."""
         found: dict[str, Any] = {field: tuple(informer.list()) for field, informer in self._informers.items()}
-        return Observed(settings=self._settings, **found)
+        return Observed(
+            settings=self._settings,
+            controllers=self._upstream.controllers,
+            foreign=self._upstream.foreign,
+            secrets=self._secrets.list(),
+            **found,
+        )
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """On which listeners serve, by the latest plan."""
+        return self._ports
+
+    def on_ports(self, callback: Callable[[], None]) -> None:
+        """Called when they change."""
+        self._port_listeners.append(callback)
 
     async def _plan(self, key: Key) -> None:
-        plan = make_plan(self.observe(), self._ads.rejected, envoys=self._ads.connected)
+        await self._secrets.want(referenced_secrets(Index(self.observe())))
+        plan = make_plan(self.observe(), self._envoys.rejected, envoys=self._envoys.connected)
+        if plan.ports != self._ports:
+            self._ports = plan.ports
+            for callback in self._port_listeners:
+                callback()
         self._ledger.configure(Facts(plan.backends, plan.costs))
         self._ads.set_resources(SOURCE, plan.resources)
         fresh = {
@@ -118,7 +171,7 @@ class GatewayController:
         if item is None:
             return
         now = rfc3339(self._runtime.clock.now())
-        status = complete_status(update, item.status, now)
+        status = complete_status(update, item.status, now, self._upstream.controllers)
         if status is None:
             self._verdicts.judge(key, update.resource, item, update.status)
             return
@@ -156,6 +209,14 @@ def _essence(item: Any) -> tuple[Any, ...]:
     )
 
 
-def register(runtime: Runtime, ads: AdsServer, ledger: Ledger, settings: Settings) -> GatewayController:
+def register(
+    runtime: Runtime,
+    ads: AdsServer,
+    ledger: Ledger,
+    settings: Settings,
+    *,
+    envoys: Envoys | None = None,
+    upstream: Upstream | None = None,
+) -> GatewayController:
     """Adds the gateway's informers and controllers to a process."""
-    return GatewayController(runtime, ads, ledger, settings)
+    return GatewayController(runtime, ads, ledger, settings, envoys=envoys, upstream=upstream)

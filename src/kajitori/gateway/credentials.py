@@ -25,6 +25,23 @@ class Injection(msgspec.Struct, frozen=True):
     secret: dict[str, Any]
 
 
+def referenced_secrets(index: Index) -> set[tuple[str, str]]:
+    """Namespace and name of every Secret that a policy may use: all that the gateway ever reads."""
+    found: set[tuple[str, str]] = set()
+    for policy in index.observed.policies:
+        namespace = policy.metadata.namespace or ""
+        spec = policy.spec
+        for key in (spec.api_key, spec.anthropic_api_key, spec.azure_api_key):
+            if key is None:
+                continue
+            secret = (key.secret_ref.namespace or namespace, key.secret_ref.name)
+            if index.observed.settings.may_read_secrets_of(secret[0]) and index.granted(
+                "aigateway.envoyproxy.io", "BackendSecurityPolicy", namespace, "", "Secret", secret
+            ):
+                found.add(secret)
+    return found
+
+
 def find_credential(index: Index, namespace: str, backend: str) -> Injection | Reason | None:
     """What the policies of an AIServiceBackend inject; None: it has no policy."""
     policies = index.policies.get((namespace, backend), [])
@@ -66,6 +83,13 @@ def resolve_policy(index: Index, policy: BackendSecurityPolicy) -> Injection | R
     ):
         return Reason(
             "RefNotPermitted", f"{subject} may not refer to {where}", "add a ReferenceGrant", subject
+        )
+    if not index.observed.settings.may_read_secrets_of(secret_key[0]):
+        return Reason(
+            "SecretNotReadable",
+            f"{where}, named by {subject}, is in a namespace whose Secrets the gateway may not read",
+            "add the namespace to gateway.secretNamespaces of the installation",
+            subject,
         )
     secret = index.secrets.get(secret_key)
     if secret is None:

@@ -59,7 +59,9 @@ def listener(port: int, settings: Settings) -> dict[str, Any]:
     """The listener of a port; its routes come under the same name."""
     return {
         "name": listener_name(port),
-        "address": {"socket_address": {"address": settings.bind_address, "port_value": port}},
+        "address": {
+            "socket_address": {"address": settings.bind_address, "port_value": settings.bound_port(port)}
+        },
         # With it, a port that another Envoy listens on would be shared in silence instead of refused.
         "enable_reuse_port": False,
         # Bodies that are read whole have a limit of their own, in the route table.

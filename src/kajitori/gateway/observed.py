@@ -22,23 +22,46 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+OUR_CONTROLLER = "kajitori.dev/gateway-controller"
+ENVOY_GATEWAY_CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
+CONTROLLERS = (OUR_CONTROLLER, ENVOY_GATEWAY_CONTROLLER)
+# An Envoy without privileges opens these ports higher up; the Service in front of it leads there.
+_PRIVILEGED_PORTS = 1024
+_PORT_SHIFT = 10_000
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What is fixed for a process.
 
-    bind_address: where listeners bind; also the address that Gateways report.
+    bind_address: where listeners bind; also the address that Gateways report, unless a Service is in front.
     body_limit_bytes: a larger request body is answered with 413.
+    service: namespace and name of the Service in front of Envoy, if there is one.
+    secret_namespaces: whose Secrets may be read; None for all.
     """
 
     bind_address: str = "0.0.0.0"
     body_limit_bytes: int = 32 * 1024 * 1024
+    service: tuple[str, str] | None = None
+    secret_namespaces: tuple[str, ...] | None = None
+
+    def bound_port(self, port: int) -> int:
+        """The port that Envoy opens for a listener's."""
+        return port + _PORT_SHIFT if self.service is not None and port < _PRIVILEGED_PORTS else port
+
+    def may_read_secrets_of(self, namespace: str) -> bool:
+        return self.secret_namespaces is None or namespace in self.secret_namespaces
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """The objects of a cluster that concern the gateway."""
+    """The objects of a cluster that concern the gateway.
+
+    controllers: names of GatewayClass controllers that we are. foreign: kinds that another controller serves; their
+    objects are left to it.
+    """
 
     settings: Settings = Settings()
+    controllers: tuple[str, ...] = CONTROLLERS
+    foreign: frozenset[str] = frozenset()
     gateway_classes: tuple[GatewayClass, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     ai_routes: tuple[AIGatewayRoute, ...] = ()

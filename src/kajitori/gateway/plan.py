@@ -26,6 +26,7 @@ from kajitori.gateway.attachment import Attachment, ParentOutcome
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
 from kajitori.gateway.costs import Cost, check_costs
 from kajitori.gateway.credentials import resolve_policy
+from kajitori.gateway.front import service_addresses
 from kajitori.gateway.http_routes import translate_http_route
 from kajitori.gateway.listeners import listener, listener_name, why_refused
 from kajitori.gateway.observed import Index, Observed, age_key
@@ -40,12 +41,14 @@ class Plan(msgspec.Struct, frozen=True):
 
     resources: for Envoy. statuses: of every object that is ours. backends: cluster -> (AIServiceBackend as
     namespace/name, model override). costs: AIGatewayRoute as namespace/name -> what its requests are charged.
+    ports: on which a listener serves.
     """
 
     resources: Resources
     statuses: list[StatusUpdate]
     backends: dict[str, tuple[str, str]]
     costs: dict[str, tuple[Cost, ...]]
+    ports: tuple[int, ...] = ()
 
 
 class _Making:
@@ -71,6 +74,8 @@ class _Making:
         self.costs: dict[str, tuple[Cost, ...]] = {}
 
     def status(self, resource: Any, item: Any, status: dict[str, Any]) -> None:
+        if resource.kind in self.observed.foreign:
+            return
         metadata = item.metadata
         self.statuses.append(
             StatusUpdate(
@@ -91,7 +96,8 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
     many are connected.
     """
     making = _Making(observed, rejected or {}, envoys)
-    for route in sorted(observed.ai_routes, key=age_key):
+    ai_routes = () if "AIGatewayRoute" in observed.foreign else observed.ai_routes
+    for route in sorted(ai_routes, key=age_key):
         try:
             _ai_route(making, route)
         except Exception as error:
@@ -112,7 +118,7 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
             ROUTES: {table.name: table.route_configuration() for table in making.tables.values()},
         }
     )
-    return Plan(resources, making.statuses, making.world.backends, making.costs)
+    return Plan(resources, making.statuses, making.world.backends, making.costs, tuple(sorted(making.tables)))
 
 
 def _fault(error: Exception) -> str:
@@ -264,12 +270,16 @@ def _gateways(making: _Making) -> None:
         if key in making.attachment.bindings:
             status = making.attachment.gateway_status(
                 key,
-                _reported_address(making.observed.settings.bind_address),
+                _reported_addresses(making),
                 making.refused_ports,
                 making.envoys,
             )
             making.status(GATEWAYS, gateway, status)
 
 
-def _reported_address(bind_address: str) -> str:
-    return "127.0.0.1" if bind_address == "0.0.0.0" else bind_address
+def _reported_addresses(making: _Making) -> list[tuple[str, str]]:
+    settings = making.observed.settings
+    if settings.service is not None:
+        return service_addresses(making.index.services.get(settings.service))
+    bind_address = settings.bind_address
+    return [("IPAddress", "127.0.0.1" if bind_address == "0.0.0.0" else bind_address)]

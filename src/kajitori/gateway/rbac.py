@@ -1,10 +1,14 @@
-"""The rights that the gateway controller needs, and no more."""
+"""The rights that the gateway controller needs, and no more.
+
+RULES hold everywhere. SECRET_RULES are needed wherever credentials of backends stand: only Secrets that a policy
+refers to are read, which RBAC cannot express, so an installation may grant them in chosen namespaces alone.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-_READ = ["get", "list", "watch"]
+_READ = ["list", "watch"]
 _GATEWAY = "gateway.networking.k8s.io"
 _ENVOY = "gateway.envoyproxy.io"
 _AI = "aigateway.envoyproxy.io"
@@ -36,8 +40,30 @@ RULES: list[dict[str, Any]] = [
         ],
         "verbs": ["patch"],
     },
-    # Credentials of backends stand in Secrets of any namespace that has an AIServiceBackend.
-    {"apiGroups": [""], "resources": ["secrets", "services", "namespaces"], "verbs": _READ},
+    {"apiGroups": [""], "resources": ["services", "namespaces"], "verbs": _READ},
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
+SECRET_RULES: list[dict[str, Any]] = [{"apiGroups": [""], "resources": ["secrets"], "verbs": _READ}]
+# On a laptop there is one namespace that matters, and one user.
+LAPTOP_RULES = SECRET_RULES
+
+
+def fleet_rules(secrets: list[str], front: str, envoy: str) -> list[dict[str, Any]]:
+    """In the namespace of an installation: certificates, replicas' reports, the Service in front of Envoy.
+
+    secrets: names of the Secrets with certificates. front: of the Service. envoy: of Envoy's Deployment.
+    """
+    return [
+        # A name cannot be asked of a creation; there are no other Secrets in this namespace.
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": [*_READ, "patch"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["services"], "resourceNames": [front], "verbs": ["patch"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": [envoy], "verbs": ["get"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "verbs": [*_READ, "create", "patch", "delete"],
+        },
+    ]

@@ -1,11 +1,16 @@
-"""The gRPC server that Envoy talks to: discovery (ADS) and access logs (ALS), on one Unix socket for its owner."""
+"""The gRPC server that Envoy talks to: discovery (ADS) and access logs (ALS).
+
+On a laptop it listens on a Unix socket for its owner, on a cluster on a port that asks for a certificate.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -17,6 +22,8 @@ from kajitori.gateway.envoy import Schema
 ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 _LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024
 _GRACE_SECONDS = 0.2
+_CERTIFICATE_POLL_SECONDS = 0.2
+_log = logging.getLogger(__name__)
 
 
 class ControlPlane:
@@ -33,6 +40,25 @@ class ControlPlane:
 
     async def start(self, socket: Path) -> None:
         """Listens on `socket`; one that is left from before is replaced."""
+        server = self._make_server()
+        _make_room(socket)
+        before = os.umask(0o177)
+        try:
+            server.add_insecure_port(f"unix:{socket}")
+            await server.start()
+        finally:
+            os.umask(before)
+        self._server = server
+
+    async def start_secure(self, address: str, credentials: grpc.ServerCredentials) -> int:
+        """Listens on `host:port`, for clients that the credentials accept; returns the port in force."""
+        server = self._make_server()
+        port: int = server.add_secure_port(address, credentials)
+        await server.start()
+        self._server = server
+        return port
+
+    def _make_server(self) -> Any:
         server: Any = grpc.aio.server(
             options=[
                 ("grpc.max_send_message_length", -1),
@@ -65,14 +91,7 @@ class ControlPlane:
                 ),
             )
         )
-        _make_room(socket)
-        before = os.umask(0o177)
-        try:
-            server.add_insecure_port(f"unix:{socket}")
-            await server.start()
-        finally:
-            os.umask(before)
-        self._server = server
+        return server
 
     async def _access_logs(self, messages: AsyncIterator[Any], context: Any) -> Any:
         name = ""
@@ -87,6 +106,42 @@ class ControlPlane:
         if self._server is not None:
             await self._server.stop(_GRACE_SECONDS)
             self._server = None
+
+
+class KeyPair(Protocol):
+    """Where the server's certificate comes from: empty while there is none."""
+
+    @property
+    def server(self) -> Mapping[str, bytes]: ...
+    def server_credentials(self) -> grpc.ServerCredentials: ...
+
+
+class SecureListener:
+    """Opens the port once there is a certificate. address: `host:port`; port 0 for any, see `port`."""
+
+    def __init__(self, control_plane: ControlPlane, address: str, certificates: KeyPair) -> None:
+        self._control_plane = control_plane
+        self._address = address
+        self._certificates = certificates
+        self.port = 0
+
+    @property
+    def listening(self) -> bool:
+        return self.port != 0
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while not self._certificates.server:
+            await asyncio.sleep(_CERTIFICATE_POLL_SECONDS)  # the leader is making one
+        self.port = await self._control_plane.start_secure(
+            self._address, self._certificates.server_credentials()
+        )
+        _log.info("Envoys may connect to port %d", self.port)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.port = 0
+            await self._control_plane.close()
 
 
 def _make_room(socket: Path) -> None:

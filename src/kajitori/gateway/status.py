@@ -6,20 +6,23 @@ from typing import Any
 
 import msgspec
 
-from kajitori.gateway.attachment import CONTROLLERS
 from kajitori.gateway.conditions import StatusUpdate
+from kajitori.gateway.observed import CONTROLLERS
 
 
-def complete_status(wanted: StatusUpdate, current: Any, now: str) -> dict[str, Any] | None:
+def complete_status(
+    wanted: StatusUpdate, current: Any, now: str, controllers: tuple[str, ...] = CONTROLLERS
+) -> dict[str, Any] | None:
     """The status to write, or None if the object already says so.
 
     current: the status struct of the object as observed, or None. now: RFC 3339, for conditions that change.
+    controllers: whose entries in `parents` are ours to write.
     """
     before: dict[str, Any] = _given(msgspec.to_builtins(current)) if current is not None else {}
     after = _complete(wanted.status, before, wanted.generation, now)
     if "parents" in after:
         foreign = [
-            parent for parent in before.get("parents", ()) if parent["controllerName"] not in CONTROLLERS
+            parent for parent in before.get("parents", ()) if parent["controllerName"] not in controllers
         ]
         after["parents"] = foreign + after["parents"]
     changed = {key: value for key, value in after.items() if value != before.get(key, [])}

@@ -29,4 +29,4 @@ RULES: list[dict[str, Any]] = [
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
 # Of our embedded API server alone: who deleted a pod.
-AUDIT_RULES: list[dict[str, Any]] = [{"nonResourceURLs": ["/kajitori/audit"], "verbs": ["get"]}]
+LAPTOP_RULES: list[dict[str, Any]] = [{"nonResourceURLs": ["/kajitori/audit"], "verbs": ["get"]}]

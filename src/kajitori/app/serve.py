@@ -1,0 +1,154 @@
+"""What the Deployments of an installation run: the controllers, and the gateway's control plane.
+
+Both run in several replicas. One of each, elected by a Lease, writes to the cluster; the others keep their caches
+filled and take over when the Lease is given back or runs out. Every replica of the gateway serves Envoys, since what it tells
+them follows from what it reads. No folder of ours is needed but the one of the ledger.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kajitori import __version__
+from kajitori.app.daemon import stop_on_signals
+from kajitori.app.standby import Standby
+from kajitori.app.upstream import State, reason_of
+from kajitori.control.gate import Gate
+from kajitori.control.runtime import Runtime
+from kajitori.gateway.front import Front
+from kajitori.kube.client import Client
+from kajitori.kube.config import load_config
+from kajitori.kube.lease import LeaderElection, LeaseSettings
+
+LABELS = {"app.kubernetes.io/part-of": "kajitori", "app.kubernetes.io/managed-by": "kajitori"}
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What both have in common.
+
+    kubeconfig: None for the pod's own service account. namespace: of the installation. endpoint: of probes and
+    metrics, `host:port`. yields: stand back where an upstream controller serves the same kinds.
+    """
+
+    kubeconfig: str | None
+    namespace: str
+    endpoint: str
+    yields: bool = True
+    lease: LeaseSettings = field(default_factory=LeaseSettings)
+
+
+@dataclass(frozen=True)
+class GatewayOptions(ServeOptions):
+    """discovery: `host:port` where Envoys connect. ledger: folder of the request records.
+
+    front: the Service in front of Envoy, None for none. secret_namespaces: whose Secrets may be read; None for all.
+    """
+
+    discovery: str = "0.0.0.0:18000"
+    ledger: Path = Path("/var/lib/kajitori")
+    front: Front | None = None
+    secret_namespaces: tuple[str, ...] | None = None
+
+
+def own_namespace() -> str:
+    """Where this pod runs, as its Deployment tells it."""
+    return os.environ.get("POD_NAMESPACE") or "kajitori-system"
+
+
+def own_identity() -> str:
+    """Unlike any other process's, and with the pod's name in it for people."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+
+
+def _runtime(client: Client, options: ServeOptions, component: str, identity: str) -> Runtime:
+    election = LeaderElection(
+        client, options.namespace, f"kajitori-{component}", identity, settings=options.lease
+    )
+    return Runtime(client, election=election, endpoint=options.endpoint, instance=identity)
+
+
+def _client(options: ServeOptions, component: str) -> Client:
+    agent = f"kajitori-{component}/{__version__}"
+    return Client(load_config(options.kubeconfig), user_agent=agent)
+
+
+async def serve_controllers(options: ServeOptions) -> None:
+    """The controllers of groups, until told to stop. Raises LeadershipLost."""
+    from kajitori.groups.controller import register
+
+    stop = stop_on_signals()
+    async with _client(options, "controllers") as client:
+        runtime = _runtime(client, options, "controllers", own_identity())
+        standby = Standby(runtime, "controllers", options.namespace, yields=options.yields)
+        gate = Gate()
+        register(runtime, gate, audit=False)
+
+        def follow(states: list[State]) -> None:
+            (groups,) = states
+            gate.set(reason_of(groups))
+
+        standby.on_change(follow)
+        await runtime.run(stop)
+
+
+async def serve_gateway(options: GatewayOptions) -> None:
+    """The gateway's control plane, until told to stop. Raises LeadershipLost."""
+    from kajitori.gateway.ads import AdsServer
+    from kajitori.gateway.controller import SOURCE
+    from kajitori.gateway.controller import register as register_gateway
+    from kajitori.gateway.encode import Encoder
+    from kajitori.gateway.envoy import load_schema
+    from kajitori.gateway.front_controller import FrontController
+    from kajitori.gateway.identity import Certificates
+    from kajitori.gateway.ledger import Ledger
+    from kajitori.gateway.metrics import GatewayMetrics
+    from kajitori.gateway.observed import Settings
+    from kajitori.gateway.records import FILE_NAME, RecordStore
+    from kajitori.gateway.reports import Reports
+    from kajitori.gateway.server import ControlPlane, SecureListener
+    from kajitori.gateway.upstream import Upstream
+    from kajitori.gateway.xds import Snapshot
+
+    stop = stop_on_signals()
+    identity = own_identity()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(_client(options, "gateway"))
+        runtime = _runtime(client, options, "gateway", identity)
+        metrics = GatewayMetrics()
+        runtime.metrics.registry.register(metrics)
+        store = RecordStore(options.ledger / FILE_NAME)
+        stack.callback(store.close)
+        ledger = Ledger(store, metrics)
+        schema = load_schema(cache_folder=options.ledger / "cache")
+        ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
+        upstream = Upstream()
+        front = options.front
+        settings = Settings(
+            service=(front.namespace, front.name) if front else None,
+            secret_namespaces=options.secret_namespaces,
+        )
+        reports = Reports(runtime, ads, options.namespace, identity)
+        gateway = register_gateway(runtime, ads, ledger, settings, envoys=reports, upstream=upstream)
+        if front is not None:
+            FrontController(runtime, gateway, settings, front)
+        certificates = Certificates(runtime, options.namespace, LABELS)
+        standby = Standby(runtime, "gateway", options.namespace, yields=options.yields)
+
+        def follow(states: list[State]) -> None:
+            ai_routes, envoy_classes = states
+            upstream.set(ai_gateway=not ai_routes.acts, envoy_gateway=not envoy_classes.acts)
+
+        standby.on_change(follow)
+        runtime.service("ledger", ledger.run, everywhere=True)
+        control_plane = ControlPlane(schema, ads, ledger.take)
+        stack.push_async_callback(control_plane.close)
+        listener = SecureListener(control_plane, options.discovery, certificates)
+        runtime.service("discovery", listener.run, everywhere=True)
+        runtime.ready_when(lambda: ads.ready and listener.listening)
+        await runtime.run(stop)
