@@ -166,7 +166,7 @@ def test_data_is_read_by_its_declared_types(expression: str, expected: Any) -> N
         ("self.count && true", "expected type 'bool' but found 'int'"),
         ("has(self)", "invalid argument to has() macro"),
         ("semver('1.0.0') == semver('1.0.0')", "'semver' is not supported"),
-        ("authorizer.path('/x').check('get').allowed()", "'authorizer.path' is not supported"),
+        ("authorizer.path('/x').check('get').allowed()", "undeclared reference to 'authorizer'"),
         ("1 +", "Syntax error"),
         ("'open", "Syntax error"),
         ("a.b{c: 1}", "messages cannot be constructed here"),

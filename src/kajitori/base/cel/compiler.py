@@ -50,9 +50,7 @@ _LITERALS: Final = {
 _TYPE_NAMES: Final = frozenset(
     {"int", "uint", "double", "string", "bytes", "bool", "null_type", "list", "map", "type"}
 )
-_NOT_SUPPORTED: Final = frozenset(
-    {"authorizer", "semver", "isSemver", "format", "jsonpatch", "math", "base64", "proto"}
-)
+_NOT_SUPPORTED: Final = frozenset({"semver", "isSemver", "jsonpatch", "math", "base64", "proto"})
 _EQUALITY: Final = ("_==_", "_!=_")
 _BY_VALUE: Final = frozenset({"int", "uint", "string", "bool"})
 

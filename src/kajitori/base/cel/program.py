@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kajitori.base.cel import conversions, kubernetes, lists, text, times
+from kajitori.base.cel import authorization, conversions, formatting, kubernetes, lists, text, times
 from kajitori.base.cel.compiler import Compiler
 from kajitori.base.cel.errors import CompileError, EvaluationError
 from kajitori.base.cel.syntax import parse
@@ -14,7 +14,7 @@ from kajitori.base.cel.types import Type, accepts
 MOST_STEPS: Final = 1_000_000
 """Turns of macros that one evaluation may take, unless said otherwise."""
 
-LIBRARIES: Final = (conversions, kubernetes, lists, text, times)
+LIBRARIES: Final = (authorization, conversions, formatting, kubernetes, lists, text, times)
 """The modules that register functions; naming them here imports them."""
 
 
