@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kajitori.base.errors import InvalidManifest
+from kajitori.engines.envoy import find_envoy
 from kajitori.gateway import plan as plan_module
 from kajitori.gateway.attachment import covers, intersect
-from kajitori.gateway.binary import find_envoy
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.encode import Encoder, encoder
 from kajitori.gateway.envoy import load_schema, read_descriptors, schema

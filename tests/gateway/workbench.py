@@ -26,8 +26,8 @@ from kajitori.api.envoygateway.v1alpha1 import Backend
 from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from kajitori.api.kubernetes.core_v1 import Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
+from kajitori.engines.envoy import envoy_arguments, find_envoy
 from kajitori.gateway.ads import AdsServer
-from kajitori.gateway.binary import envoy_arguments, find_envoy
 from kajitori.gateway.bootstrap import write_bootstrap
 from kajitori.gateway.encode import Encoder
 from kajitori.gateway.envoy import schema

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from kajitori.gateway.binary import envoy_arguments, find_envoy
+from kajitori.engines.envoy import envoy_arguments, find_envoy
 from kajitori.laptop.settings import ClusterSettings
 
 

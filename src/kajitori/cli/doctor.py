@@ -80,7 +80,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _envoy() -> Finding:
-    from kajitori.gateway.binary import find_envoy
+    from kajitori.engines.envoy import find_envoy
 
     try:
         answer = subprocess.run(

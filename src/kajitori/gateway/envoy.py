@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from kajitori.gateway.binary import find_envoy
+from kajitori.engines.envoy import find_envoy
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
