@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from kajitori.api.kubernetes.core_v1 import NodeSelectorTerm
 from kajitori.api.kubernetes.meta_v1 import LabelSelector
 
 
@@ -50,3 +51,16 @@ def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
 def is_empty(selector: LabelSelector) -> bool:
     """Whether it has no requirement, and so chooses everything."""
     return not selector.match_labels and not selector.match_expressions
+
+
+def node_term_holds(term: NodeSelectorTerm, labels: Mapping[str, str], node_name: str) -> bool:
+    """All requirements of one term of a node selector; a term without any holds nowhere."""
+    if not term.match_expressions and not term.match_fields:
+        return False
+    return all(
+        holds(requirement.operator, requirement.values, labels.get(requirement.key))
+        for requirement in term.match_expressions
+    ) and all(
+        requirement.key == "metadata.name" and holds(requirement.operator, requirement.values, node_name)
+        for requirement in term.match_fields
+    )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kajitori.laptop.scheduler.filters import spread_counts
-from kajitori.laptop.scheduler.node_match import term_holds
+from kajitori.model.selection import node_term_holds
 from kajitori.model.taints import first_untolerated
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _liked(demand: Demand, node: NodeState) -> float:
     return sum(
         term.weight
         for term in demand.preferred_nodes
-        if term.preference is not None and term_holds(term.preference, node.labels, node.name)
+        if term.preference is not None and node_term_holds(term.preference, node.labels, node.name)
     )
 
 
