@@ -31,6 +31,7 @@ from kajitori.laptop.apiserver.request import check_dry_run
 from kajitori.laptop.apiserver.schema import Schema
 from kajitori.laptop.apiserver.status import FieldError
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key
+from kajitori.laptop.apiserver.tables.scale import scale_table
 from kajitori.laptop.apiserver.validation.names import dns_subdomain
 from kajitori.laptop.apiserver.views import peek_object, read_object, stored_object
 
@@ -87,7 +88,13 @@ async def get_scale(state: ServerState, call: Call) -> web.StreamResponse:
     entry = state.store.get(*key_of(call))
     if entry is None:
         raise status.not_found(call.kind.resource, call.target.name)
-    return await object_answer(call, 200, scale_of(call.kind, peek_object(call.kind, entry)))
+    return await _scale_answer(call, scale_of(call.kind, peek_object(call.kind, entry)))
+
+
+async def _scale_answer(call: Call, scale: Object) -> web.StreamResponse:
+    as_table = call.output.form == "table"
+    shown = scale_table(scale, call.kind.custom, time.time()) if as_table else scale
+    return await object_answer(call, 200, shown)
 
 
 def _checked_replicas(call: Call, scale: Object) -> int:
@@ -132,7 +139,7 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
 
     written = await settle(state, call, key_of(call), decide, call.dry_run())
     assert written is not None
-    return await object_answer(call, 200, scale_of(kind, peek_object(kind, written.after)))
+    return await _scale_answer(call, scale_of(kind, peek_object(kind, written.after)))
 
 
 async def _scale_change(call: Call) -> Callable[[Object], Object]:
