@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kajitori.engines.envoy import envoy_arguments, find_envoy
-from kajitori.laptop.settings import ClusterSettings
+from kajitori.laptop.settings import ClusterSettings, NodeSettings
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,20 @@ def cluster_processes(home: Path, settings: ClusterSettings) -> list[Process]:
             for node in settings.node_names
         ),
     ]
+
+
+def joined_node_processes(home: Path, settings: NodeSettings) -> list[Process]:
+    """The processes of a node that joined another cluster; its kubeconfig is there before they start."""
+    where = ("--home", str(home))
+    agent = (sys.executable, "-m", "kajitori.laptop.node", *where, "--name", settings.name)
+    processes = [
+        Process(f"runner-{settings.name}", runner_command(home, settings.name), stop_grace_seconds=10.0),
+        Process(settings.name, agent),
+    ]
+    # Services at loopback addresses are an embedded cluster's of this machine, and served by it.
+    if settings.service_cidr and not settings.service_cidr.startswith("127."):
+        processes.append(Process("services", (sys.executable, "-m", "kajitori.app.node.services", *where)))
+    return processes
 
 
 def runner_command(home: Path, node: str) -> tuple[str, ...]:

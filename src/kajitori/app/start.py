@@ -72,17 +72,14 @@ def prepare_home(home: Path, settings: ClusterSettings) -> None:
     write_settings(home, settings)
 
 
-def start_supervisor(home: Path, slot: socket.socket, *, die_with: int = 0) -> subprocess.Popen[bytes]:
-    """Start the tree in a session of its own. die_with: a process whose end shall end it, 0 for none."""
-    command = [
-        sys.executable,
-        "-m",
-        "kajitori.app.supervisor",
-        "--home",
-        str(home),
-        "--slot-socket",
-        str(slot.fileno()),
-    ]
+def start_supervisor(home: Path, slot: socket.socket | None, *, die_with: int = 0) -> subprocess.Popen[bytes]:
+    """Start the tree in a session of its own. slot: None for a joined node, which has none.
+
+    die_with: a process whose end shall end it, 0 for none.
+    """
+    command = [sys.executable, "-m", "kajitori.app.supervisor", "--home", str(home)]
+    if slot is not None:
+        command += ["--slot-socket", str(slot.fileno())]
     if die_with:
         command += ["--die-with", str(die_with)]
     with (home / "log" / "supervisor.log").open("ab") as output:
@@ -94,7 +91,7 @@ def start_supervisor(home: Path, slot: socket.socket, *, die_with: int = 0) -> s
             env=child_environment(),
             cwd="/",
             start_new_session=True,
-            pass_fds=(slot.fileno(),),
+            pass_fds=() if slot is None else (slot.fileno(),),
         )
 
 

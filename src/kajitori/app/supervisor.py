@@ -26,9 +26,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kajitori.app.processes import Process, cluster_processes
+from kajitori.app.processes import Process, cluster_processes, joined_node_processes
 from kajitori.base.errors import UsageError
-from kajitori.laptop.settings import SLOTS, read_settings
+from kajitori.laptop.settings import SLOTS, is_joined_home, read_node_settings, read_settings
 
 BACK_OFF_FIRST_SECONDS = 0.2
 BACK_OFF_LAST_SECONDS = 10.0
@@ -162,16 +162,16 @@ def log(message: str) -> None:
 
 
 class Supervisor:
-    """The tree of one cluster."""
+    """The tree of one cluster, or of one node that joined another. slot: None for such a node."""
 
-    def __init__(self, home: Path, slot: socket.socket) -> None:
+    def __init__(self, home: Path, slot: socket.socket | None) -> None:
         self.home = home
         self.slot = slot  # held for as long as the cluster lives
-        self.settings = read_settings(home)
-        self.children = [
-            Child(process, home / "log" / f"{process.name}.log")
-            for process in cluster_processes(home, self.settings)
-        ]
+        if is_joined_home(home):
+            processes = joined_node_processes(home, read_node_settings(home))
+        else:
+            processes = cluster_processes(home, read_settings(home))
+        self.children = [Child(process, home / "log" / f"{process.name}.log") for process in processes]
         self.stopping = asyncio.Event()
         self.stopped = asyncio.Event()
         self.started_at = time.time()
@@ -193,11 +193,11 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         # Agents and controllers first, so that nobody answers the death of pods by starting new ones; then
         # the runners with their pods; the API server last, since the others take leave of it.
-        *rest, apiserver = [*self.children[1:], self.children[0]]
-        runners = [child for child in rest if child.process.name.startswith("runner-")]
-        await asyncio.gather(*(child.stop() for child in rest if child not in runners))
-        await asyncio.gather(*(child.stop() for child in runners))
-        await apiserver.stop()
+        servers = [child for child in self.children if child.process.name == "apiserver"]
+        runners = [child for child in self.children if child.process.name.startswith("runner-")]
+        rest = [child for child in self.children if child not in (*servers, *runners)]
+        for children in (rest, runners, servers):
+            await asyncio.gather(*(child.stop() for child in children))
         self.stopped.set()
         await asyncio.sleep(0)  # lets a waiting `stop` be answered
         server.close()
@@ -260,7 +260,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="kajitori.app.supervisor", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument(
-        "--slot-socket", type=int, required=True, help="descriptor that holds the cluster's slot"
+        "--slot-socket", type=int, default=-1, help="descriptor that holds the cluster's slot"
     )
     parser.add_argument("--die-with", type=int, default=0, help="end when this parent process ends")
     options = parser.parse_args()
@@ -271,8 +271,9 @@ def main() -> int:
     except BlockingIOError:
         log(f"another supervisor runs in {options.home}")
         return 3
-    slot = socket.socket(fileno=options.slot_socket)
-    slot.set_inheritable(False)
+    slot = socket.socket(fileno=options.slot_socket) if options.slot_socket >= 0 else None
+    if slot is not None:
+        slot.set_inheritable(False)
     try:
         asyncio.run(Supervisor(options.home, slot).run())
     finally:
