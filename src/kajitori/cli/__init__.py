@@ -28,7 +28,12 @@ COMMANDS = {
     "logs": "what a container printed",
     "chat": "talk to a model through the gateway",
     "explain": "why: a pod, a group, a route, a request",
+    "node": "join this machine to any cluster as a node (join, leave, list, status)",
     "doctor": "check this machine and this cluster; each finding has its cure",
+    "install": "put Kajitori into a real cluster (--render: only print what would be applied)",
+    "upgrade": "bring an installation to this version",
+    "uninstall": "take Kajitori out of a cluster; users' objects stay",
+    "serve": "run a part of an installation, as its Deployments do",
     "version": "versions of Kajitori, Envoy and the cluster",
     "completion": "completion for bash, zsh or fish",
 }
