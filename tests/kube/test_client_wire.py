@@ -21,6 +21,7 @@ from kajitori.base.errors import (
 )
 from kajitori.kube.client import Client
 from kajitori.kube.config import ClusterConfig
+from kajitori.kube.watching import decode_object
 
 
 class Meta(msgspec.Struct, rename="camel"):
@@ -403,3 +404,17 @@ async def test_metadata_only_asks_for_partial_objects(wire):
     async with Client(ClusterConfig(wire.url)) as client:
         await client.list(PODS, metadata_only=True)
     assert wire.requests[0].headers["accept"].startswith("application/json;as=PartialObjectMetadataList;")
+
+
+class Listed(msgspec.Struct):
+    metadata: Meta
+    items: list[str] = []
+    labels: dict[str, str] = {}
+
+
+def test_null_stands_for_an_empty_list_as_servers_in_go_send_it():
+    decoder = msgspec.json.Decoder(Listed)
+    found = decode_object(decoder, b'{"metadata":{"name":"a"},"items":null,"labels":null}')
+    assert found == Listed(Meta("a"))
+    with pytest.raises(msgspec.ValidationError, match="Expected `array`, got `int`"):
+        decode_object(decoder, b'{"metadata":{"name":"a"},"items":1,"labels":null}')

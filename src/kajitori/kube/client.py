@@ -35,7 +35,7 @@ from kajitori.kube.requests import (
 )
 from kajitori.kube.transport import Answer, Headers, HttpTransport, NeverSent, Transport, Untrusted
 from kajitori.kube.warnings import WarningLog, warning_texts
-from kajitori.kube.watching import OnBookmark, OnInvalid, WatchEvent, read_events
+from kajitori.kube.watching import OnBookmark, OnInvalid, WatchEvent, decode_object, read_events
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -427,7 +427,7 @@ class Client:
 
     def _decode(self, body: bytes, type: type[T] | None) -> T:
         try:
-            return self._decoder(type).decode(body)
+            return decode_object(self._decoder(type), body)
         except msgspec.DecodeError as error:
             raise ApiError(
                 f"the server's answer cannot be read: {error}",
@@ -453,7 +453,7 @@ class Client:
         decoder, items = self._decoder(type), list[T]()
         for item in raw.items or ():
             try:
-                items.append(decoder.decode(item))
+                items.append(decode_object(decoder, item))
             except msgspec.DecodeError as error:
                 on_invalid(bytes(item), str(error))
         return _Page(raw.metadata, items)

@@ -76,13 +76,36 @@ async def read_events(
         if event.type not in ("ADDED", "MODIFIED", "DELETED"):
             continue
         try:
-            obj = decoder.decode(event.object)
+            obj = decode_object(decoder, event.object)
         except msgspec.DecodeError as error:
             if on_invalid is None:
                 raise Unreachable(f"the watch sent an object that cannot be read: {error}") from None
             on_invalid(bytes(event.object), str(error))
             continue
         yield WatchEvent(event.type, obj)  # pyright: ignore[reportArgumentType]
+
+
+def decode_object(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
+    """The object. A server written in Go sends null for an empty list or map that its type does not leave out.
+
+    Such a null is read as absent, in a second attempt. Raises msgspec.DecodeError.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        if b"null" not in bytes(body):
+            raise
+        whole = _without_nulls(msgspec.json.decode(body))
+        try:
+            return decoder.decode(msgspec.json.encode(whole))
+        except msgspec.ValidationError:
+            raise error from None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
