@@ -97,7 +97,8 @@ class FakeNode:
     async def _handle(self, pod: dict[str, Any]) -> None:
         metadata = pod["metadata"]
         name, namespace = metadata["name"], metadata["namespace"]
-        with contextlib.suppress(NotFound, Conflict):
+        # A server that is away has the pod in its next list.
+        with contextlib.suppress(NotFound, Conflict, Unreachable):
             if "deletionTimestamp" in metadata:
                 await self.client.delete(
                     PODS, name, namespace, grace_period_seconds=0, preconditions_uid=metadata["uid"]

@@ -113,7 +113,10 @@ class Execution:
             case CreateService(body):
                 await self._create(SERVICES, body, Service, self._informers.services)
             case MendService(service, spec):
-                await self._patch(SERVICES, service, {"spec": spec}, Service, self._informers.services)
+                # In a merge patch only a null takes out what another writer put in.
+                selector = dict.fromkeys(service.spec.selector) | spec["selector"]
+                mended = {"spec": spec | {"selector": selector}}
+                await self._patch(SERVICES, service, mended, Service, self._informers.services)
             case DeleteService(service):
                 await self._delete(SERVICES, service, self._informers.services)
             case CreateRevision(body):
