@@ -69,7 +69,7 @@ def test_role_names_are_free_but_for_slashes(take):
     [
         ({"a b": "c"}, "name part must consist of alphanumeric characters, '-', '_' or '.'"),
         ({"a": "c d"}, "a valid label must be an empty string or consist of"),
-        ({"a": "x" * 64}, "must be no more than 63 characters"),
+        ({"a": "x" * 64}, "must be no more than 63 bytes"),
         ({"/a": "b"}, "prefix part must be non-empty"),
         ({"A.com/a": "b"}, "prefix part a lowercase RFC 1123 subdomain"),
     ],

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.answers import base_headers, body_answer
+from kajitori.laptop.apiserver.list_options import ListOptions, list_options, parse_version, watch_options
 from kajitori.laptop.apiserver.selectors import Selector, parse_fields, parse_labels
 from kajitori.laptop.apiserver.views import MetadataView, TableView, View
 from kajitori.laptop.apiserver.watch import INITIAL_EVENTS_END, Watcher
@@ -57,17 +58,6 @@ async def get_object(state: ServerState, call: Call) -> web.StreamResponse:
     return await body_answer(call, 200, view_of(call).object(entry))
 
 
-def parse_version(text: str) -> int:
-    """A resourceVersion parameter; empty is 0. Raises StatusError 400."""
-    if not text:
-        return 0
-    if not text.isascii() or not text.isdigit():
-        raise status.bad_request(
-            f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
-        )
-    return int(text)
-
-
 async def await_version(state: ServerState, wanted: int) -> None:
     """Wait until the store has reached a version. Raises StatusError 504 after three seconds."""
     if wanted <= state.store.version:
@@ -104,56 +94,31 @@ def _read_continue(text: str) -> _Continue:
         token = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Continue)
     except (ValueError, msgspec.MsgspecError):
         raise status.bad_request(
-            "invalid continue token: it was not given by this server or has been cut"
+            "invalid continue token: continue key is not valid: it was cut, or is of another server"
         ) from None
     if token.v != "meta.k8s.io/v1" or not token.start.endswith("\0") or "/" not in token.start:
-        raise status.bad_request("invalid continue token: it was not given by this server")
+        raise status.bad_request("invalid continue token: continue key is not valid: it is of another server")
     return token
-
-
-def _check_match(call: Call, version_text: str, match: str) -> None:
-    if not match:
-        return
-    if match not in ("Exact", "NotOlderThan"):
-        error = status.unsupported_value("resourceVersionMatch", match, ("Exact", "NotOlderThan"))
-    elif not version_text:
-        error = status.forbidden_field(
-            "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
-        )
-    elif match == "Exact" and version_text == "0":
-        error = status.forbidden_field(
-            "resourceVersionMatch",
-            'resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
-        )
-    else:
-        return
-    raise status.invalid_options("ListOptions", [error])
 
 
 class _Page:
     """Which entries a list call asks for, before its selector."""
 
-    def __init__(self, state: ServerState, call: Call, table: Table) -> None:
-        query = call.query
+    def __init__(self, state: ServerState, call: Call, table: Table, options: ListOptions) -> None:
         namespace = call.target.namespace
-        version_text = query.get("resourceVersion")
-        match = query.get("resourceVersionMatch")
         self.version = state.store.version
         self.after: tuple[str, str] | None = None
-        token_text = query.get("continue")
+        token_text = options.onwards
         if token_text:
-            if version_text and version_text != "0":
-                raise status.bad_request("specifying resource version is not allowed when using continue")
             token = _read_continue(token_text)
             self.after = _split_start(token.start)
             if token.rv >= 0:
                 self.version = token.rv
             exact = token.rv >= 0
         else:
-            _check_match(call, version_text, match)
-            exact = match == "Exact"
+            exact = options.exact
             if exact:
-                self.version = parse_version(version_text)
+                self.version = options.version
         self.entries: Iterable[Entry]
         if not exact or self.version >= state.store.version:
             self.entries = table.scan(namespace, self.after)
@@ -189,20 +154,20 @@ def _split_start(start: str) -> tuple[str, str]:
 
 
 async def list_objects(state: ServerState, call: Call) -> web.StreamResponse:
-    if not call.query.get("continue"):
-        await await_version(state, parse_version(call.query.get("resourceVersion")))
+    options = list_options(call.query)
+    if not options.onwards:
+        await await_version(state, options.version)
     selector = selector_of(call)
     view = view_of(call)
     table = state.store.table(call.kind.storage.qualified_name)
-    limit = call.query.number("limit")
     metadata: dict[str, Any] = {"resourceVersion": ""}
-    if selector.name and (selector.namespace or not call.kind.namespaced) and not call.query.get("continue"):
+    if selector.name and (selector.namespace or not call.kind.namespaced) and not options.onwards:
         entry = table.entries.get((selector.namespace, selector.name))
-        page = _Page(state, call, table)
+        page = _Page(state, call, table, options)
         entries = [entry] if entry is not None and selector.matches(entry) else []
     else:
-        page = _Page(state, call, table)
-        entries = _selected(page, selector, limit, metadata, table)
+        page = _Page(state, call, table, options)
+        entries = _selected(page, selector, options.limit, metadata)
     metadata["resourceVersion"] = str(page.version)
     items: list[bytes] = []
     for start in range(0, len(entries), SLICE):
@@ -212,9 +177,7 @@ async def list_objects(state: ServerState, call: Call) -> web.StreamResponse:
     return await body_answer(call, 200, view.wrap(items, metadata))
 
 
-def _selected(
-    page: _Page, selector: Selector, limit: int, metadata: dict[str, Any], table: Table
-) -> list[Entry]:
+def _selected(page: _Page, selector: Selector, limit: int, metadata: dict[str, Any]) -> list[Entry]:
     """Entries of this page; notes in metadata how to go on."""
     matching = (
         iter(page.entries)
@@ -233,35 +196,6 @@ def _selected(
         if selector.everything:
             metadata["remainingItemCount"] = 1 + sum(1 for _ in matching)
     return entries
-
-
-def _watch_start(call: Call) -> tuple[int, bool, bool]:
-    """Version to begin behind, whether the present state comes first, whether its end is to be marked."""
-    query = call.query
-    version_text = query.get("resourceVersion")
-    match = query.get("resourceVersionMatch")
-    bookmarks = query.flag("allowWatchBookmarks")
-    initial = "sendInitialEvents" in query
-    wanted = query.flag("sendInitialEvents")
-    if initial and match != "NotOlderThan":
-        raise status.invalid_options(
-            "ListOptions",
-            [
-                status.forbidden_field(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                )
-            ],
-        )
-    if match and not initial:
-        raise status.invalid_options(
-            "ListOptions",
-            [status.forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden for watch")],
-        )
-    version = parse_version(version_text)
-    if initial:
-        return version, wanted, wanted and bookmarks
-    return version, version == 0, version_text == "0" and bookmarks
 
 
 class _Stream:
@@ -291,12 +225,13 @@ class _Stream:
 
 
 async def watch_objects(state: ServerState, call: Call) -> web.StreamResponse:
-    version, present_first, mark_end = _watch_start(call)
+    options = watch_options(call.query)
+    version = options.version
     selector = selector_of(call)
     view = view_of(call)
-    seconds = call.query.number("timeoutSeconds") or random.randint(*WATCH_SECONDS)
+    seconds = options.seconds or random.randint(*WATCH_SECONDS)
     resource = call.kind.storage.qualified_name
-    if present_first:
+    if options.present_first:
         await await_version(state, version)
     transport = call.http.transport
     if transport is None:
@@ -307,12 +242,12 @@ async def watch_objects(state: ServerState, call: Call) -> web.StreamResponse:
     assert writer is not None
     writer.send_headers()
     stream = _Stream(writer, transport)
-    watcher = Watcher(selector, view, transport, call.query.flag("allowWatchBookmarks"))
-    if "sendInitialEvents" in call.query and not present_first and version == 0:
+    watcher = Watcher(selector, view, transport, options.bookmarks)
+    if version == 0 and not options.present_first:
         version = state.store.version
     timer = asyncio.get_running_loop().call_later(seconds, watcher.end)
     try:
-        await _run_watch(state, resource, watcher, stream, version, present_first, mark_end)
+        await _run_watch(state, resource, watcher, stream, version, options.present_first, options.mark_end)
     finally:
         timer.cancel()
         state.hub.leave(resource, watcher)

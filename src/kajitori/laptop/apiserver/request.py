@@ -5,6 +5,7 @@ Source of the path grammar and the verbs: Kubernetes API concepts and authorizat
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -15,6 +16,7 @@ from kajitori.laptop.apiserver.status import FieldError
 if TYPE_CHECKING:
     from aiohttp.web import BaseRequest
 
+    from kajitori.laptop.apiserver.admission.chain import Configured
     from kajitori.laptop.apiserver.auth import User
     from kajitori.laptop.apiserver.kinds.kind import Kind
     from kajitori.laptop.apiserver.negotiation import Output
@@ -79,6 +81,7 @@ def _parsed(path: str) -> Target:
     )
 
 
+_NUMBER = re.compile(r"[+-]?[0-9]{1,400}")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 
 
@@ -125,19 +128,20 @@ class Query:
         value = self._values.get(key, "")
         if not value:
             return default
-        try:
-            return int(value)
-        except ValueError:
-            raise status.bad_request(
-                f'unable to convert query parameter {key}: strconv.ParseInt: parsing "{value}": invalid syntax'
-            ) from None
+        if not _NUMBER.fullmatch(value):
+            raise status.bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax')
+        if not -(1 << 63) <= int(value) < 1 << 63:
+            raise status.bad_request(f'strconv.ParseInt: parsing "{value}": value out of range')
+        return int(value)
 
 
 class Call:
     """One request on its way through the server: who asks for what, and what is said besides the answer."""
 
     __slots__ = (
-        "audit_id",
+        "annotations",
+        "configured",
+        "generated_name",
         "http",
         "kind",
         "output",
@@ -158,7 +162,11 @@ class Call:
         self.user = user
         self.output = output
         self.kind: Kind
+        # What is said of the request in the audit log.
+        self.annotations: dict[str, str] = {}
+        self.configured: Configured
         self.warnings: list[str] = []
+        self.generated_name = False
 
     @property
     def user_agent(self) -> str:

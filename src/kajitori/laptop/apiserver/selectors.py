@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.validation.names import label_key, label_value
 from kajitori.model.selection import holds
 
 if TYPE_CHECKING:
@@ -32,17 +33,13 @@ class Requirement(NamedTuple):
         return holds(self.operator, self.values, labels.get(self.key))
 
 
+_SYMBOLS = frozenset({"==", "!=", "=", "!", ">", "<", ",", "(", ")"})
+_OPERATORS = {"=": "In", "==": "In", "!=": "NotIn", "in": "In", "notin": "NotIn", ">": "Gt", "<": "Lt"}
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._tokens: list[str] = []
-        position = 0
-        stripped = text.rstrip()
-        while position < len(stripped):
-            match = _TOKEN.match(stripped, position)
-            if match is None:
-                raise _unparsable(f"unexpected character {stripped[position]!r}")
-            self._tokens.append(match[1] or match[2])
-            position = match.end()
+        self._tokens: list[str] = [match[1] or match[2] for match in _TOKEN.finditer(text)]
         self._next = 0
 
     def _peek(self) -> str:
@@ -55,63 +52,89 @@ class _Parser:
 
     def _word(self, expected: str) -> str:
         token = self._take()
-        if not token or token in ("==", "!=", "=", "!", ">", "<", ",", "(", ")"):
-            raise _unparsable(f"found '{token}', expected: {expected}")
+        if not token or token in _SYMBOLS:
+            raise _unfit(f"found '{token}', expected: {expected}")
         return token
 
     def parse(self) -> tuple[Requirement, ...]:
         requirements: list[Requirement] = []
+        if (first := self._peek()) in _SYMBOLS and first != "!":
+            raise status.bad_request(f"found '{first}', expected: !, identifier, or 'end of string'")
         while self._peek():
             requirements.append(self._requirement())
             separator = self._take()
             if not separator:
                 break
             if separator != ",":
-                raise _unparsable(f"found '{separator}', expected: ',' or 'end of string'")
-            if not self._peek():
-                raise _unparsable("found '', expected: identifier after ','")
+                raise status.bad_request(f"found '{separator}', expected: ',' or 'end of string'")
+            following = self._peek()
+            if not following or (following in _SYMBOLS and following != "!"):
+                raise status.bad_request(f"found '{following}', expected: identifier after ','")
         return tuple(requirements)
 
     def _requirement(self) -> Requirement:
-        if self._peek() == "!":
+        absent = self._peek() == "!"
+        if absent:
             self._take()
-            return Requirement(self._word("identifier"), "DoesNotExist")
         key = self._word("identifier")
-        operator = self._peek()
-        if operator in ("", ","):
+        _check_key(key)
+        if absent:
+            return Requirement(key, "DoesNotExist")
+        if self._peek() in ("", ","):
             return Requirement(key, "Exists")
-        self._take()
-        if operator in ("=", "=="):
-            return Requirement(key, "In", frozenset({self._value()}))
-        if operator == "!=":
-            return Requirement(key, "NotIn", frozenset({self._value()}))
-        if operator in ("in", "notin"):
-            return Requirement(key, "In" if operator == "in" else "NotIn", self._values())
-        if operator in (">", "<"):
-            bound = self._word("integer")
-            if not re.fullmatch(r"-?\d+", bound):
-                raise _unparsable(f"found '{bound}', expected: integer")
-            return Requirement(key, "Gt" if operator == ">" else "Lt", frozenset({bound}))
-        raise _unparsable(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+        sign = self._take()
+        operator = _OPERATORS.get(sign)
+        if operator is None:
+            raise _unfit(f"found '{sign}', expected: in, notin, =, ==, !=, gt, lt")
+        values = self._values() if sign in ("in", "notin") else frozenset({self._value()})
+        _check_values(key, operator, values)
+        return Requirement(key, operator, values)
 
     def _value(self) -> str:
         return "" if self._peek() in ("", ",") else self._word("identifier")
 
     def _values(self) -> frozenset[str]:
-        if self._take() != "(":
-            raise _unparsable(f"found '{self._tokens[self._next - 1]}', expected: '('")
+        opening = self._take()
+        if opening != "(":
+            raise _unfit(f"found '{opening}' expected: '('")
+        if self._peek() not in (",", ")") and (not self._peek() or self._peek() in _SYMBOLS):
+            raise _unfit(f"found '{self._peek()}', expected: ',', ')' or identifier")
         values: set[str] = set()
         while True:
-            values.add("" if self._peek() in (",", ")") else self._word("identifier"))
+            empty = self._peek() in (",", ")")
+            values.add("" if empty else self._word("',', or identifier"))
             separator = self._take()
             if separator == ")":
                 return frozenset(values)
             if separator != ",":
-                raise _unparsable(f"found '{separator}', expected: ',' or ')'")
+                raise _unfit(f"found '{separator}', expected: ',' or ')'")
 
 
-def _unparsable(text: str) -> status.StatusError:
+def _unfit(text: str) -> status.StatusError:
     return status.bad_request(f"unable to parse requirement: {text}")
+
+
+def _check_key(key: str) -> None:
+    if problems := label_key(key):
+        raise _unfit(str(status.invalid_value("<nil>", key, "; ".join(problems))))
+
+
+def _check_values(key: str, operator: str, values: frozenset[str]) -> None:
+    errors: list[status.FieldError] = []
+    listed = sorted(values)
+    if operator in ("Gt", "Lt") and not _is_integer(listed[0]):
+        words = "for 'Gt', 'Lt' operators, the value must be an integer"
+        errors.append(status.invalid_value("values[0]", listed[0], words))
+    for index, value in enumerate(listed):
+        if problems := label_value(value):
+            errors.append(status.invalid_value(f"values[{index}][{key}]", value, "; ".join(problems)))
+    if errors:
+        texts = [str(error) for error in errors]
+        raise _unfit(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
+
+
+def _is_integer(text: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?[0-9]+", text)) and -(1 << 63) <= int(text) < 1 << 63
 
 
 def parse_labels(text: str) -> tuple[Requirement, ...]:
@@ -128,13 +151,41 @@ class FieldRequirement(NamedTuple):
 def parse_fields(text: str) -> tuple[FieldRequirement, ...]:
     """A field selector's requirements; all must hold. Raises StatusError 400."""
     requirements: list[FieldRequirement] = []
-    for part in filter(None, (piece.strip() for piece in re.split(r"(?<!\\),", text))):
-        match = re.fullmatch(r"([^=!]+?)\s*(==|=|!=)\s*(.*)", part)
+    for part in filter(None, re.split(r"(?<!\\),", text)):
+        match = _FIELD.fullmatch(part)
         if match is None:
             raise status.bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
-        value = re.sub(r"\\([\\,=])", r"\1", match[3])
-        requirements.append(FieldRequirement(match[1], value, match[2] != "!="))
+        requirements.append(FieldRequirement(match[1], _unescaped(match[3]), match[2] != "!="))
     return tuple(requirements)
+
+
+_FIELD = re.compile(r"(.*?)(==|!=|=)(.*)", re.DOTALL)
+
+
+def _unescaped(text: str) -> str:
+    """A value of a field selector: a backslash goes before a backslash, a comma and an equals sign."""
+    if "\\" not in text and "=" not in text:
+        return text
+    characters = iter(text)
+    found: list[str] = []
+    for character in characters:
+        if character == "\\":
+            escaped = next(characters, "")
+            if not escaped:
+                raise status.bad_request("invalid field selector: invalid escape sequence: \\")
+            if escaped not in "\\,=":
+                raise status.bad_request(f"invalid field selector: invalid escape sequence: \\{escaped}")
+            found.append(escaped)
+        elif character in ",=":
+            raise status.bad_request(
+                f"invalid field selector: unescaped character in value: {ord(character)}"
+            )
+        else:
+            found.append(character)
+    return "".join(found)
+
+
+_ALWAYS_SELECTABLE = frozenset({"metadata.name", "metadata.namespace"})
 
 
 class Selector:
@@ -166,11 +217,8 @@ class Selector:
             if requirement.path == "metadata.name" and requirement.equal and requirement.value:
                 self.name = requirement.value
             remaining.append(requirement)
-            if requirement.path not in getters and requirement.path not in (
-                "metadata.name",
-                "metadata.namespace",
-            ):
-                raise _unknown_field(requirement.path, getters)
+            if requirement.path not in getters and requirement.path not in _ALWAYS_SELECTABLE:
+                raise _unknown_field(requirement.path, kind)
         self.fields = tuple(remaining)
 
     @property
@@ -201,8 +249,10 @@ class Selector:
         return (value == field.value) is field.equal
 
 
-def _unknown_field(path: str, getters: Mapping[str, object]) -> status.StatusError:
-    if set(getters) - {"metadata.name", "metadata.namespace"}:
+def _unknown_field(path: str, kind: Kind) -> status.StatusError:
+    if kind.resource.qualified_name == "jobs.batch":
+        return status.bad_request(f'field label "{path}" not supported for Job')
+    if set(kind.field_selectors) - _ALWAYS_SELECTABLE:
         return status.bad_request(f"field label not supported: {path}")
     return status.bad_request(
         f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'

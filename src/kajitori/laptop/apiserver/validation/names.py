@@ -39,7 +39,7 @@ def _form(text: str, pattern: str, *examples: str) -> str:
 
 
 def too_long(limit: int) -> str:
-    return f"must be no more than {limit} characters"
+    return f"must be no more than {limit} bytes"
 
 
 _LABEL_TEXT = _form(
