@@ -36,7 +36,18 @@ async def run(home: Path | None, endpoint: str) -> None:
         runtime = Runtime(client, election=election, endpoint=endpoint)
         for name in (*(LAPTOP if home else ()), *CAPABILITIES):
             import_module(name).register(runtime)
+        if home:
+            _register_for_nodes(runtime, home)
         await runtime.run(stop)
+
+
+def _register_for_nodes(runtime: Runtime, home: Path) -> None:
+    """What a cluster needs for nodes that join, from the folder that only its own processes have."""
+    from kajitori.laptop.controllers import certificates, node_ranges
+    from kajitori.laptop.settings import read_settings
+
+    certificates.register(runtime, home / "pki")
+    node_ranges.register(runtime, read_settings(home).ranges_to_give)
 
 
 def _identity() -> str:

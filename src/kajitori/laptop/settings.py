@@ -5,6 +5,7 @@ own with a `node.json`, written by `kaji node join`. All addresses are loopback 
 holds one *slot* of the machine, sixteen values of the second octet, so that several clusters live side by side:
 
     127.(16 * (slot + 1) + 0..13).x.y   pods, a /22 for each node
+    127.(16 * (slot + 1) + 14).x.y      pods of nodes that join this cluster, a /22 for each
     127.(16 * (slot + 1) + 15).x.y      services
 """
 
@@ -96,6 +97,11 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
         index = int(node_name.removeprefix("node-")) - 1
         octet, fourth = divmod(index, NODES_PER_OCTET)
         return f"127.{self.first_octet + octet}.{4 * fourth}.0/22"
+
+    @property
+    def ranges_to_give(self) -> list[str]:
+        """Pods' ranges for nodes that join this cluster."""
+        return [f"127.{self.first_octet + 14}.{4 * index}.0/22" for index in range(NODES_PER_OCTET)]
 
     def rack(self, node_name: str) -> str:
         return f"rack-{(int(node_name.removeprefix('node-')) - 1) % self.racks + 1}"

@@ -62,6 +62,16 @@ def _service(address: str, port: int) -> list[Object]:
     ]
 
 
+def _authentication(authority: str) -> Object:
+    """Who signs the certificates of this server's clients, itself towards nodes among them."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {"client-ca-file": authority},
+    }
+
+
 def bootstrap_objects(state: ServerState, service_address: str, port: int) -> list[Object]:
     namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}} for n in NAMESPACES]
     return [
@@ -75,6 +85,7 @@ def bootstrap_objects(state: ServerState, service_address: str, port: int) -> li
             "system-node-critical", 2_000_001_000, "Used for pods that their node cannot do without."
         ),
         *_service(service_address, port),
+        _authentication((state.home / "pki" / "ca.crt").read_text()),
     ]
 
 
@@ -128,6 +139,8 @@ def _out_of_date(old: Object, wanted: Object, state: ServerState) -> bool:
         return any(
             old.get(key) != wanted[key] for key in wanted if key not in ("metadata", "aggregationRule")
         )
+    if wanted["kind"] == "ConfigMap":
+        return old.get("data") != wanted["data"]
     if wanted["kind"] == "EndpointSlice":
         return old.get("ports") != wanted["ports"]
     if wanted["kind"] == "Service":

@@ -106,6 +106,8 @@ class NodeRights:
             case "/persistentvolumeclaims/status":
                 # Claims are folders of the machine: the node that mounts one marks it bound.
                 return asked.verb in ("get", "patch") and self._mounts_claim(node, asked)
+            case "certificates.k8s.io/certificatesigningrequests":
+                return asked.verb in ("create", "get", "list", "watch")
             case "authentication.k8s.io/tokenreviews" | "authorization.k8s.io/subjectaccessreviews":
                 return asked.verb == "create"
             case _:

@@ -1,26 +1,33 @@
 """Logs, exec, attach and port-forward: passed on to the node that runs the pod.
 
-The agent of a node serves them on a unix socket in `run/`. Logs are streamed as they come; the others are an
+The agent of a node of this cluster serves them on a unix socket in `run/`, a node that joined it over TLS at its
+address, with a certificate of the cluster's authority. Logs are streamed as they come; the others are an
 upgraded connection (WebSocket or SPDY), whose bytes are carried in both directions without being looked at.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from kajitori.api.resource import PODS
+from kajitori.api.resource import NODES, PODS
 from kajitori.base.unix_sockets import short_path
-from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver import pki, status
+from kajitori.laptop.apiserver.admission.requests import admitted, review_of
+from kajitori.laptop.apiserver.admission.review import CONNECT
+from kajitori.laptop.apiserver.admission.steps import in_time
 from kajitori.laptop.apiserver.answers import base_headers
 from kajitori.laptop.apiserver.rbac import Attributes
 from kajitori.laptop.apiserver.status import FieldError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
 
     from kajitori.laptop.apiserver.request import Call
     from kajitori.laptop.apiserver.state import ServerState
@@ -84,15 +91,41 @@ def _pod(state: ServerState, call: Call) -> Object:
 
 
 async def _connect(state: ServerState, node: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    path = state.home / "run" / f"{node}.sock"
+    address, port = _joined_at(state, node)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            with short_path(path) as short:
+            if port:
+                context = await asyncio.to_thread(_kubelet_context, state.home)
+                return await asyncio.open_connection(address, port, ssl=context, limit=HEAD_BYTES_LIMIT)
+            with short_path(state.home / "run" / f"{node}.sock") as short:
                 return await asyncio.open_unix_connection(short, limit=HEAD_BYTES_LIMIT)
     except (OSError, TimeoutError) as error:
         raise status.failure(
             502, "BadGateway", f"node {node} does not answer: {error}; is its agent running?", {}
         ) from None
+
+
+def _joined_at(state: ServerState, node: str) -> tuple[str, int]:
+    """Address and port of a node that joined; port 0 for one of this cluster's own."""
+    entry = state.store.get(NODES.qualified_name, "", node)
+    reported: Object = (entry.peek().get("status") or {}) if entry is not None else {}
+    endpoint = (reported.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
+    for each in reported.get("addresses") or ():
+        if each.get("type") == "InternalIP":
+            return each["address"], int(endpoint.get("Port") or 0)
+    return "", 0
+
+
+@cache
+def _kubelet_context(home: Path) -> ssl.SSLContext:
+    """As what this server comes to nodes, and by whom it knows them."""
+    folder = home / "pki"
+    file = folder / "clients" / "kubelet-client.pem"
+    identity = pki.Identity("kubelet-client", "kube-apiserver-kubelet-client", (pki.MASTERS_GROUP,))
+    pki.write_private(file, b"".join(pki.Authority(folder).client_certificate(identity)))
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    context.load_cert_chain(file)
+    return context
 
 
 def _request_head(method: str, path: str, headers: Iterable[tuple[str, str]]) -> bytes:
@@ -242,8 +275,12 @@ class Upstream:
                 self._client.resume_reading()
 
     def feed_eof(self) -> None:
-        if self._writer.can_write_eof() and not self._writer.is_closing():
+        if self._writer.is_closing():
+            return
+        if self._writer.can_write_eof():
             self._writer.write_eof()
+        else:  # over TLS there are no half closed connections
+            self._writer.close()
 
     def set_exception(self, *_: object) -> None:
         self._writer.close()
@@ -260,6 +297,20 @@ def _check_may_enter(state: ServerState, call: Call) -> None:
         raise status.forbidden(PODS, target.name, asked.sentence(call.user.name))
 
 
+def _connection(call: Call) -> Object:
+    """What is asked of a connection, as admission sees it."""
+    query = call.query
+    asked: Object = {"kind": call.kind.subresources[call.target.subresource].kind, "apiVersion": "v1"}
+    asked |= {name: True for name in _EXEC_OPTIONS if query.flag(name)}
+    if query.get("container"):
+        asked["container"] = query.get("container")
+    if query.all("command"):
+        asked["command"] = query.all("command")
+    if query.all("ports"):
+        asked["ports"] = [int(port) for port in query.all("ports") if port.isdigit()]
+    return asked
+
+
 async def tunnel(state: ServerState, call: Call) -> web.StreamResponse:
     """exec, attach and portforward: an upgraded connection, carried to the node."""
     _check_may_enter(state, call)
@@ -268,6 +319,9 @@ async def tunnel(state: ServerState, call: Call) -> web.StreamResponse:
     if headers.get("Upgrade", "").lower() not in ("websocket", "spdy/3.1"):
         raise status.bad_request("Upgrade request required")
     path = _node_path(call, pod)
+    await in_time(
+        admitted(call, review_of(call, CONNECT, _connection(call), None, options={}, dry_run=False))
+    )
     node = pod["spec"].get("nodeName")
     if not node:
         raise status.bad_request(f"pod {call.target.name} does not have a host assigned")

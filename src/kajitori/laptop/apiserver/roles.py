@@ -197,6 +197,40 @@ def default_roles() -> list[Object]:
             "system:service-account-issuer-discovery",
             [("Group", "system:serviceaccounts")],
         ),
+        *_node_roles(),
+    ]
+
+
+def _node_roles() -> list[Object]:
+    """For nodes that join, and whoever bootstraps one."""
+    group, requests = "certificates.k8s.io", "certificatesigningrequests"
+    prefix = f"system:{group}:{requests}:"
+    authentication = "extension-apiserver-authentication"
+    reader = {
+        "apiVersion": API_VERSION,
+        "kind": "Role",
+        "metadata": {
+            "name": f"{authentication}-reader",
+            "namespace": "kube-system",
+            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+            "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+        },
+        "rules": [{**rule([""], ["configmaps"], _READ), "resourceNames": [authentication]}],
+    }
+    return [
+        _cluster_role(
+            "system:node-proxier",
+            [
+                rule([""], ["services", "endpoints"], ["list", "watch"]),
+                rule([""], ["nodes"], _READ),
+                rule(["", "events.k8s.io"], ["events"], ["create", "patch", "update"]),
+                rule(["discovery.k8s.io"], ["endpointslices"], ["list", "watch"]),
+            ],
+        ),
+        _cluster_role("system:node-bootstrapper", [rule([group], [requests], ["create", *_READ])]),
+        _cluster_role(prefix + "nodeclient", [rule([group], [f"{requests}/nodeclient"], ["create"])]),
+        _cluster_role(prefix + "selfnodeclient", [rule([group], [f"{requests}/selfnodeclient"], ["create"])]),
+        reader,
     ]
 
 

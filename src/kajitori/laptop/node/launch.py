@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import urllib.parse
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,12 +100,27 @@ def services_environment(node: Node, pod: Pod) -> dict[str, str]:
 
 def _api_server(node: Node) -> tuple[str, str]:
     """Host and port at which pods reach the API server: its Service where that leads somewhere, else itself."""
-    if node.settings.service_cidr:
+    cidr = node.settings.service_cidr
+    # On the same machine as an embedded cluster there is no need for a way round.
+    if cidr and not cidr.startswith("127."):
         for service in node.hosts.services_of("default"):
             if service.metadata.name == "kubernetes" and service.has_address and service.spec.ports:
-                return service.spec.cluster_ip, str(service.spec.ports[0].port)
+                port = service.spec.ports[0].port
+                if port >= _lowest_port():
+                    return service.spec.cluster_ip, str(port)
     parts = urllib.parse.urlsplit(node.settings.server)
     return parts.hostname or "", str(parts.port or 443)
+
+
+@cache
+def _lowest_port() -> int:
+    """That this user may bind, and the service proxy therefore serves."""
+    if os.geteuid() == 0:
+        return 1
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
 
 
 def asked_of(node: Node, container: Container, around: Surroundings) -> Asked:
