@@ -15,6 +15,7 @@ from kajitori.laptop.apiserver.definitions import RESOURCE as DEFINITIONS
 from kajitori.laptop.apiserver.definitions import judge
 from kajitori.laptop.apiserver.node_rights import node_of
 from kajitori.laptop.apiserver.rbac import Attributes
+from kajitori.laptop.apiserver.signing_requests import SIGNING_REQUESTS, admit_request
 from kajitori.laptop.apiserver.status import FieldError
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def admit(state: ServerState, call: Call, new: Object, old: Object | None) -> No
         new["status"] = copy.deepcopy(new.get("status") or {})
         if "deletionTimestamp" not in new["metadata"]:
             judge(state.registry, new)
+    elif resource == SIGNING_REQUESTS:
+        admit_request(user, kind, new, old)
     elif resource in (rbac.ROLES, rbac.CLUSTER_ROLES):
         if old is None or new.get("rules") != old.get("rules") or "aggregationRule" in new:
             _check_role(state, user, kind, new)
