@@ -127,6 +127,13 @@ def settle_unknown_fields(call: Call, obj: Object, validation: str) -> None:
             call.warnings.append(text)
 
 
+def fitted(kind: Kind, obj: Object) -> None:
+    """Make an object fit its kind after a webhook changed it, in place. Raises StatusError."""
+    if not isinstance(obj.get("metadata"), dict):
+        raise status.internal_error("a webhook left an object without metadata")
+    fit(obj, kind, "Ignore", patched=True)
+
+
 async def decode_options(call: Call) -> DeleteOptions:
     """Options of a DELETE from its body, where query parameters fill in. Raises StatusError 400 or 422."""
     body = await read_body(call)

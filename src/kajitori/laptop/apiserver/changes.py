@@ -10,13 +10,16 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from kajitori.base.clock import rfc3339
 from kajitori.laptop.apiserver import status
-from kajitori.laptop.apiserver.admission import prerequisites
+from kajitori.laptop.apiserver.admission import plugins, prerequisites
+from kajitori.laptop.apiserver.admission.requests import mutated, mutated_new, review_of, validated
+from kajitori.laptop.apiserver.admission.review import CREATE, UPDATE
 from kajitori.laptop.apiserver.admission.steps import Steps, at_once, in_time
 from kajitori.laptop.apiserver.apply import same_but_for_times, track_update
 from kajitori.laptop.apiserver.bodies import check_kind
@@ -25,7 +28,7 @@ from kajitori.laptop.apiserver.journal import AuditRecord
 from kajitori.laptop.apiserver.kinds import Context
 from kajitori.laptop.apiserver.rbac import Attributes
 from kajitori.laptop.apiserver.store import Charged, Decision, Deleted, Entry, Key, Written
-from kajitori.laptop.apiserver.views import stored_object
+from kajitori.laptop.apiserver.views import read_object, stored_object
 
 if TYPE_CHECKING:
     from kajitori.laptop.apiserver.kinds.kind import Kind
@@ -64,6 +67,7 @@ def audit_of(call: Call, verb: str = "") -> Callable[[Object], AuditRecord]:
             subresource=target.subresource,
             field_manager=call.query.get("fieldManager"),
             impersonated_by=user.impersonator,
+            annotations=call.annotations,
         )
 
     return record
@@ -95,7 +99,8 @@ async def settle(state: ServerState, call: Call, key: Key, decide: Decide, dry_r
 
 def waits(call: Call) -> bool:
     """Whether a write of this call may have to wait for somebody outside, and so be decided more than once."""
-    return False
+    kind = call.kind
+    return kind.conversion is not None or call.configured.waits(kind.resource, call.target.subresource)
 
 
 def renewed(call: Call, value: T) -> Callable[[], T]:
@@ -164,17 +169,21 @@ def place(kind: Kind, obj: Object, namespace: str) -> Object:
 
 def prepare_new(
     state: ServerState, call: Call, obj: Object, *, manager: str, tracked: bool = False
-) -> Steps[Object]:
-    """Make a decoded object ready to be stored; tracked: its managedFields are right already."""
-    yield from ()
+) -> Steps[Decision]:
+    """From a decoded object to what is stored; tracked: its managedFields are right already."""
     kind = call.kind
     metadata = obj["metadata"]
     namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
     prerequisites.check_namespace(state, kind, namespace, name)
     prerequisites.check_new(state, call.user, kind, obj)
     context = context_of(state)
-    kind.prepare_create(obj, context)
-    prerequisites.admit(state, call, obj, None)
+
+    def prepare(new: Object) -> None:
+        kind.prepare_create(new, context)
+        prerequisites.admit(state, call, new, None)
+        plugins.prepare(state, kind, new, None)
+
+    prepare(obj)
     if not tracked:
         managed = track_update(
             None,
@@ -187,11 +196,33 @@ def prepare_new(
             now=context.now,
         )
         _set_managed(metadata, managed)
+    review = review_of(call, CREATE, obj, None)
+    if review is not None:
+        yield from mutated_new(call, review, prepare)
+        obj = review.obj or obj
     errors = kind.validate(obj)
     if errors:
         raise status.invalid(kind.resource.kind, kind.resource.group, name, errors)
     call.warnings.extend(kind.warnings_about(obj))
-    return obj
+    plugins.check(state, kind, obj, None, "")
+    if review is not None:
+        yield from validated(call, review)
+    stored = yield from to_be_stored(state, kind, obj)
+    return plugins.charge(state, call, obj, None, stored)
+
+
+def to_be_stored(state: ServerState, kind: Kind, obj: Object) -> Steps[Object]:
+    """An object in the form that the store takes, converted by whoever can."""
+    if kind.conversion is not None:
+        obj = yield partial(state.conversion.to_stored, kind, obj)
+    return stored_object(kind, obj)
+
+
+def as_read(state: ServerState, kind: Kind, entry: Entry) -> Steps[Object]:
+    """A stored object as its kind shows it, the caller's own copy."""
+    if kind.conversion is not None:
+        yield partial(state.conversion.ensure, kind, [entry])
+    return read_object(kind, entry)
 
 
 def check_may_create(state: ServerState, call: Call) -> None:
@@ -219,19 +250,25 @@ def finish_update(
     subresource: str = "",
     tracked: bool = False,
     tracked_as: str = "",
+    reviewed: bool = False,
 ) -> Steps[Decision]:
     """From the object that a client wants to what is stored. None: nothing changes.
 
     tracked: its managedFields are right already. tracked_as: the subresource to note there, if another one.
+    reviewed: webhooks and policies were asked already, about the subresource.
     """
-    yield from ()
     kind = call.kind
     new = _identified(call, old, new)
     check_finalizers(kind, new, old)
     context = context_of(state)
-    kind.prepare_update(new, old, context, subresource)
-    if not subresource:
-        prerequisites.admit(state, call, new, old)
+
+    def prepare(changed: Object) -> None:
+        kind.prepare_update(changed, old, context, subresource)
+        if not subresource:
+            prerequisites.admit(state, call, changed, old)
+            plugins.prepare(state, kind, changed, old)
+
+    prepare(new)
     if not tracked:
         managed = track_update(
             old,
@@ -243,15 +280,24 @@ def finish_update(
             now=context.now,
         )
         _set_managed(new["metadata"], managed)
+    review = None if reviewed else review_of(call, UPDATE, new, old)
+    if review is not None:
+        yield from mutated(call, review, prepare)
+        new = review.obj or new
     errors = kind.validate(new, old, subresource)
     if errors:
         raise status.invalid(kind.resource.kind, kind.resource.group, new["metadata"].get("name", ""), errors)
     if not subresource:
         call.warnings.extend(kind.warnings_about(new))
+    plugins.check(state, kind, new, old, subresource)
+    if review is not None:
+        yield from validated(call, review)
     if same_but_for_times(new, old):
         return None
-    stored = stored_object(kind, new)
-    return Deleted(stored) if is_released(new) else stored
+    stored = yield from to_be_stored(state, kind, new)
+    if is_released(new):
+        return Deleted(stored)
+    return plugins.charge(state, call, new, old, stored, subresource=subresource)
 
 
 def _identified(call: Call, old: Object, new: Object) -> Object:

@@ -7,14 +7,15 @@ import time
 from typing import TYPE_CHECKING
 
 from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.admission.requests import admitted, review_of_deletion
 from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.answers import body_answer, object_answer
 from kajitori.laptop.apiserver.bodies import decode_options
-from kajitori.laptop.apiserver.changes import key_of, settle
-from kajitori.laptop.apiserver.deletion import DeleteOptions, decide_deletion
+from kajitori.laptop.apiserver.changes import as_read, key_of, settle, to_be_stored
+from kajitori.laptop.apiserver.deletion import DeleteOptions, check_preconditions, decide_deletion
 from kajitori.laptop.apiserver.reads import selector_of, view_of
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Written
-from kajitori.laptop.apiserver.views import View, read_object, stored_object
+from kajitori.laptop.apiserver.views import View
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -51,14 +52,18 @@ async def _delete(state: ServerState, call: Call, key: Key, options: DeleteOptio
     def decide(before: Entry | None) -> Steps[Decision]:
         if before is None:
             raise status.not_found(kind.resource, key.name)
-        obj = read_object(kind, before)
-        yield from ()
+        obj = yield from as_read(state, kind, before)
+        review = review_of_deletion(call, obj, options.shown(), dry_run=bool(options.dry_run))
+        if review is not None:
+            check_preconditions(kind, obj, options.preconditions)
+            yield from admitted(call, review)
+            obj = yield from as_read(state, kind, before)
         decision = decide_deletion(kind, obj, options, time.time())
         if decision is None:
             return None
         if isinstance(decision, Deleted):
-            return Deleted(stored_object(kind, decision.obj))
-        return stored_object(kind, decision)
+            return Deleted((yield from to_be_stored(state, kind, decision.obj)))
+        return (yield from to_be_stored(state, kind, decision))
 
     written = await settle(state, call, key, decide, bool(options.dry_run))
     assert written is not None

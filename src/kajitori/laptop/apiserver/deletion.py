@@ -41,6 +41,11 @@ class DeleteOptions(msgspec.Struct, rename="camel"):
     propagation_policy: str | None = None
     dry_run: list[str] | None = None
 
+    def shown(self) -> dict[str, Any]:
+        """As webhooks are told of it."""
+        given = {key: value for key, value in msgspec.to_builtins(self).items() if value is not None}
+        return {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", **given}
+
     def check(self) -> None:
         """Raises StatusError 422 for words that are no policy, and for two that say different things."""
         errors: list[FieldError] = []

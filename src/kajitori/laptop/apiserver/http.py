@@ -133,6 +133,7 @@ class Handler:
         output = Output() if target.subresource in _STREAMS else negotiate(http.headers.get("Accept", ""))
         call = Call(http, target, query, verb, user, output)
         call.kind = kind
+        call.configured = self._state.admission.current
         call.warnings = warnings
         if kind.warning:
             warnings.append(kind.warning)

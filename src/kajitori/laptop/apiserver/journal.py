@@ -80,6 +80,7 @@ class AuditRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     subresource: str = ""
     field_manager: str = ""
     impersonated_by: str = ""
+    annotations: dict[str, str] = {}
 
 
 class Record(msgspec.Struct):

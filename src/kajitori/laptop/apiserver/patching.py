@@ -19,6 +19,7 @@ from kajitori.laptop.apiserver.bodies import (
     settle_unknown_fields,
 )
 from kajitori.laptop.apiserver.changes import (
+    as_read,
     check_may_create,
     finish_update,
     key_of,
@@ -35,7 +36,6 @@ from kajitori.laptop.apiserver.patches import (
 )
 from kajitori.laptop.apiserver.reads import view_of
 from kajitori.laptop.apiserver.store import Decision, Entry
-from kajitori.laptop.apiserver.views import read_object, stored_object
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -75,7 +75,7 @@ async def patch_object(state: ServerState, call: Call, subresource: str = "") ->
     def decide(before: Entry | None) -> Steps[Decision]:
         if before is None:
             raise status.not_found(kind.resource, call.target.name)
-        old = read_object(kind, before)
+        old = yield from as_read(state, kind, before)
         new = apply_patch(content_type, old, patch(), kind)
         check_kind(kind, new)
         settle_unknown_fields(call, new, validation)
@@ -121,7 +121,7 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
         nonlocal created
         if before is None and (subresource or metadata.get("uid") or metadata.get("resourceVersion")):
             raise status.not_found(kind.resource, target.name)
-        old = read_object(kind, before) if before is not None else None
+        old = (yield from as_read(state, kind, before)) if before is not None else None
         new = server_side_apply(
             old,
             given(),
@@ -139,8 +139,7 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
             check_may_create(state, call)
             created = True
             place(kind, new, target.namespace)
-            new = yield from prepare_new(state, call, new, manager=manager, tracked=True)
-            return stored_object(kind, new)
+            return (yield from prepare_new(state, call, new, manager=manager, tracked=True))
         created = False
         wanted = metadata.get("resourceVersion")
         if wanted and wanted != old["metadata"]["resourceVersion"]:

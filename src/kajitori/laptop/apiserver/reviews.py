@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.base.clock import rfc3339
 from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.admission.requests import admitted, review_of
+from kajitori.laptop.apiserver.admission.review import CREATE
+from kajitori.laptop.apiserver.admission.steps import in_time
 from kajitori.laptop.apiserver.answers import object_answer
 from kajitori.laptop.apiserver.auth import User
 from kajitori.laptop.apiserver.bodies import read_object_body, read_subresource_body
@@ -123,6 +126,7 @@ async def request_token(state: ServerState, call: Call) -> web.StreamResponse:
     account = state.store.get("serviceaccounts", namespace, name)
     if account is None:
         raise status.not_found(call.kind.resource, name)
+    await in_time(admitted(call, review_of(call, CREATE, request, None)))
     spec: Object = request.setdefault("spec", {})
     seconds = spec.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS
     if not SHORTEST_TOKEN_SECONDS <= seconds <= LONGEST_TOKEN_SECONDS:

@@ -160,6 +160,7 @@ class ApiServer:
             # Without this, connections that are merely kept alive would be waited for.
             self._web.pre_shutdown()
             await self._web.shutdown(STOP_SECONDS)
+        await state.admission.close()
         await state.store.stop()
 
     async def _bookmarks(self) -> None:

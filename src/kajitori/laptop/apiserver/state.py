@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from kajitori.laptop.apiserver.admission.chain import Admission
+from kajitori.laptop.apiserver.conversion import Conversion
 from kajitori.laptop.apiserver.discovery import Discovery
 from kajitori.laptop.apiserver.openapi import OpenApi
 
@@ -48,6 +50,8 @@ class ServerState:
         self.addresses = addresses
         self.discovery = Discovery(registry)
         self.openapi = OpenApi(self.discovery)
+        self.conversion = Conversion(self)
+        self.admission = Admission(self)
         self.stopping = asyncio.Event()
 
     def lookup(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.laptop.apiserver import status
-from kajitori.laptop.apiserver.admission.steps import Steps
+from kajitori.laptop.apiserver.admission.requests import admitted, review_of
+from kajitori.laptop.apiserver.admission.review import CREATE, UPDATE
+from kajitori.laptop.apiserver.admission.steps import Steps, in_time
 from kajitori.laptop.apiserver.answers import object_answer
 from kajitori.laptop.apiserver.apply import server_side_apply, track_update
 from kajitori.laptop.apiserver.bodies import parse_applied, parse_patch, read_body, read_subresource_body
 from kajitori.laptop.apiserver.changes import (
+    as_read,
     audit_of,
     finish_update,
     key_of,
@@ -97,6 +100,13 @@ async def _scale_answer(call: Call, scale: Object) -> web.StreamResponse:
     return await object_answer(call, 200, shown)
 
 
+def _complete(wanted: Object, shown: Object) -> Object:
+    """A Scale that is sent, with what its object says of itself."""
+    metadata: Any = wanted.get("metadata")
+    given: Object = metadata if isinstance(metadata, dict) else {}
+    return {**shown, **wanted, "metadata": {**shown["metadata"], **given}}
+
+
 def _checked_replicas(call: Call, scale: Object) -> int:
     spec = scale.get("spec") or {}
     replicas = spec.get("replicas", 0) if isinstance(spec, dict) else None
@@ -124,9 +134,16 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
         yield from ()
         if before is None:
             raise status.not_found(kind.resource, call.target.name)
-        old = read_object(kind, before)
-        wanted = change(scale_of(kind, old))
-        new = _with(old, path, _checked_replicas(call, wanted))
+        old = yield from as_read(state, kind, before)
+        shown = scale_of(kind, old)
+        wanted = change(shown)
+        replicas = _checked_replicas(call, wanted)
+        review = review_of(call, UPDATE, _complete(wanted, shown), shown)
+        if review is not None:
+            yield from admitted(call, review)
+            wanted = review.obj or wanted
+            replicas = _checked_replicas(call, wanted)
+        new = _with(old, path, replicas)
         metadata = wanted.get("metadata") or {}
         if not isinstance(metadata, dict):
             raise status.bad_request("metadata must be an object")
@@ -135,7 +152,11 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
             "resourceVersion": metadata.get("resourceVersion") or old["metadata"]["resourceVersion"],
             "uid": metadata.get("uid") or old["metadata"].get("uid", ""),
         }
-        return (yield from finish_update(state, call, old, new, manager=manager, tracked_as="scale"))
+        return (
+            yield from finish_update(
+                state, call, old, new, manager=manager, tracked_as="scale", reviewed=True
+            )
+        )
 
     written = await settle(state, call, key_of(call), decide, call.dry_run())
     assert written is not None
@@ -197,6 +218,7 @@ async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
         yield from ()
         if before is None:
             raise status.not_found(kind.resource, name)
+        yield from admitted(call, review_of(call, CREATE, binding, None))
         old = read_object(kind, before)
         _check_unbound(old, name, wanted_uid)
         pod = read_object(kind, before)
@@ -265,6 +287,7 @@ async def evict_pod(state: ServerState, call: Call) -> web.StreamResponse:
     entry = state.store.get(*key)
     if entry is None:
         raise status.not_found(kind.resource, call.target.name)
+    await in_time(admitted(call, review_of(call, CREATE, eviction, None, dry_run=dry_run)))
     pod = peek_object(kind, entry)
     if _counts_for_budgets(pod):
         await _use_budget(state, call, pod, dry_run)

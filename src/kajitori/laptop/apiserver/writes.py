@@ -13,6 +13,7 @@ from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.answers import body_answer
 from kajitori.laptop.apiserver.bodies import read_object_body
 from kajitori.laptop.apiserver.changes import (
+    as_read,
     check_may_create,
     finish_update,
     key_of,
@@ -23,7 +24,6 @@ from kajitori.laptop.apiserver.changes import (
 )
 from kajitori.laptop.apiserver.reads import view_of
 from kajitori.laptop.apiserver.store import Decision, Entry
-from kajitori.laptop.apiserver.views import read_object, stored_object
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -60,6 +60,7 @@ async def create_object(state: ServerState, call: Call) -> web.StreamResponse:
             [status.required("metadata.name", "name or generateName is required")],
         )
     original = msgspec.json.encode(obj) if not name else b""
+    call.generated_name = not name
     attempt = 0
     while True:
         if not name:
@@ -85,8 +86,7 @@ async def _create(
         if before is not None:
             check_namespace(state, kind, before.namespace, name)
             raise status.already_exists(kind.resource, name)
-        new = yield from prepare_new(state, call, given(), manager=manager)
-        return stored_object(kind, new)
+        return (yield from prepare_new(state, call, given(), manager=manager))
 
     written = await settle(state, call, key_of(call, name), decide, dry_run)
     assert written is not None
@@ -120,9 +120,9 @@ async def update_object(state: ServerState, call: Call, subresource: str = "") -
             created = True
             metadata = place(kind, wanted, call.target.namespace)
             metadata.setdefault("name", call.target.name)
-            return stored_object(kind, (yield from prepare_new(state, call, wanted, manager=manager)))
+            return (yield from prepare_new(state, call, wanted, manager=manager))
         created = False
-        old = read_object(kind, before)
+        old = yield from as_read(state, kind, before)
         return (yield from finish_update(state, call, old, wanted, manager=manager, subresource=subresource))
 
     written = await settle(state, call, key_of(call), decide, dry_run)

@@ -72,9 +72,42 @@ def _check_pod(state: ServerState, user: User, kind: Kind, pod: Object) -> None:
             name,
             f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found',
         )
-    priority_class = spec.get("priorityClassName")
-    if priority_class and state.lookup(PRIORITY_CLASSES, "", priority_class) is None:
-        raise status.forbidden(kind.resource, name, f"no PriorityClass with name {priority_class} was found")
+    _establish_priority(state, kind, pod, name)
+
+
+def _establish_priority(state: ServerState, kind: Kind, pod: Object, name: str) -> None:
+    """Name the default class where a pod names none; a number of its own must be the class's."""
+    spec: Object = pod.get("spec") or {}
+    class_name = spec.get("priorityClassName")
+    found = state.lookup(PRIORITY_CLASSES, "", class_name) if class_name else _default_priority_class(state)
+    if class_name and found is None:
+        raise status.forbidden(kind.resource, name, f"no PriorityClass with name {class_name} was found")
+    if found is not None and not class_name:
+        spec["priorityClassName"] = found["metadata"]["name"]
+    value = (found or {}).get("value", 0)
+    if spec.get("priority") is not None and spec["priority"] != value:
+        text = (
+            f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; "
+            f"priority admission controller computed {value} from the given PriorityClass name"
+        )
+        raise status.forbidden(kind.resource, name, text)
+    policy = (found or {}).get("preemptionPolicy", "PreemptLowerPriority")
+    if spec.get("preemptionPolicy") not in (None, policy):
+        text = (
+            f"the string value of PreemptionPolicy ({spec['preemptionPolicy']}) must not be provided in pod "
+            f"spec; priority admission controller computed {policy} from the given PriorityClass name"
+        )
+        raise status.forbidden(kind.resource, name, text)
+
+
+def _default_priority_class(state: ServerState) -> Object | None:
+    """Of several, the one of least value."""
+    defaults = [
+        entry.peek()
+        for entry in state.store.table(PRIORITY_CLASSES.qualified_name).scan()
+        if entry.peek().get("globalDefault")
+    ]
+    return min(defaults, key=lambda found: found.get("value", 0), default=None)
 
 
 def _check_definition(state: ServerState, kind: Kind, obj: Object) -> None:

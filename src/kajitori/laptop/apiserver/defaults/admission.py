@@ -20,10 +20,14 @@ Object = dict[str, Any]
 
 PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
 TOKEN_MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+_TOKEN_VOLUME = "kube-api-access-"
 _TOKEN_SECONDS = 3607
 _EVICTION_SECONDS = 300
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _DEFAULT_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
 
 def suffix_of(uid: str) -> str:
@@ -60,7 +64,8 @@ def _add_service_account(spec: Object, namespace: str, context: Context) -> None
 
 
 def _mount_token(spec: Object, suffix: str) -> None:
-    volume = f"kube-api-access-{suffix}"
+    known = [v["name"] for v in spec.get("volumes") or () if v.get("name", "").startswith(_TOKEN_VOLUME)]
+    volume = known[0] if known else f"{_TOKEN_VOLUME}{suffix}"
     mounted = False
     for containers in (spec.get("initContainers", ()), spec.get("containers", ())):
         for container in containers:
@@ -72,7 +77,7 @@ def _mount_token(spec: Object, suffix: str) -> None:
                 {"name": volume, "readOnly": True, "mountPath": TOKEN_MOUNT_PATH},
             ]
             mounted = True
-    if not mounted:
+    if not mounted or known:
         return
     sources: list[Object] = [
         {"serviceAccountToken": {"expirationSeconds": _TOKEN_SECONDS, "path": "token"}},
@@ -188,6 +193,21 @@ def admit_new_claim(claim: Object, _context: Context) -> None:
     claim["status"] = {"phase": "Pending"}
 
 
+def number_daemon_template(daemon_set: Object, _context: Context) -> None:
+    """The generation of a DaemonSet's template, which a real server still counts in an annotation."""
+    annotations: Object = daemon_set["metadata"].setdefault("annotations", {})
+    given = annotations.get(TEMPLATE_GENERATION, "")
+    annotations[TEMPLATE_GENERATION] = given if given.isdecimal() and int(given) > 0 else "1"
+
+
+def count_daemon_template(new: Object, old: Object, _context: Context) -> None:
+    """One more with each change of the template; a client cannot set it."""
+    number = int((old["metadata"].get("annotations") or {}).get(TEMPLATE_GENERATION, "1"))
+    changed = new["spec"].get("template") != old["spec"].get("template")
+    annotations: Object = new["metadata"].setdefault("annotations", {})
+    annotations[TEMPLATE_GENERATION] = str(number + changed)
+
+
 def keep_pod_defaults(new: Object, old: Object, _context: Context) -> None:
     """A changed pod keeps what admission gave it, where the client left it out."""
     spec, stored = new["spec"], old.get("spec", {})
@@ -202,8 +222,10 @@ NEW: dict[str, Callable[[Object, Context], None]] = {
     "io.k8s.api.core.v1.Node": admit_new_node,
     "io.k8s.api.core.v1.PersistentVolumeClaim": admit_new_claim,
     "io.k8s.api.batch.v1.Job": admit_new_job,
+    "io.k8s.api.apps.v1.DaemonSet": number_daemon_template,
 }
 CHANGED: dict[str, Callable[[Object, Object, Context], None]] = {
     "io.k8s.api.core.v1.Pod": keep_pod_defaults,
+    "io.k8s.api.apps.v1.DaemonSet": count_daemon_template,
     "io.k8s.api.core.v1.Namespace": keep_namespace_finalizers,
 }

@@ -101,6 +101,9 @@ class Kind:
     warning: str = ""
     custom: bool = False
     schema_since: int = 0
+    # The webhook of a definition that converts between its versions, and the version of objects that carry none.
+    conversion: dict[str, Any] | None = None
+    unlabelled_version: str = ""
 
     def __post_init__(self) -> None:
         self.has_status = "status" in self.subresources
