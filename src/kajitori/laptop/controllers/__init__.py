@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from kajitori.control.runtime import Runtime
 from kajitori.laptop.controllers import (
+    autoscaling,
     cron_jobs,
+    daemon_sets,
     deployments,
     endpoint_slices,
     garbage,
@@ -27,8 +29,10 @@ def register(runtime: Runtime) -> None:
         replica_sets,
         deployments,
         stateful_sets,
+        daemon_sets,
         jobs,
         cron_jobs,
+        autoscaling,
         endpoint_slices,
         nodes,
         pod_cleanup,

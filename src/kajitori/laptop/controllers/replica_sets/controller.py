@@ -10,12 +10,13 @@ import asyncio
 import msgspec
 
 from kajitori.api.resource import PODS, REPLICA_SETS
-from kajitori.base.errors import ApiError, Forbidden, Invalid, NotFound
+from kajitori.base.errors import ApiError, NotFound
 from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Key, Result, keys_of_owner
 from kajitori.control.runtime import Runtime
 from kajitori.laptop.controllers import ownership
 from kajitori.laptop.controllers.amounts import status_patch
+from kajitori.laptop.controllers.pod_writes import PodWrites
 from kajitori.laptop.controllers.pods import (
     PODS_BY_CONTROLLER,
     claim_pods,
@@ -40,7 +41,6 @@ class ReplicaSets:
     def __init__(self, runtime: Runtime) -> None:
         self._client = runtime.client
         self._clock = runtime.clock
-        self._recorder = runtime.recorder(COMPONENT)
         self._looked: dict[Key, float] = {}
         self._sets: Informer[ReplicaSetView] = runtime.informer(
             REPLICA_SETS, ReplicaSetView, indexers={PODS_BY_CONTROLLER: controller_index}
@@ -48,6 +48,7 @@ class ReplicaSets:
         self._pods: Informer[PodView] = runtime.informer(
             PODS, PodView, indexers={PODS_BY_CONTROLLER: controller_index}
         )
+        self._writes = PodWrites(self._client, self._pods, runtime.recorder(COMPONENT))
         controller = runtime.controller("replicaset", self.reconcile, workers=4)
         controller.watch(self._sets)
         controller.watch(self._pods, keys_of_owner("ReplicaSet", "apps"))
@@ -115,7 +116,7 @@ class ReplicaSets:
             pod = await self._create(replica_set)
             mine = [*mine, pod]
         for pod in scaling.delete:
-            lingering = await self._delete(replica_set, pod)
+            lingering = await self._writes.delete(replica_set, pod)
             mine = [other for other in mine if other.metadata.uid != pod.metadata.uid]
             if lingering is not None:
                 mine.append(lingering)
@@ -135,38 +136,7 @@ class ReplicaSets:
     async def _create(self, replica_set: ReplicaSetView) -> PodView:
         pod = pod_of_template(replica_set, replica_set.spec.template)
         pod["metadata"]["generateName"] = f"{replica_set.metadata.name}-"
-        try:
-            made = await self._client.create(PODS, pod, type=PodView)
-        except (Forbidden, Invalid, NotFound) as error:
-            terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in error.causes)
-            if not terminating:
-                text = f"Error creating: {error.message}"
-                await self._recorder.record(replica_set, "FailedCreate", text, type="Warning")
-            raise
-        self._pods.remember(made)
-        await self._recorder.record(
-            replica_set, "SuccessfulCreate", f"Created pod: {made.metadata.name}", action="Create"
-        )
-        return made
-
-    async def _delete(self, replica_set: ReplicaSetView, pod: PodView) -> PodView | None:
-        """The pod if it lingers."""
-        try:
-            left = await self._client.delete(
-                PODS, pod.metadata.name, pod.metadata.namespace, preconditions_uid=pod.metadata.uid
-            )
-        except NotFound:
-            left = None
-        else:
-            await self._recorder.record(
-                replica_set, "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}", action="Delete"
-            )
-        if left is None:
-            self._pods.forget(pod)
-            return None
-        lingering = msgspec.convert(left, PodView)
-        self._pods.remember(lingering)
-        return lingering
+        return await self._writes.create(replica_set, pod)
 
     async def _write_status(self, replica_set: ReplicaSetView, mine: list[PodView], failure: str) -> None:
         wanted = plan_status(replica_set, mine, failure, self._clock.now())
