@@ -9,7 +9,7 @@ QUICK := tests/api tests/base tests/cli tests/control tests/model tests/apiserve
   tests/groups/test_restart.py tests/node/test_pure.py tests/scheduler/test_plan.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up down test check format bench docs lock schemas kubernetes clean
+.PHONY: help up down test check format bench docs chart lock schemas kubernetes clean
 
 help:  ## list these actions
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench: $(STAMP)  ## measure the figures of docs/reference/figures.md
 
 docs: $(STAMP)  ## make the generated reference pages
 	$(BIN)/python tools/generate_reference.py
+
+chart: $(STAMP)  ## write the Helm chart from its source
+	$(BIN)/kaji install --render --helm deploy/helm/kajitori
 
 lock: $(STAMP)  ## resolve the dependencies anew, with hashes
 	$(BIN)/python -m pip install --quiet uv

@@ -1,6 +1,6 @@
-"""`/metrics`, `/healthz` and `/readyz` of a daemon, on 127.0.0.1 or a unix socket, for whoever runs it.
+"""`/metrics`, `/healthz` and `/readyz` of a daemon, on a port or a unix socket, for whoever runs it.
 
-An address is `127.0.0.1:PORT` (port 0: any free one) or a path.
+An address is `HOST:PORT` (port 0: any free one) or a path.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def serve_endpoint(
             return web.Response(text="ok\n" if ready else "not ready\n", status=200 if ready else 503)
         return web.Response(text="not found\n", status=404)
 
-    runner = web.ServerRunner(web.Server(answer))
+    runner = web.ServerRunner(web.Server(answer, access_log=None))
     await runner.setup()
     try:
         yield await _start(runner, address)

@@ -1,0 +1,413 @@
+"""Brings an installation into a cluster and up to date: looks first, then applies in order, then waits.
+
+Everything goes by server-side apply under one field manager, so that doing it again changes nothing and what others
+set stays. Nothing is applied before it is known that all may be.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kajitori import __version__
+from kajitori.api.resource import LEADER_WORKER_SETS
+from kajitori.app.install.cluster import (
+    DEFINITIONS,
+    FIELD_MANAGER,
+    KINDS,
+    get,
+    list_all,
+    path_of,
+    refuse_missing,
+    resource_of,
+    title,
+)
+from kajitori.app.install.definitions import (
+    Decision,
+    bundled_definitions,
+    decide,
+    is_newer,
+    is_ours,
+    stored_elsewhere,
+)
+from kajitori.app.install.render import render
+from kajitori.app.upstream import COMPONENTS, SIGNALS, Found, State, state_of
+from kajitori.base.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Forbidden,
+    KajitoriError,
+    NotFound,
+    Unreachable,
+    UsageError,
+)
+from kajitori.kube.direct import DirectClient
+
+Say = Callable[[str, str], None]
+RECORD_NAME = "kajitori-install"
+_RECORD_KEY = "install.json"
+_POLL_SECONDS = 0.2
+_OURS = "app.kubernetes.io/part-of=kajitori"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found before anything was changed.
+
+    objects: to apply, in order. definitions: what becomes of each. states: what ours does beside upstream controllers.
+    installed: version that is there, empty for none.
+    """
+
+    namespace: str
+    values: Mapping[str, Any]
+    chosen: Mapping[str, Any]
+    objects: list[dict[str, Any]]
+    definitions: list[Decision]
+    states: list[State]
+    installed: str = ""
+    helm: bool = False
+    stale: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+def read_record(client: DirectClient, namespace: str) -> dict[str, Any]:
+    """Version and choices of the installation in this namespace; empty if there is none."""
+    record = get(client, f"/api/v1/namespaces/{namespace}/configmaps/{RECORD_NAME}")
+    try:
+        return json.loads((record or {}).get("data", {}).get(_RECORD_KEY, "{}"))
+    except ValueError:
+        return {}
+
+
+def survey(
+    client: DirectClient, namespace: str, values: Mapping[str, Any], chosen: Mapping[str, Any]
+) -> Survey:
+    """Look at the cluster and decide; changes nothing."""
+    objects = render(values, namespace)
+    there = {item["metadata"]["name"]: item for item in list_all(client, DEFINITIONS)}
+    decisions = [decide(ours, there.get(ours["metadata"]["name"])) for ours in bundled_definitions()]
+    found = find_upstream(client)
+    states = [
+        state_of(capability, found, yields=bool(values[section]["yieldToUpstream"]))
+        for component, section in (("controllers", "groups"), ("gateway", "gateway"))
+        for capability in COMPONENTS[component]
+        if values[section]["enabled"]
+    ]
+    deployment = get(client, f"/apis/apps/v1/namespaces/{namespace}/deployments/kajitori-controllers") or get(
+        client, f"/apis/apps/v1/namespaces/{namespace}/deployments/kajitori-gateway"
+    )
+    labels: Mapping[str, str] = (deployment or {}).get("metadata", {}).get("labels") or {}
+    return Survey(
+        namespace,
+        values,
+        chosen,
+        objects,
+        decisions,
+        states,
+        installed=labels.get("app.kubernetes.io/version", ""),
+        helm=labels.get("app.kubernetes.io/managed-by") == "Helm",
+        stale=list(_stale(client, namespace, objects)),
+    )
+
+
+def find_upstream(client: DirectClient) -> list[Found]:
+    """Upstream controllers that are at work in this cluster."""
+    found: list[Found] = []
+    for signal in SIGNALS:
+        query = {"fieldSelector": f"metadata.name={signal.name}"}
+        try:
+            items = list(list_all(client, signal.resource, **query))
+        except Forbidden:
+            continue  # whoever may install but not look; the controllers themselves will
+        found += [
+            Found(signal.project, title(item))
+            for item in items
+            if (item.get("spec") or {}).get("replicas", 1) != 0
+        ]
+    return found
+
+
+def _stale(client: DirectClient, namespace: str, objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What an earlier version or other choices made and these do not."""
+    wanted = {title(obj) for obj in objects}
+    for resource in reversed(KINDS):
+        if resource.kind == "Namespace":
+            continue
+        try:
+            items = list(list_all(client, resource, labelSelector=_OURS))
+        except Forbidden:
+            continue
+        for item in items:
+            managers = {entry.get("manager") for entry in item["metadata"].get("managedFields") or ()}
+            own = item["metadata"].get("namespace") in (None, namespace) or resource.kind in (
+                "Role",
+                "RoleBinding",
+            )
+            if (
+                FIELD_MANAGER in managers
+                and own
+                and title(item) not in wanted
+                and item["metadata"]["name"] != RECORD_NAME
+                and _belongs(item, namespace)
+            ):
+                yield item
+
+
+def _belongs(item: dict[str, Any], namespace: str) -> bool:
+    """Whether a binding is for accounts of this installation, not of another one in the cluster."""
+    subjects = item.get("subjects")
+    return subjects is None or all(each.get("namespace") == namespace for each in subjects)
+
+
+def check_rights(client: DirectClient, found: Survey) -> None:
+    """Raise UsageError that names every right that is missing."""
+    wanted = [("patch", resource_of(obj), obj["metadata"].get("namespace")) for obj in found.objects]
+    wanted += [("create", resource, namespace) for _, resource, namespace in wanted]
+    if any(decision.action != "keep" for decision in found.definitions):
+        wanted += [(verb, DEFINITIONS, None) for verb in ("create", "patch")]
+    refuse_missing(client, wanted)
+    for obj in found.objects:
+        # Only the server knows whether this user may hand on the rights that a role has.
+        if obj["kind"] == "ClusterRole":
+            try:
+                _apply(client, obj, dry_run=True)
+            except Forbidden as error:
+                raise UsageError(
+                    f"this user may not hand on the rights of {title(obj)}: {error.message}",
+                    hint="nothing was changed; use a kubeconfig of a cluster administrator",
+                ) from None
+
+
+def dry_run(client: DirectClient, found: Survey, say: Say) -> None:
+    """Let the server check everything without keeping it. Raises the first refusal."""
+    there = get(client, f"/api/v1/namespaces/{found.namespace}") is not None
+    for decision in found.definitions:
+        if decision.action != "keep":
+            _apply(client, decision.body, dry_run=True)
+        say("would " + decision.action, f"CustomResourceDefinition {decision.name}")
+    served = {resource.kind for resource in KINDS}
+    for obj in found.objects:
+        if obj["kind"] == "GatewayClass" and "create" in {each.action for each in found.definitions}:
+            say("would apply", title(obj))
+            continue
+        if there or "namespace" not in obj["metadata"]:
+            _apply(client, obj, dry_run=True)
+        assert obj["kind"] in served
+        say("would apply", title(obj))
+    for obj in found.stale:
+        say("would delete", title(obj))
+
+
+def apply_definitions(client: DirectClient, found: Survey, say: Say) -> None:
+    """Make and mend definitions, and wait until they are served."""
+    changed = [decision for decision in found.definitions if decision.action != "keep"]
+    for decision in changed:
+        _apply(client, decision.body)
+    for decision in changed:
+        _wait_until_served(client, decision.name)
+    if changed:
+        say("definitions", f"{len(changed)} of {len(found.definitions)} applied and served")
+    for decision in found.definitions:
+        if decision.action == "keep":
+            missing = (
+                f"; it does not serve {', '.join(decision.missing)}, which ours reads"
+                if decision.missing
+                else ""
+            )
+            say("kept", f"{decision.name}: {decision.because}{missing}")
+
+
+def apply_objects(client: DirectClient, found: Survey, say: Say) -> None:
+    """Apply all objects, remember the choices, and take away what is no longer wanted."""
+    before: dict[str, int] = {}
+    for obj in found.objects:
+        _apply(client, obj)
+        before[obj["kind"]] = before.get(obj["kind"], 0) + 1
+    _apply(client, _record(found))
+    say("applied", ", ".join(f"{count} {kind}" for kind, count in before.items()))
+    for obj in found.stale:
+        delete(client, obj)
+        say("deleted", f"{title(obj)}: these choices have none")
+
+
+def _record(found: Survey) -> dict[str, Any]:
+    text = json.dumps({"version": __version__, "values": found.chosen}, indent=1) + "\n"
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": RECORD_NAME,
+            "namespace": found.namespace,
+            "labels": {"app.kubernetes.io/part-of": "kajitori", "app.kubernetes.io/version": __version__},
+        },
+        "data": {_RECORD_KEY: text},
+    }
+
+
+def wait_until_ready(client: DirectClient, found: Survey, say: Say, seconds: float) -> None:
+    """Wait until every Deployment runs what was applied. Raises KajitoriError that says what keeps one from it."""
+    names = [obj["metadata"]["name"] for obj in found.objects if obj["kind"] == "Deployment"]
+    deadline = time.monotonic() + seconds
+    told = dict.fromkeys(names, "")
+    while names:
+        for name in list(names):
+            path = f"/apis/apps/v1/namespaces/{found.namespace}/deployments/{name}"
+            done, progress = rollout_progress(get(client, path) or {})
+            if progress != told[name]:
+                told[name] = progress
+                say("ready" if done else "waiting", f"{name}: {progress}")
+            if done:
+                names.remove(name)
+        if not names:
+            return
+        if time.monotonic() > deadline:
+            raise KajitoriError(
+                f"{', '.join(names)} did not become ready within {seconds:.0f} s: {'; '.join(_why(client, found.namespace, names)) or told[names[0]]}",
+                hint=f"kubectl -n {found.namespace} describe pods; `kaji install` again continues",
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def rollout_progress(deployment: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a Deployment has all pods as it wants them, and how far it is in words."""
+    if not deployment:
+        return False, "not there"
+    status: Mapping[str, Any] = deployment.get("status") or {}
+    wanted = deployment["spec"].get("replicas", 1)
+    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+        return False, "not seen by the cluster's controllers yet"
+    ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
+    done = ready >= wanted and updated >= wanted and status.get("replicas", 0) == wanted
+    return done, f"{min(ready, wanted)} of {wanted} ready" + (
+        "" if updated >= wanted else f", {updated} updated"
+    )
+
+
+def _why(client: DirectClient, namespace: str, names: list[str]) -> list[str]:
+    """What the pods of these Deployments wait for."""
+    reasons: dict[str, None] = {}
+    for name in names:
+        query = {"labelSelector": f"app.kubernetes.io/name={name}"}
+        for pod in client.get(f"/api/v1/namespaces/{namespace}/pods", query=query)["items"]:
+            for condition in pod["status"].get("conditions") or ():
+                if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                    reasons[condition.get("message", "not scheduled")] = None
+            for container in pod["status"].get("containerStatuses") or ():
+                waiting = (container.get("state") or {}).get("waiting") or {}
+                if waiting:
+                    reasons[f"{waiting.get('reason')}: {waiting.get('message', '')}".strip(": ")] = None
+    return list(reasons)
+
+
+def refuse_downgrade(found: Survey) -> None:
+    """Raise UsageError if what is installed is newer than this program."""
+    if found.installed and is_newer(found.installed, __version__):
+        raise UsageError(
+            f"Kajitori {found.installed} is installed, this is {__version__}: downgrades are refused",
+            hint=f"use kaji {found.installed}; objects may be stored in ways that {__version__} does not know",
+        )
+
+
+def migrate_stored_versions(client: DirectClient, say: Say) -> int:
+    """Rewrite objects that may be stored in an old version of their definition; returns how many were."""
+    total = 0
+    for definition in list_all(client, DEFINITIONS, labelSelector=_OURS):
+        if not is_ours(definition):
+            continue
+        storage, others = stored_elsewhere(definition)
+        if not others:
+            continue
+        count = _rewrite_all(client, definition, storage)
+        total += count
+        name = definition["metadata"]["name"]
+        patch = {"status": {"storedVersions": [storage]}}
+        client.request(
+            "PATCH",
+            DEFINITIONS.path(None, name, "status"),
+            query={"fieldManager": FIELD_MANAGER},
+            body=json.dumps(patch).encode(),
+            content_type="application/merge-patch+json",
+        )
+        say("migrated", f"{name}: {count} objects are stored as {storage} now, none as {', '.join(others)}")
+    return total
+
+
+def _rewrite_all(client: DirectClient, definition: dict[str, Any], storage: str) -> int:
+    spec = definition["spec"]
+    resource = type(LEADER_WORKER_SETS)(
+        spec["group"],
+        storage,
+        spec["names"]["plural"],
+        spec["names"]["kind"],
+        namespaced=spec["scope"] == "Namespaced",
+    )
+    count = 0
+    for item in list_all(client, resource):
+        count += _rewrite(client, resource.path(item["metadata"].get("namespace"), item["metadata"]["name"]))
+    return count
+
+
+def _rewrite(client: DirectClient, path: str) -> int:
+    """An update that changes nothing: the server stores it in the version of today."""
+    while True:
+        current = get(client, path)
+        if current is None:
+            return 0
+        try:
+            client.request(
+                "PUT", path, query={"fieldManager": FIELD_MANAGER}, body=json.dumps(current).encode()
+            )
+        except Conflict:
+            continue
+        except NotFound:
+            return 0
+        return 1
+
+
+def delete(client: DirectClient, obj: dict[str, Any]) -> None:
+    """Delete this very object, if it is still there."""
+    options = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": "Background",
+        "preconditions": {"uid": obj["metadata"]["uid"]},
+    }
+    try:
+        client.delete(path_of(obj), options)
+    except (NotFound, Conflict):
+        return
+
+
+def _apply(client: DirectClient, obj: dict[str, Any], *, dry_run: bool = False) -> None:
+    query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+    if dry_run:
+        query["dryRun"] = "All"
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            client.apply(path_of(obj), obj, query)
+            return
+        except (NotFound, AlreadyExists, Unreachable) as error:
+            # A definition that was made a moment ago is served a moment later.
+            if time.monotonic() > deadline or dry_run:
+                raise KajitoriError(f"cannot apply {title(obj)}: {error}") from error
+            time.sleep(_POLL_SECONDS)
+        except ApiError as error:
+            error.where = error.where or title(obj)
+            raise
+
+
+def _wait_until_served(client: DirectClient, name: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        definition = get(client, DEFINITIONS.path(None, name)) or {}
+        conditions = (definition.get("status") or {}).get("conditions") or ()
+        if any(each["type"] == "Established" and each["status"] == "True" for each in conditions):
+            return
+        if time.monotonic() > deadline:
+            said = "; ".join(each.get("message", "") for each in conditions if each["status"] == "False")
+            raise KajitoriError(f"CustomResourceDefinition {name} is not served: {said or 'no answer'}")
+        time.sleep(0.05)
