@@ -8,7 +8,7 @@ import msgspec
 
 from kajitori.laptop.scheduler.demand import Demand, demand_of
 from kajitori.laptop.scheduler.state import ClusterState
-from kajitori.laptop.scheduler.views import NodeView, PodView
+from kajitori.laptop.scheduler.views import BudgetView, NodeView, PodView
 
 
 def node(
@@ -29,13 +29,14 @@ def node(
 
 
 def pod(name: str, requests: dict[str, str] | None = None, **parts: Any) -> Demand:
-    """parts: of the spec; `labels`, `annotations`, `namespace` and `owner` go into the metadata."""
+    """parts: of the spec; `labels`, `annotations`, `namespace`, `created` and `owner` go into the metadata."""
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": parts.pop("namespace", "default"),
         "uid": f"uid-{name}",
         "labels": parts.pop("labels", {}),
         "annotations": parts.pop("annotations", {}),
+        "creationTimestamp": parts.pop("created", ""),
     }
     if owner := parts.pop("owner", ""):
         metadata["ownerReferences"] = [
@@ -45,6 +46,16 @@ def pod(name: str, requests: dict[str, str] | None = None, **parts: Any) -> Dema
     return demand_of(
         msgspec.convert({"metadata": metadata, "spec": {"containers": containers, **parts}}, PodView)
     )
+
+
+def budget(selected: str, allowed: int) -> BudgetView:
+    """Of the pods with the label `app: SELECTED`; so many of them may go."""
+    body = {
+        "metadata": {"name": selected, "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": selected}}},
+        "status": {"disruptionsAllowed": allowed},
+    }
+    return msgspec.convert(body, BudgetView)
 
 
 def cluster(*nodes: NodeView) -> ClusterState:

@@ -3,27 +3,32 @@
 Informers keep a `ClusterState`; a pod that was decided about counts there at once (it is *assumed*), before the API server
 and the watch have said so. A pod for which there is no node is told so by a condition and an event, and then looked at
 again only after something has changed that could help: a node, a pod that ended, the pod itself. Nothing is polled.
+Where less important pods are in its way they are deleted, and the pod is bound once they have ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from kajitori.api.resource import NAMESPACES, NODES, PODS
+import msgspec
+
+from kajitori.api.resource import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
 from kajitori.base.clock import rfc3339
 from kajitori.base.errors import Conflict, KajitoriError, NotFound
 from kajitori.kube.objects import Object, set_condition
 from kajitori.laptop.scheduler.demand import Demand, demand_of
 from kajitori.laptop.scheduler.plan import Decision, plan
 from kajitori.laptop.scheduler.state import ClusterState
-from kajitori.laptop.scheduler.views import NodeView, PodView, View
+from kajitori.laptop.scheduler.views import BudgetView, NodeView, PodView, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from kajitori.control.runtime import Runtime
+    from kajitori.laptop.scheduler.preemption import Preemption
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +79,7 @@ class Scheduler:
         runtime.informer(NODES, NodeView).on_change(self._node_changed)
         self._pods = runtime.informer(PODS, PodView)
         self._pods.on_change(self._pod_changed)
+        self._budgets = runtime.informer(POD_DISRUPTION_BUDGETS, BudgetView)
         runtime.service("scheduler", self.run)
 
     # Changes.
@@ -175,14 +181,16 @@ class Scheduler:
         started = self._now()
         for demand in batch:
             del self._active[demand.uid]
-        for decision in plan(batch, self.state):
+        for decision in plan(batch, self.state, self._budgets.list()):
             uid = decision.demand.uid
             if decision.node:
                 self._binding[uid] = decision.demand
                 self._start(self._bind(decision))
-            else:
-                self._parked[uid] = decision.demand
-                self._start(self._tell_waiting(decision))
+                continue
+            self._parked[uid] = decision.demand
+            self._start(self._tell_waiting(decision))
+            if decision.preemption is not None:
+                self._start(self._make_way(decision.demand, decision.preemption))
         self._look_at = self._now() + (self._now() - started) / _LOOK_SHARE
 
     # Carrying out.
@@ -237,6 +245,59 @@ class Scheduler:
         if pod is not None:
             await self._recorder.record(
                 pod, "FailedScheduling", decision.message, type="Warning", action="Scheduling"
+            )
+
+    async def _make_way(self, demand: Demand, found: Preemption) -> None:
+        """Less important pods are told to go; the one that they go for gets the node's name."""
+        nominated = msgspec.structs.replace(demand, nominated_node=found.node)
+        if demand.uid in self._parked:
+            self._parked[demand.uid] = nominated
+        await self._nominate(nominated)
+        for victim in found.victims:
+            if victim.nominated_node:
+                await self._nominate(msgspec.structs.replace(victim, nominated_node=""))
+                self._look_again()
+            elif not victim.leaving:
+                await self._evict(victim, demand, found.node)
+
+    async def _nominate(self, demand: Demand) -> None:
+        patch: Object = {
+            "metadata": {"uid": demand.uid},
+            "status": {"nominatedNodeName": demand.nominated_node or None},
+        }
+        with contextlib.suppress(NotFound, Conflict):
+            await self._patch_status(demand, patch)
+
+    async def _evict(self, victim: Demand, demand: Demand, node: str) -> None:
+        pod = self._pods.get(victim.namespace, victim.name)
+        if pod is None or pod.metadata.uid != victim.uid:
+            return
+        now = rfc3339(self._clock.now())
+        message = f"{COMPONENT}: preempting to accommodate a higher priority pod"
+        conditions = set_condition(
+            pod.status.conditions, "DisruptionTarget", "True", "PreemptionByScheduler", message, now
+        )
+        patch: Object = {"metadata": {"uid": victim.uid}, "status": {"conditions": conditions}}
+        try:
+            await self._patch_status(victim, patch)
+            async with self._bindings:
+                await self._client.delete(PODS, victim.name, victim.namespace, preconditions_uid=victim.uid)
+        except (NotFound, Conflict):
+            return
+        except KajitoriError as error:
+            # It is found again when the pod that waits is looked at again.
+            _log.warning("%s could not be told to go: %s", victim.key, error)
+            self.state.place(victim, node)
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._look_again)
+            return
+        await self._recorder.record(
+            pod, "Preempted", f"Preempted by pod {demand.uid} on node {node}", action="Preempting"
+        )
+
+    async def _patch_status(self, demand: Demand, patch: Object) -> None:
+        async with self._bindings:
+            await self._client.patch(
+                PODS, demand.name, patch, namespace=demand.namespace, subresource="status", type=PodView
             )
 
     async def _tell_gated(self, demand: Demand, gates: str) -> None:

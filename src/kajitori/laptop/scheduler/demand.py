@@ -106,6 +106,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     key: namespace/name. owner: uid of its controller, empty for none. group, group_size: the LeaderWorkerSet group that it
     belongs to and how many pods that has; empty and 0 for none. spread, soft_spread: constraints that must hold,
     and that should. shape: equal for pods that ask the same, as far as nodes alone decide; empty where other pods matter.
+    preempts: whether less important pods may have to go for it. nominated_node: the node that is being cleared for it.
+    created: when, as text that sorts. leaving: it is being deleted.
     """
 
     key: str
@@ -129,6 +131,10 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     spread: list[Spread]
     soft_spread: list[Spread]
     shape: bytes
+    preempts: bool = True
+    nominated_node: str = ""
+    created: str = ""
+    leaving: bool = False
 
     @property
     def extended(self) -> list[str]:
@@ -199,6 +205,10 @@ def demand_of(pod: PodView) -> Demand:
         spread=[_spread(pod, constraint) for constraint in hard],
         soft_spread=[_spread(pod, constraint) for constraint in soft],
         shape=msgspec.json.encode(shape) if lonely else b"",
+        preempts=spec.preemption_policy != "Never",
+        nominated_node="" if spec.node_name else pod.status.nominated_node_name,
+        created=metadata.creation_timestamp,
+        leaving=metadata.deletion_timestamp is not None,
     )
 
 

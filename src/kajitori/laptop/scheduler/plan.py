@@ -8,7 +8,7 @@ pod, is the unit on purpose: groups that are placed all or none will be planned 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,12 +16,14 @@ import msgspec
 from kajitori.base.quantity import format_quantity
 from kajitori.laptop.scheduler.filters import filters_for
 from kajitori.laptop.scheduler.node_match import suits
+from kajitori.laptop.scheduler.preemption import Preemption, preempt, waits_for_victims
 from kajitori.laptop.scheduler.scores import rank
 from kajitori.model.taints import first_untolerated
 
 if TYPE_CHECKING:
     from kajitori.laptop.scheduler.demand import Demand
     from kajitori.laptop.scheduler.state import ClusterState, NodeState
+    from kajitori.laptop.scheduler.views import BudgetView
 
 _KEPT_CANDIDATES = 5
 
@@ -31,6 +33,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     node: empty where none will do. nodes: how many there are. refusals: how many nodes were refused for each reason.
     candidates: the best nodes with their scores. hint: what would have to change, where no node could ever take the pod.
+    preemption: less important pods that shall go for it.
     """
 
     demand: Demand
@@ -39,6 +42,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     refusals: dict[str, int] = {}
     candidates: list[tuple[str, float]] = []
     hint: str = ""
+    preemption: Preemption | None = None
 
     @property
     def message(self) -> str:
@@ -52,26 +56,50 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return f"{text} {self.hint}" if self.hint else text
 
 
-def plan(demands: Iterable[Demand], state: ClusterState) -> list[Decision]:
+def plan(
+    demands: Iterable[Demand], state: ClusterState, budgets: Sequence[BudgetView] = ()
+) -> list[Decision]:
     """Decide about each pod, in the order in which they are decided. The state then holds what was placed.
 
-    demands: those of equal priority in the order of their age.
+    A pod for which others must go holds its place on that node from now on, beside those that go: what
+    becomes free is kept for it. demands: those of equal priority in the order of their age.
     """
     decisions: list[Decision] = []
     hopeless: dict[bytes, Decision] = {}
+    in_vain: set[tuple[bytes, int]] = set()
     for demand in sorted(demands, key=lambda demand: -demand.priority):
-        known = hopeless.get(demand.shape) if demand.shape else None
-        if known is not None:
-            # The same question again, with less room than before.
-            decisions.append(msgspec.structs.replace(known, demand=demand))
-            continue
-        decision = decide(demand, state)
+        reserved = state.node_of(demand.uid)
+        if reserved:
+            state.remove(demand.uid)
+        known = hopeless.get(demand.shape) if demand.shape and not reserved else None
+        # The same question again, with less room than before.
+        decision = msgspec.structs.replace(known, demand=demand) if known else decide(demand, state)
         if decision.node:
             state.place(demand, decision.node)
-        elif demand.shape:
-            hopeless[demand.shape] = decision
+        elif demand.nominated_node and waits_for_victims(demand, state):
+            state.place(demand, demand.nominated_node)
+        else:
+            if demand.shape:
+                hopeless[demand.shape] = decision
+            asked = (demand.shape, demand.priority)
+            found = preempt(demand, state, budgets) if asked not in in_vain else None
+            if found is not None:
+                decision = msgspec.structs.replace(decision, preemption=found)
+                _make_way(found, demand, state)
+            elif demand.shape:
+                in_vain.add(asked)
         decisions.append(decision)
     return decisions
+
+
+def _make_way(found: Preemption, demand: Demand, state: ClusterState) -> None:
+    for victim in found.victims:
+        if victim.nominated_node:
+            # It only held its place: that is the other's now.
+            state.remove(victim.uid)
+        else:
+            state.place(msgspec.structs.replace(victim, leaving=True), found.node)
+    state.place(msgspec.structs.replace(demand, nominated_node=found.node), found.node)
 
 
 def decide(demand: Demand, state: ClusterState) -> Decision:

@@ -15,6 +15,7 @@ from kajitori.api.kubernetes.core_v1 import (
     Toleration,
     TopologySpreadConstraint,
 )
+from kajitori.api.kubernetes.meta_v1 import LabelSelector
 from kajitori.control.cache import Metadata
 
 
@@ -45,11 +46,13 @@ class PodSpecView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     tolerations: list[Toleration] = []
     topology_spread_constraints: list[TopologySpreadConstraint] = []
     scheduling_gates: list[PodSchedulingGate] = []
+    preemption_policy: str = ""
 
 
 class PodStatusView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     phase: str = ""
     conditions: list[dict[str, Any]] = []
+    nominated_node_name: str = ""
 
 
 class PodView(View, frozen=True, kw_only=True):
@@ -85,3 +88,19 @@ class NodeView(View, frozen=True, kw_only=True):
     api_version: str = "v1"
     spec: NodeSpecView = NodeSpecView()
     status: NodeStatusView = NodeStatusView()
+
+
+class BudgetSpecView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    selector: LabelSelector | None = None
+
+
+class BudgetStatusView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    disruptions_allowed: int = 0
+    disrupted_pods: dict[str, str] = {}
+
+
+class BudgetView(View, frozen=True, kw_only=True):
+    """A PodDisruptionBudget."""
+
+    spec: BudgetSpecView = BudgetSpecView()
+    status: BudgetStatusView = BudgetStatusView()
