@@ -206,7 +206,8 @@ async def test_a_set_deleted_with_orphaning_leaves_its_pods_and_the_next_one_tak
     await world.client.delete(REPLICA_SETS, "web", "default", propagation_policy="Orphan")
 
     async def orphaned():
-        return not any(p["metadata"].get("ownerReferences") for p in await world.pods())
+        owned = any(p["metadata"].get("ownerReferences") for p in await world.pods())
+        return not owned and not (await world.client.list(REPLICA_SETS, "default")).items
 
     await world.until(orphaned)
     await world.client.create(REPLICA_SETS, manifest(replicas=2))

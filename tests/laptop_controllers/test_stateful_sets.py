@@ -154,7 +154,8 @@ async def test_orphaned_pods_and_revisions_are_taken_back(running):
     await running.client.delete(STATEFUL_SETS, "db", "default", propagation_policy="Orphan")
 
     async def orphaned():
-        return all("ownerReferences" not in pod["metadata"] for pod in await running.pods())
+        owned = any("ownerReferences" in pod["metadata"] for pod in await running.pods())
+        return not owned and not (await running.client.list(STATEFUL_SETS, "default")).items
 
     await running.until(orphaned)
     made = await running.client.create(STATEFUL_SETS, manifest())

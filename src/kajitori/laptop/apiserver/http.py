@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from kajitori.laptop.apiserver import deletes, patching, reads, status, writes
 from kajitori.laptop.apiserver.answers import rendered
 from kajitori.laptop.apiserver.auth import User, read_impersonation
+from kajitori.laptop.apiserver.evictions import evict_pod
 from kajitori.laptop.apiserver.negotiation import Output, negotiate
 from kajitori.laptop.apiserver.nonresource import answer_path
 from kajitori.laptop.apiserver.proxy import stream_logs, tunnel
@@ -24,7 +25,7 @@ from kajitori.laptop.apiserver.rbac import Attributes
 from kajitori.laptop.apiserver.request import Call, Query, Target, parse_path, verb_of
 from kajitori.laptop.apiserver.reviews import REVIEWS, answer_review, request_token
 from kajitori.laptop.apiserver.selectors import parse_fields
-from kajitori.laptop.apiserver.subresources import bind_pod, evict_pod, get_scale, write_scale
+from kajitori.laptop.apiserver.subresources import bind_pod, get_scale, write_scale
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -1,39 +1,33 @@
-"""Subresources that are objects: scale, binding, eviction. (`status`, `finalize` and their like are plain writes.)"""
+"""Subresources that are objects: scale, binding. (`status`, `finalize` and their like are plain writes.)"""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.admission.requests import admitted, review_of
 from kajitori.laptop.apiserver.admission.review import CREATE, UPDATE
-from kajitori.laptop.apiserver.admission.steps import Steps, in_time
+from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.answers import object_answer
 from kajitori.laptop.apiserver.apply import server_side_apply, track_update
 from kajitori.laptop.apiserver.bodies import parse_applied, parse_patch, read_body, read_subresource_body
 from kajitori.laptop.apiserver.changes import (
     as_read,
-    audit_of,
     finish_update,
     key_of,
     now_text,
     settle,
 )
-from kajitori.laptop.apiserver.deletion import DeleteOptions, decide_deletion
-from kajitori.laptop.apiserver.label_selectors import selector_text, selects
+from kajitori.laptop.apiserver.label_selectors import selector_text
 from kajitori.laptop.apiserver.patches import (
     apply_json_patch,
     apply_merge_patch,
     apply_strategic_merge_patch,
 )
 from kajitori.laptop.apiserver.patching import APPLY, JSON_PATCH, MERGE_PATCH
-from kajitori.laptop.apiserver.request import check_dry_run
 from kajitori.laptop.apiserver.schema import Schema
-from kajitori.laptop.apiserver.status import FieldError
-from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key
+from kajitori.laptop.apiserver.store import Decision, Entry
 from kajitori.laptop.apiserver.tables.scale import scale_table
 from kajitori.laptop.apiserver.validation.names import dns_subdomain
 from kajitori.laptop.apiserver.views import peek_object, read_object, stored_object
@@ -49,7 +43,6 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 SCALE_DEFINITION = "io.k8s.api.autoscaling.v1.Scale"
-BUDGETS = "poddisruptionbudgets.policy"
 
 
 def _at(obj: Object, path: str) -> Any:
@@ -270,88 +263,3 @@ def _check_unbound(pod: Object, name: str, wanted_uid: str | None) -> None:
         raise refuse(f'pod {name} is already assigned to node "{node}"')
     if pod["spec"].get("schedulingGates"):
         raise refuse(f"pod {name} has non-empty .spec.schedulingGates")
-
-
-async def evict_pod(state: ServerState, call: Call) -> web.StreamResponse:
-    """POST of an Eviction: a delete that a PodDisruptionBudget may refuse."""
-    eviction = await read_subresource_body(call, call.kind.subresources["eviction"])
-    raw = eviction.get("deleteOptions") or {}
-    try:
-        options = msgspec.convert(raw, DeleteOptions)
-    except msgspec.ValidationError as error:
-        raise status.bad_request(f"deleteOptions cannot be read: {error}") from None
-    options.check()
-    dry_run = check_dry_run(options.dry_run or call.query.all("dryRun"), "CreateOptions")
-    kind = call.kind
-    key = key_of(call)
-    entry = state.store.get(*key)
-    if entry is None:
-        raise status.not_found(kind.resource, call.target.name)
-    await in_time(admitted(call, review_of(call, CREATE, eviction, None, dry_run=dry_run)))
-    pod = peek_object(kind, entry)
-    if _counts_for_budgets(pod):
-        await _use_budget(state, call, pod, dry_run)
-
-    def decide(before: Entry | None) -> Steps[Decision]:
-        yield from ()
-        if before is None:
-            raise status.not_found(kind.resource, call.target.name)
-        decision = decide_deletion(kind, read_object(kind, before), options, time.time())
-        if decision is None:
-            return None
-        if isinstance(decision, Deleted):
-            return Deleted(stored_object(kind, decision.obj))
-        return stored_object(kind, decision)
-
-    await settle(state, call, key, decide, dry_run)
-    return await object_answer(call, 201, status.success())
-
-
-def _counts_for_budgets(pod: Object) -> bool:
-    """Pods that have ended, wait for a node or are going already can be evicted freely."""
-    phase = pod.get("status", {}).get("phase")
-    return phase not in ("Succeeded", "Failed", "Pending") and "deletionTimestamp" not in pod["metadata"]
-
-
-async def _use_budget(state: ServerState, call: Call, pod: Object, dry_run: bool) -> None:
-    namespace = pod["metadata"]["namespace"]
-    labels = pod["metadata"].get("labels") or {}
-    budgets = [
-        entry
-        for entry in state.store.table(BUDGETS).scan(namespace)
-        if selects(entry.peek().get("spec", {}).get("selector"), labels)
-    ]
-    if not budgets:
-        return
-    if len(budgets) > 1:
-        raise status.internal_error(
-            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-        )
-    budget = budgets[0]
-
-    def decide(before: Entry | None) -> Decision:
-        if before is None:
-            return None
-        obj = before.decode()
-        current = obj.setdefault("status", {})
-        if current.get("disruptionsAllowed", 0) <= 0:
-            raise status.too_many_requests(
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-                [
-                    FieldError(
-                        "DisruptionBudget",
-                        "",
-                        f"The disruption budget {budget.name} needs {current.get('desiredHealthy', 0)} healthy "
-                        f"pods and has {current.get('currentHealthy', 0)} currently",
-                    )
-                ],
-            )
-        current["disruptionsAllowed"] -= 1
-        current.setdefault("disruptedPods", {})[call.target.name] = now_text()
-        return obj
-
-    key = Key(BUDGETS, budget.namespace, budget.name)
-    if dry_run:
-        decide(budget)
-        return
-    await state.store.mutate(key, decide, audit_of(call))
