@@ -36,6 +36,8 @@ def find(image: str, tmp_path: Path, mappings: dict | None = None, **kwargs) -> 
         ("index.docker.io/library/busybox:1.36", "shell"),
         ("ubuntu:24.04", "shell"),
         ("registry.k8s.io/pause:3.10", "pause"),
+        ("kajitori/kajitori:0.1.0", "kajitori"),
+        ("envoyproxy/envoy:v1.40.0", "envoy"),
     ],
 )
 def test_a_known_image_has_its_program(image, engine, tmp_path):
@@ -130,6 +132,26 @@ def test_a_bin_folder_is_made_once(tmp_path):
     assert find("python:3.11", tmp_path).bin_path == first
     assert os.stat(first).st_mtime_ns == before
     assert [entry.name for entry in (tmp_path / "bin").iterdir()] == [Path(first).name]
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments", "word"),
+    [
+        ("kajitori/kajitori:9", ["kaji", "version"], "Kajitori"),
+        ("kajitori/kajitori:9", ["python3", "-c", "import kajitori; print('library')"], "library"),
+        ("envoyproxy/envoy:v1.40.0", ["envoy", "--version"], "version:"),
+        ("envoyproxy/envoy:v1.40.0", ["docker-entrypoint.sh", "--version"], "version:"),
+        ("envoyproxy/envoy:v1.40.0", ["envoy", "--disable-hot-restart", "--version"], "version:"),
+    ],
+)
+def test_the_images_of_an_installation_run_what_is_installed_here(image, arguments, word, tmp_path):
+    program = find(image, tmp_path)
+    assert isinstance(program, Program)
+    path = f"{program.bin_path}:{os.environ['PATH']}"
+    result = subprocess.run(
+        arguments, env={"PATH": path, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert word in result.stdout, result
 
 
 def test_pause_ends_on_sigterm_with_success(tmp_path):

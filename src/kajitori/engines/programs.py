@@ -17,6 +17,7 @@ from pathlib import Path
 
 import kajitori
 from kajitori.base.errors import MissingDependency
+from kajitori.engines.envoy import find_envoy
 
 _PACKAGE = Path(kajitori.__file__).parent
 
@@ -67,6 +68,20 @@ def _curl() -> dict[str, str]:
     return {}
 
 
+def _kajitori() -> dict[str, str]:
+    return {"kaji": f'{_ISOLATED}-m kajitori.cli "$@"', **_interpreter()}
+
+
+def _envoy() -> dict[str, str]:
+    binary = shlex.quote(str(find_envoy()))
+    # Pods share this machine's abstract sockets, by which Envoys would take each other for one that restarts.
+    alone = "--disable-hot-restart"
+    start = f'case " $* " in *" {alone} "*) exec {binary} "$@";; *) exec {binary} {alone} "$@";; esac'
+    # As the image's: options alone are Envoy's.
+    entrypoint = 'case "$1" in -*|"") exec envoy "$@";; *) exec "$@";; esac'
+    return {"envoy": start, "docker-entrypoint.sh": entrypoint}
+
+
 _EXECUTABLES = {
     "simulated-vllm": _simulated_vllm,
     "llama.cpp": _llama_cpp,
@@ -74,6 +89,8 @@ _EXECUTABLES = {
     "shell": _nothing,
     "pause": _pause,
     "curl": _curl,
+    "kajitori": _kajitori,
+    "envoy": _envoy,
 }
 
 # A real vLLM has executables of its own: see kajitori.engines.vllm.
