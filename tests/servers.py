@@ -116,7 +116,7 @@ def _start(words: list[str], home: Path, name: str) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": "."},
+            env={**os.environ, "PYTHONPATH": "src:."},
         )
 
 

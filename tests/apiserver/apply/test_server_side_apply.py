@@ -163,7 +163,7 @@ def test_a_created_object_is_owned_with_the_maps_that_came_to_be() -> None:
         "metadata": {"name": "p", "labels": {"a": "1"}, "generateName": "p-", "finalizers": ["x/y"]},
         "spec": {"containers": [container("c", resources={"limits": {"cpu": "1"}})], "securityContext": {}},
     }
-    made = update(None, pod, schema=POD)
+    made = update({"spec": {"containers": None}}, pod, schema=POD)
     assert fields_of(made, "editor", "Update") == {
         "f:metadata": {
             "f:generateName": {},
@@ -176,7 +176,7 @@ def test_a_created_object_is_owned_with_the_maps_that_came_to_be() -> None:
                     ".": {},
                     "f:name": {},
                     "f:image": {},
-                    "f:resources": {"f:limits": {".": {}, "f:cpu": {}}},
+                    "f:resources": {".": {}, "f:limits": {".": {}, "f:cpu": {}}},
                 }
             },
             "f:securityContext": {},

@@ -33,7 +33,7 @@ from kajitori.laptop.apiserver.kinds.canonical import canonical_quantity, canoni
         ("1E", "1E"),
         ("+1", "1"),
         ("-1.5", "-1500m"),
-        ("0.1Gi", "107374183"),
+        ("0.1Gi", "107374182400m"),
         ("1n", "1n"),
         ("0.1n", "1n"),
         ("1Ti", "1Ti"),

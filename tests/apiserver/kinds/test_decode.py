@@ -163,7 +163,7 @@ def test_nulls_and_empty_optional_fields_vanish(deployment):
     body = b'{"metadata":{"labels":{}},"spec":{"replicas":null,"template":{"spec":{"volumes":[],"securityContext":{}}}}}'
     obj = decode_body(body, JSON, deployment).obj
     assert obj["metadata"] == {}
-    assert obj["spec"] == {"template": {"spec": {"securityContext": {}}}}
+    assert obj["spec"] == {"strategy": {}, "template": {"metadata": {}, "spec": {"securityContext": {}}}}
 
 
 def test_options_may_be_empty_or_without_names():

@@ -120,13 +120,17 @@ class ServiceAddresses:
         return wanted not in self._stored and wanted not in self._claims
 
     def _allocate_ports(self, spec: dict[str, Any], held: dict[str, Any], write: object) -> list[FieldError]:
-        if spec.get("type") not in ("NodePort", "LoadBalancer"):
+        balanced = spec.get("type") == "LoadBalancer"
+        if not balanced and spec.get("type") != "NodePort":
             return []
+        wants_ports = not balanced or spec.get("allocateLoadBalancerNodePorts", True)
         old = {(p.get("protocol"), p.get("port")): p.get("nodePort") for p in held.get("ports") or ()}
         kept = {*old.values()}
         errors: list[FieldError] = []
         for index, port in enumerate(spec.get("ports") or ()):
             wanted = port.get("nodePort") or old.get((port.get("protocol"), port.get("port")))
+            if not wanted and not wants_ports:
+                continue
             port["nodePort"] = wanted = wanted or self._next_port()
             if wanted in kept:
                 continue

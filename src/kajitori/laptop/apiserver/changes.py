@@ -178,24 +178,18 @@ def prepare_new(
     prerequisites.check_new(state, call.user, kind, obj)
     context = context_of(state)
 
+    sent = obj
+
     def prepare(new: Object) -> None:
-        kind.prepare_create(new, context)
+        kind.begin_create(new, context)
+        if not tracked and new is sent:
+            # Before the server adds anything of its own: that belongs to nobody.
+            _track(kind, kind.blank, new, manager, context, "")
+        kind.admit_new(new, context)
         prerequisites.admit(state, call, new, None)
         plugins.prepare(state, kind, new, None)
 
     prepare(obj)
-    if not tracked:
-        managed = track_update(
-            None,
-            # An empty status that the server put there is nothing that the writer owns.
-            {field: obj[field] for field in obj if field != "status"} if kind.has_status else obj,
-            manager=manager,
-            api_version=kind.resource.api_version,
-            subresource="",
-            schema=kind.schema,
-            now=context.now,
-        )
-        _set_managed(metadata, managed)
     review = review_of(call, CREATE, obj, None)
     if review is not None:
         yield from mutated_new(call, review, prepare)
@@ -233,6 +227,22 @@ def check_may_create(state: ServerState, call: Call) -> None:
         raise status.forbidden(resource, target.name, asked.sentence(call.user.name))
 
 
+def _track(
+    kind: Kind, old: Object, new: Object, manager: str, context: Context, subresource: str, noted: str = ""
+) -> None:
+    """Note in the new object who owns what. noted: the subresource to write down, if another one."""
+    managed = track_update(
+        kind.countable(old, subresource),
+        kind.countable(new, subresource),
+        manager=manager,
+        api_version=kind.resource.api_version,
+        subresource=noted or subresource,
+        schema=kind.schema,
+        now=context.now,
+    )
+    _set_managed(new["metadata"], managed)
+
+
 def _set_managed(metadata: Object, managed: list[Object]) -> None:
     if managed:
         metadata["managedFields"] = managed
@@ -263,23 +273,16 @@ def finish_update(
     context = context_of(state)
 
     def prepare(changed: Object) -> None:
-        kind.prepare_update(changed, old, context, subresource)
+        kind.begin_update(changed, old, subresource)
+        if not tracked and changed is wanted:
+            _track(kind, old, changed, manager, context, subresource, tracked_as)
+        kind.finish_update(changed, old, context, subresource)
         if not subresource:
             prerequisites.admit(state, call, changed, old)
             plugins.prepare(state, kind, changed, old)
 
+    wanted = new
     prepare(new)
-    if not tracked:
-        managed = track_update(
-            old,
-            new,
-            manager=manager,
-            api_version=kind.resource.api_version,
-            subresource=tracked_as or subresource,
-            schema=kind.schema,
-            now=context.now,
-        )
-        _set_managed(new["metadata"], managed)
     review = None if reviewed else review_of(call, UPDATE, new, old)
     if review is not None:
         yield from mutated(call, review, prepare)

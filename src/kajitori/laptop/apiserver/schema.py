@@ -14,6 +14,7 @@ from typing import Any, Final
 from kajitori.api.schemas import definitions
 
 OBJECT_META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+_RAW_EXTENSION: Final = "io.k8s.apimachinery.pkg.runtime.RawExtension"
 _QUANTITY: Final = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 
 
@@ -104,6 +105,7 @@ class Schema:
             (self.is_object and self.map_type == "atomic")
             or (self.is_array and self.list_type == "atomic")
             or not (self.is_object or self.is_array or self.untyped)
+            or self.name == _RAW_EXTENSION
         )
 
     @staticmethod

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from kajitori.laptop.apiserver.apply.field_sets import LEAF, Node, element_of_item
 from kajitori.laptop.apiserver.apply.merging import same_value
-from kajitori.laptop.apiserver.apply.owned import appeared_fields, comes_to_be
+from kajitori.laptop.apiserver.apply.owned import appeared_fields
 
 if TYPE_CHECKING:
     from kajitori.laptop.apiserver.schema import Schema
@@ -96,7 +96,7 @@ def _compare_maps(
             if before is not None:
                 removed[f"f:{name}"] = LEAF
         elif name not in old or _absent(before, field):
-            node = appeared_fields(value, field, with_self=comes_to_be(schema, name, field))
+            node = appeared_fields(value, field, with_self=name not in old)
             if node is not None:
                 changed[f"f:{name}"] = node
         else:

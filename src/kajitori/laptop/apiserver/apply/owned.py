@@ -146,8 +146,8 @@ def _wrong_type(value: Any, schema: Schema) -> Unfit:
 def appeared_fields(value: Any, schema: Schema | None, *, with_self: bool) -> Node | None:
     """The fields of a value that a write made appear: its leaves and the maps and lists that came to be with it.
 
-    with_self: whether the value itself counts where it holds others; false for what is there from the start,
-    such as the `spec` of a built-in kind. A field beyond the schema counts as a whole.
+    with_self: whether the value itself counts where it holds others; false for a list that was null before.
+    A field beyond the schema counts as a whole.
     """
     if value is None:
         return LEAF if schema is not None and schema.nullable else None
@@ -157,7 +157,7 @@ def appeared_fields(value: Any, schema: Schema | None, *, with_self: bool) -> No
     if isinstance(value, dict):
         for name, child in value.items():
             field = schema.field(name)
-            node = appeared_fields(child, field, with_self=comes_to_be(schema, name, field))
+            node = appeared_fields(child, field, with_self=True)
             if node is not None:
                 children[f"f:{name}"] = node
     elif isinstance(value, list) and not schema.untyped:
@@ -169,14 +169,3 @@ def appeared_fields(value: Any, schema: Schema | None, *, with_self: bool) -> No
     else:
         return LEAF
     return node_of(children, member=with_self or not children)
-
-
-def comes_to_be(parent: Schema, name: str, field: Schema | None) -> bool:
-    """Whether a map or list under `name` is absent until somebody writes it.
-
-    Structs by value (in the schema: default `{}`) and required lists are there from the start upstream, and
-    nobody owns them.
-    """
-    if field is None:
-        return True
-    return not ((field.has_default and field.default == {}) or (field.is_array and name in parent.required))

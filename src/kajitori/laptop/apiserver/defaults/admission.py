@@ -48,6 +48,17 @@ def admit_new_pod(pod: Object, context: Context) -> None:
     _add_tolerations(spec)
     _add_priority(spec, context)
     status: Object = {"phase": "Pending", "qosClass": quality_of_service(spec)}
+    if spec.get("schedulingGates"):
+        status["conditions"] = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "lastProbeTime": None,
+                "lastTransitionTime": context.now,
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }
+        ]
     pod["status"] = status
 
 
@@ -179,7 +190,8 @@ def admit_new_job(job: Object, _context: Context) -> None:
     template: Object = spec["template"]["metadata"]
     template["labels"] = {**(template.get("labels") or {}), **own}
     metadata: Object = job["metadata"]
-    metadata["labels"] = {**(metadata.get("labels") or {}), **own}
+    if not metadata.get("labels"):
+        metadata["labels"] = dict(template["labels"])
     spec["selector"] = {
         **(spec.get("selector") or {}),
         "matchLabels": {
@@ -191,6 +203,16 @@ def admit_new_job(job: Object, _context: Context) -> None:
 
 def admit_new_claim(claim: Object, _context: Context) -> None:
     claim["status"] = {"phase": "Pending"}
+    spec: Object = claim["spec"]
+    reference, source = spec.get("dataSourceRef"), spec.get("dataSource")
+    if reference and not source and not reference.get("namespace"):
+        spec["dataSource"] = dict(reference)
+    elif source and not reference:
+        spec["dataSourceRef"] = dict(source)
+
+
+def admit_new_volume(volume: Object, context: Context) -> None:
+    volume["status"] = {"phase": "Pending", "lastPhaseTransitionTime": context.now}
 
 
 def number_daemon_template(daemon_set: Object, _context: Context) -> None:
@@ -221,6 +243,7 @@ NEW: dict[str, Callable[[Object, Context], None]] = {
     "io.k8s.api.core.v1.Namespace": admit_new_namespace,
     "io.k8s.api.core.v1.Node": admit_new_node,
     "io.k8s.api.core.v1.PersistentVolumeClaim": admit_new_claim,
+    "io.k8s.api.core.v1.PersistentVolume": admit_new_volume,
     "io.k8s.api.batch.v1.Job": admit_new_job,
     "io.k8s.api.apps.v1.DaemonSet": number_daemon_template,
 }

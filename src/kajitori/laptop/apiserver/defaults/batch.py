@@ -88,7 +88,11 @@ def default_autoscaler(obj: Object) -> None:
 
 
 def default_autoscaler_v1(obj: Object) -> None:
-    obj.setdefault("spec", {}).setdefault("minReplicas", 1)
+    spec: Object = obj.setdefault("spec", {})
+    spec.setdefault("minReplicas", 1)
+    annotations = obj.get("metadata", {}).get("annotations") or {}
+    if "autoscaling.alpha.kubernetes.io/metrics" not in annotations:
+        spec.setdefault("targetCPUUtilizationPercentage", 80)
     status: Object = obj.setdefault("status", {})
     status.setdefault("currentReplicas", 0)
     status.setdefault("desiredReplicas", 0)

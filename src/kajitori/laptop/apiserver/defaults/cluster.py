@@ -33,11 +33,14 @@ def default_namespace(obj: Object) -> None:
 
 
 def default_node(obj: Object) -> None:
-    obj.setdefault("spec", {})
+    spec: Object = obj.setdefault("spec", {})
+    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+        spec["podCIDRs"] = [spec["podCIDR"]]
     status: Object = obj.setdefault("status", {})
     if "capacity" in status and "allocatable" not in status:
         status["allocatable"] = dict(status["capacity"])
-    status.setdefault("daemonEndpoints", {}).setdefault("kubeletEndpoint", {"Port": 0})
+    endpoint: Object = status.setdefault("daemonEndpoints", {}).setdefault("kubeletEndpoint", {})
+    endpoint.setdefault("Port", 0)
     info: Object = status.setdefault("nodeInfo", {})
     for field in (
         "machineID",
@@ -179,7 +182,7 @@ def default_custom_resource_definition(obj: Object) -> None:
     spec: Object = obj.setdefault("spec", {})
     names: Object = spec.setdefault("names", {})
     kind = names.get("kind", "")
-    if not names.get("singular"):
+    if not names.get("singular") and kind:
         names["singular"] = kind.lower()
     if not names.get("listKind") and kind:
         names["listKind"] = f"{kind}List"

@@ -131,6 +131,11 @@ def _default_rbd(source: Object) -> None:
     source.setdefault("keyring", "/etc/ceph/keyring")
 
 
+def _default_image(source: Object) -> None:
+    if not source.get("pullPolicy"):
+        source["pullPolicy"] = image_pull_policy(source.get("reference", ""))
+
+
 _VOLUMES: dict[str, Callable[[Object], None]] = {
     "configMap": _default_mode,
     "secret": _default_mode,
@@ -138,6 +143,7 @@ _VOLUMES: dict[str, Callable[[Object], None]] = {
     "projected": _default_projected,
     "hostPath": _default_host_path,
     "ephemeral": _default_ephemeral,
+    "image": _default_image,
     "iscsi": _default_iscsi,
     "rbd": _default_rbd,
 }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Object = dict[str, Any]
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
 
 def default_deployment(obj: Object) -> None:
@@ -63,6 +64,10 @@ def default_stateful_set(obj: Object) -> None:
 
 
 def default_daemon_set(obj: Object) -> None:
+    metadata: Object = obj.setdefault("metadata", {})
+    annotations: Object = metadata.get("annotations") or {}
+    if TEMPLATE_GENERATION not in annotations:
+        metadata["annotations"] = {**annotations, TEMPLATE_GENERATION: "0"}
     spec: Object = obj.setdefault("spec", {})
     strategy: Object = spec.setdefault("updateStrategy", {})
     if not strategy.get("type"):

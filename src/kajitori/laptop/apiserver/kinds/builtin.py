@@ -11,7 +11,7 @@ from kajitori.laptop.apiserver.defaults import admit_changed, admit_new, default
 from kajitori.laptop.apiserver.kinds import facts
 from kajitori.laptop.apiserver.kinds.kind import Context, Kind, ScalePaths, Subresource, UnknownField
 from kajitori.laptop.apiserver.kinds.paths import field_getter
-from kajitori.laptop.apiserver.kinds.shape import shape_of
+from kajitori.laptop.apiserver.kinds.shape import blank, shape_of
 from kajitori.laptop.apiserver.kinds.versions import converters_of
 from kajitori.laptop.apiserver.schema import Schema
 from kajitori.laptop.apiserver.tables.builtin import table_of
@@ -52,6 +52,14 @@ class BuiltinKind(Kind):
     def schema(self) -> Schema:
         return self._schema
 
+    @cached_property
+    def _blank(self) -> dict[str, Any]:
+        return blank(self.definition)
+
+    @property
+    def blank(self) -> dict[str, Any]:
+        return self._blank
+
     @property
     def columns(self) -> Sequence[Column]:
         return self._columns
@@ -70,6 +78,13 @@ class BuiltinKind(Kind):
 
     def default(self, obj: dict[str, Any]) -> None:
         self._default(obj)
+
+    def asks_for_change(self, new: dict[str, Any], old: dict[str, Any]) -> bool:
+        if super().asks_for_change(new, old):
+            return True
+        # A deployment hands its annotations on to what it makes.
+        annotated = self.definition == "io.k8s.api.apps.v1.Deployment"
+        return annotated and new["metadata"].get("annotations", {}) != old["metadata"].get("annotations", {})
 
     def admit_new(self, obj: dict[str, Any], context: Context) -> None:
         admit_new(self.definition, obj, context)

@@ -43,10 +43,9 @@ def _canonical(text: str) -> str:
     if value == 0:
         return "0"
     if text.endswith("i"):
-        if abs(value) < 1024:
+        if abs(value) < 1024 or value.denominator != 1:
             return _decimal(value, exponent=False)
-        whole = -(-abs(value.numerator) // value.denominator)
-        return _binary(whole if value > 0 else -whole)
+        return _binary(value.numerator)
     return _decimal(value, exponent="e" in text or ("E" in text and not text.endswith("E")))
 
 

@@ -8,6 +8,7 @@ is never changed: callers hand in a new one. `BuiltinKind` and `CustomKind` fill
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,11 @@ class Kind:
 
     def prepare_create(self, obj: dict[str, Any], context: Context) -> None:
         """Before a new object is checked and stored. Its name and namespace are set already."""
+        self.begin_create(obj, context)
+        self.admit_new(obj, context)
+
+    def begin_create(self, obj: dict[str, Any], context: Context) -> None:
+        """The first half of `prepare_create`: identity and defaults. What is there now belongs to the writer."""
         metadata: dict[str, Any] = obj.setdefault("metadata", {})
         for key in _SERVER_OWNED:
             metadata.pop(key, None)
@@ -169,9 +175,16 @@ class Kind:
         else:
             metadata.pop("generation", None)
         if self.has_status and not self.keeps_new_status:
-            obj.pop("status", None)
+            if "status" in self.blank:
+                obj["status"] = deepcopy(self.blank["status"])
+            else:
+                obj.pop("status", None)
         self.default(obj)
-        self.admit_new(obj, context)
+
+    @property
+    def blank(self) -> dict[str, Any]:
+        """An object of this kind that nobody has written anything to: not to be changed."""
+        return {}
 
     @property
     def keeps_new_status(self) -> bool:
@@ -183,6 +196,11 @@ class Kind:
     ) -> None:
         """Before a changed object is checked and stored. subresource: empty, `status`, or one of
         `kajitori.laptop.apiserver.kinds.narrowing`. That both mean the same object (name, uid) is checked before."""
+        self.begin_update(new, old, subresource)
+        self.finish_update(new, old, context, subresource)
+
+    def begin_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str = "") -> None:
+        """The first half of `prepare_update`: what a client cannot change, and defaults. What differs now is the writer's."""
         metadata: dict[str, Any] = new.setdefault("metadata", {})
         stored: dict[str, Any] = old["metadata"]
         metadata.pop("selfLink", None)
@@ -204,9 +222,23 @@ class Kind:
                 else:
                     new.pop("status", None)
             self.default(new)
+
+    def finish_update(
+        self, new: dict[str, Any], old: dict[str, Any], context: Context, subresource: str = ""
+    ) -> None:
+        """The second half of `prepare_update`: what the server keeps or adds, and the generation."""
+        if subresource == "status":
+            return
+        if not subresource:
             self.admit_changed(new, old, context)
         if self.has_generation and self.asks_for_change(new, old):
-            metadata["generation"] = stored.get("generation", 0) + 1
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    def countable(self, obj: dict[str, Any], subresource: str) -> dict[str, Any]:
+        """The part of an object that a write can own: all but its status where that has writes of its own."""
+        if not self.has_status or subresource:
+            return obj
+        return {field: value for field, value in obj.items() if field != "status"}
 
     def keep_all_but_status(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         """For a write to the status subresource: everything outside metadata and status stays as it is stored."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from kajitori.api.schemas import definitions
+from kajitori.api.schemas import definitions, protobuf_messages
 from kajitori.laptop.apiserver.kinds.canonical import canonical_quantity, canonical_time
 from kajitori.laptop.apiserver.kinds.kind import UnknownField
 
@@ -235,6 +235,60 @@ def _schema_or(schema: Walk, other: type, expected: str) -> Walk:
     return walk
 
 
+def zero_is_absent(name: str) -> frozenset[str]:
+    """Fields of a definition that are not told where they are empty, false or nothing."""
+    schema = definitions()[name]
+    required = schema.get("required", ())
+    lists = {
+        field
+        for field, field_schema in schema["properties"].items()
+        if field_schema.get("type") in ("array", "object") and field not in required
+    }
+    scalars = {field for _, field, _, label in protobuf_messages().get(name, ()) if label == "z"}
+    return frozenset(lists | scalars)
+
+
+def blank(name: str) -> dict[str, Any]:
+    """A definition's object before anybody has written anything: what is held by value, and zero numbers and texts."""
+    found: dict[str, Any] = {}
+    absent = zero_is_absent(name)
+    for field, field_schema in definitions()[name]["properties"].items():
+        zero = field_schema.get("default", _NO_DEFAULT)
+        reference = field_schema.get("$ref", "")
+        if zero == {} and "properties" in definitions().get(reference, {}):
+            found[field] = blank(reference)
+        elif zero in _ZEROS and field not in absent:
+            found[field] = zero
+        elif field_schema.get("type") == "array" and field not in absent and (name, field) not in _MAY_LACK:
+            found[field] = None
+    return found
+
+
+def always_present(name: str) -> tuple[tuple[str, Any], ...]:
+    """Fields that a definition has even where nobody sets them, each with its zero value; None for a struct.
+
+    They are held by value upstream. Those that must be set are left out: their absence is for the rules to judge.
+    """
+    schema = definitions()[name]
+    absent = zero_is_absent(name)
+    found: list[tuple[str, Any]] = []
+    for field, field_schema in schema["properties"].items():
+        zero = field_schema.get("default", _NO_DEFAULT)
+        if zero == {} and "properties" in definitions().get(field_schema.get("$ref", ""), {}):
+            found.append((field, None))
+        elif zero in _ZEROS and field not in absent and field not in schema.get("required", ()):
+            found.append((field, zero))
+    return tuple(found)
+
+
+_NO_DEFAULT = object()
+# Lists that must be given and are nevertheless not there before they are.
+_MAY_LACK = frozenset(
+    {("io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec", "validationActions")}
+)
+_ZEROS = ("", 0, False)
+
+
 class _Compiler:
     """Compiles definitions; each once, however many refer to it and even if it refers to itself."""
 
@@ -293,17 +347,14 @@ class _Compiler:
             return walk
         scalars: dict[str, type] = {}
         walks: dict[str, Walk] = {}
-        required = frozenset(schema.get("required", ()))
-        vanishing: set[str] = set()
+        vanishing = zero_is_absent(name)
         # Entered before its fields are compiled, which may refer back to it; filled in below.
-        self.structs[name] = _struct(name, scalars, walks, vanishing)
+        self.structs[name] = _struct(name, scalars, walks, vanishing, always_present(name))
         for field, field_schema in schema["properties"].items():
             walks[field] = self.walk_of(field_schema, short)
             scalar = self.scalar_type(field_schema)
             if scalar in (str, bool):
                 scalars[field] = scalar
-            if field_schema.get("type") in ("array", "object") and field not in required:
-                vanishing.add(field)
         return self.structs[name]
 
 
@@ -311,7 +362,8 @@ def _struct(
     name: str,
     scalars: dict[str, type],
     walks: dict[str, Walk],
-    vanishing: set[str] | frozenset[str],
+    vanishing: frozenset[str],
+    always: tuple[tuple[str, Any], ...] = (),
     *,
     open_ended: bool = False,
 ) -> Walk:
@@ -324,7 +376,7 @@ def _struct(
             raise _mismatch(value, path, short, f"{package}.{short}")
         dropped: list[str] | None = None
         for key, old in value.items():
-            if type(old) is scalars.get(key):
+            if type(old) is scalars.get(key) and (old or key not in vanishing):
                 continue
             field = walks.get(key)
             if field is None:
@@ -344,6 +396,9 @@ def _struct(
         if dropped:
             for key in dropped:
                 del value[key]
+        for key, zero in always:
+            if key not in value:
+                value[key] = walks[key]({}, (path, key), problems) if zero is None else zero
         return value
 
     return walk

@@ -28,6 +28,10 @@ def warnings_about(definition: str, obj: Object) -> list[str]:
         from kajitori.laptop.apiserver.crd.definition import definition_warnings
 
         return definition_warnings(obj)
+    if definition == "io.k8s.api.core.v1.Service":
+        external = obj.get("spec", {}).get("externalIPs")
+        text = "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+        return [text] if external else []
     steps = _POD_SPECS.get(definition)
     if steps is None:
         return []
