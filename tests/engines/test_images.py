@@ -137,7 +137,7 @@ def test_a_bin_folder_is_made_once(tmp_path):
 @pytest.mark.parametrize(
     ("image", "arguments", "word"),
     [
-        ("kajitori/kajitori:9", ["kaji", "version"], "Kajitori"),
+        ("kajitori/kajitori:9", ["kaji", "version"], "kajitori "),
         ("kajitori/kajitori:9", ["python3", "-c", "import kajitori; print('library')"], "library"),
         ("envoyproxy/envoy:v1.40.0", ["envoy", "--version"], "version:"),
         ("envoyproxy/envoy:v1.40.0", ["docker-entrypoint.sh", "--version"], "version:"),
