@@ -16,12 +16,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from kajitori.api.resource import NAMESPACES, Resource
+from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.admission import webhooks
 from kajitori.laptop.apiserver.admission.client import WebhookClient
 from kajitori.laptop.apiserver.admission.expressions import authorizer_of
 from kajitori.laptop.apiserver.admission.matching import GROUP, is_exempt
+from kajitori.laptop.apiserver.admission.policies import (
+    Applied,
+    Binding,
+    ConfigurationError,
+    Policy,
+    World,
+    applied,
+    judge,
+)
 from kajitori.laptop.apiserver.admission.review import Named, Review, request_of
 from kajitori.laptop.apiserver.admission.webhooks import Hook, Invocation, Surroundings, hooks_of
+from kajitori.laptop.apiserver.label_selectors import selects
+from kajitori.laptop.apiserver.views import peek_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +48,9 @@ Object = dict[str, Any]
 T = TypeVar("T")
 MUTATING_WEBHOOKS = f"mutatingwebhookconfigurations.{GROUP}"
 VALIDATING_WEBHOOKS = f"validatingwebhookconfigurations.{GROUP}"
-WATCHED = frozenset({MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS})
+POLICIES = f"validatingadmissionpolicies.{GROUP}"
+BINDINGS = f"validatingadmissionpolicybindings.{GROUP}"
+WATCHED = frozenset({MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, POLICIES, BINDINGS})
 
 
 def named(resource: Resource) -> Named:
@@ -50,6 +64,8 @@ class Chain:
     around: Surroundings
     mutating: Sequence[Invocation] = ()
     validating: Sequence[Invocation] = ()
+    policies: Sequence[Applied] = ()
+    world: World | None = None
 
     @property
     def waits(self) -> bool:
@@ -77,6 +93,8 @@ class Chain:
 
     def validate(self, review: Review) -> Steps[None]:
         """Raises StatusError if somebody refuses."""
+        if self.world is not None:
+            judge(self.policies, review, self.world)
         wanted = [i for i in self.validating if webhooks.is_wanted(i, review, self.around)]
         if wanted:
             yield partial(webhooks.validate, wanted, review, self.around)
@@ -90,11 +108,13 @@ class Configured:
     revision: int
     mutating: list[Hook] = field(default_factory=list)
     validating: list[Hook] = field(default_factory=list)
+    policies: list[Policy] = field(default_factory=list)
+    bindings: list[Binding] = field(default_factory=list)
     _chains: dict[tuple[Resource, str, str], Chain | None] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
-        return not (self.mutating or self.validating)
+        return not (self.mutating or self.validating or (self.policies and self.bindings))
 
     def chain(self, resource: Resource, subresource: str, operation: str) -> Chain | None:
         """Whom a request meets; None: nobody."""
@@ -121,8 +141,14 @@ class Configured:
             self.admission.surroundings,
             self._invocations(self.mutating, resource, subresource, operation),
             self._invocations(self.validating, resource, subresource, operation),
+            applied(
+                self.policies,
+                self.bindings,
+                lambda rules: rules.matches(resource, subresource, operation, self.admission.equivalents),
+            ),
+            self.admission.world,
         )
-        return chain if chain.waits else None
+        return chain if chain.waits or chain.policies else None
 
     def _invocations(
         self, hooks: list[Hook], resource: Resource, subresource: str, operation: str
@@ -149,6 +175,7 @@ class Admission:
         self._compiled: dict[tuple[str, str], tuple[int, Any]] = {}
         self.client = WebhookClient(state.store)
         self.surroundings = Surroundings(self.client, self.namespace_labels, self._convert, self.values)
+        self.world = World(self.namespace_labels, self._values_as, self._namespace, self._params)
         state.store.listeners.append(self._on_event)
 
     def _on_event(self, resource: str, event: Event) -> None:
@@ -173,6 +200,10 @@ class Admission:
             configured.validating += self._ready(
                 VALIDATING_WEBHOOKS, entry, partial(hooks_of, mutating=False)
             )
+        for entry in self._state.store.table(POLICIES).scan():
+            configured.policies.append(self._ready(POLICIES, entry, Policy.of))
+        for entry in self._state.store.table(BINDINGS).scan():
+            configured.bindings.append(self._ready(BINDINGS, entry, Binding.of))
         return configured
 
     def _ready(self, resource: str, entry: Entry, compile_: Callable[[Object], T]) -> T:
@@ -211,8 +242,6 @@ class Admission:
             return (review.obj or {}).get("metadata", {}).get("labels") or {}
         entry = self._state.store.get("namespaces", "", review.namespace)
         if entry is None:
-            from kajitori.laptop.apiserver import status
-
             raise status.not_found(NAMESPACES, review.namespace)
         return entry.labels
 
@@ -225,26 +254,78 @@ class Admission:
             "authorizer": authorizer_of(self._state.authorizer, review),
         }
 
-    async def _convert(self, obj: Object | None, wanted: Named) -> Object | None:
-        """An object in another version that is served."""
+    def _values_as(self, review: Review, resource: Resource) -> Object:
+        """Variables of a policy that sees the request as one of another resource."""
+        values = self.values(review)
+        if resource == review.resource:
+            return values
+        kind = self.kind_of(resource, review.subresource)
+        shown = {key: self._shown_as(values[key], kind) for key in ("object", "oldObject")}
+        return {**values, **shown, "request": request_of(review, resource, kind)}
+
+    def _shown_as(self, obj: Object | None, wanted: Named) -> Object | None:
+        kinds = self._kinds_between(obj, wanted)
+        if obj is None or kinds is None or kinds[1].conversion is not None:
+            return obj
+        source, target = kinds
+        return target.from_stored({**source.to_stored(obj), "kind": target.resource.kind})
+
+    def _namespace(self, review: Review) -> Object | None:
+        """The namespace object of a request for an object in one."""
+        if not review.namespace or review.names_a_namespace:
+            return None
+        entry = self._state.store.get("namespaces", "", review.namespace)
+        if entry is None:
+            raise status.not_found(NAMESPACES, review.namespace)
+        return entry.peek()
+
+    def _params(self, kind: Object, reference: Object, namespace: str) -> list[Object | None]:
+        group, _, version = str(kind.get("apiVersion", "")).rpartition("/")
+        found = self._state.registry.lookup_kind(group, version, kind.get("kind", ""))
+        if found is None:
+            raise ConfigurationError(
+                f"paramKind kind `{kind.get('apiVersion')}, Kind={kind.get('kind')}` not known"
+            )
+        if not found.namespaced:
+            if reference.get("namespace"):
+                raise ConfigurationError(
+                    "paramRef.namespace must not be provided for a cluster-scoped `paramKind`"
+                )
+            namespace = ""
+        else:
+            namespace = reference.get("namespace") or namespace
+            if not namespace:
+                raise ConfigurationError(
+                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
+                )
+        table = self._state.store.table(found.storage.qualified_name)
+        if reference.get("name"):
+            entry = table.entries.get((namespace, reference["name"]))
+            return [peek_object(found, entry)] if entry is not None else []
+        selector = reference.get("selector") or {}
+        return [peek_object(found, e) for e in table.scan(namespace) if selects(selector, e.labels)]
+
+    def _kinds_between(self, obj: Object | None, wanted: Named) -> tuple[Kind, Kind] | None:
+        """The kind that an object is of, and the one that it is to be shown as; None: nothing is to be done."""
         if obj is None:
             return None
         api_version = f"{wanted.group}/{wanted.version}" if wanted.group else wanted.version
         if obj.get("apiVersion") == api_version or obj.get("kind") != wanted.kind:
-            return obj
+            return None
         group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
         source = self._state.registry.lookup_kind(group, version, wanted.kind)
         target = self._state.registry.lookup_kind(wanted.group, wanted.version, wanted.kind)
-        if source is None or target is None:
+        return (source, target) if source is not None and target is not None else None
+
+    async def _convert(self, obj: Object | None, wanted: Named) -> Object | None:
+        """An object in another version that is served."""
+        kinds = self._kinds_between(obj, wanted)
+        if obj is None or kinds is None:
             return obj
-        return await self._state.conversion.convert(source, target, obj)
+        return await self._state.conversion.convert(*kinds, obj)
 
     async def close(self) -> None:
         await self.client.close()
-
-
-def options_of(query_options: Object, kind: str) -> Object:
-    return {"kind": kind, "apiVersion": "meta.k8s.io/v1", **query_options}
 
 
 def body_kind(kind: Kind, subresource: str = "") -> Named:

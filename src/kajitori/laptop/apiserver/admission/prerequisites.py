@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kajitori.laptop.apiserver.state import ServerState
 
 PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
+POLICIES = "validatingadmissionpolicies.admissionregistration.k8s.io"
 Object = dict[str, Any]
 
 
@@ -134,6 +135,10 @@ def admit(state: ServerState, call: Call, new: Object, old: Object | None) -> No
             judge(state.registry, new)
     elif resource == SIGNING_REQUESTS:
         admit_request(user, kind, new, old)
+    elif resource == POLICIES:
+        from kajitori.laptop.apiserver.admission.type_checking import set_status
+
+        set_status(state.registry, new)
     elif resource in (rbac.ROLES, rbac.CLUSTER_ROLES):
         if old is None or new.get("rules") != old.get("rules") or "aggregationRule" in new:
             _check_role(state, user, kind, new)

@@ -36,6 +36,24 @@ def _definition_errors(new: dict[str, Any], old: dict[str, Any] | None, subresou
     return definition_errors(new, old)
 
 
+def _webhook_errors(new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
+    from kajitori.laptop.apiserver.admission.declared import webhook_configuration_errors
+
+    return webhook_configuration_errors(new, old, subresource)
+
+
+def _policy_errors(new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
+    from kajitori.laptop.apiserver.admission.declared import policy_errors
+
+    return policy_errors(new, old, subresource)
+
+
+def _binding_errors(new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
+    from kajitori.laptop.apiserver.admission.declared import binding_errors
+
+    return binding_errors(new, old, subresource)
+
+
 _RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[FieldError]]] = {
     "io.k8s.api.core.v1.Pod": pods.pod_errors,
     "io.k8s.api.core.v1.PodTemplate": pods.pod_template_errors,
@@ -73,6 +91,10 @@ _RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[Fi
     "io.k8s.api.scheduling.v1.PriorityClass": configuration.priority_class_errors,
     "io.k8s.api.node.v1.RuntimeClass": configuration.runtime_class_errors,
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition": _definition_errors,
+    "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration": _webhook_errors,
+    "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration": _webhook_errors,
+    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy": _policy_errors,
+    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding": _binding_errors,
 }
 
 
