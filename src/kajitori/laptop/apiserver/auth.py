@@ -7,6 +7,7 @@ token also ends with its account and its pod, which is looked up in the store on
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 AUTHENTICATED = "system:authenticated"
 UNAUTHENTICATED = "system:unauthenticated"
 TOKENS_CACHED = 4_096
+# The key under which a user's extra facts name the credential that was shown.
+CREDENTIAL = "authentication.kubernetes.io/credential-id"
 
 
 class User(msgspec.Struct, frozen=True):
@@ -92,7 +95,11 @@ class Authenticator:
         groups = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
         if not names:
             raise status.unauthorized()
-        user = User(str(names[0].value), (*(str(group.value) for group in groups), AUTHENTICATED))
+        user = User(
+            str(names[0].value),
+            (*(str(group.value) for group in groups), AUTHENTICATED),
+            extra=((CREDENTIAL, (f"X509SHA256={hashlib.sha256(der).hexdigest()}",)),),
+        )
         if len(self._certificates) > TOKENS_CACHED:
             self._certificates.clear()
         self._certificates[der] = user
@@ -130,9 +137,7 @@ class Authenticator:
 
 def _user_of_claims(claims: Claims) -> User:
     bound = claims.bound
-    extra: list[tuple[str, tuple[str, ...]]] = [
-        ("authentication.kubernetes.io/credential-id", (f"JTI={claims.jti}",))
-    ]
+    extra: list[tuple[str, tuple[str, ...]]] = [(CREDENTIAL, (f"JTI={claims.jti}",))]
     for key, reference in (("node", bound.node), ("pod", bound.pod)):
         if reference is not None:
             extra.append((f"authentication.kubernetes.io/{key}-name", (reference.name,)))
