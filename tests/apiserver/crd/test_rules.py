@@ -63,7 +63,7 @@ def test_a_message_expression_that_fails_falls_back_to_the_message() -> None:
 
 def test_a_rule_that_cannot_be_evaluated_says_why() -> None:
     (error,) = schema_with({"rule": "self.a < 3"}, a=INTEGER).validate(obj())
-    assert error.message == "Invalid value: no such key: a evaluating rule: self.a < 3"
+    assert error.message == 'Invalid value: "object": no such key: a evaluating rule: self.a < 3'
 
 
 def test_a_rule_at_the_root_sees_the_objects_name() -> None:

@@ -8,6 +8,7 @@ take.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kajitori.base.cel.conversions import FROM_JSON
@@ -123,7 +124,8 @@ def _has(compiler: Compiler, node: Call) -> Code | None:
     (arg,) = node.args
     if not isinstance(arg, Select) or arg.optional:
         raise compiler.error("invalid argument to has() macro", node.at)
-    return compiler.has(arg)
+    # A field that is not known is shown where the macro is.
+    return compiler.has(replace(arg, at=node.at))
 
 
 def _quantifier(variables: int, *, decisive: bool) -> Callable[[Compiler, Call], Code]:

@@ -44,7 +44,21 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(_Translator(pattern).translate(), 0 if r"\p" in pattern else re.ASCII)
     except (re.error, OverflowError, RecursionError, ValueError) as error:
-        raise EvaluationError(f"error parsing regexp {pattern!r}: {error}") from None
+        raise EvaluationError(f"error parsing regexp: {_in_words_of_re2(error)}: `{pattern}`") from None
+
+
+_WORDS_OF_RE2: Final = {
+    "missing ), unterminated subpattern": "missing closing )",
+    "unbalanced parenthesis": "unexpected )",
+    "unterminated character set": "missing closing ]",
+    "nothing to repeat": "missing argument to repetition operator",
+    "multiple repeat": "invalid nested repetition operator",
+}
+
+
+def _in_words_of_re2(error: Exception) -> str:
+    problem = error.msg if isinstance(error, re.error) else str(error)
+    return _WORDS_OF_RE2.get(problem, problem)
 
 
 class _Translator:
@@ -66,7 +80,7 @@ class _Translator:
         return "".join(self._result)
 
     def _error(self, problem: str) -> EvaluationError:
-        return EvaluationError(f"error parsing regexp {self._pattern!r}: {problem}")
+        return EvaluationError(f"error parsing regexp: {problem}: `{self._pattern}`")
 
     def _take(self, length: int, replacement: str | None = None) -> None:
         text = self._pattern[self._at : self._at + length]

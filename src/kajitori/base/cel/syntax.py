@@ -119,6 +119,10 @@ RESERVED: Final = frozenset(
         "while",
     ]
 )
+_AN_EXPRESSION: Final = (
+    "expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, "
+    "IDENTIFIER}"
+)
 _RELATIONS: Final = ("==", "!=", "<=", ">=", "<", ">")
 
 
@@ -167,6 +171,11 @@ class _Parser:
         token = self._tokens[self._position]
         self._position += 1
         return token
+
+    @property
+    def _taken_at(self) -> int:
+        """Where the token is that was taken last."""
+        return self._tokens[self._position - 1].at
 
     def _accept(self, *texts: str) -> _Token | None:
         token = self._next
@@ -251,7 +260,7 @@ class _Parser:
                 optional = self._accept("?") is not None
                 name = self._field_name()
                 if not optional and self._accept("("):
-                    node = Call(token.at, node, name, self._arguments(")"))
+                    node = Call(self._taken_at, node, name, self._arguments(")"))
                 else:
                     node = Select(token.at, node, name, optional)
             elif token := self._accept("["):
@@ -300,7 +309,7 @@ class _Parser:
         if token.kind == "name":
             return self._named(token)
         self._position -= 1
-        raise self._unexpected("expecting an expression")
+        raise self._unexpected(_AN_EXPRESSION)
 
     def _named(self, token: _Token) -> Node:
         if token.text in ("true", "false"):
@@ -310,7 +319,8 @@ class _Parser:
         if token.text in RESERVED or token.text == "in":
             raise CompileError(f"reserved identifier: {token.text}", self._text, token.at)
         if self._accept("("):
-            return Call(token.at, None, token.text, self._arguments(")"))
+            # A call is where its parenthesis opens.
+            return Call(self._taken_at, None, token.text, self._arguments(")"))
         return Name(token.at, token.text)
 
     def _list(self, token: _Token) -> Node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 
 def same(left: Any, right: Any) -> bool:
@@ -19,3 +19,19 @@ def same(left: Any, right: Any) -> bool:
         ours, theirs = cast("list[Any]", left), cast("list[Any]", right)
         return isinstance(right, list) and len(ours) == len(theirs) and all(map(same, ours, theirs))
     return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+
+def json_type(value: Any) -> str:
+    """`string`, `boolean`, `integer`, `number`, `object`, `array` or `null`."""
+    return _JSON_TYPES.get(type(value), "object")
+
+
+_JSON_TYPES: Final = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "array",
+    type(None): "null",
+}

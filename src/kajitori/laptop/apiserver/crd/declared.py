@@ -1,16 +1,15 @@
-"""What a schema in a definition must be: structural, with rules that compile and defaults that are valid.
+"""What a schema in a definition must be: of known words, structural, with rules that compile and valid defaults.
 
-Source of the rules: the Kubernetes documentation, "Specifying a structural schema"; texts as kube-apiserver has
-them. A field is named as `PREFIX.properties[spec].items.type`.
+A field is named as `PREFIX.properties[spec].items.type`. Rules are looked at where the schema below is in order,
+defaults only if all of it is; texts as kube-apiserver has them.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from kajitori.base.cel.errors import EvaluationError
-from kajitori.base.cel.regular import compile_pattern
-from kajitori.laptop.apiserver.crd.declared_rules import check_default, check_rules
+from kajitori.laptop.apiserver.crd.declared_rules import check_default, check_rules, rule_words
+from kajitori.laptop.apiserver.crd.structure import structure_errors
 from kajitori.laptop.apiserver.status import (
     FieldError,
     forbidden_field,
@@ -20,24 +19,9 @@ from kajitori.laptop.apiserver.status import (
 )
 
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
-_UNSUPPORTED: Final = ("$ref", "definitions", "dependencies", "patternProperties", "additionalItems", "id")
-_NOT_IN_COMBINATIONS: Final = (
-    "type",
-    "default",
-    "description",
-    "title",
-    "nullable",
-    "additionalProperties",
-    "x-kubernetes-preserve-unknown-fields",
-    "x-kubernetes-embedded-resource",
-    "x-kubernetes-int-or-string",
-    "x-kubernetes-list-type",
-    "x-kubernetes-list-map-keys",
-    "x-kubernetes-map-type",
-    "x-kubernetes-validations",
-)
-_COMBINATIONS: Final = ("allOf", "anyOf", "oneOf")
-_INT_OR_STRING: Final = [{"type": "integer"}, {"type": "string"}]
+_UNSUPPORTED: Final = ("id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref")
+_COMBINATIONS: Final = ("allOf", "oneOf", "anyOf")
+_RESOURCE_FIELDS: Final = ("apiVersion", "kind", "metadata")
 _DEEPEST: Final = 100
 
 Schema = dict[str, Any]
@@ -45,313 +29,207 @@ Schema = dict[str, Any]
 
 def schema_errors(schema: Schema, prefix: str) -> list[FieldError]:
     """All that is wrong with the schema of a version; prefix: the field that holds it."""
-    errors: list[FieldError] = []
-    if schema.get("type") and schema["type"] != "object":
-        errors.append(invalid_value(f"{prefix}.type", schema["type"], "must be object at the root"))
-    elif not schema.get("type"):
-        errors.append(required(f"{prefix}.type", "must not be empty at the root"))
-    if schema.get("x-kubernetes-embedded-resource"):
-        errors.append(
-            forbidden_field(f"{prefix}.x-kubernetes-embedded-resource", "must not be used at the root")
-        )
-    _check_root_metadata(schema, prefix, errors)
-    _check(schema, prefix, errors, place="root", matched=True, depth=0)
+    if _depth(schema) > _DEEPEST:
+        return [forbidden_field(prefix, f"must not be nested more than {_DEEPEST} levels deep")]
+    errors = _check(schema, prefix, _Place(root=True))
+    errors += [] if any(_is_unknown(error) for error in errors) else structure_errors(schema, prefix)
+    if not errors:
+        _check_defaults(schema, prefix, errors, root=True)
     return errors
 
 
-def _check_root_metadata(schema: Schema, prefix: str, errors: list[FieldError]) -> None:
-    metadata: Schema = (schema.get("properties") or {}).get("metadata") or {}
-    extra = set(metadata.get("properties") or {}) - {"name", "generateName"}
-    if extra:
-        errors.append(
-            forbidden_field(
-                f"{prefix}.properties[metadata]",
-                "must not specify anything other than name and generateName, but metadata is implicitly specified",
-            )
-        )
+def _is_unknown(error: FieldError) -> bool:
+    return error.message.endswith(" is not supported") or error.message.endswith("and not an array")
 
 
-def _check(
-    schema: Schema, field: str, errors: list[FieldError], *, place: str, matched: bool, depth: int
-) -> None:
-    """One node and all below it.
+def _depth(schema: Schema) -> int:
+    """How deep schemas are nested; found without recursion, since they may be deeper than the stack."""
+    deepest, waiting = 0, [(schema, 0)]
+    while waiting and deepest <= _DEEPEST:
+        node, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        waiting += [(child, depth + 1) for _, child in _children(node)]
+    return deepest
 
-    place: what the node is to its parent. matched: an old value at this place can be told on updates.
-    """
-    if depth > _DEEPEST:
-        errors.append(forbidden_field(field, f"must not be nested more than {_DEEPEST} levels deep"))
-        return
-    if place != "root":
-        _check_type(schema, field, errors, place)
-    _check_keywords(schema, field, errors)
-    _check_extensions(schema, field, errors)
+
+def _children(schema: Schema) -> list[tuple[str, Schema]]:
+    """Schemas right below one, with their places."""
+    found: list[tuple[str, Any]] = [("additionalProperties", schema.get("additionalProperties"))]
+    found += [(f"properties[{name}]", child) for name, child in (schema.get("properties") or {}).items()]
+    found.append(("not", schema.get("not")))
     for key in _COMBINATIONS:
-        for index, part in enumerate(schema.get(key) or ()):
-            if not _spells_int_or_string(schema):
-                _check_combination(part, schema, f"{field}.{key}[{index}]", field, errors, depth)
-    if schema.get("not"):
-        _check_combination(schema["not"], schema, f"{field}.not", field, errors, depth)
-    check_rules(schema, field, errors, root=place == "root", matched=matched)
-    if "default" in schema and schema["default"] is not None:
-        check_default(schema, field, errors, root=place == "root")
-    _check_children(schema, field, errors, matched=matched, depth=depth)
+        found += [(f"{key}[{index}]", part) for index, part in enumerate(schema.get(key) or ())]
+    found.append(("items", schema.get("items")))
+    return [(place, child) for place, child in found if isinstance(child, dict)]
 
 
-def _check_children(
-    schema: Schema, field: str, errors: list[FieldError], *, matched: bool, depth: int
-) -> None:
-    for name, child in (schema.get("properties") or {}).items():
-        _check(
-            child,
-            f"{field}.properties[{name}]",
-            errors,
-            place="object fields",
-            matched=matched,
-            depth=depth + 1,
-        )
-    additional = schema.get("additionalProperties")
-    if isinstance(additional, dict) and additional:
-        _check(
-            additional,
-            f"{field}.additionalProperties",
-            errors,
-            place="object fields",
-            matched=matched,
-            depth=depth + 1,
-        )
-    items = schema.get("items")
-    if isinstance(items, dict):
-        by_key = matched and schema.get("x-kubernetes-list-type") == "map"
-        _check(items, f"{field}.items", errors, place="array items", matched=by_key, depth=depth + 1)
-    elif isinstance(items, list):
-        errors.append(forbidden_field(f"{field}.items", "items must be a schema object and not an array"))
-    elif schema.get("type") == "array":
-        errors.append(required(f"{field}.items", "must be specified"))
+class _Place:
+    """What holds around a node. combination: inside one, where rules are not looked at. unmatched: the field
+    from which on an old value cannot be told from the new one. metadata: inside the metadata at the root."""
+
+    def __init__(
+        self, *, root: bool = False, combination: bool = False, unmatched: str = "", metadata: str = ""
+    ) -> None:
+        self.root = root
+        self.combination = combination
+        self.unmatched = unmatched
+        self.metadata = metadata
+
+    def below(self, schema: Schema, field: str, step: str) -> _Place:
+        unmatched, metadata = self.unmatched, self.metadata
+        if step == "items" and schema.get("x-kubernetes-list-type") != "map":
+            unmatched = unmatched or field
+        if self.root and step.removeprefix("properties[").removesuffix("]") in _RESOURCE_FIELDS:
+            metadata = step.removeprefix("properties[").removesuffix("]")
+        inside = self.combination or step.partition("[")[0] in ("not", *_COMBINATIONS)
+        return _Place(combination=inside, unmatched=unmatched, metadata=metadata)
 
 
-def _check_type(schema: Schema, field: str, errors: list[FieldError], place: str) -> None:
+def _check(schema: Schema, field: str, place: _Place) -> list[FieldError]:
+    """One node and all below it."""
+    errors = _words(schema, field, place)
+    below: list[FieldError] = []
+    for step, child in _children(schema):
+        below += _check(child, f"{field}.{step}", place.below(schema, field, step))
+    errors += below
+    errors += _extensions(schema, field)
+    rules: list[Schema] = schema.get("x-kubernetes-validations") or []
+    for index, rule in enumerate(rules):
+        errors += rule_words(rule, schema, f"{field}.x-kubernetes-validations[{index}]")
+    if rules and not errors and not place.combination:
+        check_rules(schema, field, errors, root=place.root, unmatched=place.unmatched)
+    return errors
+
+
+def _words(schema: Schema, field: str, place: _Place) -> list[FieldError]:
+    errors: list[FieldError] = []
     kind = schema.get("type")
-    exempt = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
-    if not kind:
-        if not exempt:
-            errors.append(required(f"{field}.type", f"must not be empty for specified {place}"))
-    elif kind not in _TYPES:
+    if kind and kind not in _TYPES:
         errors.append(unsupported_value(f"{field}.type", kind, _TYPES))
-    elif schema.get("x-kubernetes-int-or-string"):
-        errors.append(
-            invalid_value(f"{field}.type", kind, "must be empty if x-kubernetes-int-or-string is true")
-        )
-
-
-def _spells_int_or_string(schema: Schema) -> bool:
-    """The two spellings in which `x-kubernetes-int-or-string` may be said twice."""
-    if not schema.get("x-kubernetes-int-or-string"):
-        return False
-    if schema.get("anyOf") == _INT_OR_STRING:
-        return True
-    parts = schema.get("allOf") or []
-    return bool(parts) and parts[0].get("anyOf") == _INT_OR_STRING
-
-
-def _check_keywords(schema: Schema, field: str, errors: list[FieldError]) -> None:
+    if place.metadata and schema.get("default") is not None:
+        errors.append(forbidden_field(f"{field}.default", f"must not be set in top-level {place.metadata}"))
     errors += [
         forbidden_field(f"{field}.{key}", f"{key} is not supported")
         for key in _UNSUPPORTED
         if schema.get(key)
     ]
+    if kind == "null":
+        words = "type cannot be set to null, use nullable as an alternative"
+        errors.append(forbidden_field(f"{field}.type", words))
+    if isinstance(schema.get("items"), list):
+        errors.append(forbidden_field(f"{field}.items", "items must be a schema object and not an array"))
     if schema.get("uniqueItems"):
-        errors.append(
-            forbidden_field(
-                f"{field}.uniqueItems",
-                "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
-            )
-        )
-    if schema.get("properties") and schema.get("additionalProperties"):
-        errors.append(
-            forbidden_field(
-                f"{field}.additionalProperties", "additionalProperties and properties are mutual exclusive"
-            )
-        )
-    if schema.get("additionalProperties") is False:
-        errors.append(
-            forbidden_field(f"{field}.additionalProperties", "additionalProperties cannot be set to false")
-        )
-    pattern = schema.get("pattern")
-    if pattern:
-        try:
-            compile_pattern(pattern)
-        except EvaluationError as error:
-            errors.append(
-                invalid_value(
-                    f"{field}.pattern",
-                    pattern,
-                    f"must be a valid regular expression, but isn't: {error.message}",
-                )
-            )
+        words = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
+        errors.append(forbidden_field(f"{field}.uniqueItems", words))
+    if schema.get("properties") and schema.get("additionalProperties") not in (None, True):
+        words = "additionalProperties and properties are mutual exclusive"
+        errors.append(forbidden_field(f"{field}.additionalProperties", words))
+    return errors
 
 
-def _check_extensions(schema: Schema, field: str, errors: list[FieldError]) -> None:
-    kind = schema.get("type")
-    if schema.get("x-kubernetes-preserve-unknown-fields") and kind not in (None, "", "object"):
-        errors.append(
-            invalid_value(
-                f"{field}.type", kind, "must be object if x-kubernetes-preserve-unknown-fields is true"
-            )
-        )
-    if schema.get("x-kubernetes-embedded-resource"):
-        if kind != "object":
-            errors.append(
-                invalid_value(
-                    f"{field}.type", kind or "", "must be object if x-kubernetes-embedded-resource is true"
-                )
-            )
-        elif not schema.get("properties") and not schema.get("x-kubernetes-preserve-unknown-fields"):
-            errors.append(
-                required(
-                    f"{field}.properties",
-                    "must not be empty if x-kubernetes-embedded-resource is true without "
-                    "x-kubernetes-preserve-unknown-fields",
-                )
-            )
-    _check_list_type(schema, field, errors)
-    map_type = schema.get("x-kubernetes-map-type")
+def _extensions(schema: Schema, field: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if schema.get("x-kubernetes-preserve-unknown-fields") is False:
+        place = f"{field}.x-kubernetes-preserve-unknown-fields"
+        errors.append(invalid_value(place, False, "must be true or undefined"))
+    kind, map_type = schema.get("type") or "", schema.get("x-kubernetes-map-type")
     if map_type is not None:
-        if map_type not in ("atomic", "granular"):
-            errors.append(
-                unsupported_value(f"{field}.x-kubernetes-map-type", map_type, ("atomic", "granular"))
-            )
         if kind != "object":
-            errors.append(
-                invalid_value(
-                    f"{field}.type", kind or "", "must be object if x-kubernetes-map-type is specified"
-                )
-            )
+            words = "must be object if x-kubernetes-map-type is specified"
+            errors.append(_required_or_invalid(f"{field}.type", kind, words))
+        if map_type not in ("atomic", "granular"):
+            place = f"{field}.x-kubernetes-map-type"
+            errors.append(unsupported_value(place, map_type, ("atomic", "granular")))
+    return errors + _list_type(schema, field)
 
 
-def _check_list_type(schema: Schema, field: str, errors: list[FieldError]) -> None:
-    list_type = schema.get("x-kubernetes-list-type")
-    keys: list[str] | None = schema.get("x-kubernetes-list-map-keys")
-    if list_type is None:
-        if keys:
-            errors.append(
-                required(
-                    f"{field}.x-kubernetes-list-type",
-                    "must be map if x-kubernetes-list-map-keys is non-empty",
-                )
-            )
-        return
-    if list_type not in ("atomic", "map", "set"):
-        errors.append(
-            unsupported_value(f"{field}.x-kubernetes-list-type", list_type, ("atomic", "map", "set"))
-        )
-    if schema.get("type") != "array":
-        errors.append(
-            invalid_value(
-                f"{field}.type",
-                schema.get("type") or "",
-                "must be array if x-kubernetes-list-type is specified",
-            )
-        )
-        return
+def _required_or_invalid(field: str, value: str, words: str) -> FieldError:
+    return invalid_value(field, value, words) if value else required(field, words)
+
+
+def _list_type(schema: Schema, field: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    list_type, kind = schema.get("x-kubernetes-list-type"), schema.get("type") or ""
     items: Any = schema.get("items")
-    if not isinstance(items, dict):
-        return
-    if list_type == "map":
-        _check_list_keys(schema, items, field, errors)
-    elif list_type == "set" and (
-        (items.get("type") == "object" and items.get("x-kubernetes-map-type") != "atomic")
-        or (items.get("type") == "array" and items.get("x-kubernetes-list-type", "atomic") != "atomic")
-    ):
-        errors.append(
-            invalid_value(
-                f"{field}.items.type",
-                items.get("type"),
-                "items of a list whose x-kubernetes-list-type is set must be scalars, or atomic maps or lists",
-            )
-        )
-
-
-def _check_list_keys(schema: Schema, items: Schema, field: str, errors: list[FieldError]) -> None:
+    place = f"{field}.x-kubernetes-list-type"
+    if list_type is not None and kind != "array":
+        words = "must be array if x-kubernetes-list-type is specified"
+        errors.append(_required_or_invalid(f"{field}.type", kind, words))
+    elif list_type == "set" and isinstance(items, dict):
+        errors += _set_items(items, f"{field}.items")
+    if list_type not in (None, "atomic", "set", "map"):
+        errors.append(unsupported_value(place, list_type, ("atomic", "set", "map")))
     keys: list[str] = schema.get("x-kubernetes-list-map-keys") or []
+    if keys and list_type != "map":
+        words = "must be map if x-kubernetes-list-map-keys is non-empty"
+        errors.append(required(place, words) if list_type is None else invalid_value(place, list_type, words))
+    if list_type == "map":
+        errors += _list_keys(keys, items, field)
+    if list_type in ("set", "map") and isinstance(items, dict) and items.get("nullable"):
+        words = f"cannot be nullable when x-kubernetes-list-type is {list_type}"
+        errors.append(forbidden_field(f"{field}.items.nullable", words))
+    if list_type == "map" and isinstance(items, dict):
+        errors += _keys_are_there(keys, items, field)
+    return errors
+
+
+def _set_items(items: Schema, field: str) -> list[FieldError]:
+    words = "must be atomic as item of a list with x-kubernetes-list-type=set"
+    inner = items.get("x-kubernetes-list-type")
+    if items.get("type") == "array" and inner not in (None, "atomic"):
+        return [invalid_value(f"{field}.x-kubernetes-list-type", inner, words)]
+    if items.get("type") == "object" and items.get("x-kubernetes-map-type") != "atomic":
+        return [invalid_value(f"{field}.x-kubernetes-map-type", inner, words)]
+    return []
+
+
+def _list_keys(keys: list[str], items: Any, field: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    place = f"{field}.x-kubernetes-list-map-keys"
     if not keys:
-        errors.append(
-            required(
-                f"{field}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map"
-            )
-        )
+        errors.append(required(place, "must not be empty if x-kubernetes-list-type is map"))
+    if items is None:
+        words = "must have a schema if x-kubernetes-list-type is map"
+        return [*errors, required(f"{field}.items", words)]
+    if not isinstance(items, dict):
+        return errors
     if items.get("type") != "object":
-        errors.append(
-            invalid_value(
-                f"{field}.items.type",
-                items.get("type") or "",
-                "must be object if parent array's x-kubernetes-list-type is map",
-            )
-        )
-        return
+        words = "must be object if parent array's x-kubernetes-list-type is map"
+        return [*errors, invalid_value(f"{field}.items.type", items.get("type") or "", words)]
     properties: Schema = items.get("properties") or {}
-    needed: set[str] = set(items.get("required") or ())
     for index, key in enumerate(keys):
         if key not in properties:
-            errors.append(
-                invalid_value(
-                    f"{field}.x-kubernetes-list-map-keys[{index}]",
-                    key,
-                    "entries must all be names of item properties",
-                )
-            )
-        elif key not in needed and properties[key].get("default") is None:
-            errors.append(
-                required(
-                    f"{field}.items.properties[{key}].default",
-                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required "
-                    "property",
-                )
-            )
-        elif properties[key].get("nullable"):
-            errors.append(
-                forbidden_field(
-                    f"{field}.items.properties[{key}].nullable",
-                    "this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
-                )
-            )
+            errors.append(invalid_value(place, keys, "entries must all be names of item properties"))
+        elif properties[key].get("type") in ("array", "object"):
+            words = "must be a scalar type if parent array's x-kubernetes-list-type is map"
+            errors.append(invalid_value(f"{field}.items.properties[{key}].type", "object", words))
+        if key in keys[:index]:
+            errors.append(invalid_value(place, keys, "must not contain duplicate entries"))
+    return errors
 
 
-def _check_combination(
-    part: Schema, outside: Schema, field: str, outside_field: str, errors: list[FieldError], depth: int
-) -> None:
-    """A part of allOf, anyOf, oneOf or not: only restrictions, and only of fields specified outside.
+def _keys_are_there(keys: list[str], items: Schema, field: str) -> list[FieldError]:
+    """Each item has its keys: they are required or have a default, and are not null."""
+    errors: list[FieldError] = []
+    properties: Schema = items.get("properties") or {}
+    needed: set[str] = set(items.get("required") or ())
+    said = "this property is in x-kubernetes-list-map-keys, so it"
+    for key in keys:
+        if key not in properties:
+            continue
+        place = f"{field}.items.properties[{key}]"
+        if key not in needed and properties[key].get("default") is None:
+            words = f"{said} must have a default or be a required property"
+            errors.append(required(f"{place}.default", words))
+        if properties[key].get("nullable"):
+            errors.append(forbidden_field(f"{place}.nullable", f"{said} cannot be nullable"))
+    return errors
 
-    outside, outside_field: the structural node that the part restricts, and where it is.
-    """
-    if depth > _DEEPEST:
-        errors.append(forbidden_field(field, f"must not be nested more than {_DEEPEST} levels deep"))
-        return
-    errors += [
-        forbidden_field(f"{field}.{key}", "must be empty to be structural")
-        for key in _NOT_IN_COMBINATIONS
-        if part.get(key)
-    ]
-    _check_keywords({key: part.get(key) for key in ("pattern", "uniqueItems", "$ref")}, field, errors)
-    known: Schema = outside.get("properties") or {}
-    additional: Any = outside.get("additionalProperties")
-    for name, child in (part.get("properties") or {}).items():
-        place, outer = f"{field}.properties[{name}]", f"{outside_field}.properties[{name}]"
-        if name not in known and not isinstance(additional, dict):
-            errors.append(required(outer, f"because it is defined in {place}"))
-        _check_combination(child, known.get(name) or {}, place, outer, errors, depth + 1)
-    inner: Any = part.get("items")
-    if isinstance(inner, dict):
-        items: Any = outside.get("items")
-        _check_combination(
-            inner,
-            items if isinstance(items, dict) else {},
-            f"{field}.items",
-            f"{outside_field}.items",
-            errors,
-            depth + 1,
-        )
-    for key in _COMBINATIONS:
-        for index, branch in enumerate(part.get(key) or ()):
-            _check_combination(branch, outside, f"{field}.{key}[{index}]", outside_field, errors, depth + 1)
-    if part.get("not"):
-        _check_combination(part["not"], outside, f"{field}.not", outside_field, errors, depth + 1)
+
+def _check_defaults(schema: Schema, field: str, errors: list[FieldError], *, root: bool = False) -> None:
+    if schema.get("default") is not None:
+        check_default(schema, field, errors, root=root)
+    if isinstance(schema.get("items"), dict):
+        _check_defaults(schema["items"], f"{field}.items", errors)
+    for name, child in (schema.get("properties") or {}).items():
+        _check_defaults(child, f"{field}.properties[{name}]", errors)

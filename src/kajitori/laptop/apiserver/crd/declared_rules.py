@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from kajitori.base.cel.errors import CompileError
-from kajitori.laptop.apiserver.crd.defaulting import compile_defaulter
 from kajitori.laptop.apiserver.crd.paths import Problem
 from kajitori.laptop.apiserver.crd.pruning import compile_pruner
 from kajitori.laptop.apiserver.crd.rules import (
@@ -20,7 +21,6 @@ from kajitori.laptop.apiserver.crd.validation import compile_validator
 from kajitori.laptop.apiserver.json_values import same
 from kajitori.laptop.apiserver.status import (
     FieldError,
-    forbidden_field,
     invalid_value,
     required,
     unsupported_value,
@@ -29,111 +29,132 @@ from kajitori.laptop.apiserver.status import (
 Schema = dict[str, Any]
 
 
-def check_rules(schema: Schema, field: str, errors: list[FieldError], *, root: bool, matched: bool) -> None:
-    declared: list[Schema] = schema.get("x-kubernetes-validations") or []
-    if not declared:
-        return
+def rule_words(rule: Schema, schema: Schema, place: str) -> list[FieldError]:
+    """What is wrong with a rule before it is compiled; schema: the node that it is about."""
+    errors: list[FieldError] = []
+    text, message = str(rule.get("rule") or ""), str(rule.get("message") or "")
+    if not text.strip():
+        errors.append(required(f"{place}.rule", "rule is not specified"))
+    elif message and not message.strip():
+        errors.append(invalid_value(f"{place}.message", message, "must be non-empty if specified"))
+    elif _has_line_breaks(message.strip()):
+        errors.append(invalid_value(f"{place}.message", message, "must not contain line breaks"))
+    elif _has_line_breaks(text.strip()) and not message.strip():
+        words = "message must be specified if rule contains line breaks"
+        errors.append(required(f"{place}.message", words))
+    expression = str(rule.get("messageExpression") or "")
+    if expression and not expression.strip():
+        words = "messageExpression must be non-empty if specified"
+        errors.append(required(f"{place}.messageExpression", words))
+    reason = rule.get("reason")
+    if reason is not None and reason not in REASONS:
+        errors.append(unsupported_value(f"{place}.reason", reason, sorted(REASONS)))
+    path = str(rule.get("fieldPath") or "")
+    if path and not path.strip():
+        errors.append(invalid_value(f"{place}.fieldPath", path, "must be non-empty if specified"))
+    if _has_line_breaks(path):
+        errors.append(invalid_value(f"{place}.fieldPath", path, "must not contain line breaks"))
+    if path and not _leads_somewhere(path, schema):
+        errors.append(invalid_value(f"{place}.fieldPath", path, "must be a valid path"))
+    return errors
+
+
+def _has_line_breaks(text: str) -> bool:
+    return "\n" in text or "\r" in text
+
+
+def _leads_somewhere(path: str, schema: Schema) -> bool:
+    try:
+        names = split_field_path(path)
+    except ValueError:
+        return False
+    node: Any = schema
+    for name in names:
+        node = (node.get("properties") or {}).get(name) or node.get("additionalProperties")
+        if not isinstance(node, dict):
+            return False
+    return True
+
+
+def check_rules(schema: Schema, field: str, errors: list[FieldError], *, root: bool, unmatched: str) -> None:
+    """Compile the rules of a node. unmatched: the field from which on there is no old value, empty if there is."""
     self_type = type_of(schema, root=root)
-    for index, rule in enumerate(declared):
+    for index, rule in enumerate(schema["x-kubernetes-validations"]):
         place = f"{field}.x-kubernetes-validations[{index}]"
-        text = str(rule.get("rule") or "")
-        if not text.strip():
-            errors.append(required(f"{place}.rule", "rule is not specified"))
-            continue
-        reason = rule.get("reason")
-        if reason is not None and reason not in REASONS:
-            errors.append(unsupported_value(f"{place}.reason", reason, sorted(REASONS)))
-        message = rule.get("message")
-        if message is not None and (not str(message).strip() or str(message).strip().count("\n") > 0):
-            errors.append(
-                invalid_value(
-                    f"{place}.message", message, "message must be non-empty if specified, and one line"
-                )
-            )
-        if message is None and "\n" in text.strip() and not rule.get("messageExpression"):
-            errors.append(
-                required(f"{place}.message", "message must be specified if rule contains line breaks")
-            )
-        _check_field_path(rule.get("fieldPath") or "", schema, place, errors)
+        compares = False
         try:
             compiled = compile_rule(
-                {**rule, "messageExpression": None, "reason": None, "fieldPath": ""}, self_type
+                {"rule": rule["rule"], "optionalOldSelf": rule.get("optionalOldSelf")}, self_type
             )
+            compares = compiled.compares
         except CompileError as error:
-            errors.append(invalid_value(f"{place}.rule", text, f"compilation failed: {error.message}"))
-            continue
-        if compiled.compares and not matched:
-            errors.append(
-                invalid_value(
-                    f"{place}.rule",
-                    text,
-                    "oldSelf cannot be used on the uncorrelatable portion of the schema: items of a list that has no "
-                    "x-kubernetes-list-type of map",
-                )
-            )
-        _check_message_expression(rule, self_type, place, errors)
+            errors.append(_unfit(f"{place}.rule", rule, "cel expression must evaluate to a bool", "", error))
+        else:
+            _check_message_expression(rule, self_type, place, errors)
+        if compares and unmatched:
+            words = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {unmatched}"
+            errors.append(invalid_value(f"{place}.rule", rule["rule"], words))
+        elif not compares and rule.get("optionalOldSelf") is not None:
+            words = "may not be set if oldSelf is not used in rule"
+            errors.append(invalid_value(f"{place}.optionalOldSelf", rule["optionalOldSelf"], words))
 
 
 def _check_message_expression(rule: Schema, self_type: Any, place: str, errors: list[FieldError]) -> None:
-    expression = rule.get("messageExpression")
-    if not expression:
+    if not rule.get("messageExpression"):
         return
     try:
         compile_rule({**rule, "reason": None, "fieldPath": ""}, self_type)
     except CompileError as error:
-        errors.append(
-            invalid_value(
-                f"{place}.messageExpression",
-                expression,
-                f"messageExpression compilation failed: {error.message}",
-            )
-        )
+        words = "messageExpression must evaluate to a string"
+        errors.append(_unfit(f"{place}.messageExpression", rule, words, "messageExpression ", error))
 
 
-def _check_field_path(text: str, schema: Schema, place: str, errors: list[FieldError]) -> None:
-    if not text:
-        return
-    try:
-        names = split_field_path(text)
-    except ValueError as error:
-        errors.append(invalid_value(f"{place}.fieldPath", text, f"fieldPath must be a valid path: {error}"))
-        return
-    node: Schema = schema
-    for name in names:
-        additional = node.get("additionalProperties")
-        child: Any = (node.get("properties") or {}).get(name) or additional
-        if not isinstance(child, dict):
-            errors.append(
-                invalid_value(
-                    f"{place}.fieldPath",
-                    text,
-                    f"fieldPath must be a valid path: does not refer to a valid field: {name}",
-                )
-            )
-            return
-        node = child
+def _unfit(place: str, rule: Schema, type_words: str, subject: str, error: CompileError) -> FieldError:
+    """The whole rule is shown, under the names that the server's own source gives its parts."""
+    of_wrong_type = error.problem.startswith("must evaluate to a")
+    words = type_words if of_wrong_type else f"{subject}compilation failed: {error.message}"
+    shown = {
+        "Rule": rule.get("rule") or "",
+        "Message": rule.get("message") or "",
+        "MessageExpression": rule.get("messageExpression") or "",
+        "Reason": rule.get("reason"),
+        "FieldPath": rule.get("fieldPath") or "",
+        "OptionalOldSelf": rule.get("optionalOldSelf"),
+    }
+    text = msgspec.json.encode(shown).decode()
+    for mark in "<>&":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return FieldError("FieldValueInvalid", place, f"Invalid value: {text}: {words}")
 
 
 def check_default(schema: Schema, field: str, errors: list[FieldError], *, root: bool) -> None:
-    """A default must be a valid value, with nothing in it that would be pruned."""
+    """A default must be a valid value as it stands, with nothing in it that would be pruned."""
     place = f"{field}.default"
-    if root:
-        errors.append(forbidden_field(place, "must not be set at the root"))
-        return
     value = schema["default"]
     without = {key: kept for key, kept in schema.items() if key != "default"}
+    if root:
+        without["x-kubernetes-embedded-resource"] = True
     prune = compile_pruner(without)
     if prune is not None and not same(prune(value, None, []), value):
         errors.append(invalid_value(place, value, "must not have unknown fields"))
-        return
-    complete = compile_defaulter(without)
-    completed = value if complete is None else complete(value)
     problems: list[Problem] = []
     validate = compile_validator(without)
-    path = (None, place)
     if validate is not None:
-        validate(completed, path, problems)
-    check = None if problems else compile_rules(without)
+        validate(value, None, problems)
+    if problems:
+        # The texts name what is below the default, the fields all of the way.
+        errors += [_below(place, problem) for problem in problems]
+        return
+    check = compile_rules(without, root=root)
     if check is not None:
-        check(completed, MISSING, path, problems)
+        check(value, MISSING, (None, place), problems)
     errors += [problem.error for problem in problems]
+
+
+def _below(place: str, problem: Problem) -> FieldError:
+    field = problem.error.field
+    message = problem.error.message
+    if problem.missing:
+        # Nothing more is said about a field of an object that is not there.
+        message = "Required value"
+    return FieldError(problem.error.reason, f"{place}.{field}" if field else place, message)

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from kajitori.laptop.apiserver.crd.declared import schema_errors
+from kajitori.laptop.apiserver.crd.formats import KNOWN_FORMATS
 from kajitori.laptop.apiserver.json_values import same
 from kajitori.laptop.apiserver.status import (
     FieldError,
@@ -37,14 +38,21 @@ Definition = dict[str, Any]
 
 
 def definition_warnings(definition: Definition) -> list[str]:
-    """What a definition asks for and this server does not do, named aloud."""
-    conversion: Definition = definition.get("spec", {}).get("conversion") or {}
-    if conversion.get("strategy") == "Webhook":
-        return [
-            "spec.conversion.strategy: conversion webhooks are not called by this server: versions differ by "
-            "apiVersion only"
+    """Formats that nobody checks."""
+    unknown: set[str] = set()
+    waiting: list[Any] = [_schema_of(version) for version in definition.get("spec", {}).get("versions") or ()]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, dict):
+            continue
+        if node.get("format") and node["format"] not in KNOWN_FORMATS:
+            unknown.add(node["format"])
+        waiting += [
+            *(node.get("properties") or {}).values(),
+            node.get("items"),
+            node.get("additionalProperties"),
         ]
-    return []
+    return [f'unrecognized format "{form}"' for form in sorted(unknown)]
 
 
 def definition_errors(new: Definition, old: Definition | None = None) -> list[FieldError]:
@@ -139,7 +147,7 @@ def _versions(spec: Definition, old_spec: Definition) -> list[FieldError]:
         errors += _version(version, place)
         schema = schemas[index]
         if schema is None:
-            errors.append(required(f"{place}.schema.openAPIV3Schema", "schemas are required"))
+            errors.append(required(f"{place}.schema.openAPIV3Schema"))
             continue
         old_schema = _schema_of(before[name]) if name in before else None
         if (hoisted and index > 0) or (old_schema is not None and same(schema, old_schema)):

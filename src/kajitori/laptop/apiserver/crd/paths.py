@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kajitori.laptop.apiserver.status import FieldError
 
 Path = tuple[Any, Any] | None
+ROOT: Final = "<nil>"
+"""How a place is spelled that has no path."""
 
 
 class MapKey(str):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from kajitori.base.cel import CompileError, EvaluationError, Program, compile_expression
 from kajitori.base.cel.syntax import RESERVED
 from kajitori.base.cel.types import (
@@ -28,13 +30,11 @@ from kajitori.base.cel.types import (
     optional_of,
 )
 from kajitori.base.cel.values import NOTHING, Optional
-from kajitori.laptop.apiserver.crd.paths import MapKey, Path, Problem, spelled
+from kajitori.laptop.apiserver.crd.paths import ROOT, MapKey, Path, Problem, spelled
+from kajitori.laptop.apiserver.json_values import json_type
 from kajitori.laptop.apiserver.status import FieldError
 
 MISSING: Final = object()
-ROOT: Final = "<nil>"
-"""How the place of a rule at the root is spelled."""
-
 STEPS_OF_AN_OBJECT: Final = 1_000_000
 """Turns of loops that one evaluation of a rule may take."""
 
@@ -42,7 +42,7 @@ REASONS: Final = {
     "FieldValueInvalid": "Invalid value: ",
     "FieldValueForbidden": "Forbidden: ",
     "FieldValueRequired": "Required value: ",
-    "FieldValueDuplicate": "Duplicate value: ",
+    "FieldValueDuplicate": "Duplicate value",
 }
 # In the names of fields the words of literals and of membership are reserved too.
 _RESERVED: Final = RESERVED | {"true", "false", "null", "in"}
@@ -91,9 +91,10 @@ def type_of(schema: dict[str, Any], *, root: bool = False) -> Type:
         return map_of(STRING, type_of(additional))
     properties: dict[str, Any] = schema.get("properties") or {}
     if not properties and not root and not schema.get("x-kubernetes-embedded-resource"):
-        return (
-            DYN if schema.get("x-kubernetes-preserve-unknown-fields") or additional else map_of(STRING, DYN)
-        )
+        if schema.get("x-kubernetes-preserve-unknown-fields"):
+            # What is kept unseen cannot be asked for.
+            return _object_type({}, resource=False)
+        return DYN if additional else map_of(STRING, DYN)
     return _object_type(properties, resource=root or bool(schema.get("x-kubernetes-embedded-resource")))
 
 
@@ -142,12 +143,11 @@ class Rule:
         try:
             holds = self.program.run([value, before], steps=STEPS_OF_AN_OBJECT)
         except EvaluationError as error:
-            words = f"{error.message} evaluating rule: {self.message or self.text}"
-            problems.append(Problem(path, _failure("FieldValueInvalid", path, words)))
+            problems.append(Problem(path, _stuck(error, self.message or self.text, value, path)))
             return
         if holds is not True:
             # Whether this still matters on an update is for the rule's own value to say, so that stays its path.
-            problems.append(Problem(path, _failure(self.reason, place, self._words(value, before))))
+            problems.append(Problem(path, _failure(self.reason, place, self._words(value, before), value)))
 
     def _words(self, value: Any, before: Any) -> str:
         if self.message_program is not None:
@@ -160,8 +160,20 @@ class Rule:
         return self.message or f"failed rule: {self.text}"
 
 
-def _failure(reason: str, path: Path, words: str) -> FieldError:
+def _failure(reason: str, path: Path, words: str, value: Any) -> FieldError:
+    """Values that are maps and lists are not shown: they may be large."""
+    shown = "" if isinstance(value, dict | list) else f"{msgspec.json.encode(value).decode()}: "
+    if reason == "FieldValueInvalid":
+        words = shown + words
+    elif reason == "FieldValueDuplicate":
+        words = f": {shown.removesuffix(': ')}" if shown else ""
     return FieldError(reason, spelled(path) or ROOT, REASONS[reason] + words)
+
+
+def _stuck(error: EvaluationError, rule: str, value: Any, path: Path) -> FieldError:
+    """A rule that has no answer for a value: of that only the type is shown."""
+    words = f'"{json_type(value)}": {error.message} evaluating rule: {rule}'
+    return FieldError("FieldValueInvalid", spelled(path) or ROOT, f"Invalid value: {words}")
 
 
 def compile_rule(declared: Mapping[str, Any], self_type: Type) -> Rule:

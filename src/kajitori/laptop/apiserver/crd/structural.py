@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kajitori.laptop.apiserver.crd.defaulting import compile_defaulter
-from kajitori.laptop.apiserver.crd.paths import Path, Problem, steps
+from kajitori.laptop.apiserver.crd.paths import ROOT, Path, Problem, steps
 from kajitori.laptop.apiserver.crd.pruning import compile_pruner
-from kajitori.laptop.apiserver.crd.rules import MISSING, ROOT, compile_rules
+from kajitori.laptop.apiserver.crd.rules import MISSING, compile_rules
 from kajitori.laptop.apiserver.crd.validation import compile_validator
 from kajitori.laptop.apiserver.json_values import same
 from kajitori.laptop.apiserver.kinds.kind import UnknownField

@@ -6,15 +6,15 @@ Words and reasons are those of kube-apiserver 1.36: `spec.replicas in body shoul
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from kajitori.base.cel.errors import EvaluationError
 from kajitori.base.cel.regular import compile_pattern
-from kajitori.laptop.apiserver.crd.formats import INTEGER_RANGES, STRING_FORMATS
-from kajitori.laptop.apiserver.crd.paths import Path, Problem, spelled
-from kajitori.laptop.apiserver.json_values import same
+from kajitori.laptop.apiserver.crd.formats import FLOAT_RANGES, INTEGER_RANGES, STRING_FORMATS
+from kajitori.laptop.apiserver.crd.paths import ROOT, Path, Problem, spelled
+from kajitori.laptop.apiserver.json_values import json_type, same
 from kajitori.laptop.apiserver.status import (
     FieldError,
     duplicate,
@@ -27,19 +27,6 @@ from kajitori.laptop.apiserver.status import (
 )
 
 Check = Callable[[Any, Path, list[Problem]], None]
-_JSON_TYPES: Final = {
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    dict: "object",
-    list: "array",
-    type(None): "null",
-}
-
-
-def json_type(value: Any) -> str:
-    return _JSON_TYPES.get(type(value), "object")
 
 
 def compile_validator(schema: dict[str, Any], *, root: bool = False) -> Check | None:
@@ -52,12 +39,17 @@ def compile_validator(schema: dict[str, Any], *, root: bool = False) -> Check | 
     if not kinds and not checks:
         return None
     nullable = bool(schema.get("nullable"))
+    among = _enum_checks(schema)
 
     def check(value: Any, path: Path, problems: list[Problem]) -> None:
         if value is None and nullable:
             return
         if kinds and not _is_of(value, kinds):
             problems.append(Problem(path, _wrong_type(value, path, ",".join(kinds))))
+            for one in among:
+                one(value, path, problems)
+            if kinds == ("integer",) and type(value) is float:
+                problems.append(_unfit_number(path, "integer", ""))
             return
         for one in checks:
             one(value, path, problems)
@@ -72,7 +64,7 @@ def _kinds_of(schema: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _is_of(value: Any, kinds: tuple[str, ...]) -> bool:
-    found = _JSON_TYPES.get(type(value))
+    found = json_type(value)
     if found in kinds:
         return True
     if found == "integer":
@@ -94,6 +86,11 @@ def _wrong_type(value: Any, path: Path, wanted: str) -> FieldError:
 
 def _value_checks(schema: dict[str, Any]) -> list[Check]:
     checks = [*_number_checks(schema), *_string_checks(schema), *_size_checks(schema)]
+    return checks + _enum_checks(schema)
+
+
+def _enum_checks(schema: dict[str, Any]) -> list[Check]:
+    checks: list[Check] = []
     choices: list[Any] | None = schema.get("enum")
     if choices:
         # Upstream prints strings quoted and other values as JSON.
@@ -126,9 +123,9 @@ def _number_checks(schema: dict[str, Any]) -> list[Check]:
                 problems.append(Problem(path, invalid_value(spelled(path), value, words)))
 
         checks.append(check_multiple)
-    bounds = INTEGER_RANGES.get(schema.get("format") or "")
+    bounds = INTEGER_RANGES.get(schema.get("format") or "") or FLOAT_RANGES.get(schema.get("format") or "")
     if bounds is not None and schema.get("type") in ("integer", "number"):
-        checks.append(_integer_range(schema["format"], *bounds))
+        checks.append(_range(schema["type"], schema["format"], *bounds))
     return checks
 
 
@@ -154,13 +151,18 @@ def _bound(limit: float, *, exclusive: bool, above: bool) -> Check:
     return check_bound
 
 
-def _integer_range(form: str, least: int, most: int) -> Check:
+def _range(kind: str, form: str, least: float, most: float) -> Check:
     def check_range(value: Any, path: Path, problems: list[Problem]) -> None:
         if _is_number(value) and not least <= value <= most:
-            words = _say(path, f'must be of type {form}: "{json_type(value)}"')
-            problems.append(Problem(path, invalid_value(spelled(path), value, words)))
+            problems.append(_unfit_number(path, kind, form))
 
     return check_range
+
+
+def _unfit_number(path: Path, kind: str, form: str) -> Problem:
+    of_form = f"with format {form}" if form else "(default format)"
+    words = f"Checked value must be of type {kind} {of_form} in {spelled(path)}"
+    return Problem(path, invalid_value(ROOT, "", words))
 
 
 def _string_checks(schema: dict[str, Any]) -> list[Check]:
@@ -289,7 +291,7 @@ def _embedded(value: Any, path: Path, problems: list[Problem]) -> None:
     for name in ("apiVersion", "kind"):
         if not value.get(name):
             place = (path, name)
-            problems.append(Problem(place, required(spelled(place), "must not be empty"), missing=True))
+            problems.append(Problem(place, required(spelled(place)), missing=True))
 
 
 def _entries(entry: Check, known: frozenset[str]) -> Check:
@@ -358,7 +360,7 @@ def _passes(check: Check | None, value: Any, path: Path) -> bool:
 
 
 def _composite(path: Path, words: str) -> Problem:
-    return Problem(path, invalid_value(spelled(path), "", f'"{spelled(path)}" {words}'))
+    return Problem(path, invalid_value(ROOT, "", f'"{spelled(path)}" {words}'))
 
 
 def _all_of(parts: list[Check | None]) -> Check:
