@@ -141,9 +141,12 @@ def sign(
         .not_valid_before(now - _CLOCKS_DIFFER)
         .not_valid_after(until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(asked.usages), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
+    key_usage = _key_usage(asked.usages)
+    # OpenSSL refuses a certificate whose key usage names nothing.
+    if key_usage != _key_usage(()):
+        builder = builder.add_extension(key_usage, critical=True)
     extended = [_EXTENDED[usage] for usage in sorted(asked.usages) if usage in _EXTENDED]
     if extended:
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
