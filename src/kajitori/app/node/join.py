@@ -24,7 +24,15 @@ import yaml
 from kajitori.api.resource import NODES, SERVICES, Resource
 from kajitori.app.node import addresses
 from kajitori.app.node.rights import binding, grants
-from kajitori.base.errors import AlreadyExists, ApiError, Forbidden, KajitoriError, NotFound, UsageError
+from kajitori.base.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Forbidden,
+    KajitoriError,
+    NotFound,
+    UsageError,
+)
 from kajitori.kube.client import Client
 from kajitori.kube.config import ClusterConfig, load_config
 from kajitori.laptop.node.certificates import (
@@ -110,7 +118,7 @@ async def prepare(home: Path, wanted: Wanted, taken_ports: set[int], say: Say) -
         await _client_certificate(client, config, home, wanted.name, say)
         await _bind_rights(client, wanted.name, say)
         write_private(client_authority_file(home), await _client_authority(client))
-        pod_cidr = wanted.pod_cidr or await _given_range(client, home, wanted.name, say)
+        pod_cidr = wanted.pod_cidr or await _given_range(client, home, wanted, say)
         service_cidr = await _service_range(client, wanted)
     say("services", f"{service_cidr} leads to endpoints" if service_cidr else "by addresses of pods only")
     joiner = Joiner(wanted.kubeconfig, wanted.context)
@@ -211,22 +219,26 @@ def _kubeconfig(config: ClusterConfig, name: str) -> bytes:
 async def approve_request(client: Client, made: dict[str, Any], say: Say) -> bool:
     """Approve a CertificateSigningRequest; False, with the command for an administrator, where that is not allowed."""
     name = made["metadata"]["name"]
-    status: dict[str, Any] = dict(made.get("status") or {})
-    if any(each["type"] == "Approved" for each in status.get("conditions") or ()):
+    while True:
+        status: dict[str, Any] = dict(made.get("status") or {})
+        if any(each["type"] == "Approved" for each in status.get("conditions") or ()):
+            return True
+        approval = {
+            "type": "Approved",
+            "status": "True",
+            "reason": "KajiNodeJoin",
+            "message": "approved by who joined the node",
+        }
+        status["conditions"] = [*(status.get("conditions") or ()), approval]
+        try:
+            await client.update(SIGNING_REQUESTS, {**made, "status": status}, subresource="approval")
+        except Forbidden:
+            say("waiting", f"an administrator must type: kubectl certificate approve {name}")
+            return False
+        except Conflict:  # the cluster's own approver was faster, or its signer
+            made = await client.get(SIGNING_REQUESTS, name)
+            continue
         return True
-    approval = {
-        "type": "Approved",
-        "status": "True",
-        "reason": "KajiNodeJoin",
-        "message": "approved by who joined the node",
-    }
-    status["conditions"] = [*(status.get("conditions") or ()), approval]
-    try:
-        await client.update(SIGNING_REQUESTS, {**made, "status": status}, subresource="approval")
-    except Forbidden:
-        say("waiting", f"an administrator must type: kubectl certificate approve {name}")
-        return False
-    return True
 
 
 async def _bind_rights(client: Client, node: str, say: Say) -> None:
@@ -259,16 +271,18 @@ async def _client_authority(client: Client) -> bytes:
         ) from None
 
 
-async def _given_range(client: Client, home: Path, name: str, say: Say) -> str:
+async def _given_range(client: Client, home: Path, wanted: Wanted, say: Say) -> str:
     """The range that the cluster gives the Node, which is made for it. Raises UsageError where it gives none."""
+    name = wanted.name
     async with Client(load_config(str(node_kubeconfig(home, name)))) as own:
         made = False
         try:
             node: dict[str, Any] = await own.get(NODES, name)
         except NotFound:
-            node = await own.create(
-                NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": {}}
-            )
+            # A node may give itself taints when it is made, and never later.
+            spec = {"taints": wanted.taints} if wanted.taints else {}
+            body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
+            node = await own.create(NODES, body)
             made = True
         deadline = time.monotonic() + _RANGE_SECONDS
         while not (cidr := (node.get("spec") or {}).get("podCIDR")) and time.monotonic() < deadline:
