@@ -7,6 +7,7 @@ python tools/generate_reference.py --check    # fails if a page is out of date
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from importlib import import_module
@@ -16,6 +17,8 @@ from typing import Any
 os.environ["COLUMNS"] = "100"
 
 from kajitori.api.crds import all_crds
+from kajitori.app.install.render import render
+from kajitori.app.install.values import complete, rows
 from kajitori.cli import COMMANDS, usage
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -99,7 +102,45 @@ def type_name(field: dict[str, Any]) -> str:
     return f"{kind} [{default}]" if default not in (None, {}, []) and not isinstance(default, dict) else kind
 
 
-PAGES = {"command-line.md": command_line, "kinds.md": kinds}
+def installation() -> str:
+    table = ["| value | type | default | meaning |", "|---|---|---|---|"]
+    for path, kind, default, meaning in rows():
+        shown = json.dumps(default) if default not in ("", [], {}) else "-"
+        table.append(f"| `{path}` | {kind} | `{shown}` | {meaning} |".replace("`-`", "-"))
+    rights: list[str] = []
+    for obj in render(complete({}), "kajitori-system"):
+        if obj["kind"] not in ("Role", "ClusterRole"):
+            continue
+        where = "everywhere" if obj["kind"] == "ClusterRole" else "in the namespace of the installation"
+        rights += [f"### {obj['metadata']['name']}, {where}", "| resources | verbs |\n|---|---|"]
+        rights[-1] += "".join(
+            f"\n| {_resources(rule)} | {', '.join(rule['verbs'])} |" for rule in obj["rules"]
+        )
+    return (
+        "\n\n".join(
+            [
+                "# Values of an installation",
+                NOTE,
+                "Given to `kaji install` and `kaji upgrade` with `--values FILE` and `--set a.b=c`, or to Helm. Mappings are "
+                "laid over the defaults member by member; lists and all else replace them.",
+                "\n".join(table),
+                "## Rights",
+                "Each component runs under a service account of its own. A test runs them on a real API server and fails on a "
+                "right that is missing and on one that is never used.",
+                *rights,
+            ]
+        )
+        + "\n"
+    )
+
+
+def _resources(rule: dict[str, Any]) -> str:
+    groups = "" if rule["apiGroups"] == [""] else f" ({', '.join(rule['apiGroups'])})"
+    names = f", only {', '.join(rule['resourceNames'])}" if rule.get("resourceNames") else ""
+    return f"{', '.join(rule['resources'])}{groups}{names}"
+
+
+PAGES = {"command-line.md": command_line, "installation.md": installation, "kinds.md": kinds}
 
 
 def main() -> int:

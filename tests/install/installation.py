@@ -84,13 +84,14 @@ class Installation:
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
-    def start(self, component: str, *more: str) -> Process:
-        """One more replica of a Deployment."""
+    def start(self, component: str, *more: str, discovery: int = 0) -> Process:
+        """One more replica of a Deployment. discovery: the port for Envoys, 0 for a free one."""
         deployment = self.client.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/kajitori-{component}")
         spec = deployment["spec"]["template"]["spec"]
         container = spec["containers"][0]
         number = len(self.processes)
-        probes, discovery = free_ports(2)
+        probes, free = free_ports(2)
+        discovery = discovery or free
         ledger = self.folder / f"ledger-{number}"
         ours = {
             "--endpoint": f"127.0.0.1:{probes}",

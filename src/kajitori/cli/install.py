@@ -74,11 +74,11 @@ def run(options: argparse.Namespace) -> int:
     with open_client(options) as client:
         from kajitori.app.install import installer
 
+        installer.check_rights(client, options.namespace, values, definitions=not options.skip_definitions)
         found = installer.survey(client, options.namespace, values, chosen)
         installer.refuse_downgrade(found)
         refuse_helm(found)
         say_states(found)
-        installer.check_rights(client, found)
         if options.dry_run:
             installer.dry_run(client, found, say)
             return 0

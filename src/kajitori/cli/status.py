@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kajitori.api.resource import GATEWAYS, NODES, PODS
+from kajitori.api.resource import CONFIG_MAPS, GATEWAYS, NODES, PODS
 from kajitori.base.duration import format_age
 from kajitori.base.errors import KajitoriError, Unreachable, UsageError
 from kajitori.cli.connection import Cluster, cluster_arguments, local_home, open_cluster
@@ -77,7 +77,20 @@ def _cluster_report(cluster: Cluster) -> dict[str, Any]:
         report["models"] = cluster.model_names()
     except KajitoriError:  # a cluster without our definitions
         report["gateways"], report["models"] = [], []
+    report["capabilities"] = _capabilities(cluster)
     return report
+
+
+def _capabilities(cluster: Cluster) -> list[dict[str, Any]]:
+    """What an installation does and leaves to other controllers, as its processes say; empty on a laptop."""
+    try:
+        maps = cluster.objects(CONFIG_MAPS, None, labelSelector="app.kubernetes.io/part-of=kajitori")
+    except KajitoriError:
+        return []
+    found: list[dict[str, Any]] = []
+    for each in maps:
+        found += json.loads((each.get("data") or {}).get("capabilities", "[]"))
+    return found
 
 
 def _node(node: dict[str, Any], pods: list[dict[str, Any]]) -> dict[str, Any]:
@@ -165,4 +178,7 @@ def _print(report: dict[str, Any]) -> None:
     for gateway in report["gateways"]:
         state = "programmed" if gateway["programmed"] else f"NOT PROGRAMMED {gateway['message']}"
         print(f"gateway   {gateway['name']}  {' '.join(gateway['urls'])}  {state}")
+    for capability in report["capabilities"]:
+        state = "on" if capability["acts"] else f"{paint('off', '33')}: {capability['because']}"
+        print(f"serves    {', '.join(capability['kinds'])}  {state}")
     print(f"models    {', '.join(report['models']) or 'none'}")

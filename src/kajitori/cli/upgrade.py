@@ -42,7 +42,9 @@ def run(options: argparse.Namespace) -> int:
         record = installer.read_record(client, options.namespace)
         kept = {} if options.reset_values else record.get("values", {})
         chosen = overlay(kept, read_choices(options.values, options.settings))
-        found = installer.survey(client, options.namespace, complete(chosen), chosen)
+        values = complete(chosen)
+        installer.check_rights(client, options.namespace, values)
+        found = installer.survey(client, options.namespace, values, chosen)
         installer.refuse_downgrade(found)
         if options.only_definitions:
             installer.apply_definitions(client, found, say)
@@ -56,7 +58,6 @@ def run(options: argparse.Namespace) -> int:
         refuse_helm(found)
         say("from", f"{found.installed} in {options.namespace}")
         say_states(found)
-        installer.check_rights(client, found)
         if options.dry_run:
             installer.dry_run(client, found, say)
             return 0

@@ -162,14 +162,21 @@ def _belongs(item: dict[str, Any], namespace: str) -> bool:
     return subjects is None or all(each.get("namespace") == namespace for each in subjects)
 
 
-def check_rights(client: DirectClient, found: Survey) -> None:
-    """Raise UsageError that names every right that is missing."""
-    wanted = [("patch", resource_of(obj), obj["metadata"].get("namespace")) for obj in found.objects]
-    wanted += [("create", resource, namespace) for _, resource, namespace in wanted]
-    if any(decision.action != "keep" for decision in found.definitions):
-        wanted += [(verb, DEFINITIONS, None) for verb in ("create", "patch")]
+def check_rights(
+    client: DirectClient, namespace: str, values: Mapping[str, Any], *, definitions: bool = True
+) -> None:
+    """Raise UsageError that names every right that this user lacks. Comes before anything is looked at."""
+    objects = render(values, namespace)
+    wanted = [
+        (verb, resource_of(obj), obj["metadata"].get("namespace"))
+        for verb in ("get", "create", "patch")
+        for obj in objects
+    ]
+    wanted += [("list", resource, None) for resource in KINDS]
+    verbs = ("list", "create", "patch") if definitions else ("list",)
+    wanted += [(verb, DEFINITIONS, None) for verb in verbs]
     refuse_missing(client, wanted)
-    for obj in found.objects:
+    for obj in objects:
         # Only the server knows whether this user may hand on the rights that a role has.
         if obj["kind"] == "ClusterRole":
             try:

@@ -1,0 +1,39 @@
+"""A real control plane for each test that asks for one; skipped, loudly, where Go is absent."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # tests start processes beside a gRPC server
+
+import pytest
+from tools.kubernetes.build import have_go
+from tools.kubernetes.control_plane import running_control_plane
+
+from tests.install.installation import Installation, installation
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A real API server with the controllers of Kubernetes, and an administrator; shared by a file's tests."""
+    if not have_go():
+        warnings.warn("Go is absent: NOTHING was tried against a real Kubernetes here", stacklevel=1)
+        pytest.skip("Go is absent: a real control plane cannot be built")
+    folder: Path = tmp_path_factory.mktemp("installation")
+    with running_control_plane(scheduler=False) as plane, installation(plane, folder) as found:
+        yield found
+
+
+@pytest.fixture
+def installed(cluster: Installation) -> Iterator[Installation]:
+    """With Kajitori in it, and nothing of it afterwards."""
+    cluster.kaji("install", "--no-wait", "--set", "envoy.service.type=ClusterIP")
+    try:
+        yield cluster
+    finally:
+        cluster.stop_all()
+        cluster.kaji("uninstall", "--yes", "--delete-crds")
+        cluster.until(lambda: cluster.get("/api/v1/namespaces/kajitori-system") is None, "no namespace")
