@@ -7,9 +7,9 @@ were written in. Source: API reference of apiextensions.k8s.io/v1, "Webhook conv
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,8 +30,15 @@ BYTES_KEPT = 16 << 20
 MOST_AT_ONCE = 500
 
 
-def converts_by_webhook(kind: Kind) -> bool:
-    return kind.conversion is not None
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """What a kind with a conversion webhook has. webhook: of its definition."""
+
+    webhook: Object
+    conversion: Conversion
+
+    def shown(self, kind: Kind, entry: Entry) -> Object:
+        return self.conversion.shown(kind, entry)
 
 
 def _with_version(kind: Kind, entry: Entry) -> Object:
@@ -51,7 +58,6 @@ class Conversion:
         self._state = state
         self._kept: OrderedDict[tuple[int, str], bytes] = OrderedDict()
         self._bytes = 0
-        self._calls: dict[tuple[int, str], asyncio.Future[None]] = {}
 
     async def convert(self, source: Kind, target: Kind, obj: Object) -> Object:
         """An object of one kind as another kind of the same store shows it. Raises StatusError."""
@@ -113,7 +119,7 @@ class Conversion:
 
     async def _ask(self, kind: Kind, objects: Sequence[Object], wanted: str) -> list[Object]:
         """Raises StatusError 500 if the webhook fails, or says that it cannot."""
-        webhook: Object = kind.conversion or {}
+        webhook: Object = kind.conversion.webhook if kind.conversion is not None else {}
         name = f"conversion webhook for {objects[0].get('apiVersion')}, Kind={kind.resource.kind}"
         uid = str(uuid.uuid4())
         versions = webhook.get("conversionReviewVersions") or ()

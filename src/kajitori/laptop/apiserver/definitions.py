@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.clock import rfc3339
+from kajitori.laptop.apiserver.conversion import Converter
 from kajitori.laptop.apiserver.deletion import DEFINITION_CLEANUP, DeleteOptions, decide_deletion, is_released
 from kajitori.laptop.apiserver.status import StatusError
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key
@@ -171,9 +172,16 @@ class Definitions:
         kinds = self._state.registry.add_crd(
             {"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1", **definition}
         )
+        conversion: Object = definition["spec"].get("conversion") or {}
+        by_webhook = conversion.get("strategy") == "Webhook"
+        first = ((definition.get("status") or {}).get("storedVersions") or [""])[0]
+        self._state.conversion.forget()
         for kind in kinds:
             # With several versions an object may have been written by the schema of another one.
-            kind.schema_since = entry.version if len(kinds) == 1 else ALWAYS
+            kind.schema_since = entry.version if len(kinds) == 1 and not by_webhook else ALWAYS
+            if by_webhook:
+                kind.conversion = Converter(conversion.get("webhook") or {}, self._state.conversion)
+                kind.unlabelled_version = f"{kind.resource.group}/{first}" if first else ""
 
     async def run(self) -> None:
         while True:
@@ -251,6 +259,9 @@ class Definitions:
                 return None
             if kind is None:
                 return Deleted(before.decode())
+            if kind.conversion is not None:
+                # The webhook may be gone already, and a deletion needs nothing that it knows.
+                return decide_deletion(kind, before.decode(), DeleteOptions(), time.time())
             decision = decide_deletion(kind, read_object(kind, before), DeleteOptions(), time.time())
             if decision is None:
                 return None

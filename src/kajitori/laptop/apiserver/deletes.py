@@ -13,7 +13,7 @@ from kajitori.laptop.apiserver.answers import body_answer, object_answer
 from kajitori.laptop.apiserver.bodies import decode_options
 from kajitori.laptop.apiserver.changes import as_read, key_of, settle, to_be_stored
 from kajitori.laptop.apiserver.deletion import DeleteOptions, check_preconditions, decide_deletion
-from kajitori.laptop.apiserver.reads import selector_of, view_of
+from kajitori.laptop.apiserver.reads import entry_answer, selector_of
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Written
 from kajitori.laptop.apiserver.views import View
 
@@ -38,7 +38,7 @@ async def delete_object(state: ServerState, call: Call) -> web.StreamResponse:
             "suppress this warning"
         )
     if not written.deleted or kind.storage.qualified_name == "pods":
-        return await body_answer(call, 200, view_of(call).object(written.after))
+        return await entry_answer(state, call, 200, written.after)
     return await object_answer(
         call,
         200,
@@ -75,6 +75,8 @@ async def delete_collection(state: ServerState, call: Call) -> web.StreamRespons
     selector = selector_of(call)
     kind = call.kind
     resource = kind.storage.qualified_name
+    if selector.fields:
+        await state.conversion.ensure(kind, state.store.table(resource).scan(selector.namespace))
     entries = [e for e in state.store.table(resource).scan(selector.namespace) if selector.matches(e)]
     view = View(kind)
     gone: list[Entry] = []
@@ -89,5 +91,6 @@ async def delete_collection(state: ServerState, call: Call) -> web.StreamRespons
             elif not isinstance(outcome, status.StatusError) or outcome.code not in (404, 409):
                 # Not found or changed: somebody else was faster, and what was asked for has happened.
                 raise outcome
+    await state.conversion.ensure(kind, gone)
     body = view.wrap(view.items(gone), {"resourceVersion": str(state.store.version)})
     return await body_answer(call, 200, body)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.admission.steps import Steps
-from kajitori.laptop.apiserver.answers import body_answer
 from kajitori.laptop.apiserver.apply import server_side_apply
 from kajitori.laptop.apiserver.bodies import (
     check_kind,
@@ -34,7 +33,7 @@ from kajitori.laptop.apiserver.patches import (
     apply_merge_patch,
     apply_strategic_merge_patch,
 )
-from kajitori.laptop.apiserver.reads import view_of
+from kajitori.laptop.apiserver.reads import entry_answer
 from kajitori.laptop.apiserver.store import Decision, Entry
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ async def patch_object(state: ServerState, call: Call, subresource: str = "") ->
 
     written = await settle(state, call, key_of(call), decide, dry_run)
     assert written is not None
-    return await body_answer(call, 200, view_of(call).object(written.after))
+    return await entry_answer(state, call, 200, written.after)
 
 
 def apply_patch(content_type: str, old: Object, patch: Any, kind: Kind) -> Object:
@@ -154,4 +153,4 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
 
     written = await settle(state, call, key_of(call), decide, dry_run)
     assert written is not None
-    return await body_answer(call, 201 if created else 200, view_of(call).object(written.after))
+    return await entry_answer(state, call, 201 if created else 200, written.after)

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.answers import base_headers, body_answer
+from kajitori.laptop.apiserver.converted_watch import ConvertedWatcher, follow_converted
 from kajitori.laptop.apiserver.list_options import ListOptions, list_options, parse_version, watch_options
 from kajitori.laptop.apiserver.selectors import Selector, parse_fields, parse_labels
 from kajitori.laptop.apiserver.views import MetadataView, TableView, View
@@ -55,7 +56,13 @@ async def get_object(state: ServerState, call: Call) -> web.StreamResponse:
     entry = state.store.get(call.kind.storage.qualified_name, target.namespace, target.name)
     if entry is None:
         raise status.not_found(call.kind.resource, target.name)
-    return await body_answer(call, 200, view_of(call).object(entry))
+    return await entry_answer(state, call, 200, entry)
+
+
+async def entry_answer(state: ServerState, call: Call, code: int, entry: Entry) -> web.StreamResponse:
+    """One object in the form and version that the call asks for."""
+    await state.conversion.ensure(call.kind, [entry])
+    return await body_answer(call, code, view_of(call).object(entry))
 
 
 async def await_version(state: ServerState, wanted: int) -> None:
@@ -160,6 +167,8 @@ async def list_objects(state: ServerState, call: Call) -> web.StreamResponse:
     selector = selector_of(call)
     view = view_of(call)
     table = state.store.table(call.kind.storage.qualified_name)
+    if selector.fields:
+        await state.conversion.ensure(call.kind, table.scan(selector.namespace))
     metadata: dict[str, Any] = {"resourceVersion": ""}
     if selector.name and (selector.namespace or not call.kind.namespaced) and not options.onwards:
         entry = table.entries.get((selector.namespace, selector.name))
@@ -170,6 +179,8 @@ async def list_objects(state: ServerState, call: Call) -> web.StreamResponse:
         entries = _selected(page, selector, options.limit, metadata)
     metadata["resourceVersion"] = str(page.version)
     items: list[bytes] = []
+    if not isinstance(view, MetadataView):
+        await state.conversion.ensure(call.kind, entries)
     for start in range(0, len(entries), SLICE):
         items.extend(view.items(entries[start : start + SLICE]))
         if start + SLICE < len(entries):
@@ -242,7 +253,8 @@ async def watch_objects(state: ServerState, call: Call) -> web.StreamResponse:
     assert writer is not None
     writer.send_headers()
     stream = _Stream(writer, transport)
-    watcher = Watcher(selector, view, transport, options.bookmarks)
+    converted = call.kind.conversion is not None and not isinstance(view, MetadataView)
+    watcher = (ConvertedWatcher if converted else Watcher)(selector, view, transport, options.bookmarks)
     if version == 0 and not options.present_first:
         version = state.store.version
     timer = asyncio.get_running_loop().call_later(seconds, watcher.end)
@@ -271,9 +283,14 @@ async def _run_watch(
         entries = [
             entry for entry in table.scan(watcher.selector.namespace) if watcher.selector.matches(entry)
         ]
+        if isinstance(watcher, ConvertedWatcher):
+            await state.conversion.ensure(watcher.view.kind, entries)
         await stream.send(watcher.initial_lines(entries))
         if mark_end:
             await stream.send([watcher.bookmark(watcher.version, {INITIAL_EVENTS_END: "true"})])
+    if isinstance(watcher, ConvertedWatcher):
+        await follow_converted(state, resource, watcher, stream.send)
+        return
     if not await state.hub.catch_up(table, watcher, stream.send):
         await stream.send([watcher.too_old(state.store.version)])
         return

@@ -245,7 +245,9 @@ class Selector:
         elif field.path == "metadata.namespace":
             value = entry.namespace
         else:
-            value = self._kind.field_selectors[field.path](self._kind.from_stored(entry.peek()))
+            kind = self._kind
+            shown = kind.conversion.shown(kind, entry) if kind.conversion else kind.from_stored(entry.peek())
+            value = kind.field_selectors[field.path](shown)
         return (value == field.value) is field.equal
 
 

@@ -84,6 +84,7 @@ async def get_scale(state: ServerState, call: Call) -> web.StreamResponse:
     entry = state.store.get(*key_of(call))
     if entry is None:
         raise status.not_found(call.kind.resource, call.target.name)
+    await state.conversion.ensure(call.kind, [entry])
     return await _scale_answer(call, scale_of(call.kind, peek_object(call.kind, entry)))
 
 
@@ -153,6 +154,7 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
 
     written = await settle(state, call, key_of(call), decide, call.dry_run())
     assert written is not None
+    await state.conversion.ensure(kind, [written.after])
     return await _scale_answer(call, scale_of(kind, peek_object(kind, written.after)))
 
 

@@ -34,8 +34,11 @@ def converts(kind: Kind) -> bool:
 
 def read_object(kind: Kind, entry: Entry) -> dict[str, Any]:
     """The object as this kind shows it, with kind and apiVersion; the caller's own copy."""
-    obj = {"kind": kind.resource.kind, "apiVersion": kind.resource.api_version, **entry.decode()}
-    obj = kind.from_stored(obj)
+    if kind.conversion is not None:
+        obj = kind.conversion.shown(kind, entry)
+    else:
+        obj = {"kind": kind.resource.kind, "apiVersion": kind.resource.api_version, **entry.decode()}
+        obj = kind.from_stored(obj)
     if entry.version < kind.schema_since:
         kind.conform(obj)
         kind.default(obj)
@@ -51,10 +54,14 @@ def peek_object(kind: Kind, entry: Entry) -> dict[str, Any]:
 
 
 def stored_object(kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
-    """An object in the form that the store takes: without kind and apiVersion. The given one is left alone."""
+    """An object in the form that the store takes: without kind and apiVersion. The given one is left alone.
+
+    Where a webhook converts the apiVersion stays, since it says what the webhook has to convert from.
+    """
     stored = dict(kind.to_stored(obj))
     stored.pop("kind", None)
-    stored.pop("apiVersion", None)
+    if kind.conversion is None:
+        stored.pop("apiVersion", None)
     return stored
 
 

@@ -10,7 +10,6 @@ import msgspec
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.admission.prerequisites import check_namespace
 from kajitori.laptop.apiserver.admission.steps import Steps
-from kajitori.laptop.apiserver.answers import body_answer
 from kajitori.laptop.apiserver.bodies import read_object_body
 from kajitori.laptop.apiserver.changes import (
     as_read,
@@ -22,7 +21,7 @@ from kajitori.laptop.apiserver.changes import (
     renewed,
     settle,
 )
-from kajitori.laptop.apiserver.reads import view_of
+from kajitori.laptop.apiserver.reads import entry_answer
 from kajitori.laptop.apiserver.store import Decision, Entry
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ async def _create(
 
     written = await settle(state, call, key_of(call, name), decide, dry_run)
     assert written is not None
-    return await body_answer(call, 201, view_of(call).object(written.after))
+    return await entry_answer(state, call, 201, written.after)
 
 
 async def update_object(state: ServerState, call: Call, subresource: str = "") -> web.StreamResponse:
@@ -127,4 +126,4 @@ async def update_object(state: ServerState, call: Call, subresource: str = "") -
 
     written = await settle(state, call, key_of(call), decide, dry_run)
     assert written is not None
-    return await body_answer(call, 201 if created else 200, view_of(call).object(written.after))
+    return await entry_answer(state, call, 201 if created else 200, written.after)

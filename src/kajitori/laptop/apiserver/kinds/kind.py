@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kajitori.api.resource import Resource
+    from kajitori.laptop.apiserver.conversion import Converter
     from kajitori.laptop.apiserver.schema import Schema
     from kajitori.laptop.apiserver.status import FieldError
     from kajitori.laptop.apiserver.tables.columns import Column
@@ -103,7 +104,7 @@ class Kind:
     custom: bool = False
     schema_since: int = 0
     # The webhook of a definition that converts between its versions, and the version of objects that carry none.
-    conversion: dict[str, Any] | None = None
+    conversion: Converter | None = None
     unlabelled_version: str = ""
 
     def __post_init__(self) -> None:
