@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kajitori.laptop.apiserver.api_services.documents import (
+    RemoteVersions,
+    remote_group,
+    remote_resources,
+)
 from kajitori.laptop.apiserver.kinds.facts import GROUP_ORDER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from kajitori.laptop.apiserver.kinds.kind import Kind, Subresource
     from kajitori.laptop.apiserver.kinds.registry import Registry
 
@@ -62,6 +69,7 @@ class Discovery:
         self._revision = -1
         self._groups: dict[str, dict[str, list[Kind]]] = {}
         self._aggregated: dict[tuple[bool, str], Document] = {}
+        self._remote: RemoteVersions = {}
 
     def _current(self) -> dict[str, dict[str, list[Kind]]]:
         """group -> version -> kinds, groups and versions in order of preference."""
@@ -81,6 +89,15 @@ class Discovery:
             self._revision = self._registry.revision
         return self._groups
 
+    def keep_remote(self, versions: Mapping[tuple[str, str], Sequence[Object]]) -> None:
+        """Group versions that are served elsewhere, each with its resources in the older form."""
+        found: RemoteVersions = {}
+        for (group, version), resources in versions.items():
+            found.setdefault(group, {})[version] = resources
+        if found != self._remote:
+            self._remote = found
+            self._aggregated.clear()
+
     def groups(self) -> dict[str, dict[str, list[Kind]]]:
         """group -> version -> kinds, best first."""
         return self._current()
@@ -95,6 +112,8 @@ class Discovery:
                 for group, versions in groups.items()
                 if (group == "") == core
             ]
+            if not core:
+                items += [remote_group(group, versions) for group, versions in self._remote.items()]
             body = msgspec.json.encode(
                 {
                     "kind": "APIGroupDiscoveryList",
@@ -119,11 +138,12 @@ class Discovery:
     def group_list(self) -> Object:
         """`/apis`, in the older form."""
         groups = [_group(group, versions) for group, versions in self._current().items() if group]
+        groups += [_group(group, versions) for group, versions in self._remote.items()]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
     def group(self, group: str) -> Object | None:
         """`/apis/GROUP`; None where there is no such group."""
-        versions = self._current().get(group)
+        versions = self._current().get(group) or self._remote.get(group)
         if versions is None or not group:
             return None
         return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)}
@@ -132,7 +152,8 @@ class Discovery:
         """`/api/v1` and `/apis/GROUP/VERSION`; None where it is not served."""
         kinds = self._current().get(group, {}).get(version)
         if kinds is None:
-            return None
+            known = self._remote.get(group, {}).get(version)
+            return None if known is None else remote_resources(group, version, known)
         resources: list[Object] = []
         for kind in kinds:
             resources.append(_resource(kind))
@@ -205,7 +226,7 @@ def _aggregated_subresource(kind: Kind, subresource: Subresource) -> Object:
     }
 
 
-def _group(group: str, versions: dict[str, list[Kind]]) -> Object:
+def _group(group: str, versions: Iterable[str]) -> Object:
     listed = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
     return {"name": group, "versions": listed, "preferredVersion": listed[0]}
 

@@ -119,6 +119,10 @@ class Handler:
             raise status.method_not_allowed()
         query = Query(raw_query)
         user = self._user(http)
+        elsewhere = self._state.api_services.find(target)
+        if elsewhere is not None:
+            self._authorise(user, self._asked(http, target, query))
+            return await self._state.api_services.answer(elsewhere, http, target, query, user)
         if not target.plural:
             return await self._path(http, target, query, user)
         kind = self._state.registry.lookup(target.group, target.version, target.plural)
@@ -183,6 +187,12 @@ class Handler:
             details["group"] = asked.group
         details["kind"] = asked.resource
         raise status.failure(403, "Forbidden", f"{named} is forbidden: {asked.sentence(user.name)}", details)
+
+    def _asked(self, http: BaseRequest, target: Target, query: Query) -> Attributes:
+        """What a request asks for, be it a resource or a path."""
+        if target.plural:
+            return self._attributes(http.method, target, query)
+        return Attributes(http.method.lower().replace("head", "get"), path=target.path)
 
     def _attributes(self, method: str, target: Target, query: Query) -> Attributes:
         name = target.name

@@ -222,6 +222,20 @@ async def stream_logs(state: ServerState, call: Call) -> web.StreamResponse:
         writer.close()
 
 
+async def read_from_node(state: ServerState, node: str, path: str) -> bytes:
+    """The body of a node's answer to a GET. Raises StatusError."""
+    reader, writer = await _connect(state, node)
+    try:
+        writer.write(_request_head("GET", path, [("Host", node), ("Connection", "close")]))
+        code, headers, _ = await _answer_head(reader, node)
+        body = b"".join([piece async for piece in _body_chunks(reader, headers)])
+        if code != 200:
+            raise _refusal(code, body.decode(errors="replace").strip())
+        return body
+    finally:
+        writer.close()
+
+
 def _refusal(code: int, text: str) -> status.StatusError:
     if code == 404:
         return status.failure(404, "NotFound", text, {})

@@ -91,6 +91,7 @@ class ApiServer:
         state.addresses.load()
         definitions = Definitions(state)
         definitions.load()
+        state.api_services.load()
         handler = Handler(state)
         log_in_one_line()
         # Requests wait in the socket until everything is in place.
@@ -113,7 +114,7 @@ class ApiServer:
         self._write_kubeconfigs(authority)
         assert self._server is not None
         await self._server.start_serving()
-        for run in (definitions.run, self._bookmarks, self._sweep_events):
+        for run in (definitions.run, state.api_services.run, self._bookmarks, self._sweep_events):
             self._tasks.append(asyncio.create_task(_for_ever(run), name=run.__qualname__))
 
     def _context(self, authority: pki.Authority) -> ssl.SSLContext:
@@ -161,6 +162,7 @@ class ApiServer:
             self._web.pre_shutdown()
             await self._web.shutdown(STOP_SECONDS)
         await state.admission.close()
+        await state.api_services.close()
         await state.store.stop()
 
     async def _bookmarks(self) -> None:

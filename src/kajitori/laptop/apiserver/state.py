@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from kajitori.laptop.apiserver.admission.chain import Admission
+from kajitori.laptop.apiserver.api_services.services import ApiServices
 from kajitori.laptop.apiserver.conversion import Conversion
 from kajitori.laptop.apiserver.discovery import Discovery
 from kajitori.laptop.apiserver.openapi import OpenApi
@@ -52,6 +53,7 @@ class ServerState:
         self.openapi = OpenApi(self.discovery)
         self.conversion = Conversion(self)
         self.admission = Admission(self)
+        self.api_services = ApiServices(self)
         self.stopping = asyncio.Event()
 
     def lookup(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:

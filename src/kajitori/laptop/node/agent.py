@@ -25,6 +25,7 @@ from kajitori.laptop.node.runner_client import ContainerRecord, RunnerClient, Ru
 from kajitori.laptop.node.secure import SecureSite
 from kajitori.laptop.node.server import KubeletServer
 from kajitori.laptop.node.status_writer import StatusWriter
+from kajitori.laptop.node.usage import UsageMeter, UsageRoutes
 from kajitori.laptop.settings import NodeSettings
 
 _log = logging.getLogger(__name__)
@@ -50,14 +51,16 @@ class Agent:
         self._registration = Registration(self.node)
         self._memory = MemoryTrimmer()
         self._certificates: NodeCertificates | None = None
+        meter = UsageMeter(lambda: list(self.node.records.values()))
+        usage = UsageRoutes(name, meter, self._pod_names)
         if settings.joined:
             self._certificates = NodeCertificates(
                 client, home, name, settings.address, self._on_certificate_change
             )
             secure = SecureSite(home, settings.address, settings.port, self._certificates)
-            self._server = KubeletServer(self.node, self.find_worker, secure)
+            self._server = KubeletServer(self.node, self.find_worker, usage, secure)
         else:
-            self._server = KubeletServer(self.node, self.find_worker)
+            self._server = KubeletServer(self.node, self.find_worker, usage)
         node = self.node
         node.allocatable = capacity(node)
         node.sources = SourceReader(client, self._on_source_change, fresh_seconds=node.options.fresh_seconds)
@@ -98,6 +101,10 @@ class Agent:
         assert self._certificates is not None
         self.node.certificate_problem = self._certificates.problem
         self._registration.changed()
+
+    def _pod_names(self) -> dict[str, tuple[str, str]]:
+        metadata = [worker.pod.metadata for worker in self.workers.values()]
+        return {one.uid: (one.namespace, one.name) for one in metadata}
 
     def find_worker(self, namespace: str, name: str) -> PodWorker | None:
         pod = self.pods.get(namespace, name)

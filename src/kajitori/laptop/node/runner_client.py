@@ -28,7 +28,10 @@ _REPLY_TIMEOUT_SECONDS = 30.0
 
 
 class ContainerRecord(msgspec.Struct, frozen=True):
-    """A container as the runner holds it. state: `running` or `exited`. Times: seconds since 1970."""
+    """A container as the runner holds it. state: `running` or `exited`. Times: seconds since 1970.
+
+    pid: of its first process, 0 where an older runner does not say.
+    """
 
     name: str
     labels: dict[str, str]
@@ -37,6 +40,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     finished_at: float
     exit_code: int
     log: str
+    pid: int = 0
 
 
 class RunnerInfo(msgspec.Struct, frozen=True):

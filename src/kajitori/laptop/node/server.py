@@ -26,6 +26,7 @@ from kajitori.laptop.node.port_forward import forward
 from kajitori.laptop.node.secure import Doorkeeper, SecureSite, only_known
 from kajitori.laptop.node.status import Running, Waiting
 from kajitori.laptop.node.streams import attach, execute
+from kajitori.laptop.node.usage import UsageRoutes
 
 FindWorker = Callable[[str, str], PodWorker | None]
 
@@ -33,8 +34,11 @@ FindWorker = Callable[[str, str], PodWorker | None]
 class KubeletServer:
     """find_worker: the worker of a pod by namespace and name. secure: where it is served over TLS, if at all."""
 
-    def __init__(self, node: Node, find_worker: FindWorker, secure: SecureSite | None = None) -> None:
+    def __init__(
+        self, node: Node, find_worker: FindWorker, usage: UsageRoutes, secure: SecureSite | None = None
+    ) -> None:
         self._node = node
+        self._usage = usage
         self._find_worker = find_worker
         self._secure = secure
 
@@ -50,6 +54,7 @@ class KubeletServer:
             application.router.add_route(method, "/portForward/{namespace}/{pod}", self._forward)
         application.router.add_get("/healthz", _healthy)
         application.router.add_get("/pods", self._pods)
+        self._usage.add_to(application.router)
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
         path = self._node.home / "run" / f"{self._node.name}.sock"

@@ -74,6 +74,7 @@ class Container:
             "finished_at": self.finished_at,
             "exit_code": self.exit_code,
             "log": self.log.path,
+            "pid": self.init,
         }
 
 
