@@ -19,6 +19,7 @@ from kajitori.laptop.apiserver.changes import (
     now_text,
     settle,
 )
+from kajitori.laptop.apiserver.defaults.admission import topology_labels
 from kajitori.laptop.apiserver.label_selectors import selector_text
 from kajitori.laptop.apiserver.patches import (
     apply_json_patch,
@@ -220,6 +221,9 @@ async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
         pod["spec"]["nodeName"] = node
         if annotations:
             pod["metadata"].setdefault("annotations", {}).update(annotations)
+        labels = {**(binding["metadata"].get("labels") or {}), **topology_labels(node, state.lookup)}
+        if labels:
+            pod["metadata"]["labels"] = {**(pod["metadata"].get("labels") or {}), **labels}
         conditions = pod.setdefault("status", {}).setdefault("conditions", [])
         conditions[:] = [c for c in conditions if c.get("type") != "PodScheduled"]
         conditions.append(

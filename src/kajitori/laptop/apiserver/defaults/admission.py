@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.api.resource import SERVICE_ACCOUNTS, Resource
+from kajitori.api.resource import NODES, SERVICE_ACCOUNTS, Resource
 from kajitori.laptop.apiserver.defaults.pods import DEFAULT_MODE
 
 if TYPE_CHECKING:
@@ -24,10 +24,9 @@ _TOKEN_VOLUME = "kube-api-access-"
 _TOKEN_SECONDS = 3607
 _EVICTION_SECONDS = 300
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-_DEFAULT_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-
-
+_TOPOLOGY_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+_DEFAULT_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
 def suffix_of(uid: str) -> str:
@@ -40,9 +39,18 @@ def suffix_of(uid: str) -> str:
     return "".join(letters)
 
 
+def topology_labels(node_name: str, lookup: Callable[[Resource, str, str], Object | None]) -> dict[str, str]:
+    """Zone and region of a node, which the pods on it carry as labels; empty for a node that is not there."""
+    node = lookup(NODES, "", node_name) if node_name else None
+    labels: dict[str, str] = (node or {}).get("metadata", {}).get("labels") or {}
+    return {key: labels[key] for key in _TOPOLOGY_LABELS if key in labels}
+
+
 def admit_new_pod(pod: Object, context: Context) -> None:
     spec: Object = pod["spec"]
     metadata: Object = pod["metadata"]
+    if place := topology_labels(spec.get("nodeName", ""), context.lookup):
+        metadata["labels"] = {**(metadata.get("labels") or {}), **place}
     if "kubernetes.io/config.mirror" not in metadata.get("annotations", ()):
         _add_service_account(spec, metadata.get("namespace", ""), context)
     _add_tolerations(spec)

@@ -297,6 +297,8 @@ class Deployments:
                 deployment.metadata.name,
                 {"metadata": {"annotations": {plan.REVISION: current}}},
                 namespace=deployment.metadata.namespace,
+                # By the status, as upstream does it: a change of annotations asks for a new generation elsewhere.
+                subresource="status",
             )
 
     async def _forget_history(
