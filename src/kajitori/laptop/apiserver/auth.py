@@ -192,8 +192,8 @@ def read_impersonation(headers: MultiMapping[str]) -> Impersonation | None:
     user = headers.get("Impersonate-User")
     prefix = "impersonate-extra-"
     if user is None:
-        if "Impersonate-Group" in headers or "Impersonate-Uid" in headers:
-            raise status.bad_request("requested impersonation of groups or uid without impersonating a user")
+        if any(name.lower().startswith("impersonate-") for name in headers):
+            raise status.bad_request("requested impersonation without impersonating a user name")
         return None
     extra: dict[str, list[str]] = {}
     for key, value in headers.items():

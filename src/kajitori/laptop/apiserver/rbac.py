@@ -235,23 +235,38 @@ class Authorizer:
         return self._bindings
 
     def missing(self, user: User, namespace: str, wanted: Iterable[Rule]) -> list[Rule]:
-        """Those rules among `wanted` that the user does not hold in that scope."""
+        """What the user does not hold in that scope of the rights in `wanted`: a rule for each resource or path."""
         held = self.rules(user, namespace)
-        return [rule for rule in wanted if not _covered(rule, held)]
+        verbs: dict[tuple[str, str, str, str], set[str]] = {}
+        for rule in wanted:
+            for place, verb in _single_rights(rule):
+                group, resource, name, path = place
+                fits = (
+                    any(("*" in r.verbs or verb in r.verbs) and _path_covered(path, r.paths) for r in held)
+                    if path
+                    else any(_grants(r, verb, group, resource, name) for r in held)
+                )
+                if not fits:
+                    verbs.setdefault(place, set()).add(verb)
+        return [_rule_of(place, frozenset(lacking)) for place, lacking in sorted(verbs.items())]
 
 
-def _covered(wanted: Rule, held: list[Rule]) -> bool:
-    """Whether every single right of a rule is granted by some held rule."""
-    for verb in wanted.verbs:
-        for path in wanted.paths:
-            if not any(("*" in r.verbs or verb in r.verbs) and _path_covered(path, r.paths) for r in held):
-                return False
-        for group in wanted.groups:
-            for resource in wanted.resources:
-                for name in wanted.names or ("",):
-                    if not any(_grants(rule, verb, group, resource, name) for rule in held):
-                        return False
-    return True
+def _single_rights(rule: Rule) -> Iterable[tuple[tuple[str, str, str, str], str]]:
+    """(group, resource, name, path) and verb of each right of a rule."""
+    for verb in rule.verbs:
+        for path in rule.paths:
+            yield ("", "", "", path), verb
+        for group in rule.groups:
+            for resource in rule.resources:
+                for name in rule.names or ("",):
+                    yield (group, resource, name, ""), verb
+
+
+def _rule_of(place: tuple[str, str, str, str], verbs: frozenset[str]) -> Rule:
+    group, resource, name, path = place
+    if path:
+        return Rule(verbs, paths=(path,))
+    return Rule(verbs, frozenset({group}), frozenset({resource}), frozenset({name} if name else ()))
 
 
 def _grants(rule: Rule, verb: str, group: str, resource: str, name: str) -> bool:

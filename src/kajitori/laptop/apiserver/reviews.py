@@ -15,6 +15,7 @@ from kajitori.laptop.apiserver.auth import User
 from kajitori.laptop.apiserver.bodies import read_object_body, read_subresource_body
 from kajitori.laptop.apiserver.node_rights import node_of
 from kajitori.laptop.apiserver.rbac import Attributes
+from kajitori.laptop.apiserver.status import FieldError
 from kajitori.laptop.apiserver.tokens import DEFAULT_AUDIENCE, Bound, Reference
 
 if TYPE_CHECKING:
@@ -40,15 +41,19 @@ REVIEWS = frozenset(
 )
 
 
-def _attributes(spec: Object, namespace: str = "") -> Attributes:
+def _attributes(spec: Object, errors: list[FieldError]) -> Attributes:
+    """What a review asks for; what is wrong with it is added to `errors`."""
     resource: Object | None = spec.get("resourceAttributes")
     path: Object | None = spec.get("nonResourceAttributes")
-    if (resource is None) == (path is None):
-        raise status.bad_request(
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        )
+    if resource is not None and path is not None:
+        shown = {"Path": path.get("path", ""), "Verb": path.get("verb", "")}
+        words = "cannot be specified in combination with resourceAttributes"
+        errors.append(status.invalid_value("spec.nonResourceAttributes", shown, words))
+    if resource is None and path is None:
+        words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        errors.append(status.invalid_value("spec.resourceAttributes", None, words))
     if resource is None:
-        assert path is not None
+        path = path or {}
         return Attributes(path.get("verb", ""), path=path.get("path", ""))
     plural = resource.get("resource", "")
     if resource.get("subresource"):
@@ -57,7 +62,7 @@ def _attributes(spec: Object, namespace: str = "") -> Attributes:
         resource.get("verb", ""),
         resource.get("group", ""),
         plural or "*",
-        namespace or resource.get("namespace", ""),
+        resource.get("namespace", ""),
         resource.get("name", ""),
     )
 
@@ -67,13 +72,17 @@ async def answer_review(state: ServerState, call: Call) -> web.StreamResponse:
     review = await read_object_body(call)
     review.setdefault("metadata", {}).pop("managedFields", None)
     spec = review.get("spec") or {}
-    match call.kind.resource.plural:
-        case "selfsubjectaccessreviews":
-            review["status"] = _access(state, call.user, _attributes(spec))
-        case "subjectaccessreviews":
-            review["status"] = _access(state, _user_of(spec), _attributes(spec))
-        case "localsubjectaccessreviews":
-            review["status"] = _access(state, _user_of(spec), _attributes(spec, call.target.namespace))
+    plural = call.kind.resource.plural
+    match plural:
+        case "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews":
+            errors: list[FieldError] = []
+            asked = _attributes(spec, errors)
+            user = call.user if plural.startswith("self") else _user_of(spec, errors)
+            if plural.startswith("local"):
+                _check_namespace(call, review, asked, errors)
+            if errors:
+                raise _refused(errors)
+            review["status"] = _access(state, user, asked)
         case "selfsubjectrulesreviews":
             review["status"] = _rules(state, call.user, spec.get("namespace", ""))
         case "selfsubjectreviews":
@@ -83,11 +92,26 @@ async def answer_review(state: ServerState, call: Call) -> web.StreamResponse:
     return await object_answer(call, 201, review)
 
 
-def _user_of(spec: Object) -> User:
+def _user_of(spec: Object, errors: list[FieldError]) -> User:
     user, groups = spec.get("user", ""), spec.get("groups") or ()
     if not user and not groups:
-        raise status.bad_request("at least one of user or group must be specified")
+        words = "at least one of user or group must be specified"
+        errors.append(status.invalid_value("spec.user", "", words))
     return User(user, tuple(groups), spec.get("uid", ""))
+
+
+def _check_namespace(call: Call, review: Object, asked: Attributes, errors: list[FieldError]) -> None:
+    review["metadata"]["namespace"] = call.target.namespace
+    if asked.resource and asked.namespace != call.target.namespace:
+        field = "spec.resourceAttributes.namespace"
+        errors.append(status.invalid_value(field, asked.namespace, "must match metadata.namespace"))
+
+
+def _refused(errors: list[FieldError]) -> status.StatusError:
+    """The server names no kind here."""
+    refusal = status.invalid("", "authorization.k8s.io", "", errors)
+    refusal.status["details"].pop("kind", None)
+    return refusal
 
 
 def _access(state: ServerState, user: User, asked: Attributes) -> Object:
@@ -107,16 +131,23 @@ def _rules(state: ServerState, user: User, namespace: str) -> Object:
 
 
 def _token(state: ServerState, spec: Object) -> Object:
-    audiences = spec.get("audiences") or [DEFAULT_AUDIENCE]
-    for audience in audiences:
-        user = state.authenticator.user_of_token(spec.get("token", ""), audience)
-        if user is not None:
-            return {"authenticated": True, "user": user.info(), "audiences": [audience]}
-    return {
-        "authenticated": False,
-        "user": {},
-        "error": "invalid bearer token",
-    }
+    token = spec.get("token", "")
+    if not token:
+        raise status.bad_request("token is required for TokenReview in authentication")
+    audiences: list[str] = spec.get("audiences") or [DEFAULT_AUDIENCE]
+    known = [(user, one) for one in audiences if (user := state.authenticator.user_of_token(token, one))]
+    if known:
+        return {
+            "authenticated": True,
+            "user": known[0][0].info(),
+            "audiences": [audience for _, audience in known],
+        }
+    claims = state.signer.verify(token)
+    error = "invalid bearer token"
+    if claims is not None and not set(claims.aud) & set(audiences):
+        given, wanted = (" ".join(f'"{one}"' for one in many) for many in (claims.aud, audiences))
+        error = f"[{error}, token audiences [{given}] is invalid for the target audiences [{wanted}]]"
+    return {"user": {}, "error": error}
 
 
 async def request_token(state: ServerState, call: Call) -> web.StreamResponse:
@@ -128,7 +159,9 @@ async def request_token(state: ServerState, call: Call) -> web.StreamResponse:
         raise status.not_found(call.kind.resource, name)
     await in_time(admitted(call, review_of(call, CREATE, request, None)))
     spec: Object = request.setdefault("spec", {})
-    seconds = spec.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS
+    seconds = spec.get("expirationSeconds")
+    if seconds is None:
+        seconds = DEFAULT_TOKEN_SECONDS
     if not SHORTEST_TOKEN_SECONDS <= seconds <= LONGEST_TOKEN_SECONDS:
         text = (
             "may not specify a duration less than 10 minutes"
@@ -165,7 +198,9 @@ def _binding(state: ServerState, call: Call, reference: Object | None, account: 
     kind, name = reference.get("kind"), reference.get("name", "")
     plural = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}.get(str(kind))
     if plural is None:
-        raise status.bad_request(f"cannot bind token for serviceaccount to object of type {kind!r}")
+        version = reference.get("apiVersion") or ""
+        shown = version if "/" in version else f"/{version}"
+        raise status.bad_request(f"cannot bind token to object of type {shown}, Kind={kind}")
     entry = state.store.get(plural, "" if plural == "nodes" else namespace, name)
     if entry is None or (reference.get("uid") and reference["uid"] != entry.uid):
         raise status.failure(404, "NotFound", f'{plural} "{name}" not found', {"name": name, "kind": plural})

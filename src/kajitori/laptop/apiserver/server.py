@@ -25,6 +25,7 @@ from kajitori.laptop.apiserver.malformed import log_in_one_line
 from kajitori.laptop.apiserver.node_rights import NodeRights
 from kajitori.laptop.apiserver.rbac import Authorizer
 from kajitori.laptop.apiserver.renumbering import renumber
+from kajitori.laptop.apiserver.role_aggregation import RoleAggregation
 from kajitori.laptop.apiserver.state import ServerState
 from kajitori.laptop.apiserver.store import Decision, Deleted, Entry, Key, Store
 from kajitori.laptop.apiserver.tokens import TokenSigner
@@ -92,6 +93,7 @@ class ApiServer:
         definitions = Definitions(state)
         definitions.load()
         state.api_services.load()
+        aggregation = RoleAggregation(state.store)
         handler = Handler(state)
         log_in_one_line()
         # Requests wait in the socket until everything is in place.
@@ -114,7 +116,13 @@ class ApiServer:
         self._write_kubeconfigs(authority)
         assert self._server is not None
         await self._server.start_serving()
-        for run in (definitions.run, state.api_services.run, self._bookmarks, self._sweep_events):
+        for run in (
+            definitions.run,
+            aggregation.run,
+            state.api_services.run,
+            self._bookmarks,
+            self._sweep_events,
+        ):
             self._tasks.append(asyncio.create_task(_for_ever(run), name=run.__qualname__))
 
     def _context(self, authority: pki.Authority) -> ssl.SSLContext:

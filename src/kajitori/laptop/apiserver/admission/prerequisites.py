@@ -170,6 +170,8 @@ def _check_binding(state: ServerState, user: User, kind: Kind, binding: Object) 
     plural = role[0].partition(".")[0]
     if state.authorizer.allows(user, Attributes("bind", rbac.GROUP, plural, namespace, role[2])):
         return
+    if state.store.get(*role) is None:
+        raise status.not_found(kind.resource, role[2])
     missing = state.authorizer.missing(user, namespace, state.authorizer.role_rules(role))
     if missing:
         raise _escalation(kind, name, user, missing)
@@ -197,6 +199,6 @@ def _shown(rule: rbac.Rule) -> str:
         ("verbs", "Verbs"),
     ):
         if key in policy:
-            values = ", ".join(f'"{value}"' for value in policy[key])
+            values = " ".join(f'"{value}"' for value in policy[key])
             parts.append(f"{title}:[{values}]")
     return "{" + ", ".join(parts) + "}"
