@@ -1,0 +1,85 @@
+"""A node of ours joins the embedded cluster, as a guest beside its own nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tools.kubernetes.build import build, have_go
+
+from tests.world.conftest import Cluster, down, processes_of, up, wait_until
+
+pytestmark = [pytest.mark.world, pytest.mark.timeout(240)]
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: visitor}
+spec:
+  nodeName: guest
+  containers:
+  - {name: c, image: busybox, command: [sh, -c, "echo hello from $(hostname); sleep 1000"]}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = up(tmp_path_factory.mktemp("kj") / "home", "--no-model", "--nodes", "1", "--gpus", "0")
+    try:
+        made.kaji("node", "join", "--kubeconfig", str(made.home / "kubeconfig"), "--name", "guest")
+        yield made
+    finally:
+        made.kaji("node", "leave", "guest", "--force", "--drain-seconds", "1", check=False)
+        down(made)
+
+
+def node_home(cluster: Cluster) -> Path:
+    return cluster.home.with_name(f"{cluster.home.name}-nodes") / "guest"
+
+
+def test_a_guest_runs_pods_and_its_logs_come_over_tls(cluster: Cluster) -> None:
+    cluster.apply(POD)
+    wait_until(lambda: cluster.get("pod", "visitor")["status"].get("phase") == "Running", "the pod runs")
+    assert cluster.get("node", "guest")["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] >= 10250
+    wait_until(
+        lambda: cluster.kaji("logs", "visitor").stdout == "hello from visitor\n", "the first line is logged"
+    )
+
+
+@pytest.mark.skipif(not have_go(), reason="NOT TESTED: Go is not installed, so there is no kubectl")
+@pytest.mark.parametrize("websockets", ["true", "false"])
+def test_kubectl_execs_on_a_guest(cluster: Cluster, websockets: str) -> None:
+    cluster.environment["KUBECTL_REMOTE_COMMAND_WEBSOCKETS"] = websockets
+    kubectl = (str(build() / "kubernetes-control-plane"), "kubectl")
+    done = cluster.command(
+        *kubectl, "exec", "-i", "visitor", "--", "sh", "-c", "cat; exit 5", stdin="in\n", check=False
+    )
+    assert (done.returncode, done.stdout) == (5, "in\n")
+
+
+def test_joining_again_changes_nothing_and_starts_what_was_stopped(cluster: Cluster) -> None:
+    before = cluster.get("pod", "visitor")["status"]["containerStatuses"]
+    assert "runs already" in cluster.kaji("node", "join", "--name", "guest").stdout
+    refused = cluster.kaji("node", "join", "--name", "guest", "--gpus", "4", check=False)
+    assert refused.returncode == 2 and "other settings than --gpus" in refused.stderr
+    assert cluster.get("pod", "visitor")["status"]["containerStatuses"] == before
+    lock = int((node_home(cluster) / "run" / "supervisor.lock").read_text())
+    os.kill(lock, signal.SIGKILL)
+    wait_until(lambda: "stopped" in cluster.kaji("node", "list").stdout, "the tree is gone")
+    cluster.kaji("node", "join", "--name", "guest")
+    wait_until(
+        lambda: cluster.get("pod", "visitor")["status"]["containerStatuses"][0]["restartCount"] == 1,
+        "the pod was started again",
+    )
+
+
+def test_a_guest_that_leaves_is_forgotten(cluster: Cluster) -> None:
+    cluster.kaji("node", "leave", "guest", "--drain-seconds", "10")
+    assert "guest" not in [node["metadata"]["name"] for node in cluster.items("nodes")]
+    assert not node_home(cluster).exists()
+    wait_until(lambda: not processes_of(node_home(cluster)), "every process of the node is gone", 10)
+    assert json.loads(cluster.kaji("get", "csr", "-o", "json").stdout)["items"] == []
