@@ -206,6 +206,7 @@ class DeploymentView(View, frozen=True, kw_only=True):
 
 
 class NodeSpecView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    unschedulable: bool = False
     taints: list[Taint] = []
 
 

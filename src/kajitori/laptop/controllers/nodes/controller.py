@@ -180,7 +180,7 @@ def _node_matters(old: NodeView | None, new: NodeView | None) -> bool:
     """Heartbeats alone change nothing that is decided here."""
     if old is None or new is None:
         return new is not None
-    return old.spec.taints != new.spec.taints or _statuses(old) != _statuses(new)
+    return old.spec != new.spec or _statuses(old) != _statuses(new)
 
 
 def _statuses(node: NodeView) -> list[object]:

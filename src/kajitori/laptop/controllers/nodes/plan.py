@@ -17,6 +17,7 @@ from kajitori.model.taints import tolerates
 
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 # A node renews its lease every 10 s; so many missed ones are no accident. As in kube-controller-manager.
 GRACE_SECONDS = 50.0
 _WATCHED_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
@@ -72,13 +73,15 @@ def plan_taints(node: NodeView, now: str) -> list[Taint] | None:
     for type_name, key in _PRESSURE_TAINTS.items():
         if node.condition(type_name).get("status") == "True":
             wanted[key, "NoSchedule"] = None
-    ours = {NOT_READY, UNREACHABLE, *_PRESSURE_TAINTS.values()}
+    if node.spec.unschedulable:
+        wanted[UNSCHEDULABLE, "NoSchedule"] = None
+    ours = {NOT_READY, UNREACHABLE, UNSCHEDULABLE, *_PRESSURE_TAINTS.values()}
     kept = [
         taint for taint in node.spec.taints if taint.key not in ours or (taint.key, taint.effect) in wanted
     ]
     present = {(taint.key, taint.effect) for taint in kept}
     missing = [
-        Taint(key=key, effect=effect, time_added=now if effect == "NoExecute" else None)
+        Taint(key=key, effect=effect, time_added=now)
         for key, effect in wanted
         if (key, effect) not in present
     ]
