@@ -198,7 +198,7 @@ def prepare_new(
     if errors:
         raise status.invalid(kind.resource.kind, kind.resource.group, name, errors)
     call.warnings.extend(kind.warnings_about(obj))
-    plugins.check(state, kind, obj, None, "")
+    plugins.check(state, call, kind, obj, None, "")
     if review is not None:
         yield from validated(call, review)
     stored = yield from to_be_stored(state, kind, obj)
@@ -292,7 +292,7 @@ def finish_update(
         raise status.invalid(kind.resource.kind, kind.resource.group, new["metadata"].get("name", ""), errors)
     if not subresource:
         call.warnings.extend(kind.warnings_about(new))
-    plugins.check(state, kind, new, old, subresource)
+    plugins.check(state, call, kind, new, old, subresource)
     if review is not None:
         yield from validated(call, review)
     if same_but_for_times(new, old):

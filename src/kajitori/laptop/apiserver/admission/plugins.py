@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.admission.limits import add_defaults, aggregate, claim_problems, pod_problems
+from kajitori.laptop.apiserver.admission.pod_security import (
+    PREFIX,
+    existing_violations,
+    is_significant,
+    label_problems,
+    standard_of,
+    violations,
+)
 from kajitori.laptop.apiserver.admission.quotas import OverQuota, charged, counts
+from kajitori.laptop.apiserver.defaults.admission import quality_of_service
 from kajitori.laptop.apiserver.store import Charged, Decision, Key
 
 if TYPE_CHECKING:
@@ -32,6 +41,23 @@ _DEFAULT_CLASS = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 )
+# Kinds with pods in them, and where.
+_TEMPLATES: dict[str, tuple[str, ...]] = {
+    "pods": (),
+    "podtemplates": ("template",),
+    "jobs.batch": ("spec", "template"),
+    "cronjobs.batch": ("spec", "jobTemplate", "spec", "template"),
+    **dict.fromkeys(
+        (
+            "replicationcontrollers",
+            "deployments.apps",
+            "replicasets.apps",
+            "statefulsets.apps",
+            "daemonsets.apps",
+        ),
+        ("spec", "template"),
+    ),
+}
 _PREPARED = frozenset({"pods", *_PROTECTED})
 _CHECKED = frozenset({"pods", CLAIMS, PRIORITY_CLASSES})
 
@@ -46,7 +72,9 @@ def prepare(state: ServerState, kind: Kind, new: Object, old: Object | None) -> 
     if old is not None or resource not in _PREPARED:
         return
     if resource == "pods":
-        add_defaults(new, limit_ranges(state, new["metadata"].get("namespace", "")))
+        if ranges := limit_ranges(state, new["metadata"].get("namespace", "")):
+            add_defaults(new, ranges)
+            new["status"]["qosClass"] = quality_of_service(new["spec"])
         return
     metadata: Object = new["metadata"]
     finalizers: list[str] = metadata.get("finalizers") or []
@@ -76,9 +104,15 @@ def _is_default(storage_class: Object) -> bool:
     return any(annotations.get(name) == "true" for name in _DEFAULT_CLASS)
 
 
-def check(state: ServerState, kind: Kind, new: Object, old: Object | None, subresource: str) -> None:
-    """Raises StatusError 403."""
+def check(
+    state: ServerState, call: Call, kind: Kind, new: Object, old: Object | None, subresource: str
+) -> None:
+    """Raises StatusError 403. Warnings and notes for the audit log go to the call."""
     resource = kind.storage.qualified_name
+    if resource in _TEMPLATES:
+        _check_pod_security(state, call, new, old, subresource)
+    elif resource == "namespaces" and not subresource:
+        _check_labels(state, call, new, old)
     if resource not in _CHECKED or (subresource and subresource != "resize"):
         return
     metadata: Object = new["metadata"]
@@ -95,6 +129,61 @@ def check(state: ServerState, kind: Kind, new: Object, old: Object | None, subre
         problems = problems_of(new, limit_range)
         if problems:
             raise status.forbidden(kind.resource, name, aggregate(problems))
+
+
+def _check_pod_security(
+    state: ServerState, call: Call, new: Object, old: Object | None, subresource: str
+) -> None:
+    """Pods must meet what their namespace enforces; pods and templates are warned about."""
+    entry = state.store.get("namespaces", "", new["metadata"].get("namespace", ""))
+    if entry is None or not any(key.startswith(PREFIX) for key in entry.labels):
+        return
+    resource = call.kind.storage.qualified_name
+    is_pod = resource == "pods"
+    if subresource and not (is_pod and subresource in ("ephemeralcontainers", "resize")):
+        return
+    if is_pod and old is not None and not is_significant(new, old):
+        return
+    pod: Any = new
+    for step in _TEMPLATES[resource]:
+        pod = pod.get(step) or {}
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    enforced = standard_of(entry.labels, "enforce")
+    if is_pod:
+        call.annotations["pod-security.kubernetes.io/enforce-policy"] = str(enforced)
+        found = violations(enforced, metadata, spec)
+        if found:
+            name = new["metadata"].get("name", "")
+            raise status.forbidden(call.kind.resource, name, f'violates PodSecurity "{enforced}": {found}')
+    for mode in ("audit", "warn"):
+        standard = standard_of(entry.labels, mode)
+        found = violations(standard, metadata, spec)
+        if found:
+            text = f'would violate PodSecurity "{standard}": {found}'
+            if mode == "warn":
+                call.warnings.append(text)
+            else:
+                call.annotations["pod-security.kubernetes.io/audit-violations"] = text
+
+
+def _check_labels(state: ServerState, call: Call, new: Object, old: Object | None) -> None:
+    """Labels must name levels; who makes a level stricter is told which pods break it. Raises StatusError 422."""
+    labels: dict[str, str] = new["metadata"].get("labels") or {}
+    if not any(key.startswith(PREFIX) for key in labels):
+        return
+    name = new["metadata"]["name"]
+    problems = [
+        status.invalid_value(f"metadata.labels[{key}]", labels[key], text)
+        for key, text in label_problems(labels)
+    ]
+    before: dict[str, str] = (old or {}).get("metadata", {}).get("labels") or {}
+    if problems and any(before.get(key) != value for key, value in labels.items() if key.startswith(PREFIX)):
+        raise status.invalid("Namespace", "", name, problems)
+    enforced = standard_of(labels, "enforce")
+    if old is None or enforced == standard_of(before, "enforce"):
+        return
+    pods = [entry.peek() for entry in state.store.table("pods").scan(name)]
+    call.warnings += existing_violations(name, enforced, pods)
 
 
 def _check_priority_class(state: ServerState, kind: Kind, new: Object) -> None:
