@@ -21,6 +21,8 @@ from tests.node.conftest import (
     until,
 )
 
+from kajitori.api.resource import PODS
+
 
 @pytest.fixture
 async def kubelet(node: RunningNode) -> AsyncIterator[aiohttp.ClientSession]:
@@ -252,3 +254,52 @@ async def test_kubectl_reads_logs_and_runs_commands(node: RunningNode) -> None:
     assert await kubectl("logs", "p") == (0, "hello\n")
     code, output = await kubectl("exec", "p", "--", "sh", "-c", "echo inside; exit 5")
     assert (code, output.splitlines()[0]) == (5, "inside")
+
+
+async def add_guest(node: RunningNode, pod: str, **guest: Any) -> None:
+    container = {"name": "debugger", "image": "busybox", "terminationMessagePolicy": "File", **guest}
+    patch = {"spec": {"ephemeralContainers": [container]}}
+    await node.client.patch(
+        PODS, pod, patch, namespace="default", patch_type="strategic", subresource="ephemeralcontainers"
+    )
+
+
+async def test_a_container_that_is_added_to_a_running_pod_sees_its_targets_processes(
+    node: RunningNode, kubelet: aiohttp.ClientSession
+) -> None:
+    await node.create_pod("p", shell("sleep 98765"))
+    await node.wait_ready("p")
+    script = "echo $$; cat /proc/[0-9]*/cmdline | tr '\\0' ' '; hostname; read x; echo got $x; exit 3"
+    await add_guest(
+        node, "p", targetContainerName="c0", command=["sh", "-c", script], stdin=True, stdinOnce=True
+    )
+
+    def guest(pod: dict[str, Any]) -> dict[str, Any]:
+        return next(iter(pod["status"].get("ephemeralContainerStatuses", ())), {})
+
+    await node.wait_for("p", lambda pod: "running" in guest(pod).get("state", {}))
+    async with upgraded(kubelet, "/attach/default/p/debugger?input=1&output=1&error=1") as socket:
+        session = await talk(socket, b"\x00hello\n")
+    assert session.output[1].endswith(b"got hello\n")
+    pod = await node.wait_for("p", lambda pod: "terminated" in guest(pod).get("state", {}))
+    assert guest(pod)["state"]["terminated"]["exitCode"] == 3
+    assert guest(pod)["restartCount"] == 0
+    assert is_ready(pod) and len(pod["status"]["containerStatuses"]) == 1
+    async with kubelet.get("/containerLogs/default/p/debugger") as answer:
+        text = await answer.text()
+    assert "sleep 98765" in text and text.splitlines()[0] != "1"
+
+
+async def test_a_pod_that_goes_takes_its_guests_along(node: RunningNode) -> None:
+    from tests.node.test_runner import processes_with
+
+    await node.create_pod("p", shell("sleep 1000"))
+    await node.wait_ready("p")
+    await add_guest(node, "p", command=["sleep", "876.54"])
+    await until(lambda: processes_with("sleep\000876.54"))
+    await node.stop_agent()
+    await node.start_agent()
+    await until(lambda: node.agent and node.agent.find_worker("default", "p"))
+    await node.delete("p", grace_seconds=1)
+    await node.wait_gone("p")
+    await until(lambda: not processes_with("sleep\000876.54"))

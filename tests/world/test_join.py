@@ -249,6 +249,25 @@ def test_kubectl_follows_logs_and_attaches(world: World) -> None:
     world.kubectl("delete", "pod", "talker", "--wait")
 
 
+def test_kubectl_debugs_a_pod_and_a_node(world: World, web: str) -> None:
+    output = world.kubectl(
+        "debug", web, "-i", "--image=busybox", "--target=server", "--container=looker", "--",
+        "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '",
+    ).stdout  # fmt: skip
+    logged = world.kubectl("logs", web, "-c", "looker").stdout
+    assert "http.server 8000" in output + logged
+    world.kubectl(
+        "debug", "node/one", "--image=busybox", "--", "sh", "-c", "ls /host/proc/1/stat; sleep 1000"
+    )
+    pod = next(
+        each["metadata"]["name"] for each in world.pods() if "node-debugger" in each["metadata"]["name"]
+    )
+    wait_until(
+        lambda: "/host/proc/1/stat" in world.kubectl("logs", pod, check=False).stdout, "the host is seen"
+    )
+    world.kubectl("delete", "pod", pod, "--grace-period=1", "--wait")
+
+
 def test_who_may_not_is_refused_by_the_kubelet_api(world: World) -> None:
     authority = pki.Authority(world.plane / "pki")
     pair = world.folder / "stranger.pem"

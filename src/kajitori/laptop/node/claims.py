@@ -1,7 +1,8 @@
 """Claims as folders: `volumes/<namespace>/<claim's uid>` in the cluster's home, shared by all nodes.
 
-A claim that is bound to a volume with a path of this machine (`hostPath` or `local`) is that path. Any other claim is
-a folder of its own, and is marked Bound. A folder goes when its claim has gone.
+A claim that is bound to a volume with a path of this machine (`hostPath` or `local`) is that path. One of a class that
+the cluster's controllers serve waits for its volume. Any other is a folder of its own, and is marked Bound; such a
+folder goes when its claim has gone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from kajitori.api.kubernetes.core_v1 import PersistentVolumeClaimSpec, PersistentVolumeSpec
-from kajitori.api.resource import PERSISTENT_VOLUME_CLAIMS, Resource
+from kajitori.api.resource import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES
 from kajitori.base.errors import ApiError, NotFound, Unreachable
 from kajitori.control.cache import Metadata, PartialObject
 from kajitori.kube.client import Client
@@ -23,7 +24,8 @@ from kajitori.laptop.node.volumes import Place
 
 _log = logging.getLogger(__name__)
 
-PERSISTENT_VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+# Whose volumes come from the cluster's own controllers, or from nobody.
+_AWAITED = ("kajitori.dev/folder", "kubernetes.io/no-provisioner")
 
 
 class _ClaimStatus(msgspec.Struct, frozen=True):
@@ -39,6 +41,10 @@ class _Claim(msgspec.Struct, frozen=True):
 class _Volume(msgspec.Struct, frozen=True):
     metadata: Metadata
     spec: PersistentVolumeSpec = msgspec.field(default_factory=PersistentVolumeSpec)
+
+
+class _Class(msgspec.Struct, frozen=True):
+    provisioner: str = ""
 
 
 class Claims:
@@ -62,6 +68,8 @@ class Claims:
             )
         if claim.spec.volume_name and (path := await self._bound_path(claim.spec.volume_name)):
             return Place(path, read_only)
+        if await self._is_awaited(claim):
+            raise MissingSource(f'persistentvolumeclaim "{name}" is not bound to a volume yet')
         folder = self._folder / namespace / claim.metadata.uid
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)
@@ -74,8 +82,22 @@ class Claims:
             volume = await self._client.get(PERSISTENT_VOLUMES, volume_name, type=_Volume)
         except NotFound:
             return None
-        source = volume.spec.host_path or volume.spec.local
+        host = volume.spec.host_path
+        if host is not None and host.type == "DirectoryOrCreate":
+            Path(host.path).mkdir(parents=True, exist_ok=True)
+        source = host or volume.spec.local
         return Path(source.path) if source else None
+
+    async def _is_awaited(self, claim: _Claim) -> bool:
+        """Whether somebody will bind the claim: a class that nobody serves here is a folder of the node's making."""
+        name = claim.spec.storage_class_name
+        if not name:
+            return name is not None
+        try:
+            found = await self._client.get(STORAGE_CLASSES, name, type=_Class)
+        except NotFound:
+            return False
+        return found.provisioner in _AWAITED
 
     async def _mark_bound(self, claim: _Claim) -> None:
         resources = claim.spec.resources

@@ -65,6 +65,8 @@ class Surrounds(Protocol):
 
     def on_change(self) -> None: ...
 
+    def find_container(self, name: str) -> ContainerLife | None: ...
+
 
 class Deadline:
     """When a stopping container is killed; may be brought forward while somebody waits for it."""
@@ -99,11 +101,12 @@ class Deadline:
 
 
 class ContainerLife:
-    """A container and what is known of it."""
+    """A container and what is known of it. target: of an ephemeral one, the container whose processes it sees."""
 
-    def __init__(self, node: Node, around: Surrounds, spec: Container, kind: str) -> None:
+    def __init__(self, node: Node, around: Surrounds, spec: Container, kind: str, target: str = "") -> None:
         self.spec = spec
         self.kind = kind
+        self.target = target
         self.state: State = Waiting("ContainerCreating")
         self.last: Terminated | None = None
         self.attempt = 0
@@ -270,6 +273,8 @@ class ContainerLife:
             if isinstance(found, Reason):
                 raise _NotYet(found.code, str(found))
             request = start_request(self._node, self.spec, found, around, self.name, self.folder)
+            if self.target and (target := self._around.find_container(self.target)):
+                request["beside"] = target.name
         except (RunnerLost, RunnerError):
             raise
         except MissingSource as error:

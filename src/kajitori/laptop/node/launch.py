@@ -284,7 +284,6 @@ def limits_of(node: Node, pod: Pod) -> str:
         ("dnsConfig", spec.dns_config),
         ("runtimeClassName", spec.runtime_class_name),
         ("resourceClaims", spec.resource_claims),
-        ("ephemeralContainers", spec.ephemeral_containers),
     ):
         if value:
             fields.append(name)

@@ -22,6 +22,7 @@ from kajitori.base.clock import parse_rfc3339
 from kajitori.base.errors import ApiError, Conflict, Infeasible, KajitoriError, NotFound, Unreachable
 from kajitori.laptop.node.container import ContainerLife, Deadline
 from kajitori.laptop.node.environment import Pod, PodFacts
+from kajitori.laptop.node.guests import Guests
 from kajitori.laptop.node.hosts import own_names
 from kajitori.laptop.node.launch import Surroundings, limits_of, requested_gpus
 from kajitori.laptop.node.names import PodNames
@@ -60,13 +61,15 @@ class PodWorker:
             for each in pod.spec.init_containers
         ]
         self._mains = [ContainerLife(node, self, each, "main") for each in pod.spec.containers]
+        self._guests = Guests(node, self)
+        self._guests.take(pod)
         if self._inits:
             for life in (*self._inits, *self._mains):
                 life.state = Waiting("PodInitializing")
 
     @property
     def lives(self) -> list[ContainerLife]:
-        return [*self._inits, *self._mains]
+        return [*self._inits, *self._mains, *self._guests.lives]
 
     def find_container(self, name: str) -> ContainerLife | None:
         return next((life for life in self.lives if life.spec.name == name), None)
@@ -113,6 +116,9 @@ class PodWorker:
             grace = pod.metadata.deletion_grace_period_seconds
             self._end_within(30.0 if grace is None else float(grace))
             return
+        self._guests.take(pod)
+        if self._prepared:
+            self._guests.start()
         labels = (pod.metadata.labels, pod.metadata.annotations)
         if self._prepared and labels != (before.metadata.labels, before.metadata.annotations):
             self.node.spawn(self.refresh(), f"refresh {pod}")
@@ -170,7 +176,11 @@ class PodWorker:
     def _restore(self) -> None:
         statuses = {
             each.name: each
-            for each in (*self.pod.status.init_container_statuses, *self.pod.status.container_statuses)
+            for each in (
+                *self.pod.status.init_container_statuses,
+                *self.pod.status.container_statuses,
+                *self.pod.status.ephemeral_container_statuses,
+            )
         }
         latest = {
             record.labels["container"]: record
@@ -185,7 +195,8 @@ class PodWorker:
                 wanted = [int(number) for number in text.split(",")]
                 with contextlib.suppress(Infeasible):
                     self._gpus[name] = self.node.gpus.take(self._device_owner(name), len(wanted), wanted)
-            if isinstance(life.state, Waiting) and life.state.reason == "ContainerCreating" and self._inits:
+            waiting = isinstance(life.state, Waiting) and life.state.reason == "ContainerCreating"
+            if waiting and self._inits and life.kind != "ephemeral":
                 life.state = Waiting("PodInitializing")
 
     def _device_owner(self, container: str) -> str:
@@ -211,6 +222,7 @@ class PodWorker:
         try:
             async with deadline:
                 await self._prepare()
+                self._guests.start()
                 renewal = asyncio.ensure_future(self._renew_tokens())
                 try:
                     await self._run_containers()
@@ -313,6 +325,7 @@ class PodWorker:
             async with asyncio.TaskGroup() as mains:
                 for life in self._mains:
                     mains.create_task(life.run(), name=f"{self.pod}/{life.spec.name}")
+            await self._guests.stop(Deadline(self._grace_seconds()))
             await self._stop_sidecars(Deadline(self._grace_seconds()))
 
     @property
@@ -330,7 +343,8 @@ class PodWorker:
     async def _stop_all(self, deadline: Deadline) -> None:
         stopped = [*self._mains, *(life for life in self._inits if life.kind == "init")]
         await asyncio.gather(
-            *(life.stop(deadline, f"Stopping container {life.spec.name}") for life in stopped)
+            *(life.stop(deadline, f"Stopping container {life.spec.name}") for life in stopped),
+            self._guests.stop(deadline),
         )
         await self._stop_sidecars(deadline)
         for life in self.lives:

@@ -15,9 +15,9 @@ RESET_SECONDS = 600.0
 
 
 def restarts(container: Container, kind: str, pod_policy: str, exit_code: int) -> bool:
-    """kind: `init`, `sidecar` or `main`."""
-    if kind == "sidecar":
-        return True
+    """kind: `init`, `sidecar`, `main` or `ephemeral`."""
+    if kind in ("sidecar", "ephemeral"):
+        return kind == "sidecar"
     for rule in container.restart_policy_rules:
         codes = rule.exit_codes
         if codes and rule.action == "Restart" and (exit_code in codes.values) == (codes.operator == "In"):

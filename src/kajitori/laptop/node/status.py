@@ -91,7 +91,9 @@ def _seconds(text: str | None) -> float:
 
 
 class ContainerView(NamedTuple):
-    """What a status says of a container. kind: `init`, `sidecar` (an init container that keeps running) or `main`."""
+    """What a status says of a container. kind: `init`, `sidecar` (an init container that keeps running), `main`, or
+    `ephemeral`, which counts for nothing else of the pod.
+    """
 
     name: str
     kind: str
@@ -103,6 +105,10 @@ class ContainerView(NamedTuple):
     restart_count: int
     started: bool
     ready: bool
+
+    @property
+    def comes_first(self) -> bool:
+        return self.kind in ("init", "sidecar")
 
     @property
     def is_done(self) -> bool:
@@ -134,7 +140,7 @@ def phase_of(view: PodView) -> str:
     """`Pending`, `Running`, `Succeeded` or `Failed`."""
     if view.failure:
         return "Failed"
-    inits = [each for each in view.containers if each.kind != "main"]
+    inits = [each for each in view.containers if each.comes_first]
     mains = [each for each in view.containers if each.kind == "main"]
     if view.ended:
         return "Succeeded" if all(each.is_done for each in mains) else "Failed"
@@ -178,9 +184,12 @@ def pod_status(view: PodView, spec: PodSpec, current: Sequence[PodCondition], no
         "conditions": _conditions(view, phase, spec, current, now),
         "containerStatuses": [_container(each) for each in view.containers if each.kind == "main"],
     }
-    inits = [_container(each) for each in view.containers if each.kind != "main"]
+    inits = [_container(each) for each in view.containers if each.comes_first]
     if inits:
         status["initContainerStatuses"] = inits
+    ephemeral = [_container(each) for each in view.containers if each.kind == "ephemeral"]
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = ephemeral
     if view.address:
         status["podIP"] = view.address
         status["podIPs"] = [{"ip": view.address}]
@@ -246,7 +255,7 @@ def _conditions(
 
 
 def _initialized(view: PodView, phase: str) -> _Condition:
-    missing = [each.name for each in view.containers if each.kind != "main" and not each.is_done]
+    missing = [each.name for each in view.containers if each.comes_first and not each.is_done]
     if phase == "Succeeded":
         return _Condition("Initialized", True, "PodCompleted")
     if missing and not any(_has_run(each) for each in view.containers if each.kind == "main"):
@@ -260,7 +269,7 @@ def _containers_ready(view: PodView, phase: str) -> _Condition:
         return _Condition("ContainersReady", False, "PodCompleted")
     if phase == "Failed":
         return _Condition("ContainersReady", False, "PodFailed")
-    unready = [each.name for each in view.containers if each.kind != "init" and not each.ready]
+    unready = [each.name for each in view.containers if each.kind in ("main", "sidecar") and not each.ready]
     if unready:
         message = f"containers with unready status: [{' '.join(unready)}]"
         return _Condition("ContainersReady", False, "ContainersNotReady", message)

@@ -76,19 +76,29 @@ class Sandbox(TypedDict):
 
 
 def fork_container(
-    command: Command, sandbox: Sandbox, streams: Streams, *, status: int, alive: int, isolated: bool
+    command: Command,
+    sandbox: Sandbox,
+    streams: Streams,
+    *,
+    status: int,
+    alive: int,
+    isolated: bool,
+    beside: int = 0,
 ) -> int:
     """Fork the init; its process id.
 
     status: pipe for an error. alive: read end of a pipe whose write end only the runner holds. isolated: with
-    namespaces.
+    namespaces. beside: the init of another container, among whose processes this one runs; 0 for its own.
     """
-    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWPID if isolated else 0
-    pid = kernel.fork_into(flags)
+    guest = isolated and beside > 0
+    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS if isolated else 0
+    pid = kernel.fork_into(flags if guest or not isolated else flags | kernel.CLONE_NEWPID)
     if pid == 0:
         _run_child(
             status,
-            lambda kept: _init(command, sandbox, kept, isolated),
+            lambda kept: (
+                _guest(command, sandbox, kept, beside) if guest else _init(command, sandbox, kept, isolated)
+            ),
             [streams.stdin, streams.stdout, streams.stderr, status, alive],
             terminal=streams.terminal,
         )
@@ -206,6 +216,23 @@ def _init(command: Command, sandbox: Sandbox, kept: _Kept, isolated: bool) -> in
         with contextlib.suppress(OSError):
             os.execve(program, ["init", str(child), "0" if isolated else str(int(KILL_EVERYTHING))], {})
     return _attend(child, kept, isolated)
+
+
+def _guest(command: Command, sandbox: Sandbox, kept: _Kept, beside: int) -> int:
+    """A container that sees and may signal the processes of another one; this process stays outside of those."""
+    _tie_to_runner(kept, signal.SIGKILL)
+    os.setsid()
+    descriptor = os.open(f"/proc/{beside}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    kernel.enter_namespace(descriptor, kernel.CLONE_NEWPID)
+    os.close(descriptor)
+    socket.sethostname(sandbox["hostname"])
+    mounts.View(sandbox["files"]["scratch"]).build(sandbox["files"])
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    child = os.fork()
+    if child == 0:
+        mounts.mount_processes()
+        _execute(command, kept, privileged=sandbox["privileged"], pdeath=True)
+    return _attend(child, kept, isolated=True)
 
 
 def _attend(child: int, kept: _Kept, isolated: bool) -> int:

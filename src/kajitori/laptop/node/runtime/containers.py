@@ -122,6 +122,7 @@ class Containers:
         if request["name"] in self._by_name:
             raise Refused(f"container {request['name']} exists")
         container = Container(request)
+        beside = self._running_init(request["beside"]) if request.get("beside") else 0
         opened: list[int] = []
         try:
             streams = self._open_streams(container, request, opened)
@@ -134,6 +135,7 @@ class Containers:
                 status=writer,
                 alive=self._alive_reader,
                 isolated=self._isolated,
+                beside=beside,
             )
         except OSError as error:
             close_all(opened)
@@ -148,6 +150,12 @@ class Containers:
         container.status_reader = reader
         container.conclude_start = lambda: self._on_status(container, reader, reply)
         self._watch(reader, container.conclude_start)
+
+    def _running_init(self, name: str) -> int:
+        container = self._by_name.get(name)
+        if container is None or container.state != "running":
+            raise Refused(f"container {name}, whose processes are to be seen, is not running")
+        return container.init
 
     def _open_streams(self, container: Container, request: dict[str, Any], opened: list[int]) -> Streams:
         if request.get("terminal"):
