@@ -168,6 +168,15 @@ async def _make_definitions(kubeconfig: Path) -> None:
     async with Client(load_config(str(kubeconfig))) as client:
         for definition in all_crds():
             await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="tests")
+    config = load_config(str(kubeconfig))
+    api = Api(config.server, tls_context(kubeconfig))
+    try:
+        for definition in all_crds():
+            spec = definition["spec"]
+            path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+            await eventually(lambda path=path: _exists(api, path), f"{path} is served")
+    finally:
+        await api.close()
 
 
 _SERVERS = ["embedded", pytest.param("real", marks=pytest.mark.xdist_group("real-kubernetes"))]
@@ -194,13 +203,65 @@ async def server(place: Place) -> AsyncIterator[Server]:
             await server.close()
 
 
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
+    """Ours and the real one at once, for tests that hold answers against each other.
+
+    A module with such tests has `pytestmark = pytest.mark.xdist_group("real-kubernetes")`.
+    """
+    if not have_go():
+        pytest.skip("NOT TESTED: Go is not installed, so nothing was tried on a real kube-apiserver")
+    with (
+        embedded_place(tmp_path_factory.mktemp("embedded")) as embedded,
+        real_place(tmp_path_factory.mktemp("real")) as real,
+    ):
+        for running in (embedded, real):
+            asyncio.run(_make_definitions(running.kubeconfig))
+        yield embedded, real
+
+
+@pytest.fixture
+async def servers(places: tuple[Place, Place]) -> AsyncIterator[tuple[Server, Server]]:
+    """(ours, the real one)."""
+    embedded, real = places
+    async with (
+        Client(load_config(str(embedded.kubeconfig)), user_agent="contract") as ours,
+        Client(load_config(str(real.kubeconfig)), user_agent="contract") as theirs,
+    ):
+        pair = (
+            Server(embedded, ours, Api(embedded.url, tls_context(embedded.kubeconfig))),
+            Server(real, theirs, Api(real.url, tls_context(real.kubeconfig))),
+        )
+        try:
+            yield pair
+        finally:
+            for server in pair:
+                await server.close()
+
+
+@pytest.fixture
+async def shared_namespace(servers: tuple[Server, Server]) -> AsyncIterator[str]:
+    """A namespace of the same name on both."""
+    name = f"t{os.getpid()}-{next(NAMES)}"
+    for server in servers:
+        await make_namespace(server, name)
+    yield name
+    for server in servers:
+        await server.http.delete(f"/api/v1/namespaces/{name}")
+
+
+async def make_namespace(server: Server, name: str) -> None:
+    """With its default service account."""
+    (await server.http.create("/api/v1/namespaces", {"metadata": {"name": name}})).ok()
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    await eventually(lambda: _exists(server.http, account), f"{name} has its service account")
+
+
 @pytest.fixture
 async def namespace(server: Server) -> AsyncIterator[str]:
     """A namespace of the test's own, with its default service account; deleted afterwards, not waited for."""
     name = f"t{os.getpid()}-{next(NAMES)}"
-    (await server.http.create("/api/v1/namespaces", {"metadata": {"name": name}})).ok()
-    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    await eventually(lambda: _exists(server.http, account), f"{name} has its service account")
+    await make_namespace(server, name)
     yield name
     await server.http.delete(f"/api/v1/namespaces/{name}")
 

@@ -84,7 +84,13 @@ class Api:
         if data is not None and content_type:
             sent["Content-Type"] = content_type
         async with self._session.request(
-            method, self.url + path, data=data, headers=sent, params=query or None, allow_redirects=False
+            method,
+            self.url + path,
+            data=data,
+            headers=sent,
+            params=query or None,
+            allow_redirects=False,
+            skip_auto_headers=["Content-Type"],
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 
@@ -109,9 +115,11 @@ class Api:
         return await self.request("DELETE", path, options, **query)
 
     @contextlib.asynccontextmanager
-    async def watch(self, path: str, **query: str) -> AsyncIterator[Watch]:
+    async def watch(
+        self, path: str, headers: dict[str, str] | None = None, /, **query: str
+    ) -> AsyncIterator[Watch]:
         async with self._session.get(
-            self.url + path, params={"watch": "true", **query}, headers=self._headers
+            self.url + path, params={"watch": "true", **query}, headers={**self._headers, **(headers or {})}
         ) as response:
             assert response.status == 200, await response.text()
             yield Watch(response)

@@ -47,11 +47,16 @@ func typedInformersFollow(w *world) error {
 		}
 	}
 	var added, changed, deleted atomic.Int32
-	handler, err := maps.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+	// A controller of the cluster adds a config map of its own to each namespace.
+	own := func(object any) bool {
+		name, err := cache.DeletionHandlingMetaNamespaceKeyFunc(object)
+		return err == nil && !strings.HasSuffix(name, "/kube-root-ca.crt")
+	}
+	handler, err := maps.Informer().AddEventHandler(cache.FilteringResourceEventHandler{FilterFunc: own, Handler: cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { added.Add(1) },
 		UpdateFunc: func(any, any) { changed.Add(1) },
 		DeleteFunc: func(any) { deleted.Add(1) },
-	})
+	}})
 	if err != nil {
 		return err
 	}

@@ -131,10 +131,7 @@ func discoveryMapsEveryKind(w *world) error {
 	if err != nil {
 		return err
 	}
-	document, err := schemas["apis/apps/v1"].Schema("application/com.github.proto-openapi.spec.v3@v1.0+protobuf")
-	if err != nil {
-		document, err = schemas["apis/apps/v1"].Schema("application/json")
-	}
+	document, err := schemas["apis/apps/v1"].Schema("application/json")
 	if err != nil {
 		return err
 	}

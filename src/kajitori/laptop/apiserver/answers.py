@@ -12,7 +12,8 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from kajitori.laptop.apiserver.negotiation import wants_indentation
+from kajitori.laptop.apiserver import status
+from kajitori.laptop.apiserver.negotiation import PROTOBUF, wants_indentation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,7 +46,18 @@ def base_headers(call: Call, content_type: str) -> list[tuple[str, str]]:
 
 async def body_answer(call: Call, code: int, body: bytes) -> web.StreamResponse:
     """JSON bytes in the form that the call's output asks for."""
+    if call.output.protobuf:
+        return await _protobuf_answer(call, code, body)
     return await rendered(call.http, code, body, call.output.yaml, call.query.get("pretty"), call.warnings)
+
+
+async def _protobuf_answer(call: Call, code: int, body: bytes) -> web.StreamResponse:
+    from kajitori.laptop.apiserver.protobuf_writing import as_protobuf
+
+    written = as_protobuf(msgspec.json.decode(body))
+    if written is None:
+        raise status.not_acceptable()
+    return await rendered(call.http, code, written, warnings=call.warnings, content_type=PROTOBUF, raw=True)
 
 
 async def object_answer(call: Call, code: int, obj: dict[str, Any]) -> web.StreamResponse:

@@ -18,7 +18,7 @@ from kajitori.laptop.apiserver import deletes, patching, reads, status, writes
 from kajitori.laptop.apiserver.answers import rendered
 from kajitori.laptop.apiserver.auth import User, read_impersonation
 from kajitori.laptop.apiserver.evictions import evict_pod
-from kajitori.laptop.apiserver.negotiation import Output, negotiate
+from kajitori.laptop.apiserver.negotiation import PROTOBUF, Output, negotiate
 from kajitori.laptop.apiserver.nonresource import answer_path
 from kajitori.laptop.apiserver.proxy import stream_logs, tunnel
 from kajitori.laptop.apiserver.rbac import Attributes
@@ -109,8 +109,24 @@ class Handler:
         self, http: BaseRequest, error: status.StatusError, warnings: list[str]
     ) -> web.StreamResponse:
         # The query may be what was wrong: whether to indent is read without it.
+        form = _form_of_refusal(http.headers.get("Accept", ""))
+        if form.protobuf:
+            from kajitori.laptop.apiserver.protobuf_writing import as_protobuf
+
+            written = as_protobuf(error.status) or b""
+            return await rendered(
+                http,
+                error.code,
+                written,
+                warnings=warnings,
+                content_type=PROTOBUF,
+                raw=True,
+                more_headers=error.headers,
+            )
         body = msgspec.json.encode(error.status)
-        return await rendered(http, error.code, body, warnings=warnings, more_headers=error.headers)
+        return await rendered(
+            http, error.code, body, form.yaml, warnings=warnings, more_headers=error.headers
+        )
 
     async def _answer(self, http: BaseRequest, warnings: list[str]) -> web.StreamResponse:
         raw_path, _, raw_query = http.raw_path.partition("?")
@@ -135,7 +151,7 @@ class Handler:
         if not self._state.authorizer.allows(user, asked):
             raise status.forbidden(kind.resource, target.name, asked.sentence(user.name))
         handler = _handler_of(kind, target, verb)
-        output = Output() if target.subresource in _STREAMS else negotiate(http.headers.get("Accept", ""))
+        output = Output() if target.subresource in _STREAMS else _form_of(http, kind, verb)
         call = Call(http, target, query, verb, user, output)
         call.kind = kind
         call.configured = self._state.admission.current
@@ -245,6 +261,18 @@ async def _drop_body(http: BaseRequest, answer: web.StreamResponse) -> None:
         pass
     if not http.content.is_eof():
         answer.force_close()
+
+
+def _form_of(http: BaseRequest, kind: Kind, verb: str) -> Output:
+    many = verb in ("list", "watch", "deletecollection")
+    return negotiate(http.headers.get("Accept", ""), custom=kind.custom, many=many)
+
+
+def _form_of_refusal(accept: str) -> Output:
+    try:
+        return negotiate(accept)
+    except status.StatusError:
+        return Output()
 
 
 def _has_left(http: BaseRequest) -> bool:

@@ -1,7 +1,7 @@
 """What a client wants to get: JSON or YAML; objects, metadata or a Table; indented for people.
 
-Protobuf answers are not offered: every client that asks for them takes JSON as well. Protobuf bodies are read
-(`decode`).
+A client that takes both protobuf and JSON gets JSON, which is how objects are stored; one that takes nothing but
+protobuf gets that.
 """
 
 from __future__ import annotations
@@ -11,14 +11,30 @@ from typing import NamedTuple
 
 from kajitori.laptop.apiserver import status
 
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 _META_VERSIONS = ("v1", "v1beta1")
 
 
 class Output(NamedTuple):
-    """form: `object`, `metadata`, `metadata-list` or `table`; yaml instead of JSON."""
+    """form: `object`, `metadata`, `metadata-list` or `table`; yaml or protobuf instead of JSON."""
 
     form: str = "object"
     yaml: bool = False
+    protobuf: bool = False
+
+
+_JSON = ("application/json", "*/*")
+_STREAMED = ("application/json;stream=watch", f"{PROTOBUF};stream=watch")
+_FORMS = {
+    "Table": "table",
+    "PartialObjectMetadata": "metadata",
+    "PartialObjectMetadataList": "metadata-list",
+}
+_PROTOBUF_FORMS = {
+    "": Output(protobuf=True),
+    "PartialObjectMetadata": Output("metadata", protobuf=True),
+    "PartialObjectMetadataList": Output("metadata-list", protobuf=True),
+}
 
 
 def media_range(item: str) -> tuple[str, dict[str, str]]:
@@ -32,37 +48,44 @@ def media_range(item: str) -> tuple[str, dict[str, str]]:
 
 
 @lru_cache(maxsize=512)
-def negotiate(accept: str) -> Output:
-    """The first of the client's wishes that can be had. Raises StatusError 406."""
+def negotiate(accept: str, *, custom: bool = False, many: bool = False) -> Output:
+    """The first of the client's wishes that can be had, protobuf only for want of others.
+
+    custom: the resource is a custom one, which has no form in protobuf. many: it is a list or a watch. Raises
+    StatusError 406.
+    """
     if not accept:
         return Output()
-    transformed = False
+    transformed = custom
+    binary: Output | None = None
     for item in accept.split(","):
         media_type, options = media_range(item)
-        if media_type in ("application/json", "*/*", "application/*"):
-            yaml = False
-        elif media_type == "application/yaml":
-            yaml = True
+        wanted = options.get("as", "")
+        if media_type in _JSON or media_type == "application/yaml":
+            found = _text_form(wanted, options, media_type == "application/yaml")
+        elif media_type == PROTOBUF:
+            found = None
+            binary = binary or _PROTOBUF_FORMS.get(wanted)
         else:
             continue
-        wanted = options.get("as", "")
-        if not wanted:
-            return Output(yaml=yaml)
-        transformed = True
-        if options.get("g", "") != "meta.k8s.io" or options.get("v", "") not in _META_VERSIONS:
-            continue
-        if wanted == "Table":
-            return Output("table", yaml)
-        if wanted == "PartialObjectMetadata":
-            return Output("metadata", yaml)
-        if wanted == "PartialObjectMetadataList":
-            return Output("metadata-list", yaml)
+        transformed = transformed or bool(wanted)
+        if found is not None:
+            return found
+    if binary is not None and not (custom and binary.form == "object"):
+        return binary
     if transformed:
-        raise status.not_acceptable(
-            "application/json, application/yaml, application/json;as=Table;v=v1;g=meta.k8s.io, "
-            "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
-        )
-    raise status.not_acceptable()
+        raise status.not_acceptable()
+    raise status.not_acceptable(*(_STREAMED if many else ()), transformed=False)
+
+
+def _text_form(wanted: str, options: dict[str, str], yaml: bool) -> Output | None:
+    """JSON or YAML of an object, or of what an object is to be shown as; None for what is not known."""
+    if not wanted:
+        return Output(yaml=yaml)
+    form = _FORMS.get(wanted)
+    if form is None or options.get("g") != "meta.k8s.io" or options.get("v") not in _META_VERSIONS:
+        return None
+    return Output(form, yaml)
 
 
 def wants_indentation(user_agent: str, pretty: str) -> bool:

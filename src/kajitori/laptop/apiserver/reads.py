@@ -20,7 +20,7 @@ from kajitori.laptop.apiserver.answers import base_headers, body_answer
 from kajitori.laptop.apiserver.converted_watch import ConvertedWatcher, follow_converted
 from kajitori.laptop.apiserver.list_options import ListOptions, list_options, parse_version, watch_options
 from kajitori.laptop.apiserver.selectors import Selector, parse_fields, parse_labels
-from kajitori.laptop.apiserver.views import MetadataView, TableView, View
+from kajitori.laptop.apiserver.views import MetadataView, ProtobufView, TableView, View
 from kajitori.laptop.apiserver.watch import INITIAL_EVENTS_END, Watcher
 
 if TYPE_CHECKING:
@@ -31,12 +31,18 @@ if TYPE_CHECKING:
     from kajitori.laptop.apiserver.store import Entry, Table
 
 SLICE = 500
+STREAMED_PROTOBUF = "application/vnd.kubernetes.protobuf;stream=watch"
 SEND_BYTES = 256 << 10
 FUTURE_VERSION_SECONDS = 3.0
 WATCH_SECONDS = (1_800, 3_600)
 
 
 def view_of(call: Call) -> View:
+    view = _view_of(call)
+    return ProtobufView(call.kind, view) if call.output.protobuf and call.verb == "watch" else view
+
+
+def _view_of(call: Call) -> View:
     form = call.output.form
     if form == "table":
         include = call.query.get("includeObject") or "Metadata"
@@ -50,12 +56,12 @@ def view_of(call: Call) -> View:
 
 async def get_object(state: ServerState, call: Call) -> web.StreamResponse:
     target = call.target
-    if call.output.form == "metadata-list":
-        raise status.not_acceptable()
     await await_version(state, parse_version(call.query.get("resourceVersion")))
     entry = state.store.get(call.kind.storage.qualified_name, target.namespace, target.name)
     if entry is None:
         raise status.not_found(call.kind.resource, target.name)
+    if call.output.form == "metadata-list":
+        raise status.not_acceptable()
     return await entry_answer(state, call, 200, entry)
 
 
@@ -247,7 +253,9 @@ async def watch_objects(state: ServerState, call: Call) -> web.StreamResponse:
     transport = call.http.transport
     if transport is None:
         raise ConnectionResetError
-    response = web.StreamResponse(headers=base_headers(call, "application/json"))
+    response = web.StreamResponse(
+        headers=base_headers(call, STREAMED_PROTOBUF if call.output.protobuf else "application/json")
+    )
     response.enable_chunked_encoding()
     writer = await response.prepare(call.http)
     assert writer is not None

@@ -34,7 +34,7 @@ def admit_request(user: User, kind: Kind, new: dict[str, Any], old: dict[str, An
     info = user.info()
     kept = {key: value for key, value in new["spec"].items() if key not in _SET_BY_SERVER}
     new["spec"] = kept | {key: info[key] for key in _SET_BY_SERVER if key in info}
-    new.pop("status", None)
+    new["status"] = {}
     name = new["metadata"].get("name", "")
     request = _read(kind, name, str(kept.get("request", "")))
     signer = kept.get("signerName")

@@ -142,14 +142,16 @@ def method_not_allowed() -> StatusError:
 _JSON_YAML_PROTOBUF = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 
-def not_acceptable(accepted: str = "") -> StatusError:
-    """406; `accepted` lists media types where only some transformations are at hand."""
-    message = (
-        f"only the following media types are accepted: {accepted}"
-        if accepted
-        else f"406: Not Acceptable\n\nAvailable representations: {_JSON_YAML_PROTOBUF}"
-    )
-    return failure(406, "NotAcceptable", message)
+_REPRESENTATIONS = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+
+
+def not_acceptable(*more: str, transformed: bool = True) -> StatusError:
+    """406. transformed: the client asked for another form of the object. more: further media types on offer."""
+    offered = ", ".join((*_REPRESENTATIONS, *more))
+    if transformed:
+        text = f"only the following media types are accepted: {offered}"
+        return failure(406, "NotAcceptable", text)
+    return failure(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {offered}", {})
 
 
 def already_exists(resource: Resource, name: str) -> StatusError:

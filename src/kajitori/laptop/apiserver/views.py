@@ -112,6 +112,10 @@ class View:
     def line(self, change: str, entry: Entry) -> bytes:
         return b'{"type":"%b","object":%b}\n' % (change.encode(), self.object(entry))
 
+    def error(self, failure: dict[str, Any]) -> bytes:
+        """The line that says why a watch ends. failure: a Status."""
+        return b'{"type":"ERROR","object":%b}\n' % _encode(failure)
+
     def bookmark(self, version: int, annotations: dict[str, str] | None) -> bytes:
         metadata: dict[str, Any] = {"resourceVersion": str(version)}
         if annotations:
@@ -244,6 +248,31 @@ class TableView(View):
                 _encode(row),
             )
         )
+
+
+class ProtobufView(View):
+    """Events of a watch as messages, each behind its length. shown: the view that they are made from."""
+
+    def __init__(self, kind: Kind, shown: View) -> None:
+        super().__init__(kind)
+        self._shown = shown
+        self.key = b"protobuf " + shown.key
+
+    def line(self, change: str, entry: Entry) -> bytes:
+        return self._framed(change, self._shown.object(entry))
+
+    def bookmark(self, version: int, annotations: dict[str, str] | None) -> bytes:
+        event = msgspec.json.decode(self._shown.bookmark(version, annotations))
+        return self._framed("BOOKMARK", _encode(event["object"]))
+
+    def error(self, failure: dict[str, Any]) -> bytes:
+        return self._framed("ERROR", _encode(failure))
+
+    @staticmethod
+    def _framed(change: str, body: bytes) -> bytes:
+        from kajitori.laptop.apiserver.protobuf_writing import watch_frame
+
+        return watch_frame(change, msgspec.json.decode(body))
 
 
 _ENDED = {

@@ -74,7 +74,7 @@ class Watcher:
     def too_old(self, current: int) -> bytes:
         """The line that ends a watch from a version which the history no longer covers."""
         error = status.expired(f"too old resource version: {self.version} ({current})")
-        return frame(b'{"type":"ERROR","object":%b}\n' % msgspec.json.encode(error.status))
+        return frame(self.view.error(error.status))
 
     def offer(self, event: Event) -> bool:
         """Queue an event; True if something is to be flushed for the first time."""

@@ -11,7 +11,7 @@ from kajitori.laptop.apiserver.tables.cells import (
     is_default_class,
     name_of,
 )
-from kajitori.laptop.apiserver.tables.columns import columns_of
+from kajitori.laptop.apiserver.tables.columns import Column, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,7 @@ def _csi_driver(obj: Object, now_seconds: float) -> list[Any]:
 
 
 def _capacity(obj: Object, _now_seconds: float) -> list[Any]:
-    return [name_of(obj), obj.get("storageClassName", ""), obj.get("capacity") or UNSET]
+    return [name_of(obj), obj["metadata"].get("creationTimestamp", "")]
 
 
 def _resource_claim(obj: Object, now_seconds: float) -> list[Any]:
@@ -175,7 +175,11 @@ TABLES: dict[tuple[str, str], tuple[tuple[Column, ...], Callable[[Object, float]
     ),
     (_STORAGE, "volumeattributesclasses"): (columns_of("Name, DriverName, Age"), _attributes_class),
     (_STORAGE, "volumeattachments"): (
-        columns_of("Name, Attacher, PV, Node, Attached:boolean, Age"),
+        (
+            *columns_of("Name"),
+            Column("Attacher", "string", format="name"),
+            *columns_of("PV, Node, Attached:boolean, Age"),
+        ),
         _attachment,
     ),
     (_STORAGE, "csinodes"): (columns_of("Name, Drivers:integer, Age"), _csi_node),
@@ -186,7 +190,7 @@ TABLES: dict[tuple[str, str], tuple[tuple[Column, ...], Callable[[Object, float]
         ),
         _csi_driver,
     ),
-    (_STORAGE, "csistoragecapacities"): (columns_of("Name, StorageClassName, Capacity"), _capacity),
+    (_STORAGE, "csistoragecapacities"): (columns_of("Name, Created At:date"), _capacity),
     ("resource.k8s.io", "resourceclaims"): (columns_of("Name, State, Age"), _resource_claim),
     ("resource.k8s.io", "resourceslices"): (columns_of("Name, Node, Driver, Pool, Age"), _resource_slice),
 }
