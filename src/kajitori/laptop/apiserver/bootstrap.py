@@ -68,7 +68,32 @@ def _authentication(authority: str) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-        "data": {"client-ca-file": authority},
+        "data": {
+            "client-ca-file": authority,
+            # Servers behind an APIService believe these headers of whoever shows this certificate.
+            "requestheader-allowed-names": '["front-proxy-client"]',
+            "requestheader-client-ca-file": authority,
+            "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+            "requestheader-group-headers": '["X-Remote-Group"]',
+            "requestheader-uid-headers": '["X-Remote-Uid"]',
+            "requestheader-username-headers": '["X-Remote-User"]',
+        },
+    }
+
+
+def _folder_class(folder: str) -> Object:
+    """Volumes as folders of this machine, for claims that ask for no other class."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": "folder",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
+        "provisioner": "kajitori.dev/folder",
+        "parameters": {"folder": folder},
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
     }
 
 
@@ -85,6 +110,7 @@ def bootstrap_objects(state: ServerState, service_address: str, port: int) -> li
             "system-node-critical", 2_000_001_000, "Used for pods that their node cannot do without."
         ),
         *_service(service_address, port),
+        _folder_class(str(state.home / "persistent-volumes")),
         _authentication((state.home / "pki" / "ca.crt").read_text()),
     ]
 

@@ -18,6 +18,7 @@ from kajitori.laptop.controllers import (
     replica_sets,
     service_accounts,
     stateful_sets,
+    storage,
 )
 
 
@@ -35,6 +36,7 @@ def register(runtime: Runtime) -> None:
         jobs,
         cron_jobs,
         autoscaling,
+        storage,
         endpoint_slices,
         nodes,
         pod_cleanup,

@@ -47,6 +47,10 @@ class _Class(msgspec.Struct, frozen=True):
     provisioner: str = ""
 
 
+def _make_folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+
+
 class Claims:
     """Finds the place of a claim. folder: `volumes` in the home."""
 
@@ -84,7 +88,7 @@ class Claims:
             return None
         host = volume.spec.host_path
         if host is not None and host.type == "DirectoryOrCreate":
-            Path(host.path).mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(host.path))
         source = host or volume.spec.local
         return Path(source.path) if source else None
 
