@@ -24,6 +24,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         pytest.skip("Go is absent: a real control plane cannot be built")
     folder: Path = tmp_path_factory.mktemp("installation")
     with running_control_plane(scheduler=False) as plane, installation(plane, folder) as found:
+        # Without it no pod is let in.
+        account = "/api/v1/namespaces/default/serviceaccounts/default"
+        found.until(lambda: found.get(account), "the namespace has its service account")
         yield found
 
 

@@ -270,7 +270,9 @@ def _process(
         "env": [
             {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.{path}"}}}
             for name, path in (("POD_NAME", "name"), ("POD_NAMESPACE", "namespace"))
-        ],
+        ]
+        # Few threads: more arenas of the allocator would only be memory that is never given back.
+        + [{"name": "MALLOC_ARENA_MAX", "value": "2"}],
         "ports": [
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
             *(

@@ -1,0 +1,240 @@
+"""Each component under its own service account on a real API server: nothing is refused, and no right is idle."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from kajitori.api.resource import LEADER_WORKER_SETS, PODS
+from tests.gateway.test_controller import RESOURCES
+from tests.gateway.workbench import ai_route, backend, gateway, key_policy
+from tests.install.installation import NAMESPACE, Installation
+
+pytestmark = pytest.mark.xdist_group("real-kubernetes")
+Right = tuple[str, str, str]
+CORE = "/api/v1/namespaces/default"
+# Asked of by an admission plugin, never in a request of its own.
+ONLY_CHECKED = {("leaderworkerset.x-k8s.io", "leaderworkersets/finalizers", "update")}
+
+
+def granted(cluster: Installation, account: str) -> set[Right]:
+    """Group, resource and verb of every right of the account."""
+    rules: list[dict[str, Any]] = []
+    for path in ("clusterroles", f"namespaces/{NAMESPACE}/roles"):
+        for role in cluster.client.get(f"/apis/rbac.authorization.k8s.io/v1/{path}")["items"]:
+            if role["metadata"]["name"] in (account, f"{account}-secrets"):
+                rules += role["rules"]
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(cluster: Installation, account: str) -> set[Right]:
+    """The same of every request that was allowed."""
+    found: set[Right] = set()
+    for event in cluster.audited(account):
+        reference = event.get("objectRef") or {}
+        resource = "/".join(filter(None, (reference.get("resource"), reference.get("subresource"))))
+        group = reference.get("apiGroup", "")
+        found.add((group, resource, event["verb"]))
+        if event["verb"] == "patch" and event["responseStatus"]["code"] == 201:
+            # An apply of what is not there is asked for both rights.
+            found.add((group, resource, "create"))
+    return found
+
+
+def refused(cluster: Installation, account: str) -> list[str]:
+    return [
+        f"{event['verb']} {event['requestURI']}"
+        for event in cluster.audited(account)
+        if event["responseStatus"]["code"] == 403
+    ]
+
+
+class Sets:
+    """What a user and a node do to LeaderWorkerSets."""
+
+    def __init__(self, cluster: Installation) -> None:
+        self.cluster = cluster
+
+    def apply(self, name: str, replicas: int = 1, image: str = "busybox:1", **group: Any) -> None:
+        template = {"spec": {"containers": [{"name": "engine", "image": image}]}}
+        body = {
+            "apiVersion": LEADER_WORKER_SETS.api_version,
+            "kind": "LeaderWorkerSet",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "replicas": replicas,
+                "leaderWorkerTemplate": {"size": 2, "workerTemplate": template, **group},
+                "networkConfig": {"subdomainPolicy": "UniquePerReplica"},
+            },
+        }
+        self.cluster.apply(body, self.path(name))
+
+    def path(self, name: str) -> str:
+        return LEADER_WORKER_SETS.path("default", name)
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        query = {"labelSelector": f"leaderworkerset.sigs.k8s.io/name={name}"}
+        return self.cluster.client.get(f"{CORE}/pods", query=query)["items"]
+
+    def run(self, name: str) -> None:
+        """The nodes say that every pod runs."""
+        status = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        for pod in self.pods(name):
+            if pod["status"].get("phase") != "Running":
+                self.patch(PODS.path("default", pod["metadata"]["name"], "status"), status)
+
+    def patch(self, path: str, patch: dict[str, Any]) -> None:
+        try:
+            self.cluster.client.request(
+                "PATCH", path, body=json.dumps(patch).encode(), content_type="application/merge-patch+json"
+            )
+        except Exception as error:  # a pod that has just gone
+            assert "not found" in str(error), error
+
+    def until_available(self, name: str, replicas: int, image: str = "busybox:1") -> None:
+        def available() -> bool:
+            self.run(name)
+            status = self.cluster.client.get(self.path(name)).get("status") or {}
+            images = {pod["spec"]["containers"][0]["image"] for pod in self.pods(name)}
+            return status.get("readyReplicas") == replicas and images == {image}
+
+        self.cluster.until(available, f"{name} is available")
+
+
+def test_the_controllers_need_every_right_that_they_have_and_no_other(installed: Installation) -> None:
+    controllers = installed.start("controllers")
+    installed.until(lambda: controllers.leads, "it leads")
+    sets = Sets(installed)
+    claims = {
+        "volumeClaimTemplates": [
+            {
+                "metadata": {"name": "data"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+            }
+        ],
+    }
+    policy = {"whenDeleted": "Retain", "whenScaled": "Delete"}
+    sets.apply("x", 2, **claims, persistentVolumeClaimRetentionPolicy=policy)
+    sets.until_available("x", 2)
+    policy = {**policy, "whenDeleted": "Delete"}
+    for _ in range(2):  # the same twice: its events become one with a count
+        sets.apply("x", 1, **claims, persistentVolumeClaimRetentionPolicy=policy)
+        sets.until_available("x", 1)
+        sets.apply("x", 2, **claims, persistentVolumeClaimRetentionPolicy=policy)
+        sets.until_available("x", 2)
+    sets.apply("x", 2, "busybox:2", **claims, persistentVolumeClaimRetentionPolicy=policy)
+    sets.until_available("x", 2, "busybox:2")
+
+    sets.patch(f"{CORE}/services/x-0", {"spec": {"publishNotReadyAddresses": False}})
+    installed.until(
+        lambda: installed.client.get(f"{CORE}/services/x-0")["spec"].get("publishNotReadyAddresses"), "mended"
+    )
+    _take_names(installed, sets)
+    time.sleep(5.5)  # counts of events are written every 5 s
+    installed.until(
+        lambda: ("events.k8s.io", "events", "patch") in used(installed, "kajitori-controllers"), "a count"
+    )
+    assert controllers.terminate() == 0  # a watch is in the log when it ends
+    assert refused(installed, "kajitori-controllers") == []
+    idle = granted(installed, "kajitori-controllers") - used(installed, "kajitori-controllers")
+    assert idle == ONLY_CHECKED
+
+
+def _take_names(cluster: Installation, sets: Sets) -> None:
+    """Somebody else has the names that a set's pod, Service and revision shall have."""
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "service-0", "namespace": "default"},
+            "spec": {"ports": [{"port": 80}]},
+        },
+        f"{CORE}/services/service-0",
+    )
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "pod-0", "namespace": "default"},
+            "spec": {"containers": [{"name": "other", "image": "busybox:1"}]},
+        },
+        f"{CORE}/pods/pod-0",
+    )
+    for name in ("service", "pod", "revision"):
+        sets.apply(name)
+    revisions = "/apis/apps/v1/namespaces/default/controllerrevisions"
+
+    def revision() -> dict[str, Any] | None:
+        found = cluster.client.get(
+            revisions, query={"labelSelector": "leaderworkerset.sigs.k8s.io/name=revision"}
+        )
+        return next(iter(found["items"]), None)
+
+    first = cluster.until(revision, "the set has its revision")
+    cluster.client.delete(sets.path("revision"))
+    cluster.until(lambda: revision() is None, "it goes with its set")
+    cluster.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "ControllerRevision",
+            "metadata": {"name": first["metadata"]["name"], "namespace": "default"},
+            "revision": 1,
+            "data": {},
+        },
+        f"{revisions}/{first['metadata']['name']}",
+    )
+    sets.apply("revision")
+    group = ("apps", "controllerrevisions", "get")
+    cluster.until(lambda: group in used(cluster, "kajitori-controllers"), "it looks who has the name")
+    for right in (("", "pods", "get"), ("", "services", "get")):
+        cluster.until(lambda right=right: right in used(cluster, "kajitori-controllers"), f"{right}")
+
+
+def test_the_gateway_needs_every_right_that_it_has_and_no_other(installed: Installation) -> None:
+    process = installed.start("gateway")
+    installed.until(lambda: process.ready and process.leads, "it leads")
+
+    def apply(*documents: dict[str, Any]) -> None:
+        for document in documents:
+            resource = RESOURCES[document["kind"]]
+            metadata = {"namespace": "default", **document["metadata"]}
+            body = {"apiVersion": resource.api_version, **document, "metadata": metadata}
+            installed.apply(body, resource.path("default", metadata["name"]))
+
+    secret, policy = key_policy("a", "sk-a")
+    http_route = {
+        "kind": "HTTPRoute",
+        "metadata": {"name": "h"},
+        "spec": {
+            "parentRefs": [{"name": "gateway"}],
+            "rules": [{"backendRefs": [{"name": "x", "port": 80}]}],
+        },
+    }
+    apply(gateway(8080), *backend("a", 9), policy, ai_route("one", "m", {"name": "a"}), http_route)
+    events = "/apis/events.k8s.io/v1/namespaces/default/events"
+
+    def told(reason: str, count: int) -> bool:
+        return any(
+            event["reason"] == reason
+            and event["regarding"]["kind"] == "BackendSecurityPolicy"
+            and (event.get("series") or {}).get("count", 1) >= count
+            for event in installed.client.get(events)["items"]
+        )
+
+    installed.until(lambda: told("NotAccepted", 1), "the missing Secret is told")
+    apply(secret)
+    installed.until(lambda: told("Accepted", 1), "all is well")
+    installed.client.delete(RESOURCES["Secret"].path("default", "a-key"))
+    installed.until(lambda: told("NotAccepted", 2), "it is told a second time")
+    assert process.terminate() == 0
+    assert refused(installed, "kajitori-gateway") == []
+    assert granted(installed, "kajitori-gateway") - used(installed, "kajitori-gateway") == set()
