@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -180,3 +182,60 @@ async def test_an_owner_without_a_scale_lets_nothing_go(server: Server, namespac
 
     condition = await eventually(failed, "the failure is told")
     assert condition["message"] == "daemonsets.apps does not implement the scale subresource"
+
+
+async def test_an_evicted_pod_says_why_it_ends(server: Server, namespace: str) -> None:
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    held = {
+        "metadata": {"name": "p", "finalizers": ["kajitori.dev/test"]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    (await server.http.create(pods, held)).ok()
+    web = Guarded(server, namespace, "deployments")
+
+    async def running() -> bool:
+        return (await server.http.get(f"{pods}/p")).ok()["status"]["phase"] == "Running"
+
+    await eventually(running, "the pod runs")
+    assert (await web.evict("p")).code == 201
+    pod = (await server.http.get(f"{pods}/p")).ok()
+    (mark,) = [one for one in pod["status"]["conditions"] if one["type"] == "DisruptionTarget"]
+    assert (mark["status"], mark["reason"], mark["message"]) == (
+        "True",
+        "EvictionByEvictionAPI",
+        "Eviction API: evicting",
+    )
+    assert "deletionTimestamp" in pod["metadata"]
+    (await server.http.merge(f"{pods}/p", {"metadata": {"finalizers": None}})).ok()
+
+
+async def test_the_scale_of_a_custom_resource_says_how_many_pods_are_expected(
+    server: Server, namespace: str
+) -> None:
+    group = "leaderworkerset.x-k8s.io/v1"
+    template = {"spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": 4, "leaderWorkerTemplate": {"size": 1, "workerTemplate": template}}
+    made = await server.http.create(
+        f"/apis/{group}/namespaces/{namespace}/leaderworkersets",
+        {"apiVersion": group, "kind": "LeaderWorkerSet", "metadata": {"name": "f"}, "spec": spec},
+    )
+    uid = made.ok()["metadata"]["uid"]
+    owner = {"apiVersion": group, "kind": "LeaderWorkerSet", "name": "f", "uid": uid, "controller": True}
+    pod = {
+        "metadata": {"name": "p", "labels": {"app": "w"}, "ownerReferences": [owner]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    (await server.http.create(f"/api/v1/namespaces/{namespace}/pods", pod)).ok()
+    web = Guarded(server, namespace, "deployments")
+    await web.guard(minAvailable="25%")
+    pokes = itertools.count()
+
+    async def expected() -> bool:
+        # The real controller learns of new kinds every half a minute, and looks again when a pod changes.
+        await asyncio.sleep(0.5)
+        poke = {"metadata": {"annotations": {"poke": str(next(pokes))}}}
+        await server.http.merge(f"/api/v1/namespaces/{namespace}/pods/p", poke)
+        status = (await server.http.get(f"{web.budgets}/b")).ok().get("status", {})
+        return (status.get("expectedPods"), status.get("desiredHealthy")) == (4, 1)
+
+    await eventually(expected, "four pods are expected", 60)

@@ -76,8 +76,7 @@ class Scales:
     async def _of_other(self, owner: OwnerReference, group: str, namespace: str) -> Scale | None:
         resource = await self._resource(group, owner.kind)
         if resource is None:
-            version = owner.api_version.rpartition("/")[2]
-            raise UnknownScale(f'no matches for kind "{owner.kind}" in group "{group}", version "{version}"')
+            raise UnknownScale(f'no matches for kind "{owner.kind}" in version "{owner.api_version}"')
         try:
             scale = await self._client.get_scale(resource, owner.name, namespace)
         except NotFound as error:
