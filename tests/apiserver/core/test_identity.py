@@ -251,7 +251,10 @@ async def test_rules_of_oneself_are_listed(cluster: Cluster) -> None:
         {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
     ]
     local = {
-        "spec": {"user": "jane", "resourceAttributes": {"verb": "get", "resource": "pods"}},
+        "spec": {
+            "user": "jane",
+            "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"},
+        },
     }
     path = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews"
     assert (await cluster.admin.create(path, local)).ok()["status"]["allowed"] is False
