@@ -53,6 +53,7 @@ chart: $(STAMP)  ## write the Helm chart from its source
 lock: $(STAMP)  ## resolve the dependencies anew, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --constraint requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 
 kubernetes: $(STAMP)  ## build a real control plane and Go clients for the tests (minutes, once; into a cache outside the checkout)
 	$(BIN)/python -m tools.kubernetes.build

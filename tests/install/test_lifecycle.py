@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tools.kubernetes.build import build
 
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, LEADER_WORKER_SETS
@@ -265,3 +268,32 @@ def test_a_downgrade_is_refused(installed: Installation) -> None:
     for command in ("install", "upgrade"):
         told = installed.kaji(command, "--no-wait", code=2)
         assert "99.0.0 is installed" in told and "downgrades are refused" in told
+
+
+def test_helm_installs_and_removes_the_same_and_the_two_do_not_mix(cluster: Installation) -> None:
+    helm = build() / "helm"
+    chart = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "kajitori"
+
+    def run(*words: str) -> None:
+        command = [helm, *words, "--namespace", NAMESPACE, "--kubeconfig", str(cluster.plane.kubeconfig)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    run("install", "kajitori", str(chart), "--create-namespace", "--set", "groups.replicas=1")
+    try:
+        controllers = cluster.start("controllers")
+        cluster.until(lambda: controllers.leads, "what Helm installed leads")
+        apply_set(cluster, a_set("by-helm"))
+        cluster.until(lambda: len(pods_of(cluster, "by-helm")) == 4, "and makes pods")
+        run("upgrade", "kajitori", str(chart), "--set", "groups.replicas=3")
+        assert cluster.client.get(f"{DEPLOYMENTS}/kajitori-controllers")["spec"]["replicas"] == 3
+        assert "Helm manages this installation" in cluster.kaji("install", "--no-wait", code=2)
+        assert "from" not in cluster.kaji("upgrade", "--only-definitions")
+    finally:
+        cluster.stop_all()
+        run("uninstall", "kajitori")
+    assert cluster.get(f"{DEPLOYMENTS}/kajitori-controllers") is None
+    assert len(pods_of(cluster, "by-helm")) == 4, "users' objects stay"
+    cluster.kaji("uninstall", "--yes", "--delete-crds")
+    cluster.client.delete(f"/api/v1/namespaces/{NAMESPACE}")
+    cluster.until(lambda: cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None, "no namespace")
