@@ -127,7 +127,7 @@ def world() -> Iterator[World]:
             made.kubectl("wait", "--for=create", "serviceaccount/default")
             yield made
         finally:
-            for name in ("one", "two"):
+            for name in ("one", "two", "jane"):
                 made.kaji("node", "leave", name, "--purge", "--force", "--drain-seconds", "1", check=False)
             plane.send_signal(signal.SIGTERM)
             plane.wait(60)
@@ -328,6 +328,55 @@ def test_a_range_that_is_not_this_machines_is_refused_with_the_cure(world: World
     assert "ip route add local 10.9.0.0/24 dev lo" in refused.stderr
     overlapping = world.kaji("node", "join", "--name", "three", "--pod-cidr", "10.244.0.0/16", check=False)
     assert "overlaps" in overlapping.stderr
+
+
+def test_who_may_not_approve_or_bind_is_told_what_an_administrator_types(world: World) -> None:
+    server = json.loads(world.kubectl("config", "view", "-o", "json").stdout)["clusters"][0]["cluster"][
+        "server"
+    ]
+    config = world.folder / "jane.kubeconfig"
+    authority = pki.Authority(world.plane / "pki")
+    pki.write_kubeconfig(config, server, authority, pki.Identity("jane", "jane"))
+    world.kubectl(
+        "create", "clusterrole", "asks", "--verb=create,get", "--resource=certificatesigningrequests"
+    )
+    world.kubectl("create", "clusterrolebinding", "asks", "--clusterrole=asks", "--user=jane")
+    join = (
+        sys.executable,
+        "-m",
+        "kajitori.cli",
+        "node",
+        "join",
+        "--kubeconfig",
+        str(config),
+        "--name",
+        "jane",
+    )
+    waiting = world.popen(*join, stderr=subprocess.PIPE)
+    assert waiting.stdout is not None
+    line = waiting.stdout.readline()
+    found = re.search(r"an administrator must type: kubectl (certificate approve \S+)", line)
+    assert found, line
+    world.kubectl(*found[1].split())
+    _, refused = waiting.communicate(timeout=60)
+    while match := re.search(r"an administrator must type: kubectl (create [^)]*)", refused):
+        world.kubectl(*match[1].split())
+        refused = world.run(*join, check=False).stderr
+    assert "extension-apiserver-authentication-reader" in refused
+    world.kubectl(
+        "create", "rolebinding", "-n", "kube-system", "jane", "--user=jane",
+        "--role=extension-apiserver-authentication-reader",
+    )  # fmt: skip
+    joined = world.run(*join).stdout
+    found = re.search(
+        r"an administrator must type: kubectl (certificate approve node-jane-serving\S+)", joined
+    )
+    assert found, joined
+    condition = '{.status.conditions[?(@.type=="kajitori.dev/ServingCertificate")].status}'
+    assert world.kubectl("get", "node", "jane", "-o", f"jsonpath={condition}").stdout == "False"
+    world.kubectl(*found[1].split())
+    world.kubectl("wait", "--for=condition=kajitori.dev/ServingCertificate", "node/jane", "--timeout=30s")
+    world.kaji("node", "leave", "jane", "--kubeconfig", str(world.plane / "admin.kubeconfig"))
 
 
 def test_a_node_does_nothing_that_it_may_not(world: World, web: str) -> None:

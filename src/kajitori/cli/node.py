@@ -33,6 +33,15 @@ if TYPE_CHECKING:
 _READY_SECONDS = 120.0
 _DRAIN_SECONDS = 60.0
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_OWN_LABELS = frozenset(
+    {
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "topology.kubernetes.io/zone",
+        "topology.kubernetes.io/region",
+    }
+)
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -188,8 +197,22 @@ def _labels(texts: list[str]) -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise UsageError(f"{text!r} is no label", where="--labels", hint="KEY=VALUE")
+        if _is_reserved(key):
+            raise UsageError(
+                f"a node may not give itself the label {key}",
+                where="--labels",
+                hint="an administrator may: `kubectl label node`",
+            )
         found[key] = value
     return found
+
+
+def _is_reserved(key: str) -> bool:
+    """Whether NodeRestriction keeps nodes from this label."""
+    prefix, slash, _ = key.rpartition("/")
+    if not slash or key in _OWN_LABELS or prefix.endswith(("kubelet.kubernetes.io", "node.kubernetes.io")):
+        return False
+    return any(prefix == domain or prefix.endswith(f".{domain}") for domain in ("kubernetes.io", "k8s.io"))
 
 
 def _taint(text: str) -> dict[str, Any]:

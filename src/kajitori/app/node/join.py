@@ -116,7 +116,7 @@ async def prepare(home: Path, wanted: Wanted, taken_ports: set[int], say: Say) -
     async with Client(config, user_agent="kaji-node-join") as client:
         await _check_free(client, wanted)
         await _client_certificate(client, config, home, wanted.name, say)
-        await _bind_rights(client, wanted.name, say)
+        await _bind_rights(client, home, wanted.name, say)
         write_private(client_authority_file(home), await _client_authority(client))
         pod_cidr = wanted.pod_cidr or await _given_range(client, home, wanted, say)
         service_cidr = await _service_range(client, wanted)
@@ -241,23 +241,33 @@ async def approve_request(client: Client, made: dict[str, Any], say: Say) -> boo
         return True
 
 
-async def _bind_rights(client: Client, node: str, say: Say) -> None:
-    """Make the bindings. Raises KajitoriError where one that is needed cannot be made and is not there."""
-    for grant in grants(node):
-        try:
-            await client.create(grant.resource, binding(grant, node))
-        except AlreadyExists:
-            continue
-        except Forbidden as error:
+async def _bind_rights(client: Client, home: Path, node: str, say: Say) -> None:
+    """Make the bindings. Raises KajitoriError where the node has not and cannot be given what it needs."""
+    async with Client(load_config(str(node_kubeconfig(home, node)))) as own:
+        for grant in grants(node):
             try:
-                await client.get(grant.resource, grant.name, grant.namespace or None)
+                await client.create(grant.resource, binding(grant, node))
+            except AlreadyExists:
                 continue
-            except ApiError:
-                pass
-            hint = f"an administrator must type: {grant.command(node)}"
-            if grant.needed:
-                raise KajitoriError(f"{grant.why}: {error}", hint=hint) from None
-            say("rights", f"without a binding ({grant.why}): {hint}")
+            except Forbidden as error:
+                if await _may(own, grant.right):
+                    continue
+                hint = f"an administrator must type: {grant.command(node)}"
+                if grant.needed:
+                    raise KajitoriError(f"{grant.why}: {error}", hint=hint) from None
+                say("rights", f"without a binding ({grant.why}): {hint}")
+
+
+async def _may(own: Client, right: dict[str, str]) -> bool:
+    """Whether the client's user has a right already."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": right},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    answer = msgspec.json.decode(await own.request("POST", path, body=review))
+    return bool((answer.get("status") or {}).get("allowed"))
 
 
 async def _client_authority(client: Client) -> bytes:
@@ -331,17 +341,20 @@ async def _service_range(client: Client, wanted: Wanted) -> str:
 async def wait_until_ready(
     home: Path, wanted: Wanted, settings: NodeSettings, alive: Callable[[], bool], seconds: float, say: Say
 ) -> None:
-    """Until the Node is Ready and its kubelet API has a certificate. alive: whether its supervisor runs.
+    """Until the Node is Ready and its kubelet API has a certificate, or waits for an administrator to approve one.
 
-    Raises KajitoriError when the time is over or the supervisor ended.
+    alive: whether its supervisor runs. Raises KajitoriError when the time is over or the supervisor ended.
     """
     deadline = time.monotonic() + seconds
     asked: set[str] = set()
-    async with Client(load_config(wanted.kubeconfig, wanted.context)) as client:
+    async with (
+        Client(load_config(wanted.kubeconfig, wanted.context)) as client,
+        Client(load_config(str(node_kubeconfig(home, settings.name)))) as own,
+    ):
         while True:
-            waiting = await _approve_serving(client, settings, asked, say)
+            waiting = await _approve_serving(client, own, settings, asked, say)
             served = read_certificate(serving_file(home), settings.name, settings.address) is not None
-            if await _is_ready(client, settings.name) and (served or waiting):
+            if await _is_ready(own, settings.name) and (served or waiting):
                 return
             if not alive():
                 raise KajitoriError("the node's supervisor ended", hint=f"the logs are in {home / 'log'}")
@@ -353,13 +366,12 @@ async def wait_until_ready(
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _approve_serving(client: Client, settings: NodeSettings, asked: set[str], say: Say) -> bool:
-    """Approve what the node asks for; True where an administrator must and has not."""
+async def _approve_serving(
+    client: Client, own: Client, settings: NodeSettings, asked: set[str], say: Say
+) -> bool:
+    """Approve what the node asks for; True where an administrator must and has not. own: the node's client."""
     waiting = False
-    try:
-        listed = await client.list(SIGNING_REQUESTS, field_selector=f"spec.signerName={SERVING_SIGNER}")
-    except Forbidden:
-        return False
+    listed = await own.list(SIGNING_REQUESTS, field_selector=f"spec.signerName={SERVING_SIGNER}")
     for request in listed.items:
         mine = request["spec"].get("username") == USER_PREFIX + settings.name
         conditions = (request.get("status") or {}).get("conditions") or ()

@@ -18,7 +18,10 @@ NODE_LABEL = "kajitori.dev/joined-node"
 
 
 class Grant(NamedTuple):
-    """One binding. namespace: empty for a ClusterRoleBinding. needed: pods cannot run without it."""
+    """One binding. namespace: empty for a ClusterRoleBinding. needed: pods cannot run without it.
+
+    right: one that the role gives, as access reviews ask for it: who has it needs no binding.
+    """
 
     name: str
     role_kind: str
@@ -26,6 +29,7 @@ class Grant(NamedTuple):
     namespace: str
     why: str
     needed: bool
+    right: dict[str, str]
 
     @property
     def resource(self) -> Resource:
@@ -51,6 +55,7 @@ def grants(node: str) -> list[Grant]:
             "",
             "names and Services follow EndpointSlices",
             True,
+            {"verb": "list", "group": "discovery.k8s.io", "resource": "endpointslices"},
         ),
         Grant(
             f"kajitori:node-renewal:{node}",
@@ -59,6 +64,12 @@ def grants(node: str) -> list[Grant]:
             "",
             "it renews its client certificate itself",
             False,
+            {
+                "verb": "create",
+                "group": "certificates.k8s.io",
+                "resource": "certificatesigningrequests",
+                "subresource": "selfnodeclient",
+            },
         ),
         Grant(
             f"kajitori:node-authentication:{node}",
@@ -67,6 +78,7 @@ def grants(node: str) -> list[Grant]:
             "kube-system",
             "it follows who signs the certificates of the kubelet API's clients",
             False,
+            {"verb": "get", "resource": "configmaps", "namespace": "kube-system", "name": AUTHENTICATION},
         ),
     ]
 
