@@ -35,14 +35,16 @@ def command_line() -> str:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.arguments(parser)
-        # The interpreter's own heading of options changed between versions.
-        parts += [
-            f"## kaji {name}",
-            "```text",
-            parser.format_help().replace("optional arguments:", "options:").strip(),
-            "```",
-        ]
+        parts += [f"## kaji {name}", *_help(parser)]
+        verbs = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        for verb, inner in [each for action in verbs for each in action.choices.items()]:
+            parts += [f"### kaji {name} {verb}", *_help(inner)]
     return "\n\n".join(parts).replace("```text\n\n", "```text\n").replace("\n\n```", "\n```") + "\n"
+
+
+def _help(parser: argparse.ArgumentParser) -> list[str]:
+    # The interpreter's own heading of options changed between versions.
+    return ["```text", parser.format_help().replace("optional arguments:", "options:").strip(), "```"]
 
 
 def kinds() -> str:
