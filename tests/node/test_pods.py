@@ -425,7 +425,12 @@ async def test_a_claim_is_a_folder_that_outlives_its_pods_and_goes_with_the_clai
 
     claim = {
         "metadata": {"name": "data", "namespace": "default"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        # Of a class that nobody serves: those of the default class are made by the cluster's controllers.
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "storageClassName": "standard",
+        },
     }
     await node.client.create(PERSISTENT_VOLUME_CLAIMS, claim)
     volumes = [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]
@@ -445,6 +450,8 @@ async def test_a_claim_is_a_folder_that_outlives_its_pods_and_goes_with_the_clai
     pod = await node.wait_for("r", phase_is("Succeeded"))
     assert node.log(pod) == "kept\n"
     await node.client.delete(PERSISTENT_VOLUME_CLAIMS, "data", "default")
+    released = {"metadata": {"finalizers": None}}
+    await node.client.patch(PERSISTENT_VOLUME_CLAIMS, "data", released, namespace="default")
     await node.delete("r")
     await node.wait_gone("r")
     folder = node.home / "volumes/default"
