@@ -182,7 +182,7 @@ class Terminal:
             "HOME": str(folder),
             "KUBECONFIG": str(self._folder / "kubeconfig"),
             "NAMESPACE": self.namespace,
-            "SESSIONS": str(SESSIONS),
+            "CHART": str(SESSIONS.parent / "chart"),
             "COLUMNS": "200",
         }
 
