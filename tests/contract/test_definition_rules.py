@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
 from tests.servers import Server, eventually
 from tests.wire import Answer
 
