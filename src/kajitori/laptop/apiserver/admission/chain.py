@@ -73,23 +73,17 @@ class Chain:
 
     def mutate(self, review: Review, prepare_again: Callable[[Object], None]) -> Steps[None]:
         """Let the review's object be changed. prepare_again: what the server itself does to it, in place."""
-        again: set[str] = set()
+        rounds = webhooks.Rounds()
         for round_ in (0, 1):
             before = review.obj
             if self.mutating:
-                again = yield from webhooks.mutate(
-                    self.mutating, review, self.around, round_=round_, again=again
-                )
+                yield from webhooks.mutate(self.mutating, review, self.around, round_=round_, rounds=rounds)
             if review.obj is None or review.obj is before:
                 return
             left = msgspec.json.decode(msgspec.json.encode(review.obj))
             prepare_again(review.obj)
             if review.obj != left:
-                again = {
-                    f"{i.hook.configuration}/{index}/{i.hook.name}"
-                    for index, i in enumerate(self.mutating)
-                    if i.hook.is_asked_again
-                }
+                rounds.changed()
 
     def validate(self, review: Review) -> Steps[None]:
         """Raises StatusError if somebody refuses."""

@@ -12,7 +12,7 @@ import base64
 import binascii
 import logging
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -153,20 +153,30 @@ def is_wanted(invocation: Invocation, review: Review, around: Surroundings) -> b
         raise review.forbidden(error.message) from None
 
 
+@dataclass(slots=True)
+class Rounds:
+    """Whom to ask once more. invoked: those that want it and were asked since the object last changed."""
+
+    invoked: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
+
+    def changed(self) -> None:
+        """The object is not what they saw."""
+        self.again |= self.invoked
+        self.invoked.clear()
+
+
 def mutate(
-    invocations: Sequence[Invocation], review: Review, around: Surroundings, *, round_: int, again: set[str]
-) -> Steps[set[str]]:
+    invocations: Sequence[Invocation], review: Review, around: Surroundings, *, round_: int, rounds: Rounds
+) -> Steps[None]:
     """Ask mutating webhooks in turn; the review's object becomes what they make of it.
 
-    round_: 1 when they are asked again, then only those in `again`. Returns whom to ask again, since the object was
-    changed after they saw it.
+    round_: 1 when they are asked again, then only those whose answer may be out of date.
     """
-    seen: list[str] = []
-    stale: set[str] = set()
     for index, invocation in enumerate(invocations):
         hook = invocation.hook
         identity = f"{hook.configuration}/{index}/{hook.name}"
-        if round_ and identity not in again:
+        if round_ and identity not in rounds.again:
             continue
         if not is_wanted(invocation, review, around):
             continue
@@ -174,25 +184,18 @@ def mutate(
         try:
             yield partial(_mutate_one, invocation, review, around)
         except CallFailed as failure:
-            _fail(
-                hook,
-                failure,
-                review,
-                f"failed-open.mutation.webhook.admission.k8s.io/round_{round_}_index_{index}",
-            )
+            place = f"failed-open.mutation.webhook.admission.k8s.io/round_{round_}_index_{index}"
+            _fail(hook, failure, review, place)
         except _Refused as refusal:
             raise refusal.error from None
         changed = review.obj != before
-        review.annotations[f"mutation.webhook.admission.k8s.io/round_{round_}_index_{index}"] = (
-            msgspec.json.encode(
-                {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
-            ).decode()
-        )
+        noted = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
+        place = f"mutation.webhook.admission.k8s.io/round_{round_}_index_{index}"
+        review.annotations[place] = msgspec.json.encode(noted).decode()
         if changed:
-            stale.update(seen)
+            rounds.changed()
         if hook.is_asked_again:
-            seen.append(identity)
-    return stale
+            rounds.invoked.add(identity)
 
 
 async def _mutate_one(invocation: Invocation, review: Review, around: Surroundings) -> None:
@@ -321,15 +324,19 @@ def _checked(answer: Any, uid: str, version: str) -> Object:
         return CallFailed(f"received invalid webhook response: {text}")
 
     if not isinstance(answer, dict):
-        raise invalid("webhook response was absent")
+        raise CallFailed("failed to call webhook: couldn't get version/kind; json parse error: not an object")
+    api_version, kind = str(answer.get("apiVersion", "")), str(answer.get("kind", ""))
+    if kind not in ("", REVIEW_KIND) or (api_version and not api_version.startswith("admission.k8s.io/")):
+        raise CallFailed(
+            f'failed to call webhook: no kind "{kind}" is registered for version "{api_version}"'
+        )
     response = answer.get("response")
     if not isinstance(response, dict):
         raise invalid("webhook response was absent")
     if version == "v1":
         if response.get("uid") != uid:
             raise invalid(f'expected response.uid="{uid}", got "{response.get("uid", "")}"')
-        api_version, kind = str(answer.get("apiVersion", "")), str(answer.get("kind", ""))
-        if (api_version, kind) != ("admission.k8s.io/v1", REVIEW_KIND):
+        if api_version != "admission.k8s.io/v1":
             raise invalid(
                 f"expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {api_version}, Kind={kind}"
             )
