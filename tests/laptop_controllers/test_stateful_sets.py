@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 
@@ -16,6 +17,7 @@ from kajitori.api.resource import (
     SERVICE_ACCOUNTS,
     STATEFUL_SETS,
 )
+from kajitori.base.errors import NotFound
 from kajitori.laptop.controllers import garbage, service_accounts, stateful_sets
 
 
@@ -86,6 +88,18 @@ async def test_pods_come_in_order_and_an_update_and_its_undoing_go_through(runni
     await running.until(told)
 
 
+async def unprotected_claims(world):
+    """The claims, after letting go of those that are to be deleted, as the storage controllers do."""
+    found = (await world.client.list(PERSISTENT_VOLUME_CLAIMS, "default")).items
+    for claim in found:
+        if "deletionTimestamp" in claim["metadata"]:
+            free = {"metadata": {"finalizers": None}}
+            with contextlib.suppress(NotFound):
+                name = claim["metadata"]["name"]
+                await world.client.patch(PERSISTENT_VOLUME_CLAIMS, name, free, namespace="default")
+    return found
+
+
 async def test_claims_outlive_a_scaling_and_go_with_the_set_if_its_policy_says_so(running):
     policy = {"whenDeleted": "Delete", "whenScaled": "Retain"}
     spec = {"volumeClaimTemplates": [CLAIM], "persistentVolumeClaimRetentionPolicy": policy}
@@ -97,7 +111,7 @@ async def test_claims_outlive_a_scaling_and_go_with_the_set_if_its_policy_says_s
     await running.until(settled(running, "i:1", 1))
 
     async def claims():
-        return (await running.client.list(PERSISTENT_VOLUME_CLAIMS, "default")).items
+        return await unprotected_claims(running)
 
     async def owned():
         found = await claims()
@@ -122,10 +136,7 @@ async def test_a_claim_goes_with_a_pod_that_is_scaled_away_and_comes_anew(runnin
     await running.client.set_scale(STATEFUL_SETS, "db", 1, "default")
 
     async def gone():
-        names = [
-            one["metadata"]["name"] for one in (await running.client.list(PERSISTENT_VOLUME_CLAIMS)).items
-        ]
-        return names == ["data-db-0"]
+        return [one["metadata"]["name"] for one in await unprotected_claims(running)] == ["data-db-0"]
 
     await running.until(gone)
     await running.client.set_scale(STATEFUL_SETS, "db", 2, "default")
@@ -141,8 +152,8 @@ async def test_a_failed_pod_is_made_again(running):
     await running.set_pod("db-0", ready=False, phase="Failed")
 
     async def renewed():
-        (now,) = await running.pods()
-        return now["metadata"]["uid"] != pod["metadata"]["uid"] and now["status"]["phase"] == "Running"
+        found = [(now["metadata"]["uid"], now["status"]["phase"]) for now in await running.pods()]
+        return len(found) == 1 and found[0][0] != pod["metadata"]["uid"] and found[0][1] == "Running"
 
     await running.until(renewed)
 
