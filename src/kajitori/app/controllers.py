@@ -1,23 +1,20 @@
 """The process of the controllers: cluster controllers, scheduler and capabilities over one connection.
 
 python -m kajitori.app.controllers --home HOME    on a laptop, as its user `system:kajitori:controllers`
-python -m kajitori.app.controllers                on any cluster: capabilities only, elected by a Lease
+
+On any other cluster `kaji serve controllers` runs the capabilities alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
 import sys
-import uuid
 from importlib import import_module
 from pathlib import Path
 
 from kajitori.app.daemon import cluster_config, run_daemon, stop_on_signals
 from kajitori.control.runtime import Runtime
 from kajitori.kube.client import Client
-from kajitori.kube.lease import LeaderElection
 
 USER = "controllers"
 CAPABILITIES = ("kajitori.groups.controller",)
@@ -25,19 +22,15 @@ CAPABILITIES = ("kajitori.groups.controller",)
 LAPTOP = ("kajitori.laptop.controllers", "kajitori.laptop.scheduler.controller")
 
 
-async def run(home: Path | None, endpoint: str) -> None:
+async def run(home: Path, endpoint: str) -> None:
     """Register every room and run until told to stop."""
     stop = stop_on_signals()
     async with Client(cluster_config(home, USER), user_agent="kajitori-controllers") as client:
-        # On a laptop the supervisor sees to it that there is one of us; a Lease would only cost writes.
-        election = (
-            None if home else LeaderElection(client, _own_namespace(), "kajitori-controllers", _identity())
-        )
-        runtime = Runtime(client, election=election, endpoint=endpoint)
-        for name in (*(LAPTOP if home else ()), *CAPABILITIES):
+        # The supervisor sees to it that there is one of us; a Lease would only cost writes.
+        runtime = Runtime(client, endpoint=endpoint)
+        for name in (*LAPTOP, *CAPABILITIES):
             import_module(name).register(runtime)
-        if home:
-            _register_for_nodes(runtime, home)
+        _register_for_nodes(runtime, home)
         await runtime.run(stop)
 
 
@@ -50,21 +43,13 @@ def _register_for_nodes(runtime: Runtime, home: Path) -> None:
     node_ranges.register(runtime, read_settings(home).ranges_to_give)
 
 
-def _identity() -> str:
-    return f"{socket.gethostname()}_{uuid.uuid4()}"
-
-
-def _own_namespace() -> str:
-    return os.environ.get("POD_NAMESPACE", "kajitori-system")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="kajitori.app.controllers", description=__doc__)
-    parser.add_argument("--home", type=Path, help="the folder of a laptop cluster")
+    parser.add_argument("--home", type=Path, required=True, help="the folder of a laptop cluster")
     parser.add_argument("--endpoint", default="", help="of /metrics and /healthz: 127.0.0.1:PORT or a path")
     options = parser.parse_args()
-    endpoint = options.endpoint or (str(options.home / "run" / "controllers.sock") if options.home else "")
-    run_daemon(run(options.home, endpoint))
+    home: Path = options.home
+    run_daemon(run(home, options.endpoint or str(home / "run" / "controllers.sock")))
     return 0
 
 
