@@ -268,6 +268,13 @@ def test_kubectl_debugs_a_pod_and_a_node(world: World, web: str) -> None:
     world.kubectl("delete", "pod", pod, "--grace-period=1", "--wait")
 
 
+def test_pods_see_no_keys_of_the_machines_nodes(world: World, web: str) -> None:
+    folder = str(world.folder / "kaji-nodes")
+    assert (world.folder / "kaji-nodes" / "one" / "pki" / "node-client.pem").exists()
+    seen = world.kubectl("exec", web, "--", "find", folder, "-name", "*.pem", check=False).stdout
+    assert seen == ""
+
+
 def test_who_may_not_is_refused_by_the_kubelet_api(world: World) -> None:
     authority = pki.Authority(world.plane / "pki")
     pair = world.folder / "stranger.pem"

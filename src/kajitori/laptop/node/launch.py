@@ -27,6 +27,7 @@ from kajitori.laptop.node.node import Node
 from kajitori.laptop.node.references import Sources
 from kajitori.laptop.node.runtime.mounts import Mount
 from kajitori.laptop.node.volumes import Place, container_mounts
+from kajitori.laptop.settings import joined_nodes_folder
 
 GPU_RESOURCE = "nvidia.com/gpu"
 
@@ -242,7 +243,7 @@ def start_request(
             "init": node.native.init,
             "files": {
                 "scratch": str(node.folder / "scratch"),
-                "hidden": str(node.home),
+                "hidden": str(_hidden_folder(node)),
                 "exposed": [*node.exposed_folders(program), str(files.work)],
                 "temporary": str(files.temporary),
                 "folders": [folder] if container.working_dir else [],
@@ -250,6 +251,12 @@ def start_request(
             },
         },
     }
+
+
+def _hidden_folder(node: Node) -> Path:
+    """Keys and other pods' files: the home, with those of the machine's other joined nodes where they lie together."""
+    together = node.settings.joined and node.home.parent == joined_nodes_folder().absolute()
+    return node.home.parent if together else node.home
 
 
 def _host_name(pod: Pod) -> str:
