@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from kajitori.base.cron import InvalidSchedule, parse_schedule
 from kajitori.laptop.apiserver.status import (
     FieldError,
     forbidden_field,
@@ -298,9 +301,7 @@ def job_errors(new: Object, old: Object | None, subresource: str) -> list[FieldE
     return errors
 
 
-_FIELD = r"(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?"
-_SCHEDULE = re.compile(rf"({_FIELD}(,{_FIELD})*|\?)( +({_FIELD}(,{_FIELD})*|\?)){{4}}")
-_MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_ZONE_PART = re.compile(r"[A-Za-z._0-9+][A-Za-z._0-9+-]{0,13}")
 _CRON_JOB_NAME_LIMIT = 52
 
 
@@ -310,13 +311,34 @@ def _schedule_errors(schedule: str) -> list[FieldError]:
     if "TZ" in schedule:
         text = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
         return [invalid_value("spec.schedule", schedule, text)]
-    if schedule in _MACROS or schedule.startswith("@every ") or _SCHEDULE.fullmatch(schedule.strip()):
+    try:
+        parse_schedule(schedule)
+    except InvalidSchedule as error:
+        return [invalid_value("spec.schedule", schedule, str(error))]
+    return []
+
+
+def _time_zone_errors(zone: str | None) -> list[FieldError]:
+    if zone is None:
         return []
-    count = len(schedule.split())
-    text = (
-        f"expected exactly 5 fields, found {count}: {schedule.split()}" if count != 5 else "cannot be parsed"
-    )
-    return [invalid_value("spec.schedule", schedule, text)]
+    if not zone:
+        return [invalid_value("spec.timeZone", zone, "timeZone must be nil or non-empty string")]
+    if zone.lower() == "local":
+        text = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+        return [invalid_value("spec.timeZone", zone, text)]
+    parts = zone.split("/")
+    if all(_ZONE_PART.fullmatch(part) and part not in (".", "..") for part in parts) and _is_zone(zone):
+        return []
+    return [invalid_value("spec.timeZone", zone, f"unknown time zone {zone}")]
+
+
+@lru_cache(maxsize=256)
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        return False
+    return True
 
 
 def cron_job_errors(new: Object, old: Object | None, subresource: str) -> list[FieldError]:
@@ -324,6 +346,7 @@ def cron_job_errors(new: Object, old: Object | None, subresource: str) -> list[F
     if subresource == "status" or (old is not None and spec == old.get("spec")):
         return []
     errors = _schedule_errors(spec.get("schedule", ""))
+    errors += _time_zone_errors(spec.get("timeZone"))
     errors += non_negative(
         spec, "spec", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"
     )
