@@ -1,6 +1,7 @@
 """Check this machine and this cluster; each finding has its cure.
 
 kaji doctor                kaji doctor --home /tmp/other
+kaji doctor --repair       (of a cluster that does not start: keeps a copy of its state, takes damaged objects out)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kajitori.base.errors import KajitoriError, Unreachable
+from kajitori.base.errors import KajitoriError, Unreachable, UsageError
 from kajitori.cli.connection import Cluster, cluster_arguments, local_home, open_cluster
 from kajitori.cli.local import ask_supervisor
 from kajitori.cli.output import paint
@@ -38,10 +39,17 @@ class Finding:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     cluster_arguments(parser)
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="take damaged objects out of the stopped cluster's state; a copy of the file is kept",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     home = local_home(options)
+    if options.repair:
+        return _repair(home)
     findings: list[Finding] = []
     for check in (_machine, lambda: _local(home), lambda: _cluster(options)):
         for finding in check():
@@ -50,6 +58,24 @@ def run(options: argparse.Namespace) -> int:
     bad = sum(finding.level == "bad" for finding in findings)
     print(f"\n{bad} of {len(findings)} checks found something to mend." if bad else "\nAll is well.")
     return 1 if bad else 0
+
+
+def _repair(home: Path) -> int:
+    """Mend the state file and say what was lost."""
+    from kajitori.laptop.apiserver.repair import repair
+
+    path = home / "data" / "state.db"
+    if not path.exists():
+        raise UsageError(f"there is no state in {path.parent}", hint="name the cluster's folder with --home")
+    repaired = repair(path)
+    if repaired.copy is None:
+        print(f"Every object in {path} is as it was written: nothing to repair.")
+        return 0
+    print(f"The file as it was: {repaired.copy}")
+    for lost in repaired.lost:
+        print(f"{paint('✗', '31')} lost {lost}")
+    print("\nThe rest is as it was; `kaji up` starts the cluster.")
+    return 0
 
 
 def _print(finding: Finding) -> None:

@@ -51,7 +51,7 @@ class CorruptState(KajitoriError):
     """The state file holds something that was not written by this program, or was damaged since."""
 
 
-def _lock(path: Path) -> int:
+def lock_state(path: Path) -> int:
     """Holds the state for this process alone; the kernel lets go of it however the process ends."""
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -113,7 +113,7 @@ class Journal:
         self._audit_encoder = msgspec.json.Encoder()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _lock(path)
+        self._lock = lock_state(path)
         try:
             self._database = self._connect(SCHEMA)
         except sqlite3.DatabaseError as error:
@@ -161,7 +161,7 @@ class Journal:
         return CorruptState(
             f"the stored object {resource} {path} does not match its checksum",
             where=str(self._path),
-            hint="restore a copy of the file, or delete that row from table objects to lose only this object",
+            hint="`kaji doctor --repair` keeps a copy of the file and takes only this object out; or restore a copy",
         )
 
     def last_versions(self) -> dict[str, int]:
