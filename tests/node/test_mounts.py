@@ -173,6 +173,19 @@ async def test_the_clusters_home_is_hidden_but_for_what_is_exposed(
     assert output.endswith("hidden\ncontent\nexit 0")
 
 
+async def test_a_volume_over_a_parent_of_what_is_exposed_does_not_take_it_away(
+    isolated: RunningRunner, home: Path, volume: Path
+) -> None:
+    over = home / "over"
+    over.mkdir()
+    over.chmod(0o777)
+    output = await output_of(
+        isolated, f"cat {volume}/file; touch /tmp/mine", exposed=[volume], mounts=[mount(over, "/tmp")]
+    )
+    assert output == "content\nexit 0"
+    assert (over / "mine").exists()
+
+
 async def test_a_home_outside_of_tmp_is_hidden_too() -> None:
     home = Path(tempfile.mkdtemp(prefix=".kaji-node-", dir=Path.home()))
     try:

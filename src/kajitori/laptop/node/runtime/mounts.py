@@ -103,6 +103,14 @@ class View:
                 kernel.make_read_only(target)
             elif folder:
                 self._own_folders.append(target)
+        self._expose_again([mount["target"] for mount, _ in order], exposed)
+
+    def _expose_again(self, targets: list[str], exposed: dict[str, str]) -> None:
+        """A volume mounted over a parent of what the program needs, such as /tmp, shall not take that away."""
+        for path, reference in exposed.items():
+            if any(_within(path, target) and path != target for target in targets):
+                kernel.bind(reference, self.ensure(path, folder=os.path.isdir(reference)))
+                self._exposed.append(path)
 
     def ensure(self, target: str, *, folder: bool) -> str:
         """The real path of target, made in a place of the container's own where it is missing."""
