@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kajitori.base.cel import CompileError, compile_expression
-from kajitori.base.cel.types import BOOL, STRING, Type
+from kajitori.base.cel.types import BOOL, NULL, STRING, Type
 from kajitori.laptop.apiserver.admission.expressions import WEBHOOK_VARIABLES
 from kajitori.laptop.apiserver.admission.policies import CODES, variables_of
 from kajitori.laptop.apiserver.status import (
@@ -196,19 +196,22 @@ def _selector_errors(selector: Object, place: str) -> list[FieldError]:
 
 
 def expression_errors(
-    text: str, place: str, types: Mapping[str, Type], result: Type | None = None
+    text: str, place: str, types: Mapping[str, Type], results: Sequence[Type] = ()
 ) -> list[FieldError]:
-    """Why an expression cannot be used: it does not compile, or may cost too much."""
+    """Why an expression cannot be used: it does not compile, or its value is of another type than these.
+
+    A value whose type only evaluation can tell is not taken either.
+    """
     if len(text) > LONGEST_EXPRESSION:
-        return [
-            FieldError(
-                "FieldValueTooLong", place, f"Too long: may not be more than {LONGEST_EXPRESSION} bytes"
-            )
-        ]
+        words = f"Too long: may not be more than {LONGEST_EXPRESSION} bytes"
+        return [FieldError("FieldValueTooLong", place, words)]
     try:
-        compile_expression(text, types, result=result)
+        program = compile_expression(text, types)
     except CompileError as error:
         return [invalid_value(place, text, f"compilation failed: {error.message}")]
+    if results and program.result not in results:
+        wanted = str(results[0]) if len(results) == 1 else f"one of [{' '.join(map(str, results))}]"
+        return [invalid_value(place, text, f"must evaluate to {wanted} but got {program.result}")]
     return []
 
 
@@ -223,7 +226,7 @@ def condition_errors(conditions: Sequence[Object], place: str, types: Mapping[st
         if not text.strip():
             errors.append(required(f"{at}.expression"))
         else:
-            errors += expression_errors(text, f"{at}.expression", types, BOOL)
+            errors += expression_errors(text, f"{at}.expression", types, (BOOL,))
         if not name:
             errors.append(required(f"{at}.name"))
         elif name in names:
@@ -260,7 +263,7 @@ def policy_errors(new: Object, _old: Object | None, subresource: str) -> list[Fi
         if not text.strip():
             errors.append(required(f"{at}.valueExpression", "valueExpression is not specified"))
         else:
-            errors += expression_errors(text, f"{at}.valueExpression", types)
+            errors += expression_errors(text, f"{at}.valueExpression", types, (STRING, NULL))
         if key in keys:
             errors.append(duplicate(f"{at}.key", key))
         keys.add(key)
@@ -295,13 +298,13 @@ def _validation_errors(validation: Object, at: str, types: Mapping[str, Type]) -
     if not text.strip():
         errors.append(required(f"{at}.expression", "expression is not specified"))
     else:
-        errors += expression_errors(text, f"{at}.expression", types, BOOL)
+        errors += expression_errors(text, f"{at}.expression", types, (BOOL,))
     words = validation.get("messageExpression") or ""
     if words and not words.strip():
         errors.append(invalid_value(f"{at}.messageExpression", words, "must be non-empty if specified"))
     elif words:
         without = {name: kind for name, kind in types.items() if name != "authorizer"}
-        errors += expression_errors(words, f"{at}.messageExpression", without, STRING)
+        errors += expression_errors(words, f"{at}.messageExpression", without, (STRING,))
     if message and not message.strip():
         errors.append(invalid_value(f"{at}.message", message, "must be non-empty if specified"))
     elif "\n" in message.strip() or "\r" in message.strip():

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from kajitori.api.resource import Resource
-from kajitori.base.cel import BudgetExceeded, CompileError, EvaluationError, Program, compile_expression
+from kajitori.base.cel import CompileError, EvaluationError, Program, compile_expression
 from kajitori.base.cel.authorization import AUTHORIZER
 from kajitori.base.cel.types import BOOL, DYN, STRING, ObjectType, Type
 from kajitori.laptop.apiserver.admission.expressions import (
@@ -200,11 +200,6 @@ class Policy:
         try:
             if validation.program.evaluate(values, steps=STEPS_OF_A_POLICY) is True:
                 return None
-        except BudgetExceeded:
-            text = (
-                "validation failed due to running out of cost budget, no further validation rules will be run"
-            )
-            return None if self.fails_open else Failure(text, "", index)
         except EvaluationError as error:
             text = f"expression '{source}' resulted in error: {error.message}"
             return None if self.fails_open else Failure(text, "", index)
