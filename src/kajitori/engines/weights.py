@@ -116,6 +116,29 @@ def ensure_weights(name: str, cache: Path, progress: Progress | None = None) -> 
     return path
 
 
+def borrow_weights(cache: Path) -> None:
+    """Bring what this user has fetched already into another cache: a link where the disk is the same, else a copy."""
+    for weights in KNOWN:
+        target = _place(weights, cache)
+        if _has_size(target, weights):
+            continue
+        for owner in (default_cache(), Path("~/.kaji/cache").expanduser()):
+            source = cached_weights(weights.name, owner)
+            if source is not None and source != target:
+                _place_copy(source, target)
+                break
+
+
+def _place_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        os.link(source, scratch)
+    except OSError:
+        shutil.copyfile(source, scratch)
+    scratch.replace(target)
+
+
 def _place(weights: Weights, cache: Path) -> Path:
     return cache.expanduser() / "weights" / weights.name / Path(weights.file).name
 
