@@ -165,6 +165,8 @@ class Installation:
         """What the API server was asked by a service account of ours, or by anyone named."""
         name = user if ":" in user else f"system:serviceaccount:{NAMESPACE}:{user}"
         for line in self.plane.audit_log.read_text().splitlines():
+            if f'"{name}"' not in line:
+                continue
             event = json.loads(line)
             if event["user"]["username"] == name:
                 yield event

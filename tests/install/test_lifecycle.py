@@ -46,56 +46,30 @@ def pods_of(cluster: Installation, name: str) -> list[dict[str, Any]]:
     return cluster.client.get("/api/v1/namespaces/default/pods", query=query)["items"]
 
 
-def test_install_use_upgrade_uninstall(cluster: Installation) -> None:
-    told = cluster.kaji("install", "--no-wait", "--set", "groups.replicas=1")
-    assert "9 of 9 applied and served" in told
-    labels = cluster.client.get(f"/api/v1/namespaces/{NAMESPACE}")["metadata"]["labels"]
-    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-
-    def versions() -> dict[str, str]:
-        return {
-            f"{each['kind']}/{name}": found["metadata"]["resourceVersion"]
-            for each in render(complete({}), NAMESPACE)
-            if each["kind"] in ("ClusterRole", "ConfigMap", "Service", "NetworkPolicy")
-            and "status" not in (name := each["metadata"]["name"])
-            and (found := cluster.get(_path(each)))
-        }
-
-    before = versions()
-    assert before
-    cluster.kaji("install", "--no-wait", "--set", "groups.replicas=1")
-    assert versions() == before, "a second time changes nothing"
-
-    controllers, gateway = cluster.start("controllers"), cluster.start("gateway")
-    cluster.until(lambda: controllers.ready and gateway.ready, "both are ready")
-    apply_set(cluster, a_set("first"))
-    cluster.until(lambda: len(pods_of(cluster, "first")) == 4, "the group's pods are made")
-
-    told = cluster.kaji("upgrade", "--no-wait", "--set", "envoy.replicas=3")
-    assert cluster.client.get(f"{DEPLOYMENTS}/kajitori-controllers")["spec"]["replicas"] == 1, "kept"
-    assert cluster.client.get(f"{DEPLOYMENTS}/kajitori-envoy")["spec"]["replicas"] == 3
-    uids = {pod["metadata"]["uid"] for pod in pods_of(cluster, "first")}
-
-    assert controllers.terminate() == 0 and gateway.terminate() == 0
-    assert lease_holder(cluster, "controllers") == "", "given back"
-    cluster.kaji("uninstall", code=2)
-    assert cluster.get(f"{DEPLOYMENTS}/kajitori-controllers")
-    told = cluster.kaji("uninstall", "--yes")
-    assert "9 definitions with 1 objects of users" in told
-    cluster.until(lambda: cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None, "the namespace is gone")
-    for kind in ("clusterroles", "clusterrolebindings"):
-        left = cluster.client.get(f"/apis/rbac.authorization.k8s.io/v1/{kind}")["items"]
-        assert not [each for each in left if each["metadata"]["name"].startswith("kajitori")]
-    assert {pod["metadata"]["uid"] for pod in pods_of(cluster, "first")} == uids, "users' objects stay"
-    assert "nothing" in cluster.kaji("uninstall", "--yes")
-    assert "leaderworkersets" in cluster.kaji("uninstall", "--yes", "--delete-crds")
-    cluster.until(lambda: not pods_of(cluster, "first"), "with its definition the set goes, and its pods")
-
-
-def _path(obj: dict[str, Any]) -> str:
-    from kajitori.app.install.cluster import path_of
-
-    return path_of(obj)
+def test_what_others_brought_stays_and_is_named(cluster: Installation) -> None:
+    name = "leaderworkersets.leaderworkerset.x-k8s.io"
+    bundle = next(each for each in all_crds() if each["metadata"]["name"] == name)
+    bundle["metadata"] = {
+        "name": name,
+        "annotations": {
+            "api-approved.kubernetes.io": "unapproved, a test",
+            "controller-gen.kubebuilder.io/version": "v0.17.2",
+        },
+    }
+    path = CUSTOM_RESOURCE_DEFINITIONS.path(None, name)
+    cluster.kaji("uninstall", "--yes", "--delete-crds")
+    cluster.until(lambda: cluster.get(path) is None, "ours is gone")
+    cluster.apply(bundle, path)
+    try:
+        before = cluster.client.get(path)["metadata"]["generation"]
+        told = cluster.kaji("install", "--no-wait")
+        assert f"{name}: it is not Kajitori's (of v0.17.2); managed by test" in told
+        assert cluster.client.get(path)["metadata"]["generation"] == before
+        cluster.kaji("uninstall", "--yes", "--delete-crds")
+        assert cluster.get(path), "nor is it deleted"
+    finally:
+        cluster.client.delete(path)
+        cluster.until(lambda: cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None, "no namespace")
 
 
 def test_two_replicas_act_as_one_and_the_second_takes_over_when_the_first_is_killed(
@@ -115,18 +89,18 @@ def test_two_replicas_act_as_one_and_the_second_takes_over_when_the_first_is_kil
     # 4 s of lease, half a second to the next attempt; the rest is for a busy machine.
     installed.until(lambda: follower.leads, "the other takes over", seconds=20)
     installed.until(lambda: len(pods_of(installed, "stormy")) == 36, "and finishes")
-    assert_created_once(installed, "default")
+    assert_created_once(installed, "calm", "stormy")
     assert follower.terminate() == 0
 
 
-def assert_created_once(cluster: Installation, namespace: str) -> None:
+def assert_created_once(cluster: Installation, *sets: str) -> None:
     """By the audit log: whoever was cut off when, no pod was made a second time."""
     created = Counter(
         event["objectRef"]["name"]
         for event in cluster.audited("kajitori-controllers")
         if event["verb"] == "create"
         and event["objectRef"]["resource"] == "pods"
-        and event["objectRef"]["namespace"] == namespace
+        and event["objectRef"]["name"].startswith(sets)
         and event["responseStatus"]["code"] == 201
     )
     assert created and set(created.values()) == {1}, created.most_common(3)
@@ -140,30 +114,6 @@ def test_a_rolling_restart_hands_over_at_once(installed: Installation) -> None:
     assert first.terminate() == 0
     # The lease lasts 15 s: whoever waits for its end would not make it.
     installed.until(lambda: second.leads, "the other leads", seconds=10)
-
-
-def test_what_others_brought_stays_and_is_named(cluster: Installation) -> None:
-    name = "leaderworkersets.leaderworkerset.x-k8s.io"
-    bundle = next(each for each in all_crds() if each["metadata"]["name"] == name)
-    bundle["metadata"] = {
-        "name": name,
-        "annotations": {
-            "api-approved.kubernetes.io": "unapproved, a test",
-            "controller-gen.kubebuilder.io/version": "v0.17.2",
-        },
-    }
-    path = CUSTOM_RESOURCE_DEFINITIONS.path(None, name)
-    cluster.apply(bundle, path)
-    try:
-        before = cluster.client.get(path)["metadata"]["generation"]
-        told = cluster.kaji("install", "--no-wait")
-        assert f"{name}: it is not Kajitori's (of v0.17.2); managed by test" in told
-        assert cluster.client.get(path)["metadata"]["generation"] == before
-        cluster.kaji("uninstall", "--yes", "--delete-crds")
-        assert cluster.get(path), "nor is it deleted"
-    finally:
-        cluster.client.delete(path)
-        cluster.until(lambda: cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None, "no namespace")
 
 
 def test_ours_stands_back_while_an_upstream_controller_is_there(installed: Installation) -> None:
@@ -294,6 +244,60 @@ def test_helm_installs_and_removes_the_same_and_the_two_do_not_mix(cluster: Inst
         run("uninstall", "kajitori")
     assert cluster.get(f"{DEPLOYMENTS}/kajitori-controllers") is None
     assert len(pods_of(cluster, "by-helm")) == 4, "users' objects stay"
-    cluster.kaji("uninstall", "--yes", "--delete-crds")
+    cluster.client.delete(LEADER_WORKER_SETS.path("default", "by-helm"))
+    cluster.kaji("uninstall", "--yes")
     cluster.client.delete(f"/api/v1/namespaces/{NAMESPACE}")
     cluster.until(lambda: cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None, "no namespace")
+
+
+def _path(obj: dict[str, Any]) -> str:
+    from kajitori.app.install.cluster import path_of
+
+    return path_of(obj)
+
+
+def test_install_use_upgrade_uninstall(cluster: Installation) -> None:
+    told = cluster.kaji("install", "--no-wait", "--set", "groups.replicas=1")
+    assert "9 of 9 applied and served" in told
+    assert "off" not in told
+    labels = cluster.client.get(f"/api/v1/namespaces/{NAMESPACE}")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+    def versions() -> dict[str, str]:
+        return {
+            f"{each['kind']}/{name}": found["metadata"]["resourceVersion"]
+            for each in render(complete({}), NAMESPACE)
+            if each["kind"] in ("ClusterRole", "ConfigMap", "Service", "NetworkPolicy")
+            and "status" not in (name := each["metadata"]["name"])
+            and (found := cluster.get(_path(each)))
+        }
+
+    before = versions()
+    assert before
+    cluster.kaji("install", "--no-wait", "--set", "groups.replicas=1")
+    assert versions() == before, "a second time changes nothing"
+
+    controllers, gateway = cluster.start("controllers"), cluster.start("gateway")
+    cluster.until(lambda: controllers.ready and gateway.ready, "both are ready")
+    apply_set(cluster, a_set("first"))
+    cluster.until(lambda: len(pods_of(cluster, "first")) == 4, "the group's pods are made")
+
+    told = cluster.kaji("upgrade", "--no-wait", "--set", "envoy.replicas=3")
+    assert cluster.client.get(f"{DEPLOYMENTS}/kajitori-controllers")["spec"]["replicas"] == 1, "kept"
+    assert cluster.client.get(f"{DEPLOYMENTS}/kajitori-envoy")["spec"]["replicas"] == 3
+    uids = {pod["metadata"]["uid"] for pod in pods_of(cluster, "first")}
+
+    assert controllers.terminate() == 0 and gateway.terminate() == 0
+    assert lease_holder(cluster, "controllers") == "", "given back"
+    cluster.kaji("uninstall", code=2)
+    assert cluster.get(f"{DEPLOYMENTS}/kajitori-controllers")
+    told = cluster.kaji("uninstall", "--yes")
+    assert "9 definitions with 1 objects of users" in told
+    cluster.until(lambda: cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None, "the namespace is gone")
+    for kind in ("clusterroles", "clusterrolebindings"):
+        left = cluster.client.get(f"/apis/rbac.authorization.k8s.io/v1/{kind}")["items"]
+        assert not [each for each in left if each["metadata"]["name"].startswith("kajitori")]
+    assert {pod["metadata"]["uid"] for pod in pods_of(cluster, "first")} == uids, "users' objects stay"
+    assert "nothing" in cluster.kaji("uninstall", "--yes")
+    assert "leaderworkersets" in cluster.kaji("uninstall", "--yes", "--delete-crds")
+    cluster.until(lambda: not pods_of(cluster, "first"), "with its definition the set goes, and its pods")

@@ -150,6 +150,7 @@ def remove(
     for definition, count in remains.definitions:
         _free_objects(client, definition)
         if definitions:
+            _delete_objects(client, definition, seconds)
             client.delete(DEFINITIONS.path(None, definition["metadata"]["name"]), {})
             say("deleted", f"CustomResourceDefinition {definition['metadata']['name']} with {count} objects")
     if remains.namespace is not None:
@@ -169,6 +170,40 @@ def _wait_for_no_pods(client: DirectClient, namespace: str, seconds: float) -> N
             names = ", ".join(pod["metadata"]["name"] for pod in pods)
             raise KajitoriError(f"pods do not end: {names}", hint="`kaji uninstall` again continues")
         time.sleep(0.2)
+
+
+def _delete_objects(client: DirectClient, definition: dict[str, Any], seconds: float) -> None:
+    """Users' objects with all that they own. With their definition they would go too, but perhaps leave that behind:
+    the garbage collector of a cluster learns of a deletion only while it knows the kind.
+    """
+    resource = _kind_of(definition)
+    deadline = time.monotonic() + seconds
+    asked: set[str] = set()
+    while items := list(list_all(client, resource)):
+        for item in items:
+            if item["metadata"]["uid"] not in asked:
+                asked.add(item["metadata"]["uid"])
+                _delete_in_the_foreground(client, resource, item)
+        if time.monotonic() > deadline:
+            raise KajitoriError(
+                f"{len(items)} objects of {resource.qualified_name} are not gone after {seconds:.0f} s, the first is {title(items[0])}",
+                hint="something may hold them by a finalizer; `kaji uninstall` again continues",
+            )
+        time.sleep(0.2)
+
+
+def _delete_in_the_foreground(client: DirectClient, resource: Resource, item: dict[str, Any]) -> None:
+    metadata = item["metadata"]
+    options = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": "Foreground",
+        "preconditions": {"uid": metadata["uid"]},
+    }
+    try:
+        client.delete(resource.path(metadata.get("namespace"), metadata["name"]), options)
+    except (NotFound, Conflict):
+        return
 
 
 def _free_objects(client: DirectClient, definition: dict[str, Any]) -> None:
