@@ -108,9 +108,8 @@ async def test_an_operator_makes_follows_resumes_and_ends_its_pages(
 
         try:
             await eventually(has, f"the status has {wanted}")
-        except BaseException:
-            print(await page(), operator.said())
-            raise
+        except pytest.fail.Exception:
+            pytest.fail(f"wanted {wanted}, found {(await page()).get('status')}\n{operator.said()}")
 
     spec = {"title": "one", "daemon": True, "timer": True}
     body = {"apiVersion": f"{GROUP}/v1", "kind": "Page", "metadata": {"name": "home"}, "spec": spec}
@@ -122,8 +121,8 @@ async def test_an_operator_makes_follows_resumes_and_ends_its_pages(
     assert (await page())["metadata"]["finalizers"] == ["tests.kajitori.dev/kopf"]
 
     await server.http.merge(f"{path}/home", {"spec": {"title": "two", "retries": 1}})
-    await status_has(stubborn={"tries": 2}, child="two")
-    assert (await page())["status"]["renamed"]["from"] == "one"
+    await status_has(**{"stubborn/spec.retries": {"tries": 2}}, child="two")
+    assert (await page())["status"]["renamed/spec.title"]["from"] == "one"
 
     # Another title while nobody looks: resumed, and caught up with.
     operator.stop()
@@ -141,7 +140,10 @@ async def test_an_operator_makes_follows_resumes_and_ends_its_pages(
     async def gone() -> bool:
         return (await server.http.get(f"{path}/home")).code == 404
 
-    await eventually(gone, "the page is gone")
+    try:
+        await eventually(gone, "the page is gone")
+    except pytest.fail.Exception:
+        pytest.fail(f"still there: {await page()}\n{operator.said()}")
     assert (await server.http.get(f"{child}-was-here")).code == 200
 
     async def child_gone() -> bool:
