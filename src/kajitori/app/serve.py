@@ -7,23 +7,31 @@ them follows from what it reads. No folder of ours is needed but the one of the 
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import uuid
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from kajitori import __version__
+from kajitori.api.resource import Resource
 from kajitori.app.daemon import stop_on_signals
 from kajitori.app.standby import Standby
 from kajitori.app.upstream import State, reason_of
+from kajitori.base.errors import NotFound
 from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
 from kajitori.gateway.front import Front
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings
+
+_log = logging.getLogger(__name__)
 
 LABELS = {"app.kubernetes.io/part-of": "kajitori", "app.kubernetes.io/managed-by": "kajitori"}
 
@@ -66,6 +74,27 @@ def own_identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}"
 
 
+async def _unserved(client: Client, resources: Iterable[Resource]) -> set[Resource]:
+    """Those that the cluster does not serve, as where a foreign definition of another version was kept."""
+    served: dict[str, set[str]] = {}
+    missing: set[Resource] = set()
+    for resource in resources:
+        if resource.prefix not in served:
+            try:
+                answer = msgspec.json.decode(await client.request("GET", resource.prefix))
+            except NotFound:
+                answer = {"resources": []}
+            served[resource.prefix] = {each["name"] for each in answer["resources"]}
+        if resource.plural not in served[resource.prefix]:
+            missing.add(resource)
+            _log.warning(
+                "the cluster does not serve %s in %s: their objects count for nothing until it does",
+                resource.qualified_name,
+                resource.version,
+            )
+    return missing
+
+
 def _runtime(client: Client, options: ServeOptions, component: str, identity: str) -> Runtime:
     election = LeaderElection(
         client, options.namespace, f"kajitori-{component}", identity, settings=options.lease
@@ -100,7 +129,7 @@ async def serve_controllers(options: ServeOptions) -> None:
 async def serve_gateway(options: GatewayOptions) -> None:
     """The gateway's control plane, until told to stop. Raises LeadershipLost."""
     from kajitori.gateway.ads import AdsServer
-    from kajitori.gateway.controller import SOURCE
+    from kajitori.gateway.controller import SOURCE, watched_resources
     from kajitori.gateway.controller import register as register_gateway
     from kajitori.gateway.encode import Encoder
     from kajitori.gateway.envoy import load_schema
@@ -134,7 +163,10 @@ async def serve_gateway(options: GatewayOptions) -> None:
             secret_namespaces=options.secret_namespaces,
         )
         reports = Reports(runtime, ads, options.namespace, identity)
-        gateway = register_gateway(runtime, ads, ledger, settings, envoys=reports, upstream=upstream)
+        unserved = await _unserved(client, watched_resources())
+        gateway = register_gateway(
+            runtime, ads, ledger, settings, envoys=reports, upstream=upstream, unserved=unserved
+        )
         if front is not None:
             FrontController(runtime, gateway, settings, front)
         certificates = Certificates(runtime, options.namespace, LABELS)

@@ -42,7 +42,7 @@ from kajitori.gateway.upstream import Upstream
 from kajitori.gateway.verdicts import Verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from kajitori.control.cache import Informer
     from kajitori.control.runtime import Runtime
@@ -85,6 +85,7 @@ class GatewayController:
     """Keeps Envoy and the statuses in step with the objects.
 
     envoys: whom statuses speak of; those of `ads` if not given. upstream: what other controllers serve.
+    unserved: resources that the cluster does not serve, or not yet: what is there works without them.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class GatewayController:
         *,
         envoys: Envoys | None = None,
         upstream: Upstream | None = None,
+        unserved: Collection[Resource] = (),
     ) -> None:
         self._runtime = runtime
         self._ads = ads
@@ -109,7 +111,7 @@ class GatewayController:
         self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
         self._informers: dict[str, Informer[Any]] = {
-            field: runtime.informer(resource, projection)
+            field: runtime.informer(resource, projection, optional=resource in unserved)
             for field, (resource, projection) in _WATCHED.items()
         }
         self._by_resource = {resource: self._informers[field] for field, (resource, _) in _WATCHED.items()}
@@ -217,6 +219,14 @@ def register(
     *,
     envoys: Envoys | None = None,
     upstream: Upstream | None = None,
+    unserved: Collection[Resource] = (),
 ) -> GatewayController:
     """Adds the gateway's informers and controllers to a process."""
-    return GatewayController(runtime, ads, ledger, settings, envoys=envoys, upstream=upstream)
+    return GatewayController(
+        runtime, ads, ledger, settings, envoys=envoys, upstream=upstream, unserved=unserved
+    )
+
+
+def watched_resources() -> list[Resource]:
+    """Of every kind that the gateway follows as a whole."""
+    return [resource for resource, _ in _WATCHED.values()]
