@@ -134,7 +134,12 @@ async def test_who_has_no_right_to_ask_is_not_approved_and_nobody_becomes_a_mast
                 "apiGroups": [SIGNING_REQUESTS.group],
                 "resources": [SIGNING_REQUESTS.plural],
                 "verbs": ["create", "get"],
-            }
+            },
+            {
+                "apiGroups": [SIGNING_REQUESTS.group],
+                "resources": [f"{SIGNING_REQUESTS.plural}/approval", f"{SIGNING_REQUESTS.plural}/status"],
+                "verbs": ["update"],
+            },
         ],
     }
     bound = {
@@ -150,6 +155,13 @@ async def test_who_has_no_right_to_ask_is_not_approved_and_nobody_becomes_a_mast
         body["spec"] |= {"username": "kubernetes-admin", "groups": ["system:masters"]}
         made = await jane.create(SIGNING_REQUESTS, body)
         assert (made["spec"]["username"], made["spec"]["groups"]) == ("jane", ["system:authenticated"])
+        condition = {"type": "Approved", "status": "True", "reason": "Mine"}
+        with pytest.raises(Forbidden, match="not permitted to approve requests with signerName"):
+            changed = {**made, "status": {"conditions": [condition]}}
+            await jane.update(SIGNING_REQUESTS, changed, subresource="approval")
+        with pytest.raises(Forbidden, match="not permitted to sign requests with signerName"):
+            changed = {**made, "status": {"certificate": base64.b64encode(b"mine").decode()}}
+            await jane.update(SIGNING_REQUESTS, changed, subresource="status")
         broken = request_object(b"nonsense", CLIENT_SIGNER, "guest")
         with pytest.raises(Invalid, match="unable to parse csr"):
             await jane.create(SIGNING_REQUESTS, broken)

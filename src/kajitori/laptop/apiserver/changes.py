@@ -280,6 +280,8 @@ def finish_update(
         if not subresource:
             prerequisites.admit(state, call, changed, old)
             plugins.prepare(state, kind, changed, old)
+        else:
+            prerequisites.admit_part(state, call, changed, old, subresource)
 
     wanted = new
     prepare(new)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -15,10 +16,12 @@ from cryptography.x509.oid import NameOID
 from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.node_rights import node_of
 from kajitori.laptop.apiserver.pki import MASTERS_GROUP
+from kajitori.laptop.apiserver.rbac import Attributes
 
 if TYPE_CHECKING:
     from kajitori.laptop.apiserver.auth import User
     from kajitori.laptop.apiserver.kinds.kind import Kind
+    from kajitori.laptop.apiserver.state import ServerState
 
 SIGNING_REQUESTS = "certificatesigningrequests.certificates.k8s.io"
 _NODE_SIGNERS = ("kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving")
@@ -49,6 +52,22 @@ def admit_request(user: User, kind: Kind, new: dict[str, Any], old: dict[str, An
         raise status.forbidden(
             kind.resource, name, f"can only create a node CSR with CN={user.name}, got {names}"
         )
+
+
+def check_signer(
+    state: ServerState, user: User, kind: Kind, new: dict[str, Any], old: dict[str, Any], subresource: str
+) -> None:
+    """Approving and signing ask for a right to the signer, or to all signers of its domain. Raises StatusError 403."""
+    field, verb = {"approval": ("conditions", "approve"), "status": ("certificate", "sign")}[subresource]
+    before, after = ((obj.get("status") or {}).get(field) for obj in (old, new))
+    if before == after:
+        return
+    signer = str(old["spec"].get("signerName", ""))
+    for name in (signer, f"{signer.partition('/')[0]}/*"):
+        if state.authorizer.allows(user, Attributes(verb, kind.resource.group, "signers", "", name)):
+            return
+    text = f"user not permitted to {verb} requests with signerName {json.dumps(signer)}"
+    raise status.forbidden(kind.resource, new["metadata"].get("name", ""), text)
 
 
 def _read(kind: Kind, name: str, text: str) -> x509.CertificateSigningRequest:

@@ -15,7 +15,7 @@ from kajitori.laptop.apiserver.definitions import RESOURCE as DEFINITIONS
 from kajitori.laptop.apiserver.definitions import judge
 from kajitori.laptop.apiserver.node_rights import node_of
 from kajitori.laptop.apiserver.rbac import Attributes
-from kajitori.laptop.apiserver.signing_requests import SIGNING_REQUESTS, admit_request
+from kajitori.laptop.apiserver.signing_requests import SIGNING_REQUESTS, admit_request, check_signer
 from kajitori.laptop.apiserver.status import FieldError
 
 if TYPE_CHECKING:
@@ -146,6 +146,12 @@ def admit(state: ServerState, call: Call, new: Object, old: Object | None) -> No
         old is None or new.get("subjects") != old.get("subjects") or new.get("roleRef") != old.get("roleRef")
     ):
         _check_binding(state, user, kind, new)
+
+
+def admit_part(state: ServerState, call: Call, new: Object, old: Object, subresource: str) -> None:
+    """After a change of a subresource is prepared: the rights that it needs besides. Raises StatusError 403."""
+    if call.kind.storage.qualified_name == SIGNING_REQUESTS:
+        check_signer(state, call.user, call.kind, new, old, subresource)
 
 
 def _check_role(state: ServerState, user: User, kind: Kind, role: Object) -> None:
