@@ -89,7 +89,9 @@ async def test_the_name_of_a_namespace_is_a_label(server: Server) -> None:
     answer = await server.http.create("/api/v1/namespaces", {"metadata": {"name": "a.b"}})
     assert answer.code == 422
     assert answer.json["message"] == (
-        'Namespace "a.b" is invalid: metadata.name: Invalid value: "a.b": a lowercase RFC 1123 label must consist of '
-        "lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. "
-        "'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+        'Namespace "a.b" is invalid: metadata.name: Invalid value: "a.b": must not contain dots'
+    )
+    answer = await server.http.create("/api/v1/namespaces", {"metadata": {"name": "A"}})
+    assert answer.json["details"]["causes"][0]["message"].startswith(
+        'Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters'
     )

@@ -72,7 +72,7 @@ async def test_a_namespace_waits_for_what_lingers_and_says_what_it_is(world):
         conditions = {c["type"]: c for c in status["conditions"]}
         assert status["phase"] == "Terminating"
         assert conditions["NamespaceContentRemaining"]["status"] == "True"
-        assert "configmaps has 1 resource instances" in conditions["NamespaceContentRemaining"]["message"]
+        assert "configmaps. has 1 resource instances" in conditions["NamespaceContentRemaining"]["message"]
         assert "example.com/hold in 1" in conditions["NamespaceFinalizersRemaining"]["message"]
         return True
 

@@ -363,7 +363,7 @@ def test_a_debugging_container_is_added_and_stays(take, pod_spec):
     gone["spec"]["ephemeralContainers"] = [{"name": "main", "image": "busybox"}]
     assert take("v1", "pods", gone, taken.obj, "ephemeralcontainers").errors == [
         'spec.ephemeralContainers[0].name: Duplicate value: "main"',
-        'spec.ephemeralContainers: Forbidden: existing ephemeral containers "debug" may not be removed',
+        'spec.ephemeralContainers: Forbidden: existing ephemeral containers "debug" may not be removed\n',
     ]
 
 

@@ -132,7 +132,7 @@ def test_served_versions_of_a_definition_become_kinds(registry, crd):
     assert not beta.has_status
     assert v1.scale.selector == ".status.selector"
     assert v1.field_selectors["spec.size"]({"spec": {"size": "big"}}) == "big"
-    assert beta.warning == "example.com/v1beta1 Model is deprecated"
+    assert beta.warning == "example.com/v1beta1 Model is deprecated; use example.com/v1 Model"
     assert registry.lookup("example.com", "v1alpha1", "models") is None
 
 

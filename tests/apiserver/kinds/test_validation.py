@@ -53,7 +53,7 @@ def test_service_names_start_with_a_letter_and_namespaces_have_no_dots(take):
     (error,) = take("v1", "services", {"metadata": {"name": "1a"}, "spec": {"ports": [{"port": 1}]}}).errors
     assert "a DNS-1035 label must consist of" in error
     (error,) = take("v1", "namespaces", {"metadata": {"name": "a.b"}}).errors
-    assert error == f'metadata.name: Invalid value: "a.b": {LABEL}'
+    assert error == 'metadata.name: Invalid value: "a.b": must not contain dots'
 
 
 def test_role_names_are_free_but_for_slashes(take):

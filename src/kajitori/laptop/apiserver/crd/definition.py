@@ -295,8 +295,9 @@ def _stored_versions_stay(new: Definition, old: Definition) -> list[FieldError]:
         invalid_value(
             f"status.storedVersions[{index}]",
             version,
-            "must remain in spec.versions until a storage migration "
-            "ensures no data remains persisted in it and removes it from status.storedVersions",
+            f"missing from spec.versions; {version} was previously a storage version, and must remain in "
+            f"spec.versions until a storage migration ensures no data remains persisted in {version} and removes "
+            f"{version} from status.storedVersions",
         )
         for index, version in enumerate(stored)
         if version not in names

@@ -154,7 +154,7 @@ def custom_kinds(crd: dict[str, Any]) -> Iterator[CustomKind]:
             scale=_scale((version.get("subresources") or {}).get("scale")),
             field_selectors=_field_selectors(version, namespaced=namespaced),
             has_generation=True,
-            warning=_warning(version, group, kind),
+            warning=_warning(version, spec),
         )
 
 
@@ -187,7 +187,17 @@ def _field_selectors(version: dict[str, Any], *, namespaced: bool) -> dict[str, 
     return selectors
 
 
-def _warning(version: dict[str, Any], group: str, kind: str) -> str:
+def _warning(version: dict[str, Any], spec: dict[str, Any]) -> str:
+    """What users of a deprecated version are told: what its definition says, or which version to use instead."""
+    # Discovery knows this module.
+    from kajitori.laptop.apiserver.discovery import version_rank
+
     if not version.get("deprecated"):
         return ""
-    return version.get("deprecationWarning") or f"{group}/{version['name']} {kind} is deprecated"
+    if version.get("deprecationWarning"):
+        return version["deprecationWarning"]
+    group, kind = spec["group"], spec["names"]["kind"]
+    text = f"{group}/{version['name']} {kind} is deprecated"
+    others = [one["name"] for one in spec["versions"] if one.get("served") and not one.get("deprecated")]
+    newer = [name for name in others if version_rank(name) < version_rank(version["name"])]
+    return f"{text}; use {group}/{min(newer, key=version_rank)} {kind}" if newer else text

@@ -28,7 +28,7 @@ def _finalize(new: Object, old: Object) -> None:
 
 def _ephemeral_containers(new: Object, old: Object) -> None:
     containers = (new.get("spec") or {}).get("ephemeralContainers")
-    new["spec"] = dict(old["spec"])
+    new["spec"] = {key: value for key, value in old["spec"].items() if key != "ephemeralContainers"}
     if containers:
         new["spec"]["ephemeralContainers"] = containers
     _keep_status(new, old)

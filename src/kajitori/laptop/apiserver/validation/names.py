@@ -99,7 +99,9 @@ def _checked(text: str, matches: bool, limit: int, message: str) -> Messages:
 @lru_cache(maxsize=4096)
 def dns_label(text: str) -> Messages:
     """RFC 1123 label, up to 63 characters."""
-    return _checked(text, bool(_label(text)), 63, _LABEL_TEXT)
+    # What would be a subdomain has only its dots wrong.
+    message = "must not contain dots" if _subdomain(text) else _LABEL_TEXT
+    return _checked(text, bool(_label(text)), 63, message)
 
 
 @lru_cache(maxsize=8192)

@@ -207,10 +207,10 @@ def _ephemeral_errors(new: Object, old: Object) -> list[FieldError]:
     for container in old.get("ephemeralContainers") or ():
         name = container.get("name", "")
         if name not in given:
-            text = f'existing ephemeral containers "{name}" may not be removed'
+            text = f'existing ephemeral containers "{name}" may not be removed\n'
             errors.append(forbidden_field(path, text))
         elif given[name] != container:
-            text = f'existing ephemeral containers "{name}" may not be changed'
+            text = f'existing ephemeral containers "{name}" may not be changed\n'
             errors.append(forbidden_field(path, text))
     return errors
 

@@ -26,7 +26,9 @@ def plan_conditions(namespace: NamespaceView, remaining: Remaining, now: str) ->
     conditions: list[Object] = namespace.status.get("conditions") or []
     count = sum(remaining.objects.values())
     listed = ", ".join(
-        f"{name} has {number} resource instances" for name, number in sorted(remaining.objects.items())
+        # A kind is named with its group also where that has no name.
+        f"{name if '.' in name else name + '.'} has {number} resource instances"
+        for name, number in sorted(remaining.objects.items())
     )
     held = ", ".join(
         f"{name} in {number} resource instances" for name, number in sorted(remaining.finalizers.items())
