@@ -19,15 +19,24 @@ from kajitori.laptop.apiserver import pki
 
 Object = dict[str, Any]
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
-GROUPS = {"external.metrics.k8s.io": "v1beta1", "metrics.k8s.io": "v1beta1"}
+GROUPS = {
+    "custom.metrics.k8s.io": "v1beta2",
+    "external.metrics.k8s.io": "v1beta1",
+    "metrics.k8s.io": "v1beta1",
+}
 
 
 class Metrics:
-    """What the fake metrics server tells. queue: of the external metric; cpu: of each pod, by name."""
+    """What the fake metrics server tells.
+
+    queue: of the external metric. cpu, requests: of each pod, by name. load: of any other object.
+    """
 
     def __init__(self) -> None:
         self.queue = "0"
         self.cpu: dict[str, str] = {}
+        self.requests: dict[str, str] = {}
+        self.load = "0"
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
@@ -41,6 +50,8 @@ class Metrics:
             item = {"metricName": parts[-1], "metricLabels": {}, "timestamp": now, "value": self.queue}
             kind = "ExternalMetricValueList"
             return web.json_response({"kind": kind, "apiVersion": version, "metadata": {}, "items": [item]})
+        if parts[1] == "custom.metrics.k8s.io":
+            return self._custom(version, parts[4:], now)
         items = [
             {
                 "metadata": {"name": name, "namespace": parts[4]},
@@ -53,6 +64,23 @@ class Metrics:
         return web.json_response(
             {"kind": "PodMetricsList", "apiVersion": version, "metadata": {}, "items": items}
         )
+
+    def _custom(self, version: str, parts: list[str], now: str) -> web.StreamResponse:
+        """parts: namespace, resource, name or `*`, metric."""
+        namespace, resource, name, metric = parts
+        values = self.requests if resource == "pods" else {name: self.load}
+        kind = {"pods": "Pod", "services": "Service"}[resource]
+        items = [
+            {
+                "describedObject": {"kind": kind, "namespace": namespace, "name": one, "apiVersion": "v1"},
+                "metric": {"name": metric},
+                "timestamp": now,
+                "value": value,
+            }
+            for one, value in values.items()
+        ]
+        listed = {"kind": "MetricValueList", "apiVersion": version, "metadata": {}, "items": items}
+        return web.json_response(listed)
 
 
 @contextlib.asynccontextmanager
@@ -269,6 +297,52 @@ async def test_use_of_cpu_sizes_a_deployment_within_its_bounds(
             "type": "Resource",
             "resource": {"name": "cpu", "current": {"averageUtilization": 150, "averageValue": "150m"}},
         }
+    ]
+
+
+async def test_metrics_of_pods_and_of_objects_count_beside_each_other(
+    server: Server, namespace: str, nodes: list[str], metrics: Metrics
+) -> None:
+    per_pod = {
+        "type": "Pods",
+        "pods": {"metric": {"name": "requests"}, "target": {"type": "AverageValue", "averageValue": "100m"}},
+    }
+    service = {"apiVersion": "v1", "kind": "Service", "name": "metrics"}
+    of_object = {
+        "type": "Object",
+        "object": {
+            "metric": {"name": "load"},
+            "describedObject": service,
+            "target": {"type": "Value", "value": "10"},
+        },
+    }
+    scaled = Scaled(server, namespace)
+    metrics.load = "20"
+    await scaled.create(per_pod, metrics=[per_pod, of_object])
+
+    async def measure() -> None:
+        pods = (await server.http.get(f"/api/v1/namespaces/{namespace}/pods")).ok()["items"]
+        metrics.requests = {pod["metadata"]["name"]: "250m" for pod in pods}
+
+    async def grown() -> bool:
+        await measure()
+        status = (await server.http.get(scaled.deployment)).ok().get("status", {})
+        return status.get("replicas", 0) >= 3
+
+    await eventually(grown, "there are 3 pods or more", 90)
+    message = (await scaled.events())["SuccessfulRescale"]
+    assert message == "New size: 3; reason: pods metric requests above target"
+
+    async def shown() -> list[Object] | None:
+        found = (await scaled.status()).get("currentMetrics") or []
+        return found if all("pods" in one or "object" in one for one in found) and len(found) == 2 else None
+
+    assert await eventually(shown, "both metrics are shown", 60) == [
+        {"type": "Pods", "pods": {"metric": {"name": "requests"}, "current": {"averageValue": "250m"}}},
+        {
+            "type": "Object",
+            "object": {"metric": {"name": "load"}, "describedObject": service, "current": {"value": "20"}},
+        },
     ]
 
 
