@@ -82,11 +82,9 @@ def watching(stopped: kopf.DaemonStopped, name: str, namespace: str, **_: Any) -
     stopped.wait()
 
 
-@kopf.timer(*PAGES, interval=0.2, when=lambda spec, **_: spec.get("timer", False))
+@kopf.timer(*PAGES, interval=0.5, when=lambda spec, **_: spec.get("timer", False))
 def ticking(status: kopf.Status, patch: kopf.Patch, **_: Any) -> None:
-    ticks = status.get("ticks", 0)
-    if ticks < 3:
-        patch.status["ticks"] = ticks + 1
+    patch.status["ticks"] = status.get("ticks", 0) + 1
 
 
 @kopf.on.event("configmaps", labels={"page": kopf.PRESENT})
