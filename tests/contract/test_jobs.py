@@ -240,3 +240,69 @@ async def test_the_events_of_a_job_have_the_same_words(
         "SuccessfulCreate": ("Normal", f"Created pod: {pod['metadata']['name']}"),
         "Completed": ("Normal", "Job completed"),
     }
+
+
+async def test_a_suspended_job_may_be_told_where_to_run(server: Server, namespace: str) -> None:
+    jobs = Jobs(server, namespace)
+    await jobs.create("queued", suspend=True)
+    path = f"{jobs.path}/queued"
+    place = {"nodeSelector": {"rack": "r1"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}
+    container = {"name": "c", "image": "busybox:1", "resources": {"requests": {"cpu": "1"}}}
+    template = {"metadata": {"labels": {"queue": "a"}}, "spec": {**place, "containers": [container]}}
+    (await server.http.merge(path, {"spec": {"template": template}})).ok()
+    changed = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "other:1"}]}}}}
+    assert (await server.http.merge(path, changed)).code == 422
+    (await server.http.merge(path, {"spec": {"suspend": False}})).ok()
+    refused = await server.http.merge(
+        path, {"spec": {"template": {"spec": {"nodeSelector": {"rack": "r2"}}}}}
+    )
+    assert refused.code == 422
+    assert {cause["field"] for cause in refused.json["details"]["causes"]} == {"spec.template"}
+
+
+async def test_limits_that_do_not_fit_together_are_refused_with_the_same_words(
+    server: Server, namespace: str
+) -> None:
+    jobs = Jobs(server, namespace)
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "busybox:1"}]}}
+    indexed = {"completionMode": "Indexed", "completions": 2, "template": template}
+    rules = {"rules": [{"succeededCount": 3}]}
+    for spec, field, message in (
+        (
+            {"maxFailedIndexes": 1},
+            "spec.backoffLimitPerIndex",
+            "Required value: when maxFailedIndexes is specified",
+        ),
+        (
+            {"maxFailedIndexes": 3, "backoffLimitPerIndex": 1},
+            "spec.maxFailedIndexes",
+            "Invalid value: 3: must be less than or equal to completions",
+        ),
+        (
+            {"successPolicy": rules},
+            "spec.successPolicy.rules[0].succeededCount",
+            "Invalid value: 3: must be less than or equal to 2 (the number of specified completions)",
+        ),
+        (
+            {"podReplacementPolicy": "Never"},
+            "spec.podReplacementPolicy",
+            'Unsupported value: "Never": supported values: "Failed", "TerminatingOrFailed"',
+        ),
+    ):
+        body = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "bad"},
+            "spec": {**indexed, **spec},
+        }
+        answer = await server.http.create(jobs.path, body)
+        assert answer.code == 422, answer.body
+        causes = {cause["field"]: cause["message"] for cause in answer.json["details"]["causes"]}
+        assert causes == {field: message}
+    await jobs.create("fixed", completions=2, parallelism=1, completionMode="Indexed", suspend=True)
+    answer = await server.http.merge(f"{jobs.path}/fixed", {"spec": {"completions": 3}})
+    assert answer.code == 422
+    assert answer.json["details"]["causes"][0]["message"] == (
+        "Invalid value: 3: can only be modified in tandem with spec.parallelism"
+    )
+    (await server.http.merge(f"{jobs.path}/fixed", {"spec": {"completions": 3, "parallelism": 3}})).ok()

@@ -15,6 +15,7 @@ from kajitori.laptop.apiserver.status import (
     required,
     unsupported_value,
 )
+from kajitori.laptop.apiserver.validation.job_rules import job_change_errors, job_policy_errors
 from kajitori.laptop.apiserver.validation.metadata import (
     immutable,
     is_empty_selector,
@@ -262,6 +263,7 @@ def _job_spec_errors(spec: Object, path: str) -> list[FieldError]:
             for field in ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy")
             if field in spec
         ]
+    errors += job_policy_errors(spec, path)
     template: Object = spec.get("template") or {}
     errors += template_errors(template, f"{path}.template")
     policy = (template.get("spec") or {}).get("restartPolicy")
@@ -290,14 +292,7 @@ def job_errors(new: Object, old: Object | None, subresource: str) -> list[FieldE
         if not matches(selector, labels):
             errors.append(invalid_value("spec.template.metadata.labels", labels or {}, _MISMATCH))
     if old is not None:
-        before: Object = old["spec"]
-        errors += immutable(
-            spec, before, "spec", "selector", "completionMode", "podFailurePolicy", "successPolicy"
-        )
-        if spec.get("completionMode") != "Indexed":
-            errors += immutable(spec, before, "spec", "completions")
-        if not before.get("suspend") or old.get("status", {}).get("startTime"):
-            errors += immutable(spec, before, "spec", "template")
+        errors += job_change_errors(spec, old["spec"], old.get("status") or {})
     return errors
 
 
