@@ -73,7 +73,7 @@ async def test_state_in_order_is_left_alone(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert repair(path).copy is None
     assert path.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.glob("*damaged*")) == []
+    assert not any("damaged" in name for name in os.listdir(tmp_path))
 
 
 async def test_state_in_use_is_not_repaired(tmp_path: Path) -> None:
