@@ -285,4 +285,4 @@ async def test_a_secret_that_no_policy_names_is_never_read(
         return any("metadata.name%3Db-key" in uri for uri in asked())
 
     await until(read, installed.logs)
-    assert all(re.search(r"metadata\.name%3D[ab]-key&", uri) for uri in asked())
+    assert all(re.search(r"metadata\.name%3D[abr]-key&", uri) for uri in asked())

@@ -210,7 +210,7 @@ def test_the_gateway_needs_every_right_that_it_has_and_no_other(installed: Insta
             body = {"apiVersion": resource.api_version, **document, "metadata": metadata}
             installed.apply(body, resource.path("default", metadata["name"]))
 
-    secret, policy = key_policy("a", "sk-a")
+    secret, policy = key_policy("r", "sk-r")
     http_route = {
         "kind": "HTTPRoute",
         "metadata": {"name": "h"},
@@ -219,7 +219,7 @@ def test_the_gateway_needs_every_right_that_it_has_and_no_other(installed: Insta
             "rules": [{"backendRefs": [{"name": "x", "port": 80}]}],
         },
     }
-    apply(gateway(8080), *backend("a", 9), policy, ai_route("one", "m", {"name": "a"}), http_route)
+    apply(gateway(8080), *backend("r", 9), policy, ai_route("one", "m", {"name": "r"}), http_route)
     events = "/apis/events.k8s.io/v1/namespaces/default/events"
 
     def told(reason: str, count: int) -> bool:
@@ -233,7 +233,7 @@ def test_the_gateway_needs_every_right_that_it_has_and_no_other(installed: Insta
     installed.until(lambda: told("NotAccepted", 1), "the missing Secret is told")
     apply(secret)
     installed.until(lambda: told("Accepted", 1), "all is well")
-    installed.client.delete(RESOURCES["Secret"].path("default", "a-key"))
+    installed.client.delete(RESOURCES["Secret"].path("default", "r-key"))
     installed.until(lambda: told("NotAccepted", 2), "it is told a second time")
     assert process.terminate() == 0
     assert refused(installed, "kajitori-gateway") == []
