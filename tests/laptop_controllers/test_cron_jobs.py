@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kajitori.api.resource import CORE_EVENTS, CRON_JOBS, JOBS
@@ -91,6 +91,8 @@ def test_a_schedule_without_times_is_invalid():
     st.one_of(st.none(), st.integers(10, 10**6)),
 )
 def test_the_next_look_is_at_the_next_time_and_finds_it_due(schedule, seconds, deadline):
+    # Counted from the deadline's window, a delay longer than the window is never over: so it is on a real cluster.
+    assume(not schedule.startswith("@every") or deadline is None or deadline > 45)
     one = cron_job(schedule, starting_deadline_seconds=deadline)
     now = CREATED + seconds
     found = due(one, seconds)
