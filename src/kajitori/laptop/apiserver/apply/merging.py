@@ -58,25 +58,37 @@ def _merge_map(live: Any, applied: dict[str, Any], schema: Schema) -> dict[str, 
 
 
 def _merge_list(live: Any, applied: list[Any], schema: Schema) -> list[Any]:
-    """Items in the applied order; items that only the live list has stay behind those they stood behind."""
+    """Items of both lists: those of the live one alone come as early as they can, shared ones in applied order."""
     old = cast("list[Any]", live) if isinstance(live, list) else []
     elements = [element_of_item(item, schema) for item in old]
     position: dict[str | None, int] = {}
     for index, element in enumerate(elements):
         position.setdefault(element, index)
     wanted = {element_of_item(item, schema): item for item in applied}
+    shared = [element for element in wanted if element in position]
+    coming = list(wanted.items())
     result: list[Any] = []
-    done = 0
-    for element, item in wanted.items():
-        index = position.get(element)
-        if index is None:
-            result.append(merge(MISSING, item, schema.items))
+    left = right = 0
+    while left < len(old) or right < len(coming):
+        if left < len(old):
+            element = elements[left]
+            if element not in wanted:
+                result.append(old[left])
+                left += 1
+                continue
+            if right < len(coming) and element != coming[right][0] and shared and element != shared[0]:
+                left += 1  # it comes where the applied list has it
+                continue
+        if right == len(coming):
+            left += 1
             continue
-        if index >= done:
-            result += [old[i] for i in range(done, index) if elements[i] not in wanted]
-            done = index + 1
-        result.append(merge(old[index], item, schema.items))
-    result += [old[i] for i in range(done, len(old)) if elements[i] not in wanted]
+        element, item = coming[right]
+        right += 1
+        index = position.get(element)
+        result.append(merge(MISSING if index is None else old[index], item, schema.items))
+        if index is not None:
+            shared.pop(0)
+            left += left < len(old) and elements[left] == element
     unchanged = isinstance(live, list) and len(result) == len(old)
     return old if unchanged and all(map(_identical, result, old)) else result
 

@@ -42,7 +42,7 @@ class Unfit(Exception):
 def applied_fields(value: Any, schema: Schema) -> Node | None:
     """The fields that `value` sets: its leaves, and each item of the lists that have keys.
 
-    None: it sets nothing, being null where null has no meaning. Raises Unfit.
+    None: it sets nothing, being null where null has no meaning, or a list with keys and without items. Raises Unfit.
     """
     if value is None:
         return LEAF if schema.nullable else None
@@ -55,7 +55,7 @@ def applied_fields(value: Any, schema: Schema) -> Node | None:
     return LEAF
 
 
-def _applied_map(value: dict[str, Any], schema: Schema) -> Node:
+def _applied_map(value: dict[str, Any], schema: Schema) -> Node | None:
     if not (schema.is_object or schema.untyped):
         raise _wrong_type(value, schema)
     children: Node = {}
@@ -76,10 +76,12 @@ def _applied_map(value: dict[str, Any], schema: Schema) -> Node:
             children[f"f:{name}"] = node
     if problems:
         raise Unfit(*problems)
-    return LEAF if schema.is_atomic else children
+    if schema.is_atomic or not value:
+        return LEAF
+    return children or None
 
 
-def _applied_list(value: list[Any], schema: Schema) -> Node:
+def _applied_list(value: list[Any], schema: Schema) -> Node | None:
     if not (schema.is_array or schema.untyped):
         raise _wrong_type(value, schema)
     items = schema.items
@@ -118,7 +120,7 @@ def _applied_list(value: list[Any], schema: Schema) -> Node:
             children[element] = {SELF: LEAF, **node}
     if problems:
         raise Unfit(*problems)
-    return children
+    return children or None
 
 
 def _scalar_fits(value: Any, schema: Schema) -> bool:

@@ -29,7 +29,7 @@ from kajitori.laptop.apiserver.apply.removal import remove_given_up
 from kajitori.laptop.apiserver.status import FieldError, StatusError, apply_conflict, bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Sequence, Set
 
     from kajitori.laptop.apiserver.schema import Schema
 
@@ -106,7 +106,10 @@ def server_side_apply(
     """
     wanted = _what_counts(applied, subresource, frozenset(ignored_fields))
     fields = _checked_fields(wanted, applied, api_version, schema)
-    entries = _entries_of(live, api_version, schema, now)
+    ignored = frozenset(ignored_fields)
+    if subresource == "status" and live is not None:
+        ignored = live.keys() - {"status"}
+    entries = _entries_of(live, api_version, schema, now, ignored)
     who = Identity(manager, "Apply", subresource, "")
     previous = next((entry for entry in entries if identity_of(entry) == who), None)
     others = [entry for entry in entries if entry is not previous]
@@ -122,7 +125,8 @@ def server_side_apply(
     others = _yield_ownership(others, difference, force=force)
 
     unchanged = result is base and previous is not None and previous["fieldsV1"] == fields
-    if live is not None and (unchanged or (previous is None and fields is None and result is base)):
+    nothing_said = previous is None and fields is None and result is base and entries == live_entries(live)
+    if live is not None and (unchanged or nothing_said):
         return live
     own = [make_entry(who, api_version, now, fields)] if fields else []
     return _with_entries(result, arranged([*own, *others]))
@@ -173,12 +177,15 @@ def _listed(problems: Sequence[tuple[str, str]]) -> str:
     return "\n  ".join(["errors:", *told])
 
 
-def _entries_of(live: dict[str, Any] | None, api_version: str, schema: Schema, now: str) -> list[Entry]:
+def _entries_of(
+    live: dict[str, Any] | None, api_version: str, schema: Schema, now: str, ignored: Set[str]
+) -> list[Entry]:
     """The present entries; an object without any belongs to `before-first-apply`, so nothing is lost unseen."""
     entries = live_entries(live)
     if live is None or entries:
         return entries
-    present = compare_objects({}, live, schema).changed
+    counted = {name: value for name, value in live.items() if name not in ignored}
+    present = compare_objects({}, counted, schema).changed
     if present is None:
         return []
     who = Identity("before-first-apply", "Update", "", api_version)

@@ -38,6 +38,8 @@ def track_update(
     it removed is owned by nobody. The list is the old object's own, by identity, if nothing changed hands.
     """
     start = entries_to_start_from(old, new, subresource)
+    if not start and old and (old.get("metadata") or {}).get("uid"):
+        return []  # nobody has been noted so far, and only an apply begins with it
     changed, removed = compare_objects(old or {}, new, schema)
     if changed is None and removed is None:
         return start if start is live_entries(old) else arranged(start)

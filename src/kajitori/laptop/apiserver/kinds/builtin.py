@@ -27,6 +27,7 @@ _METADATA_SELECTORS = {
     "metadata.name": field_getter("metadata.name"),
     "metadata.namespace": field_getter("metadata.namespace"),
 }
+_POD = "io.k8s.api.core.v1.Pod"
 _SIGNING_REQUEST = "io.k8s.api.certificates.v1.CertificateSigningRequest"
 _SCALE = ScalePaths(".spec.replicas", ".status.replicas")
 
@@ -79,6 +80,11 @@ class BuiltinKind(Kind):
 
     def default(self, obj: dict[str, Any]) -> None:
         self._default(obj)
+
+    def keep_all_but_status(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        super().keep_all_but_status(new, old)
+        if self.definition == _POD and "qosClass" in old.get("status", {}):
+            new["status"] = {**new.get("status", {}), "qosClass": old["status"]["qosClass"]}
 
     def countable(self, obj: dict[str, Any], subresource: str) -> dict[str, Any]:
         if not subresource and self.definition == _SIGNING_REQUEST:

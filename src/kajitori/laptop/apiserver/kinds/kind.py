@@ -212,6 +212,8 @@ class Kind:
                 metadata.pop(key, None)
         if subresource == "status":
             self.keep_all_but_status(new, old)
+            if self.custom:
+                self.default(new)
             return
         if subresource:
             NARROWED[subresource](new, old)
