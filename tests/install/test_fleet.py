@@ -277,8 +277,8 @@ async def test_a_secret_that_no_policy_names_is_never_read(
         return {
             event["requestURI"]
             for event in installed.audited("kajitori-gateway")
-            if event["objectRef"]["resource"] == "secrets"
-            and event["objectRef"].get("namespace") == "default"
+            for reference in [event.get("objectRef") or {}]
+            if (reference.get("resource"), reference.get("namespace")) == ("secrets", "default")
         }
 
     async def read() -> bool:
