@@ -26,6 +26,7 @@ from kajitori.app.upstream import State, reason_of
 from kajitori.base.errors import NotFound
 from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
+from kajitori.gateway.folders import LEDGER_FOLDER
 from kajitori.gateway.front import Front
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
@@ -59,7 +60,7 @@ class GatewayOptions(ServeOptions):
     """
 
     discovery: str = "0.0.0.0:18000"
-    ledger: Path = Path("/var/lib/kajitori")
+    ledger: Path = Path(LEDGER_FOLDER)
     front: Front | None = None
     secret_namespaces: tuple[str, ...] | None = None
 

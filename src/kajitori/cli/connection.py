@@ -11,7 +11,7 @@ from typing import Any
 
 from kajitori.api.resource import Resource
 from kajitori.base.errors import NotFound, UsageError
-from kajitori.kube.config import load_config
+from kajitori.kube.config import ClusterConfig, load_config
 from kajitori.kube.direct import DirectClient
 
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -53,8 +53,17 @@ def local_home(options: argparse.Namespace) -> Path:
     return home or Path(os.environ.get("KAJI_HOME") or Path.home() / ".kaji")
 
 
-def open_cluster(options: argparse.Namespace) -> Cluster:
-    """The cluster that the options, the environment or the local cluster's folder name.
+def is_local(options: argparse.Namespace) -> bool:
+    """Whether the local cluster is meant: by its folder, by its kubeconfig, or as nothing else is named."""
+    if getattr(options, "home", None) is not None:
+        return True
+    local = local_home(options) / "kubeconfig"
+    path = getattr(options, "kubeconfig", None) or os.environ.get("KUBECONFIG")
+    return local.exists() if path is None else Path(path).absolute() == local.absolute()
+
+
+def cluster_config(options: argparse.Namespace) -> ClusterConfig:
+    """Of the cluster that the options, the environment or the local cluster's folder name.
 
     Raises UsageError where no kubeconfig is found.
     """
@@ -64,9 +73,14 @@ def open_cluster(options: argparse.Namespace) -> Cluster:
     if path is None and (named or (not os.environ.get("KUBECONFIG") and local.exists())):
         path = str(local)
     try:
-        config = load_config(path, getattr(options, "context", None))
+        return load_config(path, getattr(options, "context", None))
     except FileNotFoundError:
         raise UsageError(f"no kubeconfig at {path}", hint="start a cluster with `kaji up`") from None
+
+
+def open_cluster(options: argparse.Namespace) -> Cluster:
+    """A client of the cluster that is meant. Raises UsageError where no kubeconfig is found."""
+    config = cluster_config(options)
     return Cluster(DirectClient(config), getattr(options, "namespace", None) or config.namespace or "default")
 
 

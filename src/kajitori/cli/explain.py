@@ -19,7 +19,14 @@ from kajitori.api.resource import Resource
 from kajitori.base.clock import parse_rfc3339
 from kajitori.base.duration import format_age
 from kajitori.base.errors import ApiError, NotFound, UsageError
-from kajitori.cli.connection import Cluster, cluster_arguments, local_home, open_cluster
+from kajitori.cli.connection import (
+    Cluster,
+    cluster_arguments,
+    cluster_config,
+    is_local,
+    local_home,
+    open_cluster,
+)
 from kajitori.cli.events import events_of
 from kajitori.cli.output import paint
 
@@ -48,12 +55,21 @@ def run(options: argparse.Namespace) -> int:
     if not name:
         raise UsageError("explain which one?", hint=f"kaji explain {word}/NAME")
     if word in ("request", "requests", "req"):
-        from kajitori.cli.explain_request import explain_request
-
-        return explain_request(local_home(options), name)
+        return _explain_request(options, name)
     cluster = open_cluster(options)
     resource = cluster.find(word).resource
     return explain_object(cluster, resource, name)
+
+
+def _explain_request(options: argparse.Namespace, request_id: str) -> int:
+    """From the ledger of the local cluster where that is the one that is meant, else from the gateways' own."""
+    if is_local(options):
+        from kajitori.cli.explain_request import explain_request
+
+        return explain_request(local_home(options), request_id)
+    from kajitori.cli.ledgers import explain_request_of_cluster
+
+    return explain_request_of_cluster(cluster_config(options), request_id)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.errors import UsageError
+from kajitori.gateway.folders import LEDGER_FOLDER
 
 if TYPE_CHECKING:
     from kajitori.gateway.front import Front
@@ -45,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="where Envoys connect, by mutual TLS",
     )
     gateway.add_argument(
-        "--ledger", type=Path, default=Path("/var/lib/kajitori"), metavar="DIR", help="of the request records"
+        "--ledger", type=Path, default=Path(LEDGER_FOLDER), metavar="DIR", help="of the request records"
     )
     gateway.add_argument(
         "--front",

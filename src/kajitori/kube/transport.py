@@ -125,6 +125,26 @@ class HttpTransport:
                     self._credentials.refused(identity)
                 yield _HttpStream(response, self._config.server)
 
+    @contextlib.asynccontextmanager
+    async def websocket(
+        self, target: str, protocols: Sequence[str]
+    ) -> AsyncGenerator[aiohttp.ClientWebSocketResponse]:
+        """An upgraded connection in one of these protocols. Raises Unreachable where the upgrade is refused."""
+        identity = await self._identity()
+        if self._session is None:
+            self._session = self._new_session()
+        with self._errors():
+            async with self._session.ws_connect(
+                URL(self._config.server + target, encoded=True),
+                protocols=protocols,
+                headers=CIMultiDict([*self._base_headers, *identity.headers]),
+                ssl=identity.ssl_context if identity.ssl_context is not None else True,
+                server_hostname=self._server_name,
+                proxy=self._proxy,
+                max_msg_size=0,
+            ) as socket:
+                yield socket
+
     def _open(
         self,
         method: str,

@@ -21,6 +21,7 @@ from kajitori.gateway.bootstrap import (
     fleet_bootstrap,
     fleet_secrets,
 )
+from kajitori.gateway.folders import LEDGER_FOLDER
 from kajitori.gateway.identity import CLIENT_SECRET, SECRET_NAMES, SERVER_SERVICE
 from kajitori.gateway.observed import OUR_CONTROLLER
 from kajitori.groups import rbac as groups_rbac
@@ -31,7 +32,6 @@ METRICS_PORT, DISCOVERY_PORT, PROBE_PORT = 8080, 18_000, 19_003
 # Any that is not root's; files in volumes belong to the group.
 USER = 65_532
 _SERVER_PLACEHOLDER = "SERVER-NAME"
-_LEDGER_FOLDER = "/var/lib/kajitori"
 
 
 def labels(component: str) -> dict[str, str]:
@@ -105,11 +105,11 @@ def _gateway() -> list[Any]:
     ]
     arguments = [
         f"--discovery=0.0.0.0:{DISCOVERY_PORT}",
-        f"--ledger={_LEDGER_FOLDER}",
+        f"--ledger={LEDGER_FOLDER}",
         _front_argument(),
         If("gateway.secretNamespaces", Text("--secret-namespaces=%s", (Joined("gateway.secretNamespaces"),))),
     ]
-    mounts = [{"name": "ledger", "mountPath": _LEDGER_FOLDER}]
+    mounts = [{"name": "ledger", "mountPath": LEDGER_FOLDER}]
     volumes = [{"name": "ledger", "emptyDir": {"sizeLimit": Value("gateway.ledger.size")}}]
     return [
         *_account(GATEWAY, "gateway", rules, own),
