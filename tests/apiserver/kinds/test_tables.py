@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from kajitori.laptop.apiserver.tables.json_path import InvalidPath, compile_path, first
-from kajitori.laptop.apiserver.tables.pods import pod_summary
 
 NOW = 1_795_669_200.0  # 2026-11-26T05:00:00Z
 CREATED = "2026-11-26T04:56:48Z"
@@ -160,26 +159,26 @@ def test_restarts_say_when_the_last_one_was(row):
         ),
     ],
 )
-def test_the_status_of_a_pod_sums_up_its_containers(obj, status):
-    assert pod_summary(obj)[0] == status
+def test_the_status_of_a_pod_sums_up_its_containers(row, obj, status):
+    assert row("v1", "pods", obj)["Status"] == status
 
 
-def test_a_deleted_pod_is_terminating_unless_its_node_is_lost():
+def test_a_deleted_pod_is_terminating_unless_its_node_is_lost(row):
     obj = pod(containerStatuses=[running()])
     obj["metadata"]["deletionTimestamp"] = CREATED
-    assert pod_summary(obj)[0] == "Terminating"
+    assert row("v1", "pods", obj)["Status"] == "Terminating"
     obj["status"]["reason"] = "NodeLost"
-    assert pod_summary(obj)[0] == "Unknown"
+    assert row("v1", "pods", obj)["Status"] == "Unknown"
 
 
-def test_sidecars_count_among_the_containers():
+def test_sidecars_count_among_the_containers(row):
     obj = pod(
         inits=[{"name": "side", "restartPolicy": "Always"}],
         initContainerStatuses=[{"name": "side", "started": True, "ready": True, "state": {"running": {}}}],
         containerStatuses=[running("c0")],
     )
-    status, ready, total, _ = pod_summary(obj)
-    assert (status, ready, total) == ("Running", 2, 2)
+    shown = row("v1", "pods", obj)
+    assert (shown["Status"], shown["Ready"]) == ("Running", "2/2")
 
 
 def test_a_node(row):

@@ -20,7 +20,7 @@ from kajitori.laptop.apiserver.answers import base_headers, body_answer
 from kajitori.laptop.apiserver.converted_watch import ConvertedWatcher, follow_converted
 from kajitori.laptop.apiserver.list_options import ListOptions, list_options, parse_version, watch_options
 from kajitori.laptop.apiserver.selectors import Selector, parse_fields, parse_labels
-from kajitori.laptop.apiserver.views import MetadataView, ProtobufView, TableView, View
+from kajitori.laptop.apiserver.views import MetadataView, PodTableView, ProtobufView, TableView, View
 from kajitori.laptop.apiserver.watch import INITIAL_EVENTS_END, Watcher
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def _view_of(call: Call) -> View:
             raise status.bad_request(
                 f"unrecognized includeObject value: {include!r}: must be None, Metadata or Object"
             )
-        return TableView(call.kind, include)
+        of_pods = call.kind.resource.qualified_name == "pods"
+        return (PodTableView if of_pods else TableView)(call.kind, include)
     return View(call.kind) if form == "object" else MetadataView(call.kind)
 
 

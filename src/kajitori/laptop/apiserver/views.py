@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kajitori.laptop.apiserver.tables import pods
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -174,20 +176,17 @@ class TableView(View):
         return _encode([column.definition() for column in self.kind.columns])
 
     def _row(self, entry: Entry, now: float) -> bytes:
-        if self._include == "Object":
-            shown = super().object(entry)
-        elif self._include == "None":
-            shown = b"null"
-        else:
-            shown = partial_object(entry)
         plain = not self._converts and entry.version >= self.kind.schema_since
         obj = entry.decode() if plain else read_object(self.kind, entry)
-        conditions = _encode(_row_conditions(self.kind, obj))
-        return b'{"cells":%b,%b"object":%b}' % (
-            _encode(self.kind.cells(obj, now)),
-            b"" if conditions == b"[]" else b'"conditions":%b,' % conditions,
-            shown,
-        )
+        return b'{"cells":%b,"object":%b}' % (_encode(self.kind.cells(obj, now)), self._shown(entry, None))
+
+    def _shown(self, entry: Entry, metadata: msgspec.Raw | None) -> bytes:
+        """What a row holds of its object. metadata: where it was found already."""
+        if self._include == "Object":
+            return super().object(entry)
+        if self._include == "None":
+            return b"null"
+        return partial_object(entry) if metadata is None else b"%b%b}" % (_PARTIAL, metadata)
 
     def items(self, entries: Iterable[Entry]) -> list[bytes]:
         now = time.time()
@@ -250,6 +249,18 @@ class TableView(View):
         )
 
 
+class PodTableView(TableView):
+    """Pods, whose lists are the longest: a row is made without decoding them as a whole."""
+
+    def _row(self, entry: Entry, now: float) -> bytes:
+        cells, conditions, metadata = pods.row_of(entry.name, entry.body, now)
+        return b'{"cells":%b,%b"object":%b}' % (
+            _encode(cells),
+            b'"conditions":%b,' % _encode(conditions) if conditions else b"",
+            self._shown(entry, metadata),
+        )
+
+
 class ProtobufView(View):
     """Events of a watch as messages, each behind its length. shown: the view that they are made from."""
 
@@ -273,20 +284,3 @@ class ProtobufView(View):
         from kajitori.laptop.apiserver.protobuf_writing import watch_frame
 
         return watch_frame(change, msgspec.json.decode(body))
-
-
-_ENDED = {
-    "Succeeded": "The pod has completed successfully.",
-    "Failed": "The pod failed.",
-}
-
-
-def _row_conditions(kind: Kind, obj: dict[str, Any]) -> list[dict[str, str]]:
-    """Pods that have ended are marked, so that clients may hide them."""
-    if kind.resource.plural != "pods" or kind.resource.group:
-        return []
-    phase = obj.get("status", {}).get("phase", "")
-    message = _ENDED.get(phase)
-    if message is None:
-        return []
-    return [{"type": "Completed", "status": "True", "reason": phase, "message": message}]

@@ -1,12 +1,30 @@
 """The table of pods. Its Status sums up phase, conditions and container states; Simulated says in a wide table
-what runs on simulated capacity (the one column that the published server does not have)."""
+what runs on simulated capacity (the one column that the published server does not have).
+
+Pods are large and lists of them long, so rows are made from the stored bytes by way of the fields they show.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kajitori.laptop.apiserver.tables.cells import NONE, UNKNOWN, age, age_of, name_of
+import msgspec
+
+from kajitori.laptop.apiserver.tables.cells import NONE, UNKNOWN, age_of
 from kajitori.laptop.apiserver.tables.columns import columns_of
+from kajitori.laptop.apiserver.tables.pod_fields import read_pod, read_times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kajitori.laptop.apiserver.tables.pod_fields import (
+        Condition,
+        ContainerStatus,
+        PodFields,
+        PodSpec,
+        Terminated,
+        Times,
+    )
 
 Object = dict[str, Any]
 
@@ -15,19 +33,26 @@ COLUMNS = columns_of(
     "Name, Ready, Status, Restarts, Age, IP*, Node*, Nominated Node*, Readiness Gates*, Simulated*"
 )
 _SHORT_TEXT = 60
+_ENDED = {
+    "Succeeded": "The pod has completed successfully.",
+    "Failed": "The pod failed.",
+}
 
 
 class _Restarts:
     """How often containers started again, and when the last one ended before that."""
 
+    __slots__ = ("count", "last")
+
     def __init__(self) -> None:
         self.count = 0
         self.last = ""
 
-    def add(self, status: Object) -> None:
-        self.count += status.get("restartCount", 0)
-        ended = ((status.get("lastState") or {}).get("terminated") or {}).get("finishedAt") or ""
-        self.last = max(self.last, ended)
+    def add(self, status: ContainerStatus) -> None:
+        self.count += status.restart_count
+        ended = status.last_state.terminated
+        if ended is not None:
+            self.last = max(self.last, ended.finished_at)
 
     def text(self, now_seconds: float) -> str:
         if self.count and self.last:
@@ -35,51 +60,49 @@ class _Restarts:
         return str(self.count)
 
 
-def _has(conditions: list[Object], kind: str) -> bool:
-    return any(c.get("type") == kind and c.get("status") == "True" for c in conditions)
+def _has(conditions: Sequence[Condition], kind: str) -> bool:
+    return any(condition.type == kind and condition.status == "True" for condition in conditions)
 
 
-def _ended_reason(terminated: Object) -> str:
-    if terminated.get("reason"):
-        return terminated["reason"]
-    if terminated.get("signal"):
-        return f"Signal:{terminated['signal']}"
-    return f"ExitCode:{terminated.get('exitCode', 0)}"
+def _ended_reason(terminated: Terminated) -> str:
+    if terminated.reason:
+        return terminated.reason
+    return f"Signal:{terminated.signal}" if terminated.signal else f"ExitCode:{terminated.exit_code}"
 
 
 def _init_reason(
-    spec: Object, statuses: list[Object], all_inits: _Restarts, sidecars: _Restarts
+    spec: PodSpec, statuses: Sequence[ContainerStatus], all_inits: _Restarts, sidecars: _Restarts
 ) -> tuple[str, int]:
     """(reason of the first unfinished init container or empty, ready sidecars)."""
     restartable = {
-        container.get("name")
-        for container in spec.get("initContainers", ())
-        if container.get("restartPolicy") == "Always"
+        container.name for container in spec.init_containers if container.restart_policy == "Always"
     }
     ready = 0
     for index, status in enumerate(statuses):
         all_inits.add(status)
-        is_sidecar = status.get("name") in restartable
+        is_sidecar = status.name in restartable
         if is_sidecar:
             sidecars.add(status)
-        state: Object = status.get("state") or {}
-        terminated: Object | None = state.get("terminated")
-        if terminated is not None and terminated.get("exitCode", 0) == 0:
+        terminated = status.state.terminated
+        if terminated is not None and terminated.exit_code == 0:
             continue
-        if is_sidecar and status.get("started"):
-            ready += bool(status.get("ready"))
+        if is_sidecar and status.started:
+            ready += status.ready
             continue
         if terminated is not None:
             return f"Init:{_ended_reason(terminated)}", ready
-        waiting = (state.get("waiting") or {}).get("reason", "")
-        if waiting and waiting != "PodInitializing":
-            return f"Init:{waiting}", ready
-        return f"Init:{index}/{len(spec.get('initContainers', ()))}", ready
+        waiting = status.state.waiting
+        if waiting is not None and waiting.reason and waiting.reason != "PodInitializing":
+            return f"Init:{waiting.reason}", ready
+        return f"Init:{index}/{len(spec.init_containers)}", ready
     return "", ready
 
 
 def _container_reason(
-    reason: str, statuses: list[Object], conditions: list[Object], restarts: _Restarts
+    reason: str,
+    statuses: Sequence[ContainerStatus],
+    conditions: Sequence[Condition],
+    restarts: _Restarts,
 ) -> tuple[str, int]:
     """(reason after the containers have had their say, ready containers)."""
     ready = 0
@@ -87,16 +110,14 @@ def _container_reason(
     failure = ""
     for status in reversed(statuses):
         restarts.add(status)
-        state: Object = status.get("state") or {}
-        waiting = (state.get("waiting") or {}).get("reason")
-        terminated = state.get("terminated")
-        if waiting:
-            reason = waiting
-        elif terminated is not None:
-            reason = _ended_reason(terminated)
-            if terminated.get("exitCode", 0):
+        state = status.state
+        if state.waiting is not None and state.waiting.reason:
+            reason = state.waiting.reason
+        elif state.terminated is not None:
+            reason = _ended_reason(state.terminated)
+            if state.terminated.exit_code:
                 failure = reason
-        elif status.get("ready") and "running" in state:
+        elif status.ready and state.running is not None:
             running = True
             ready += 1
     if reason == "Completed":
@@ -109,66 +130,81 @@ def _container_reason(
     return reason, ready
 
 
-def pod_summary(pod: Object) -> tuple[str, int, int, _Restarts]:
+def _summary(pod: PodFields, times: Times) -> tuple[str, int, int, _Restarts]:
     """(Status, ready containers, containers in all, restarts)."""
-    spec: Object = pod.get("spec", {})
-    status: Object = pod.get("status", {})
-    conditions: list[Object] = status.get("conditions") or []
-    phase = status.get("phase", "")
-    reason = status.get("reason") or phase
-    if any(c.get("type") == "PodScheduled" and c.get("reason") == "SchedulingGated" for c in conditions):
-        reason = "SchedulingGated"
-    inits: list[Object] = spec.get("initContainers") or []
-    total = len(spec.get("containers", ())) + sum(c.get("restartPolicy") == "Always" for c in inits)
-    all_inits, sidecars = _Restarts(), _Restarts()
-    restarts = all_inits
-    init_statuses: list[Object] = status.get("initContainerStatuses") or []
-    init_reason, ready = _init_reason(spec, init_statuses, all_inits, sidecars)
-    if init_reason:
-        reason = init_reason
+    spec, status = pod.spec, pod.status
+    conditions, inits = status.conditions, spec.init_containers
+    reason = status.reason or status.phase
+    for condition in conditions:
+        if condition.reason == "SchedulingGated" and condition.type == "PodScheduled":
+            reason = "SchedulingGated"
+    total, ready = len(spec.containers), 0
+    restarts, init_reason = _Restarts(), ""
+    sidecars = restarts
+    if inits:
+        total += sum(container.restart_policy == "Always" for container in inits)
+    if status.init_container_statuses:
+        sidecars = _Restarts()
+        init_reason, ready = _init_reason(spec, status.init_container_statuses, restarts, sidecars)
+        reason = init_reason or reason
     if not init_reason or _has(conditions, "Initialized"):
         restarts = sidecars
-        statuses: list[Object] = status.get("containerStatuses") or []
+        statuses = status.container_statuses
         reason, ready_containers = _container_reason(reason, statuses, conditions, restarts)
         ready += ready_containers
-    if pod["metadata"].get("deletionTimestamp"):
-        if status.get("reason") == "NodeLost":
+    if times.deletion_timestamp:
+        if status.reason == "NodeLost":
             reason = "Unknown"
-        elif phase not in ("Succeeded", "Failed"):
+        elif status.phase not in ("Succeeded", "Failed"):
             reason = "Terminating"
     return reason, ready, total, restarts
 
 
-def _readiness_gates(spec: Object, conditions: list[Object]) -> str:
-    gates: list[Object] = spec.get("readinessGates") or []
+def _readiness_gates(spec: PodSpec, conditions: Sequence[Condition]) -> str:
+    gates = spec.readiness_gates
     if not gates:
         return NONE
-    return f"{sum(_has(conditions, gate.get('conditionType', '')) for gate in gates)}/{len(gates)}"
+    return f"{sum(_has(conditions, gate.condition_type) for gate in gates)}/{len(gates)}"
 
 
-def _simulated(conditions: list[Object]) -> str:
+def _simulated(conditions: Sequence[Condition]) -> str:
     for condition in conditions:
-        if condition.get("type") == SIMULATED_CONDITION and condition.get("status") == "True":
-            text = condition.get("message") or condition.get("reason") or "True"
-            return text if len(text) <= _SHORT_TEXT else condition.get("reason") or text[:_SHORT_TEXT]
+        if condition.type == SIMULATED_CONDITION and condition.status == "True":
+            text = condition.message or condition.reason or "True"
+            return text if len(text) <= _SHORT_TEXT else condition.reason or text[:_SHORT_TEXT]
     return NONE
 
 
-def cells(pod: Object, now_seconds: float) -> list[Any]:
-    reason, ready, total, restarts = pod_summary(pod)
-    spec: Object = pod.get("spec", {})
-    status: Object = pod.get("status", {})
-    conditions: list[Object] = status.get("conditions") or []
-    addresses: list[Object] = status.get("podIPs") or []
+def _cells(name: str, pod: PodFields, now_seconds: float) -> list[Any]:
+    times = read_times(pod.metadata)
+    reason, ready, total, restarts = _summary(pod, times)
+    spec, status = pod.spec, pod.status
     return [
-        name_of(pod),
+        name,
         f"{ready}/{total}",
         reason or UNKNOWN,
         restarts.text(now_seconds),
-        age(pod, now_seconds),
-        (addresses[0].get("ip") if addresses else status.get("podIP")) or NONE,
-        spec.get("nodeName") or NONE,
-        status.get("nominatedNodeName") or NONE,
-        _readiness_gates(spec, conditions),
-        _simulated(conditions),
+        age_of(times.creation_timestamp, now_seconds),
+        (status.pod_ips[0].ip if status.pod_ips else status.pod_ip) or NONE,
+        spec.node_name or NONE,
+        status.nominated_node_name or NONE,
+        _readiness_gates(spec, status.conditions),
+        _simulated(status.conditions),
     ]
+
+
+def row_of(name: str, body: bytes, now_seconds: float) -> tuple[list[Any], list[Object], msgspec.Raw]:
+    """(cells, the row's conditions, the metadata as it is) of a stored pod. Pods that have ended are marked, so
+    that clients may hide them."""
+    pod = read_pod(body)
+    phase = pod.status.phase
+    message = _ENDED.get(phase)
+    ended: list[Object] = []
+    if message is not None:
+        ended = [{"type": "Completed", "status": "True", "reason": phase, "message": message}]
+    return _cells(name, pod, now_seconds), ended, pod.metadata
+
+
+def cells(pod: Object, now_seconds: float) -> list[Any]:
+    """The row of a decoded pod."""
+    return _cells(pod["metadata"].get("name", ""), read_pod(msgspec.json.encode(pod)), now_seconds)
