@@ -196,9 +196,9 @@ SUBJECTS = (
                 parts=_parts,
                 set=st.lists(_few, unique=True, min_size=1, max_size=2),
                 atomic=st.lists(_few, max_size=2),
-                whole=_some(a=_few, b=_few),
-                free=_some(a=_few, b=_few),
-                open=_some(a=_few, b=st.lists(_few, max_size=1), c=_some(d=_few)),
+                whole=_some(a=_few, b=_few).filter(bool),
+                free=_some(a=_few, b=_few).filter(bool),
+                open=_some(a=_few, b=st.lists(_few, max_size=1), c=_some(d=_few).filter(bool)).filter(bool),
             ).filter(bool),  # a real server may make null of an empty one, and refuse it
         ),
         status=_some(replicas=_few, parts=_parts).filter(bool),

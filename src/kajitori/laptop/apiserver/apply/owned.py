@@ -78,6 +78,8 @@ def _applied_map(value: dict[str, Any], schema: Schema) -> Node | None:
         raise Unfit(*problems)
     if schema.is_atomic or not value:
         return LEAF
+    if children and schema.untyped:
+        children[SELF] = LEAF  # beyond what is declared, maps are items like any other
     return children or None
 
 
