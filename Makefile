@@ -31,8 +31,8 @@ test: $(STAMP)  ## everything that must hold: format, lint, types, layers, tests
 	@tools/test
 
 check: $(STAMP)  ## the quick loop: format, lint, types, layers, pure tests
-	$(BIN)/ruff format --check src tests tools bench
-	$(BIN)/ruff check src tests tools bench
+	$(BIN)/ruff format --check src tests tools bench conftest.py
+	$(BIN)/ruff check src tests tools bench conftest.py
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 	$(BIN)/pytest -q -n 2 $(QUICK)

@@ -1,7 +1,7 @@
 """Two API servers with their controllers and schedulers, for one suite that runs on both.
 
 `server` is parametrised: "embedded" is ours, "real" is kube-apiserver with etcd, kube-controller-manager and
-kube-scheduler. Each is started once a session; all tests of the real one share a worker. A test makes what it
+kube-scheduler. Each worker starts each of them once (see `conftest.py` for the order). A test makes what it
 needs in a `namespace` of its own. `nodes` adds nodes whose pods are only said to run (see `fake_nodes`).
 """
 
@@ -182,10 +182,7 @@ async def _make_definitions(kubeconfig: Path) -> None:
         await api.close()
 
 
-_SERVERS = ["embedded", pytest.param("real", marks=pytest.mark.xdist_group("real-kubernetes"))]
-
-
-@pytest.fixture(scope="session", params=_SERVERS)
+@pytest.fixture(scope="session", params=["embedded", "real"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The running server."""
     home = tmp_path_factory.mktemp(request.param)
@@ -208,10 +205,7 @@ async def server(place: Place) -> AsyncIterator[Server]:
 
 @pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
-    """Ours and the real one at once, for tests that hold answers against each other.
-
-    A module with such tests has `pytestmark = pytest.mark.xdist_group("real-kubernetes")`.
-    """
+    """Ours and the real one at once, for tests that hold answers against each other."""
     if not have_go():
         pytest.skip("NOT TESTED: Go is not installed, so nothing was tried on a real kube-apiserver")
     with (

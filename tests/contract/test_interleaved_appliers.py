@@ -27,7 +27,6 @@ from tests.contract.interleaving import (
 from tests.servers import Place, eventually
 from tests.wire import Api, tls_context
 
-pytestmark = pytest.mark.xdist_group("real-kubernetes")
 EXAMPLES = int(os.environ.get("KAJITORI_EXAMPLES", "12"))
 NAMES = itertools.count(1)
 

@@ -13,7 +13,6 @@ from tests.wire import Answer, Object
 from kajitori.laptop.apiserver.kinds.builtin import definition_of
 from kajitori.laptop.apiserver.protobuf import read_envelope, read_message
 
-pytestmark = pytest.mark.xdist_group("real-kubernetes")
 Pair = tuple[Server, Server]
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 PROTOBUF = {"Accept": "application/vnd.kubernetes.protobuf"}

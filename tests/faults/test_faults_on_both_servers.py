@@ -32,10 +32,7 @@ GROUPS, SIZE = 2, 3
 Object = dict[str, Any]
 
 
-@pytest.fixture(
-    scope="module",
-    params=["embedded", pytest.param("real", marks=pytest.mark.xdist_group("real-kubernetes"))],
-)
+@pytest.fixture(scope="module", params=["embedded", "real"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareServer]:
     if request.param == "real" and not have_go():
         pytest.skip("NOT TESTED: Go is not installed, so nothing was tried on a real kube-apiserver")

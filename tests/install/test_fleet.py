@@ -27,7 +27,6 @@ from tests.gateway.test_controller import RESOURCES
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, key_policy, running_provider
 from tests.install.installation import NAMESPACE, Installation, Process
 
-pytestmark = pytest.mark.xdist_group("real-kubernetes")
 SERVER = f"kajitori-gateway.{NAMESPACE}.svc"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 

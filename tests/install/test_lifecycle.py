@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tools.kubernetes.build import build
 
 from kajitori.api.crds import all_crds
@@ -17,7 +16,6 @@ from kajitori.app.install.render import render
 from kajitori.app.install.values import complete
 from tests.install.installation import NAMESPACE, Installation, lease_holder
 
-pytestmark = pytest.mark.xdist_group("real-kubernetes")
 SHORT_LEASE = ("--lease-seconds=4", "--renew-deadline-seconds=3", "--retry-seconds=0.5")
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 

@@ -6,14 +6,11 @@ import json
 import time
 from typing import Any
 
-import pytest
-
 from kajitori.api.resource import LEADER_WORKER_SETS, PODS
 from tests.gateway.test_controller import RESOURCES
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy
 from tests.install.installation import NAMESPACE, Installation
 
-pytestmark = pytest.mark.xdist_group("real-kubernetes")
 Right = tuple[str, str, str]
 CORE = "/api/v1/namespaces/default"
 # Asked of by an admission plugin, never in a request of its own.
