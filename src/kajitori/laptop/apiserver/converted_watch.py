@@ -16,7 +16,7 @@ from kajitori.laptop.apiserver.views import frame, read_object
 from kajitori.laptop.apiserver.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Hashable, Iterable
 
     from kajitori.laptop.apiserver.history import Event
     from kajitori.laptop.apiserver.selectors import Selector
@@ -34,9 +34,13 @@ class ConvertedWatcher(Watcher):
         super().__init__(selector, view, transport, bookmarks)
         self.changed = asyncio.Event()
 
-    def offer(self, event: Event) -> bool:
+    @property
+    def channel(self) -> Hashable:
+        return self
+
+    def offer(self, event: Event) -> bytes | None:
         self.changed.set()
-        return False
+        return None
 
     def end(self) -> None:
         super().end()

@@ -68,7 +68,12 @@ def stored_object(kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
 
 
 class View:
-    """Plain objects: everything that is stored."""
+    """Plain objects: everything that is stored.
+
+    shared: whether all who use this view of a kind get the same bytes for the same event; key tells such views apart.
+    """
+
+    shared = True
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -167,6 +172,9 @@ class MetadataView(View):
 class TableView(View):
     """Rows with the cells that `kubectl get` prints. include: `Metadata`, `Object` or `None`."""
 
+    # Ages and the first table's columns differ between watchers.
+    shared = False
+
     def __init__(self, kind: Kind, include: str) -> None:
         super().__init__(kind)
         self._include = include
@@ -204,7 +212,6 @@ class TableView(View):
         return self.wrap(self.items([entry]), {"resourceVersion": str(entry.version)})
 
     def frame(self, event: Event, change: str, entry: Entry) -> bytes:
-        # Ages and the first table's columns differ between watchers.
         return frame(self.line(change, entry))
 
     def line(self, change: str, entry: Entry) -> bytes:

@@ -1,7 +1,8 @@
 """Watches: every committed change goes to all who asked for it, encoded once and shared.
 
 A watcher first catches up (from the present state or from the history) at its own pace, then is *live*: the hub
-writes to its connection directly, all changes of one commit in one write. A reader that lets more than a few
+writes to its connection directly, all changes of one commit in one write. Live watchers that ask for the same are
+in one channel, which finds out once what they get. A reader that lets more than a few
 megabytes pile up is cut; it comes back with its last version, as it would after any cut connection.
 """
 
@@ -18,7 +19,7 @@ from kajitori.laptop.apiserver.store import Entry, Store, Table
 from kajitori.laptop.apiserver.views import frame
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 
     from kajitori.laptop.apiserver.history import Event
     from kajitori.laptop.apiserver.selectors import Selector
@@ -40,7 +41,14 @@ class Watcher:
         self.version = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport = transport
-        self._outbox: list[bytes] = []
+
+    @property
+    def channel(self) -> Hashable:
+        """Equal for watchers that get the same bytes."""
+        if not self.view.shared:
+            return self
+        selector = self.selector
+        return (selector.namespace, selector.labels, selector.fields, self.view.key)
 
     def end(self) -> None:
         if not self.done.done():
@@ -76,29 +84,21 @@ class Watcher:
         error = status.expired(f"too old resource version: {self.version} ({current})")
         return frame(self.view.error(error.status))
 
-    def offer(self, event: Event) -> bool:
-        """Queue an event; True if something is to be flushed for the first time."""
-        if event.version <= self.version:
-            return False
-        self.version = event.version
-        line = self.line(event)
-        if line is None:
-            return False
-        self._outbox.append(line)
-        return len(self._outbox) == 1
+    def offer(self, event: Event) -> bytes | None:
+        """What the watchers of this one's channel are to get at once because of an event."""
+        return self.line(event) if event.version > self.version else None
 
-    def flush(self) -> None:
+    def send(self, data: bytes) -> None:
         if self.done.done():
-            self._outbox.clear()
             return
-        if self.transport.is_closing():
+        transport = self.transport
+        if transport.is_closing():
             self.end()
-        elif self.transport.get_write_buffer_size() > UNSENT_BYTES_LIMIT:
-            self.transport.abort()
+        elif transport.get_write_buffer_size() > UNSENT_BYTES_LIMIT:
+            transport.abort()
             self.end()
         else:
-            self.transport.write(b"".join(self._outbox))
-        self._outbox.clear()
+            transport.write(data)
 
     def bookmark(self, version: int, annotations: dict[str, str] | None = None) -> bytes:
         return frame(self.view.bookmark(version, annotations))
@@ -117,13 +117,30 @@ def departed(event: Event) -> Entry:
     return Entry(before.namespace, before.name, event.version, msgspec.json.encode(obj))
 
 
+class _Channel:
+    """Live watchers that get the same bytes. first: the one that is asked what they are."""
+
+    __slots__ = ("first", "outbox", "watchers")
+
+    def __init__(self, first: Watcher) -> None:
+        self.first = first
+        self.watchers: set[Watcher] = set()
+        self.outbox: list[bytes] = []
+
+    def flush(self) -> None:
+        data = b"".join(self.outbox)
+        self.outbox.clear()
+        for watcher in self.watchers:
+            watcher.send(data)
+
+
 class Hub:
     """Live watchers by resource. Told of changes by the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._live: dict[str, set[Watcher]] = {}
-        self._dirty: list[Watcher] = []
+        self._live: dict[str, dict[Hashable, _Channel]] = {}
+        self._dirty: list[_Channel] = []
         # Lines are shared among those who watch now, and made again for who comes later.
         self._shown: list[Event] = []
         self._catching_up: set[Watcher] = set()
@@ -132,23 +149,31 @@ class Hub:
 
     def _on_event(self, resource: str, event: Event) -> None:
         self._shown.append(event)
-        for watcher in self._live.get(resource, ()):
+        channels = self._live.get(resource)
+        if channels is None:
+            return
+        for channel in channels.values():
             try:
-                if watcher.offer(event):
-                    self._dirty.append(watcher)
+                line = channel.first.offer(event)
             except Exception:
                 # One watch that cannot be served must not hold up the write and all the others.
                 log.exception("a watch of %s was ended: an event cannot be shown", resource)
-                watcher.transport.abort()
-                watcher.end()
+                for watcher in channel.watchers:
+                    watcher.transport.abort()
+                    watcher.end()
+                continue
+            if line is not None:
+                if not channel.outbox:
+                    self._dirty.append(channel)
+                channel.outbox.append(line)
 
     def _flush(self) -> None:
         for event in self._shown:
             event.lines.clear()
         self._shown.clear()
         dirty, self._dirty = self._dirty, []
-        for watcher in dirty:
-            watcher.flush()
+        for channel in dirty:
+            channel.flush()
 
     async def catch_up(
         self, table: Table, watcher: Watcher, send: Callable[[Iterable[bytes]], Awaitable[None]]
@@ -169,34 +194,46 @@ class Hub:
 
     def join(self, resource: str, watcher: Watcher) -> None:
         """From now on the watcher is live. No await between its last catching up and this."""
-        self._live.setdefault(resource, set()).add(watcher)
+        channels = self._live.setdefault(resource, {})
+        # One that knows a version which is still to come is not told what happens until then.
+        key = watcher.channel if watcher.version <= self._store.version else watcher
+        channel = channels.get(key)
+        if channel is None:
+            channel = channels[key] = _Channel(watcher)
+        channel.watchers.add(watcher)
 
     def leave(self, resource: str, watcher: Watcher) -> None:
-        live = self._live.get(resource)
-        if live is not None:
-            live.discard(watcher)
+        channels = self._live.get(resource, {})
+        for key in (watcher.channel, watcher):
+            channel = channels.get(key)
+            if channel is not None and watcher in channel.watchers:
+                channel.watchers.remove(watcher)
+                if not channel.watchers:
+                    del channels[key]
+                elif channel.first is watcher:
+                    channel.first = next(iter(channel.watchers))
         watcher.end()
 
     def end_all(self, resource: str | None = None) -> None:
         """End the watches of one resource (its definition goes or changes) or of all."""
-        for name, watchers in self._live.items():
-            if resource is None or name == resource:
-                for watcher in watchers:
-                    watcher.end()
+        for name in self._live if resource is None else (resource,):
+            for watcher in self.live(name):
+                watcher.end()
         if resource is None:
             for watcher in self._catching_up:
                 watcher.end()
 
     def bookmark_all(self) -> None:
         version = self._store.version
-        for watchers in self._live.values():
-            for watcher in watchers:
+        for resource in self._live:
+            for watcher in self.live(resource):
                 if not watcher.done.done():
                     watcher.send_bookmark(version)
 
     def live(self, resource: str) -> frozenset[Watcher]:
         """Those who are told of changes of a resource as they happen."""
-        return frozenset(self._live.get(resource, ()))
+        channels = self._live.get(resource, {})
+        return frozenset(watcher for channel in channels.values() for watcher in channel.watchers)
 
     def count(self) -> int:
-        return sum(len(watchers) for watchers in self._live.values())
+        return sum(len(channel.watchers) for channels in self._live.values() for channel in channels.values())
