@@ -8,6 +8,7 @@ whole, so a rule costs what it looks at.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -60,6 +61,24 @@ class _Variable(NamedTuple):
     type: Type
 
 
+class ResolvedCall(NamedTuple):
+    """A call that is no macro: the function's whole name, and its overloads that the types leave possible.
+
+    There are none where a function has but one way, as operators on truth values have.
+    """
+
+    name: str
+    overloads: list[Overload]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found out about the nodes of a tree, by their identity."""
+
+    types: dict[int, Type] = field(default_factory=dict[int, Type])
+    calls: dict[int, ResolvedCall] = field(default_factory=dict[int, ResolvedCall])
+
+
 class Compiler:
     """Compiles one expression.
 
@@ -76,11 +95,17 @@ class Compiler:
         """How long the environment must be."""
         self.used: set[str] = set()
         """Names of the variables that the expression reads."""
+        self.checked = Checked()
 
     def error(self, problem: str, at: int) -> CompileError:
         return CompileError(problem, self.text, at)
 
     def compile(self, node: Node) -> Code:
+        code = self._compile(node)
+        self.checked.types[id(node)] = code.type
+        return code
+
+    def _compile(self, node: Node) -> Code:
         if isinstance(node, Call):
             return self._call(node)
         if isinstance(node, Select):
@@ -274,6 +299,7 @@ class Compiler:
             if expanded is not None:
                 return expanded
         name, args = self._resolve(node)
+        self.checked.calls[id(node)] = ResolvedCall(name, [])
         codes = [self.compile(arg) for arg in args]
         if name in _EQUALITY:
             return self._equality(node, codes)
@@ -318,6 +344,7 @@ class Compiler:
             if mixed is not None:
                 return mixed
             raise self._no_overload(node, name, codes)
+        self.checked.calls[id(node)].overloads.extend(overload for overload, _ in fitting)
         result = fitting[0][1] if all(kind == fitting[0][1] for _, kind in fitting) else DYN
         dynamic = any(code.type.kind == "dyn" for code in codes)
         if not dynamic or _takes_anything(fitting):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kajitori.laptop.apiserver.crd.declared_rules import check_default, check_rules, rule_words
+from kajitori.laptop.apiserver.crd.declared_rules import RulePlace, check_default, check_rules, rule_words
+from kajitori.laptop.apiserver.crd.rule_costs import Costs, times_below
 from kajitori.laptop.apiserver.crd.structure import structure_errors
 from kajitori.laptop.apiserver.status import (
     FieldError,
@@ -31,11 +32,12 @@ def schema_errors(schema: Schema, prefix: str) -> list[FieldError]:
     """All that is wrong with the schema of a version; prefix: the field that holds it."""
     if _depth(schema) > _DEEPEST:
         return [forbidden_field(prefix, f"must not be nested more than {_DEEPEST} levels deep")]
-    errors = _check(schema, prefix, _Place(root=True))
+    costs = Costs()
+    errors = _check(schema, prefix, _Place(costs, root=True, occurs=1))
     errors += [] if any(_is_unknown(error) for error in errors) else structure_errors(schema, prefix)
     if not errors:
         _check_defaults(schema, prefix, errors, root=True)
-    return errors
+    return errors + costs.together(prefix)
 
 
 def _is_unknown(error: FieldError) -> bool:
@@ -65,11 +67,21 @@ def _children(schema: Schema) -> list[tuple[str, Schema]]:
 
 class _Place:
     """What holds around a node. combination: inside one, where rules are not looked at. unmatched: the field
-    from which on an old value cannot be told from the new one. metadata: inside the metadata at the root."""
+    from which on an old value cannot be told from the new one. metadata: inside the metadata at the root. occurs: how
+    often there can be data of the node; None: there is no bound."""
 
     def __init__(
-        self, *, root: bool = False, combination: bool = False, unmatched: str = "", metadata: str = ""
+        self,
+        costs: Costs,
+        *,
+        root: bool = False,
+        combination: bool = False,
+        unmatched: str = "",
+        metadata: str = "",
+        occurs: int | None = None,
     ) -> None:
+        self.costs = costs
+        self.occurs = occurs
         self.root = root
         self.combination = combination
         self.unmatched = unmatched
@@ -82,7 +94,13 @@ class _Place:
         if self.root and step.removeprefix("properties[").removesuffix("]") in _RESOURCE_FIELDS:
             metadata = step.removeprefix("properties[").removesuffix("]")
         inside = self.combination or step.partition("[")[0] in ("not", *_COMBINATIONS)
-        return _Place(combination=inside, unmatched=unmatched, metadata=metadata)
+        return _Place(
+            self.costs,
+            combination=inside,
+            unmatched=unmatched,
+            metadata=metadata,
+            occurs=times_below(schema, self.occurs),
+        )
 
 
 def _check(schema: Schema, field: str, place: _Place) -> list[FieldError]:
@@ -97,7 +115,8 @@ def _check(schema: Schema, field: str, place: _Place) -> list[FieldError]:
     for index, rule in enumerate(rules):
         errors += rule_words(rule, schema, f"{field}.x-kubernetes-validations[{index}]")
     if rules and not errors and not place.combination:
-        check_rules(schema, field, errors, root=place.root, unmatched=place.unmatched)
+        at = RulePlace(field, place.root, place.unmatched, place.occurs)
+        check_rules(schema, at, place.costs, errors)
     return errors
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kajitori.base.cel.errors import CompileError
+from kajitori.base.cel.estimate import Shape
 from kajitori.laptop.apiserver.crd.paths import Problem
 from kajitori.laptop.apiserver.crd.pruning import compile_pruner
+from kajitori.laptop.apiserver.crd.rule_costs import Costs, message_cost, rule_cost, shape_of
 from kajitori.laptop.apiserver.crd.rules import (
     MISSING,
     REASONS,
@@ -25,6 +28,9 @@ from kajitori.laptop.apiserver.status import (
     required,
     unsupported_value,
 )
+
+if TYPE_CHECKING:
+    from kajitori.base.cel.types import Type
 
 Schema = dict[str, Any]
 
@@ -76,9 +82,24 @@ def _leads_somewhere(path: str, schema: Schema) -> bool:
     return True
 
 
-def check_rules(schema: Schema, field: str, errors: list[FieldError], *, root: bool, unmatched: str) -> None:
-    """Compile the rules of a node. unmatched: the field from which on there is no old value, empty if there is."""
-    self_type = type_of(schema, root=root)
+@dataclass(frozen=True, slots=True)
+class RulePlace:
+    """Where rules stand. unmatched: the field from which on there is no old value, empty if there is.
+
+    occurs: how often there can be data of their schema; None: there is no bound.
+    """
+
+    field: str
+    root: bool
+    unmatched: str
+    occurs: int | None
+
+
+def check_rules(schema: Schema, at: RulePlace, costs: Costs, errors: list[FieldError]) -> None:
+    """Compile the rules of a node and count what they cost."""
+    field, unmatched = at.field, at.unmatched
+    resource = at.root or bool(schema.get("x-kubernetes-embedded-resource"))
+    self_type, shape = type_of(schema, root=at.root), shape_of(schema, root=resource) or Shape()
     for index, rule in enumerate(schema["x-kubernetes-validations"]):
         place = f"{field}.x-kubernetes-validations[{index}]"
         compares = False
@@ -87,10 +108,15 @@ def check_rules(schema: Schema, field: str, errors: list[FieldError], *, root: b
                 {"rule": rule["rule"], "optionalOldSelf": rule.get("optionalOldSelf")}, self_type
             )
             compares = compiled.compares
+            errors += costs.rule(f"{place}.rule", rule_cost(rule, self_type, shape, at.occurs), "rule")
         except CompileError as error:
             errors.append(_unfit(f"{place}.rule", rule, "cel expression must evaluate to a bool", "", error))
         else:
-            _check_message_expression(rule, self_type, place, errors)
+            problems = _message_expression(rule, self_type, place)
+            if rule.get("messageExpression") and not problems:
+                cost = message_cost(rule, self_type, shape)
+                problems = costs.rule(f"{place}.messageExpression", cost, "messageExpression")
+            errors += problems
         if compares and unmatched:
             words = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {unmatched}"
             errors.append(invalid_value(f"{place}.rule", rule["rule"], words))
@@ -99,14 +125,15 @@ def check_rules(schema: Schema, field: str, errors: list[FieldError], *, root: b
             errors.append(invalid_value(f"{place}.optionalOldSelf", rule["optionalOldSelf"], words))
 
 
-def _check_message_expression(rule: Schema, self_type: Any, place: str, errors: list[FieldError]) -> None:
+def _message_expression(rule: Schema, self_type: Type, place: str) -> list[FieldError]:
     if not rule.get("messageExpression"):
-        return
+        return []
     try:
         compile_rule({**rule, "reason": None, "fieldPath": ""}, self_type)
     except CompileError as error:
         words = "messageExpression must evaluate to a string"
-        errors.append(_unfit(f"{place}.messageExpression", rule, words, "messageExpression ", error))
+        return [_unfit(f"{place}.messageExpression", rule, words, "messageExpression ", error)]
+    return []
 
 
 def _unfit(place: str, rule: Schema, type_words: str, subject: str, error: CompileError) -> FieldError:

@@ -176,11 +176,17 @@ def _stuck(error: EvaluationError, rule: str, value: Any, path: Path) -> FieldEr
     return FieldError("FieldValueInvalid", spelled(path) or ROOT, f"Invalid value: {words}")
 
 
+def variables_of(declared: Mapping[str, Any], self_type: Type) -> dict[str, Type]:
+    """What the expressions of a rule see."""
+    optional = bool(declared.get("optionalOldSelf"))
+    return {"self": self_type, "oldSelf": optional_of(self_type) if optional else self_type}
+
+
 def compile_rule(declared: Mapping[str, Any], self_type: Type) -> Rule:
     """A rule over a value of `self_type`. Raises CompileError; `rule_problem` words it."""
     text = str(declared.get("rule") or "").strip()
     optional = bool(declared.get("optionalOldSelf"))
-    variables = {"self": self_type, "oldSelf": optional_of(self_type) if optional else self_type}
+    variables = variables_of(declared, self_type)
     program = compile_expression(text, variables, result=BOOL)
     expression = declared.get("messageExpression")
     message_program = compile_expression(expression, variables, result=STRING) if expression else None
