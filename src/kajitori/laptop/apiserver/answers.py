@@ -51,6 +51,13 @@ async def body_answer(call: Call, code: int, body: bytes) -> web.StreamResponse:
     return await rendered(call.http, code, body, call.output.yaml, call.query.get("pretty"), call.warnings)
 
 
+async def viewed_answer(call: Call, code: int, body: bytes) -> web.StreamResponse:
+    """Bytes that the call's view has made: they are in its form already."""
+    if not call.output.protobuf:
+        return await body_answer(call, code, body)
+    return await rendered(call.http, code, body, warnings=call.warnings, content_type=PROTOBUF, raw=True)
+
+
 async def _protobuf_answer(call: Call, code: int, body: bytes) -> web.StreamResponse:
     from kajitori.laptop.apiserver.protobuf_writing import as_protobuf
 

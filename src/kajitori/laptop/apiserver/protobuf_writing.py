@@ -20,17 +20,19 @@ from kajitori.laptop.apiserver.kinds.builtin import definition_of
 from kajitori.laptop.apiserver.protobuf import MAGIC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 Object = dict[str, Any]
 Write = "Callable[[Any], bytes]"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+OBJECT_META = f"{_META}ObjectMeta"
+PARTIAL_METADATA = f"{_META}PartialObjectMetadata"
 _EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     value &= 0xFFFF_FFFF_FFFF_FFFF
     out = bytearray()
     while value > 0x7F:
@@ -40,25 +42,25 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _tag(number: int, wire: int) -> bytes:
-    return _varint(number << 3 | wire)
+def tag(number: int, wire: int) -> bytes:
+    return varint(number << 3 | wire)
 
 
-def _field(number: int, data: bytes) -> bytes:
+def field_bytes(number: int, data: bytes) -> bytes:
     """A field of bytes, a text or a message."""
-    return _tag(number, _BYTES) + _varint(len(data)) + data
+    return tag(number, _BYTES) + varint(len(data)) + data
 
 
 def _sized(data: bytes) -> bytes:
-    return _varint(len(data)) + data
+    return varint(len(data)) + data
 
 
 _SCALARS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
     "string": (_BYTES, lambda value: _sized(str(value).encode())),
     "bytes": (_BYTES, lambda value: _sized(base64.b64decode(value))),
     "bool": (_VARINT, lambda value: b"\x01" if value else b"\x00"),
-    "int32": (_VARINT, lambda value: _varint(int(value))),
-    "int64": (_VARINT, lambda value: _varint(int(value))),
+    "int32": (_VARINT, lambda value: varint(int(value))),
+    "int64": (_VARINT, lambda value: varint(int(value))),
     "double": (_FIXED64, lambda value: struct.pack("<d", value)),
 }
 
@@ -69,25 +71,25 @@ _SCALARS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
 def _time(value: str) -> bytes:
     moment = datetime.fromisoformat(value)
     seconds = int(moment.replace(microsecond=0).timestamp())
-    return _tag(1, _VARINT) + _varint(seconds) + _tag(2, _VARINT) + _varint(moment.microsecond * 1000)
+    return tag(1, _VARINT) + varint(seconds) + tag(2, _VARINT) + varint(moment.microsecond * 1000)
 
 
 def _quantity(value: Any) -> bytes:
-    return _field(1, str(value).encode())
+    return field_bytes(1, str(value).encode())
 
 
 def _int_or_string(value: Any) -> bytes:
     if isinstance(value, str):
-        return _tag(1, _VARINT) + b"\x01" + _field(3, value.encode())
-    return _tag(1, _VARINT) + b"\x00" + _tag(2, _VARINT) + _varint(int(value))
+        return tag(1, _VARINT) + b"\x01" + field_bytes(3, value.encode())
+    return tag(1, _VARINT) + b"\x00" + tag(2, _VARINT) + varint(int(value))
 
 
 def _raw_json(value: Any) -> bytes:
-    return _field(1, msgspec.json.encode(value))
+    return field_bytes(1, msgspec.json.encode(value))
 
 
 def _items(value: list[str]) -> bytes:
-    return b"".join(_field(1, item.encode()) for item in value)
+    return b"".join(field_bytes(1, item.encode()) for item in value)
 
 
 def _schema(value: Any) -> bytes:
@@ -96,20 +98,20 @@ def _schema(value: Any) -> bytes:
 
 def _schema_or_bool(value: Any) -> bytes:
     if isinstance(value, bool):
-        return _tag(1, _VARINT) + (b"\x01" if value else b"\x00")
-    return _tag(1, _VARINT) + b"\x01" + _field(2, _schema(value))
+        return tag(1, _VARINT) + (b"\x01" if value else b"\x00")
+    return tag(1, _VARINT) + b"\x01" + field_bytes(2, _schema(value))
 
 
 def _schema_or_array(value: Any) -> bytes:
     if isinstance(value, list):
-        return b"".join(_field(2, _schema(item)) for item in value)
-    return _field(1, _schema(value))
+        return b"".join(field_bytes(2, _schema(item)) for item in value)
+    return field_bytes(1, _schema(value))
 
 
 def _schema_or_strings(value: Any) -> bytes:
     if isinstance(value, list):
-        return b"".join(_field(2, item.encode()) for item in value)
-    return _field(1, _schema(value))
+        return b"".join(field_bytes(2, item.encode()) for item in value)
+    return field_bytes(1, _schema(value))
 
 
 _WRITERS: dict[str, Callable[[Any], bytes]] = {
@@ -129,6 +131,14 @@ _WRITERS: dict[str, Callable[[Any], bytes]] = {
     f"{_EXTENSIONS}JSONSchemaPropsOrStringArray": _schema_or_strings,
 }
 
+# Values that stay JSON inside their message.
+RAW_JSON = frozenset(kind for kind, write in _WRITERS.items() if write is _raw_json)
+
+
+def is_special(definition: str) -> bool:
+    """Whether its JSON has another form than a map of fields."""
+    return definition in _WRITERS
+
 
 def _value_writer(kind: str) -> tuple[int, Callable[[Any], bytes]]:
     """(wire type, what writes a value behind its tag)."""
@@ -143,19 +153,20 @@ def _value_writer(kind: str) -> tuple[int, Callable[[Any], bytes]]:
 
 def _field_writer(number: int, kind: str, label: str) -> Callable[[Any], bytes]:
     wire, write = _value_writer(kind)
-    tag = _tag(number, wire)
+    head = tag(number, wire)
     if label == "r":
-        return lambda items: b"".join(tag + write(item) for item in items)
+        return lambda items: b"".join(head + write(item) for item in items)
     if label == "m":
-        outer, inner = _tag(number, _BYTES), _tag(2, wire)
+        outer, inner = tag(number, _BYTES), tag(2, wire)
         return lambda entries: b"".join(
-            outer + _sized(_field(1, key.encode()) + inner + write(value)) for key, value in entries.items()
+            outer + _sized(field_bytes(1, key.encode()) + inner + write(value))
+            for key, value in entries.items()
         )
-    return lambda value: tag + write(value)
+    return lambda value: head + write(value)
 
 
 @cache
-def _fields_of(definition: str) -> dict[str, Callable[[Any], bytes]]:
+def fields_of(definition: str) -> dict[str, Callable[[Any], bytes]]:
     """What writes each field of a definition, by its JSON name."""
     fields: dict[str, Callable[[Any], bytes]] = {}
     for number, name, kind, label in protobuf_messages()[definition]:
@@ -170,14 +181,14 @@ def _inlined(number: int, kind: str) -> dict[str, Callable[[Any], bytes]]:
     """Fields of a message whose fields belong, in JSON, to the one around it. Readers merge its parts."""
 
     def outer(write: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-        return lambda value: _field(number, write(value))
+        return lambda value: field_bytes(number, write(value))
 
-    return {name: outer(write) for name, write in _fields_of(kind).items()}
+    return {name: outer(write) for name, write in fields_of(kind).items()}
 
 
 def message(definition: str, obj: Object) -> bytes:
     """The bytes of an object of this definition; fields that the definition does not have are left out."""
-    fields = _fields_of(definition)
+    fields = fields_of(definition)
     parts: list[bytes] = []
     for name, value in obj.items():
         if value is None:
@@ -188,44 +199,49 @@ def message(definition: str, obj: Object) -> bytes:
     return b"".join(parts)
 
 
-def _metadata_only(obj: Object) -> bytes:
-    return _field(1, message(f"{_META}ObjectMeta", obj.get("metadata") or {}))
+def definition_for(group: str, version: str, kind: str) -> str | None:
+    """The definition whose message a kind has; None for a kind that has no such form."""
+    if kind in ("Status", "PartialObjectMetadata"):
+        return f"{_META}{kind}"
+    definition = definition_of(group, version, kind)
+    return definition if definition in protobuf_messages() else None
 
 
-def _body_of(group: str, version: str, kind: str) -> Callable[[Object], bytes] | None:
-    if kind == "PartialObjectMetadata":
-        return _metadata_only
-    definition = "io.k8s.apimachinery.pkg.apis.meta.v1.Status" if kind == "Status" else None
-    definition = definition or definition_of(group, version, kind)
-    if definition is None or definition not in protobuf_messages():
-        return None
-    return lambda obj: message(definition, obj)
+def _body(definition: str, obj: Object) -> bytes:
+    if definition == PARTIAL_METADATA:
+        return field_bytes(1, message(OBJECT_META, obj.get("metadata") or {}))
+    return message(definition, obj)
 
 
 def enveloped(api_version: str, kind: str, raw: bytes) -> bytes:
-    names = _field(1, api_version.encode()) + _field(2, kind.encode())
-    return MAGIC + _field(1, names) + _field(2, raw) + _field(3, b"") + _field(4, b"")
+    names = field_bytes(1, api_version.encode()) + field_bytes(2, kind.encode())
+    # Lists are long: one copy, not one for each sign of addition.
+    head = (MAGIC, field_bytes(1, names), tag(2, _BYTES), varint(len(raw)))
+    return b"".join((*head, raw, field_bytes(3, b""), field_bytes(4, b"")))
+
+
+def enveloped_list(api_version: str, kind: str, metadata: Object, items: Iterable[bytes]) -> bytes:
+    """items: messages."""
+    parts = [field_bytes(1, message(f"{_META}ListMeta", metadata))]
+    parts += [field_bytes(2, item) for item in items]
+    return enveloped(api_version, kind, b"".join(parts))
 
 
 def as_protobuf(obj: Object) -> bytes | None:
     """An object, list, Status or metadata with its envelope; None for a kind that has no such form."""
     kind, api_version = str(obj["kind"]), str(obj["apiVersion"])
     group, _, version = api_version.rpartition("/")
-    if kind.endswith("List") and "items" in obj:
-        write = _body_of(group, version, kind.removesuffix("List"))
-        if write is None:
-            return None
-        raw = _field(1, message(f"{_META}ListMeta", obj.get("metadata") or {}))
-        raw += b"".join(_field(2, write(item)) for item in obj["items"] or ())
-        return enveloped(api_version, kind, raw)
-    write = _body_of(group, version, kind)
-    return None if write is None else enveloped(api_version, kind, write(obj))
+    many = kind.endswith("List") and "items" in obj
+    definition = definition_for(group, version, kind.removesuffix("List") if many else kind)
+    if definition is None:
+        return None
+    if many:
+        items = (_body(definition, item) for item in obj["items"] or ())
+        return enveloped_list(api_version, kind, obj.get("metadata") or {}, items)
+    return enveloped(api_version, kind, _body(definition, obj))
 
 
-def watch_frame(change: str, obj: Object) -> bytes:
-    """One event of a watch: its length in four bytes, then the message. ValueError for a kind without this form."""
-    body = as_protobuf(obj)
-    if body is None:
-        raise ValueError(f"{obj['kind']} has no form in protobuf")
-    event = _field(1, change.encode()) + _field(2, _field(1, body))
+def watch_frame(change: str, body: bytes) -> bytes:
+    """One event of a watch: its length in four bytes, then the message. body: the object in its envelope."""
+    event = field_bytes(1, change.encode()) + field_bytes(2, field_bytes(1, body))
     return struct.pack(">I", len(event)) + event

@@ -16,11 +16,12 @@ import msgspec
 from aiohttp import web
 
 from kajitori.laptop.apiserver import status
-from kajitori.laptop.apiserver.answers import base_headers, body_answer
+from kajitori.laptop.apiserver.answers import base_headers, viewed_answer
 from kajitori.laptop.apiserver.converted_watch import ConvertedWatcher, follow_converted
 from kajitori.laptop.apiserver.list_options import ListOptions, list_options, parse_version, watch_options
+from kajitori.laptop.apiserver.protobuf_views import ProtobufView
 from kajitori.laptop.apiserver.selectors import Selector, parse_fields, parse_labels
-from kajitori.laptop.apiserver.views import MetadataView, PodTableView, ProtobufView, TableView, View
+from kajitori.laptop.apiserver.views import MetadataView, PodTableView, TableView, View
 from kajitori.laptop.apiserver.watch import INITIAL_EVENTS_END, Watcher
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from kajitori.laptop.apiserver.state import ServerState
     from kajitori.laptop.apiserver.store import Entry, Table
 
-SLICE = 500
 STREAMED_PROTOBUF = "application/vnd.kubernetes.protobuf;stream=watch"
 SEND_BYTES = 256 << 10
 FUTURE_VERSION_SECONDS = 3.0
@@ -39,7 +39,7 @@ WATCH_SECONDS = (1_800, 3_600)
 
 def view_of(call: Call) -> View:
     view = _view_of(call)
-    return ProtobufView(call.kind, view) if call.output.protobuf and call.verb == "watch" else view
+    return ProtobufView(call.kind, view) if call.output.protobuf else view
 
 
 def _view_of(call: Call) -> View:
@@ -69,7 +69,7 @@ async def get_object(state: ServerState, call: Call) -> web.StreamResponse:
 async def entry_answer(state: ServerState, call: Call, code: int, entry: Entry) -> web.StreamResponse:
     """One object in the form and version that the call asks for."""
     await state.conversion.ensure(call.kind, [entry])
-    return await body_answer(call, code, view_of(call).object(entry))
+    return await viewed_answer(call, code, view_of(call).object(entry))
 
 
 async def await_version(state: ServerState, wanted: int) -> None:
@@ -186,13 +186,14 @@ async def list_objects(state: ServerState, call: Call) -> web.StreamResponse:
         entries = _selected(page, selector, options.limit, metadata)
     metadata["resourceVersion"] = str(page.version)
     items: list[bytes] = []
-    if not isinstance(view, MetadataView):
+    if not view.metadata_only:
         await state.conversion.ensure(call.kind, entries)
-    for start in range(0, len(entries), SLICE):
-        items.extend(view.items(entries[start : start + SLICE]))
-        if start + SLICE < len(entries):
+    size = view.slice_size
+    for start in range(0, len(entries), size):
+        items.extend(view.items(entries[start : start + size]))
+        if start + size < len(entries):
             await asyncio.sleep(0)
-    return await body_answer(call, 200, view.wrap(items, metadata))
+    return await viewed_answer(call, 200, view.wrap(items, metadata))
 
 
 def _selected(page: _Page, selector: Selector, limit: int, metadata: dict[str, Any]) -> list[Entry]:
@@ -262,7 +263,7 @@ async def watch_objects(state: ServerState, call: Call) -> web.StreamResponse:
     assert writer is not None
     writer.send_headers()
     stream = _Stream(writer, transport)
-    converted = call.kind.conversion is not None and not isinstance(view, MetadataView)
+    converted = call.kind.conversion is not None and not view.metadata_only
     watcher = (ConvertedWatcher if converted else Watcher)(selector, view, transport, options.bookmarks)
     if version == 0 and not options.present_first:
         version = state.store.version

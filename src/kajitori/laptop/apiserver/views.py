@@ -71,9 +71,12 @@ class View:
     """Plain objects: everything that is stored.
 
     shared: whether all who use this view of a kind get the same bytes for the same event; key tells such views apart.
+    metadata_only: whether nothing else of an object is read. slice_size: how many items may hold up everybody else.
     """
 
     shared = True
+    metadata_only = False
+    slice_size = 500
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -149,6 +152,8 @@ def partial_object(entry: Entry) -> bytes:
 
 class MetadataView(View):
     """Metadata only, as garbage collectors and `kubectl delete` ask for it."""
+
+    metadata_only = True
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(kind)
@@ -266,28 +271,3 @@ class PodTableView(TableView):
             b'"conditions":%b,' % _encode(conditions) if conditions else b"",
             self._shown(entry, metadata),
         )
-
-
-class ProtobufView(View):
-    """Events of a watch as messages, each behind its length. shown: the view that they are made from."""
-
-    def __init__(self, kind: Kind, shown: View) -> None:
-        super().__init__(kind)
-        self._shown = shown
-        self.key = b"protobuf " + shown.key
-
-    def line(self, change: str, entry: Entry) -> bytes:
-        return self._framed(change, self._shown.object(entry))
-
-    def bookmark(self, version: int, annotations: dict[str, str] | None) -> bytes:
-        event = msgspec.json.decode(self._shown.bookmark(version, annotations))
-        return self._framed("BOOKMARK", _encode(event["object"]))
-
-    def error(self, failure: dict[str, Any]) -> bytes:
-        return self._framed("ERROR", _encode(failure))
-
-    @staticmethod
-    def _framed(change: str, body: bytes) -> bytes:
-        from kajitori.laptop.apiserver.protobuf_writing import watch_frame
-
-        return watch_frame(change, msgspec.json.decode(body))
