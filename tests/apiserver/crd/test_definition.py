@@ -223,7 +223,7 @@ def test_rules_that_cannot_work_are_refused(rule: dict[str, Any], field: str, wo
 
 
 def test_old_self_is_refused_where_no_old_value_can_be_told() -> None:
-    item = {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}
+    item = {"type": "string", "maxLength": 9, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}
     found = faults_of_schema(a={"type": "array", "items": item})
     assert [field for field, _ in found] == ["[a].items.x-kubernetes-validations[0].rule"]
 

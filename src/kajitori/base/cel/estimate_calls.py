@@ -303,8 +303,16 @@ def _each_with_each(call: _Call) -> Found:
 
 
 def _sorted(call: _Call) -> Found:
-    size = call.on.known
-    of_texts = bool(call.on.type.args) and call.on.type.args[0].kind in ("string", "bytes")
+    return _sorted_like(call.on)
+
+
+def _sorted_by(call: _Call) -> Found:
+    return _sorted_like(call.args[0])
+
+
+def _sorted_like(keys: Argument) -> Found:
+    size = keys.known
+    of_texts = bool(keys.type.args) and keys.type.args[0].kind in ("string", "bytes")
     return _allocated(2 + _PER_LETTER if of_texts else 2, size.multiply(size))
 
 
@@ -384,6 +392,7 @@ _METHODS: Final[dict[str, _Rule]] = {
     "flatten": _flattened,
     "distinct": _each_with_each,
     "sort": _sorted,
+    "@sortByAssociatedKeys": _sorted_by,
     "ip": _address,
     "containsIP": _contains_address,
     "containsCIDR": _contains_network,

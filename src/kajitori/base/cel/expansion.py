@@ -152,9 +152,21 @@ class _Expansion:
         if name == "bind":
             value, body = self.expand(node.args[1]), self.expand(node.args[2])
             return Binding(kind, _name(node.args[0]), value, body)
+        if name == "sortBy":
+            return self._sorted(node, kind)
         if name in ("optMap", "optFlatMap"):
             return self._optional_map(node, kind)
         return _LOOPS[name](self, node, kind)
+
+    def _sorted(self, node: syntax.Call, kind: Type) -> Expanded:
+        """The list under the name of its items, sorted by the list of the keys."""
+        assert node.target is not None
+        over, name = self.expand(node.target), _name(node.args[0])
+        keys = self.listed(node, list_of(self._type(node.args[1])))
+        assert isinstance(keys, Loop)
+        keys.over = Variable(over.type, name)
+        made = Invocation(kind, "@sortByAssociatedKeys", Variable(over.type, name), [keys])
+        return Binding(kind, name, over, made)
 
     def _optional_map(self, node: syntax.Call, kind: Type) -> Expanded:
         assert node.target is not None

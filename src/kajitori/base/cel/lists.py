@@ -13,6 +13,7 @@ from kajitori.base.cel.types import (
     BOOL,
     DOUBLE,
     DURATION,
+    DYN,
     INT,
     STRING,
     TIMESTAMP,
@@ -55,10 +56,12 @@ def _slice(items: list[Any], start: int, end: int) -> list[Any]:
     return items[start:end]
 
 
-def _flatten(items: list[Any]) -> list[Any]:
+def _flatten(items: list[Any], depth: int = 1) -> list[Any]:
+    if depth < 0:
+        raise EvaluationError("level must be non-negative")
     flat: list[Any] = []
     for item in items:
-        flat += item if isinstance(item, list) else [item]
+        flat += _flatten(item, depth - 1) if depth and isinstance(item, list) else [item]
     return flat
 
 
@@ -97,6 +100,7 @@ method("slice", (_LIST, INT, INT), _LIST, _slice)
 method("distinct", (_LIST,), _LIST, _distinct)
 method("reverse", (_LIST,), _LIST, lambda items: items[::-1])
 method("flatten", (list_of(list_of(A)),), _LIST, _flatten)
+method("flatten", (list_of(DYN), INT), list_of(DYN), _flatten)
 method("first", (_LIST,), optional_of(A), lambda items: Optional(True, items[0]) if items else NOTHING)
 method("last", (_LIST,), optional_of(A), lambda items: Optional(True, items[-1]) if items else NOTHING)
 register("lists.range", (INT,), list_of(INT), lambda count: list(range(min(count, 100_000))))

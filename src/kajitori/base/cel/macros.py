@@ -1,6 +1,6 @@
 """Macros: calls whose arguments are evaluated once an item, or only looked at.
 
-`has`, `all`, `exists`, `exists_one`, `map`, `filter`, their forms with two variables, `transformList`,
+`has`, `all`, `exists`, `exists_one`, `map`, `filter`, `sortBy`, their forms with two variables, `transformList`,
 `transformMap`, `optMap`, `optFlatMap` and `cel.bind`. Each turn costs one of the steps that an evaluation may
 take.
 """
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from kajitori.base.cel.compiler import Compiler
 
 Environment = list[Any]
+_ORDERED: Final = frozenset(
+    {
+        "bool",
+        "bytes",
+        "double",
+        "dyn",
+        "google.protobuf.Duration",
+        "google.protobuf.Timestamp",
+        "int",
+        "string",
+        "uint",
+    }
+)
+"""Kinds of the keys that a list can be sorted by."""
 
 
 class Code(NamedTuple):
@@ -189,6 +203,23 @@ def _filtered(compiler: Compiler, node: Call) -> Code:
     return Code(list_of(loop.item), lambda env: [item for item in turns(env) if test(env) is True])
 
 
+def _sorted_by(compiler: Compiler, node: Call) -> Code:
+    loop = _loop(compiler, node, 1)
+    key = loop.bodies[0]
+    if key.type.kind not in _ORDERED:
+        raise compiler.error(
+            f"found no matching overload for '@sortByAssociatedKeys' applied to 'list({loop.item}).(list({key.type}))'",
+            node.at,
+        )
+    turns, of_item = loop.turns, key.run
+
+    def run(env: Environment) -> list[Any]:
+        pairs = [(of_item(env), item) for item in turns(env)]
+        return [item for _, item in sorted(pairs, key=lambda pair: pair[0])]
+
+    return Code(list_of(loop.item), run)
+
+
 def _transformed_list(compiler: Compiler, node: Call) -> Code:
     loop = _loop(compiler, node, 2)
     turns, change = loop.turns, loop.bodies[-1].run
@@ -266,11 +297,11 @@ MACROS: Final[dict[tuple[str, bool, int], Expand]] = {
     ("exists", True, 3): _quantifier(2, decisive=True),
     ("exists_one", True, 2): _exactly_one(1),
     ("exists_one", True, 3): _exactly_one(2),
-    ("existsOne", True, 2): _exactly_one(1),
     ("existsOne", True, 3): _exactly_one(2),
     ("map", True, 2): _mapped,
     ("map", True, 3): _mapped,
     ("filter", True, 2): _filtered,
+    ("sortBy", True, 2): _sorted_by,
     ("transformList", True, 3): _transformed_list,
     ("transformList", True, 4): _transformed_list,
     ("transformMap", True, 3): _transformed_map,

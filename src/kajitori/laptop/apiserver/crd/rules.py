@@ -82,20 +82,28 @@ def type_of(schema: dict[str, Any], *, root: bool = False) -> Type:
         return list_of(type_of(_schema_or_empty(schema.get("items"))))
     if kind in _SCALARS:
         found = _STRING_FORMATS.get(schema.get("format") or "") if kind == "string" else None
-        # Null is a value of a nullable scalar; expressions compare it with null.
-        return DYN if schema.get("nullable") else found or _SCALARS[kind]
+        return found or _SCALARS[kind]
     if kind != "object":
         return DYN
     additional = schema.get("additionalProperties")
     if isinstance(additional, dict):
         return map_of(STRING, type_of(additional))
-    properties: dict[str, Any] = schema.get("properties") or {}
-    if not properties and not root and not schema.get("x-kubernetes-embedded-resource"):
-        if schema.get("x-kubernetes-preserve-unknown-fields"):
-            # What is kept unseen cannot be asked for.
-            return _object_type({}, resource=False)
-        return DYN if additional else map_of(STRING, DYN)
-    return _object_type(properties, resource=root or bool(schema.get("x-kubernetes-embedded-resource")))
+    # What is kept unseen cannot be asked for.
+    resource = root or bool(schema.get("x-kubernetes-embedded-resource"))
+    return _object_type(schema.get("properties") or {}, resource=resource)
+
+
+def is_seen(schema: Any) -> bool:
+    """Whether expressions see values of the schema: not where it leaves open what they are."""
+    if not isinstance(schema, dict):
+        return False
+    kind = schema.get("type") or ""
+    if schema.get("x-kubernetes-int-or-string") or kind in _SCALARS:
+        return True
+    if kind == "array":
+        return is_seen(schema.get("items"))
+    additional = schema.get("additionalProperties")
+    return kind == "object" and (not isinstance(additional, dict) or is_seen(additional))
 
 
 def _object_type(properties: dict[str, Any], *, resource: bool) -> Type:
@@ -106,7 +114,7 @@ def _object_type(properties: dict[str, Any], *, resource: bool) -> Type:
         known["metadata"] = ("metadata", _METADATA)
 
     def find(name: str) -> tuple[str, Type] | None:
-        if name not in known and name in names:
+        if name not in known and name in names and is_seen(properties[names[name]]):
             known[name] = (names[name], type_of(properties[names[name]]))
         return known.get(name)
 
