@@ -30,16 +30,16 @@ class Executed:
     errors: str
 
 
-class _Cause(msgspec.Struct):
+class _Cause(msgspec.Struct, frozen=True):
     reason: str = ""
     message: str = ""
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, frozen=True):
     causes: list[_Cause] = []
 
 
-class _End(msgspec.Struct):
+class _End(msgspec.Struct, frozen=True):
     status: str = ""
     message: str = ""
     details: _Details = _Details()
