@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from kajitori.laptop.apiserver.history import Event, History
 from kajitori.laptop.apiserver.journal import AuditRecord, Journal, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -160,36 +160,51 @@ class Key(NamedTuple):
 Decision = dict[str, Any] | Deleted | Charged | None
 
 
+def _key_of(entry: Entry) -> tuple[str, str]:
+    return entry.namespace, entry.name
+
+
 class Table:
     """All objects of one resource, sorted by namespace and name."""
 
-    __slots__ = ("entries", "history", "keys")
+    __slots__ = ("_sorted", "entries", "history", "keys")
 
     def __init__(self, floor: int) -> None:
         self.entries: dict[tuple[str, str], Entry] = {}
+        # Both in the same order: a scan takes a piece of the one that the other finds.
         self.keys: list[tuple[str, str]] = []
+        self._sorted: list[Entry] = []
         self.history = History(floor)
 
+    def fill(self, entries: Iterable[Entry]) -> None:
+        """Put many at once into an empty table."""
+        self._sorted = sorted(entries, key=_key_of)
+        self.keys = [_key_of(entry) for entry in self._sorted]
+        self.entries = dict(zip(self.keys, self._sorted, strict=True))
+
     def put(self, entry: Entry) -> None:
-        key = (entry.namespace, entry.name)
-        if key not in self.entries:
-            insort(self.keys, key)
+        key = _key_of(entry)
+        place = bisect_left(self.keys, key)
+        if key in self.entries:
+            self._sorted[place] = entry
+        else:
+            self.keys.insert(place, key)
+            self._sorted.insert(place, entry)
         self.entries[key] = entry
 
     def remove(self, key: tuple[str, str]) -> None:
         del self.entries[key]
-        del self.keys[bisect_left(self.keys, key)]
+        place = bisect_left(self.keys, key)
+        del self.keys[place], self._sorted[place]
 
     def scan(self, namespace: str = "", after: tuple[str, str] | None = None) -> Iterator[Entry]:
-        """Entries in order, of one namespace or all (empty), beginning behind `after`."""
+        """Entries in order as they are now, of one namespace or all (empty), beginning behind `after`."""
         keys = self.keys
         start = bisect_left(keys, (namespace, "")) if namespace else 0
         if after is not None:
             start = max(start, bisect_left(keys, (after[0], after[1] + "\0")))
         end = bisect_left(keys, (namespace + "\0", "")) if namespace else len(keys)
-        entries = self.entries
-        for index in range(start, end):
-            yield entries[keys[index]]
+        return iter(self._sorted[start:end])
 
     def count(self, namespace: str = "") -> int:
         if not namespace:
@@ -248,18 +263,17 @@ class Store:
         """Read everything and begin to take writes. Raises CorruptState."""
         self._loop = asyncio.get_running_loop()
         last_versions = self.journal.last_versions()
+        found: dict[str, list[Entry]] = {}
         for stored in self.journal.load():
-            table = self.table(stored.resource)
-            table.entries[(stored.namespace, stored.name)] = Entry(
-                stored.namespace, stored.name, stored.version, stored.body
-            )
+            entry = Entry(stored.namespace, stored.name, stored.version, stored.body)
+            found.setdefault(stored.resource, []).append(entry)
             self._counter = max(self._counter, stored.version)
+        for resource, entries in found.items():
+            self.table(resource).fill(entries)
         for resource, version in last_versions.items():
             # What happened before this start is not known, but nothing did after the last version.
             self.table(resource).history.floor = version
             self._counter = max(self._counter, version)
-        for table in self._tables.values():
-            table.keys = sorted(table.entries)
         self.version = self._counter
         self._audit_number = self.journal.last_audit_number()
         self.journal.start()
