@@ -10,7 +10,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,7 +178,7 @@ def test_another_leader_acts_when_the_first_one_is_deleted(world: World, groups:
         ).stdout
 
     first = holder()
-    pod = first.partition("_")[0]
+    pod = first.rpartition("-")[0]
     world.kubectl("delete", "pod", pod, "-n", "kajitori-system", "--grace-period=0", "--force")
     wait_until(lambda: holder() not in ("", first), "another one leads", seconds=60)
     before = ready(world)
@@ -200,8 +199,10 @@ def test_an_upgrade_to_the_same_version_changes_nothing_and_all_goes_on(world: W
 def test_uninstalling_leaves_what_users_made(world: World, groups: dict[str, str]) -> None:
     told = world.kaji("uninstall", "--yes").stdout
     assert "stays" in told
-    gone = world.kubectl("get", "namespace", "kajitori-system", check=False)
-    assert gone.returncode != 0
-    time.sleep(1.0)
+
+    def gone() -> bool:
+        return world.kubectl("get", "namespace", "kajitori-system", check=False).returncode != 0
+
+    wait_until(gone, "the namespace of the installation is gone", seconds=60)
     assert len(ready(world)) == 16
     assert world.kubectl("get", "lws", "deepseek-r1-inference").returncode == 0
