@@ -60,7 +60,7 @@ conditions = st.recursive(
 
 def ours(expression: str) -> Any:
     try:
-        return compile_expression(expression, dict.fromkeys(VALUES, DYN)).evaluate(VALUES)
+        return compile_expression(expression, dict.fromkeys(VALUES, DYN), alike=False).evaluate(VALUES)
     except (CompileError, EvaluationError):
         return FAILED
 

@@ -82,11 +82,15 @@ class Checked:
 class Compiler:
     """Compiles one expression.
 
-    mixed: allow arithmetic between int, uint and double, computed in decimals; not CEL, see `cost`.
+    mixed: allow arithmetic between int, uint and double, computed in decimals; not CEL, see `cost`. alike: what a
+    list or map literal holds must be of one kind, as Kubernetes has it.
     """
 
-    def __init__(self, text: str, variables: Mapping[str, Type], *, mixed: bool = False) -> None:
+    def __init__(
+        self, text: str, variables: Mapping[str, Type], *, mixed: bool = False, alike: bool = True
+    ) -> None:
         self.text = text
+        self._alike = alike
         self._mixed = mixed
         self._scope: dict[str, _Variable] = {
             name: _Variable(slot, kind) for slot, (name, kind) in enumerate(variables.items(), start=1)
@@ -96,6 +100,8 @@ class Compiler:
         self.used: set[str] = set()
         """Names of the variables that the expression reads."""
         self.checked = Checked()
+        self._formats = 0
+        """How many calls of `format` what is compiled now is inside of."""
 
     def error(self, problem: str, at: int) -> CompileError:
         return CompileError(problem, self.text, at)
@@ -233,9 +239,8 @@ class Compiler:
             self._inside_optional(part.type, node.at) if index in node.optional else part.type
             for index, part in enumerate(parts)
         ]
-        kind = kinds[0] if kinds else DYN
-        for other in kinds[1:]:
-            kind = join(kind, other)
+        self._expect_alike(kinds, [item.at for item in node.items])
+        kind = _joined(kinds)
         runs = [part.run for part in parts]
         if not node.optional:
             return Code(list_of(kind), lambda env: [run(env) for run in runs])
@@ -263,6 +268,8 @@ class Compiler:
         for kind in keys:
             if kind.kind not in ("int", "uint", "string", "bool", "dyn"):
                 raise self.error(f"unsupported key type: {kind}", node.at)
+        self._expect_alike(keys, [key.at for key, _ in node.entries])
+        self._expect_alike(values, [value.at for _, value in node.entries])
         key_type = _joined(keys)
         value_type = _joined(values)
         runs = [(key.run, value.run) for key, value in entries]
@@ -283,6 +290,14 @@ class Compiler:
 
         return Code(map_of(key_type, value_type), run)
 
+    def _expect_alike(self, kinds: list[Type], places: list[int]) -> None:
+        """What a literal holds is of one kind, except where it is only shown."""
+        if self._formats or not self._alike:
+            return
+        for kind, at in zip(kinds, places, strict=True):
+            if kind.kind != kinds[0].kind:
+                raise self.error(f"expected type '{kinds[0]}' but found '{kind}'", at)
+
     def _inside_optional(self, kind: Type, at: int) -> Type:
         if kind.kind == "dyn":
             return DYN
@@ -300,7 +315,9 @@ class Compiler:
                 return expanded
         name, args = self._resolve(node)
         self.checked.calls[id(node)] = ResolvedCall(name, [])
+        self._formats += name == "format"
         codes = [self.compile(arg) for arg in args]
+        self._formats -= name == "format"
         if name in _EQUALITY:
             return self._equality(node, codes)
         if name == "_?_:_":

@@ -69,14 +69,14 @@ class CostProgram:
 def compile_cost(expression: str) -> CostProgram:
     """Compile a request cost. Raises CompileError, whose hint names the nearest variable for an unknown one."""
     try:
-        program = compile_expression(expression, VARIABLES)
+        program = compile_expression(expression, VARIABLES, alike=False)
         strict_problem = None
     except CompileError as error:
         program, strict_problem = None, error
     if program is not None and program.result.kind in (*_WHOLE, "dyn"):
         return CostProgram(program, exact=True)
     try:
-        program = compile_expression(expression, VARIABLES, mixed=True)
+        program = compile_expression(expression, VARIABLES, mixed=True, alike=False)
     except CompileError as error:
         raise _with_hint(strict_problem or error) from None
     if program.result.kind not in (*_WHOLE, "double", "dyn"):

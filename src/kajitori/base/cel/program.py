@@ -51,11 +51,19 @@ class Program:
 
 
 def compile_expression(
-    source: str, variables: Mapping[str, Type], *, result: Type | None = None, mixed: bool = False
+    source: str,
+    variables: Mapping[str, Type],
+    *,
+    result: Type | None = None,
+    mixed: bool = False,
+    alike: bool = True,
 ) -> Program:
-    """Compile `source` over typed variables. Raises CompileError, also if its value is not of type `result`."""
+    """Compile `source` over typed variables. Raises CompileError, also if its value is not of type `result`.
+
+    mixed, alike: as of `Compiler`.
+    """
     try:
-        program = Program(source, Compiler(source, variables, mixed=mixed), tuple(variables))
+        program = Program(source, Compiler(source, variables, mixed=mixed, alike=alike), tuple(variables))
     except RecursionError:
         raise CompileError("expression is nested too deeply", source, 0) from None
     if result is not None and not accepts(result, program.result, {}):

@@ -22,6 +22,8 @@ class Type:
     def __str__(self) -> str:
         if self.kind == "parameter":
             return self.name
+        if self.kind == "null_type":
+            return "null"
         inside = ", ".join(map(str, self.args))
         return f"{self.kind}({inside})" if inside else self.kind
 

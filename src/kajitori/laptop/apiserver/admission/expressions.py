@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kajitori.laptop.apiserver.rbac import Authorizer as Rights
 
 Object = dict[str, Any]
-STEPS_OF_CONDITIONS: Final = 250_000
+STEPS_OF_CONDITIONS: Final = 1_000_000
 STEPS_OF_A_POLICY: Final = 1_000_000
 
 
