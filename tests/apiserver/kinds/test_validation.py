@@ -49,9 +49,10 @@ def test_a_name_is_needed(take):
     assert errors == ["metadata.name: Required value: name or generateName is required"]
 
 
-def test_service_names_start_with_a_letter_and_namespaces_have_no_dots(take):
-    (error,) = take("v1", "services", {"metadata": {"name": "1a"}, "spec": {"ports": [{"port": 1}]}}).errors
-    assert "a DNS-1035 label must consist of" in error
+def test_service_names_are_labels_and_namespaces_have_no_dots(take):
+    (error,) = take("v1", "services", {"metadata": {"name": "A"}, "spec": {"ports": [{"port": 1}]}}).errors
+    assert "a lowercase RFC 1123 label must consist of" in error
+    assert not take("v1", "services", {"metadata": {"name": "1a"}, "spec": {"ports": [{"port": 1}]}}).errors
     (error,) = take("v1", "namespaces", {"metadata": {"name": "a.b"}}).errors
     assert error == 'metadata.name: Invalid value: "a.b": must not contain dots'
 
@@ -448,7 +449,7 @@ def test_config_maps_have_keys_that_could_be_files_and_a_limit(take):
     (error,) = take("v1", "configmaps", {"data": {"a b": "x"}}).errors
     assert error.startswith('data[a b]: Invalid value: "a b": a valid config key must consist of')
     (error,) = take("v1", "configmaps", {"data": {"a": "x" * ((1 << 20) + 1)}}).errors
-    assert error == "Too long: may not be more than 1048576 bytes"
+    assert error == "[]: Too long: may not be more than 1048576 bytes"
 
 
 def test_immutable_data_stays(take):

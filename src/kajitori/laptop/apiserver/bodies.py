@@ -43,6 +43,8 @@ async def read_object_body(call: Call) -> Object:
     metadata = decoded.obj.setdefault("metadata", {})
     if not isinstance(metadata, dict):
         raise status.bad_request("metadata must be an object")
+    if call.verb == "update" and not metadata.get("name"):
+        raise status.no_name(call.kind.resource, call.target.name)
     return decoded.obj
 
 
@@ -69,7 +71,7 @@ def parse_patch(body: bytes, is_json_patch: bool) -> Any:
     """The document of a patch. Raises StatusError 400."""
     patch = decode_document(body, "application/json")
     if is_json_patch != isinstance(patch, list) or not isinstance(patch, (list, dict)):
-        wanted = "jsonpatch.Patch" if is_json_patch else "map[string]interface {}"
+        wanted = "[]handlers.jsonPatchOp" if is_json_patch else "map[string]interface {}"
         found = {dict: "object", list: "array", str: "string", bool: "bool", type(None): "null"}
         raise status.bad_request(
             f"error decoding patch: json: cannot unmarshal {found.get(type(patch), 'number')} "
@@ -84,8 +86,14 @@ def parse_applied(call: Call, body: bytes, subresource: Subresource | None = Non
     subresource: the one whose kind the body is of, if it differs from the resource's.
     """
     applied = decode_document(body, "application/apply-patch+yaml")
+    if applied is None:
+        applied = {}
     if not isinstance(applied, dict):
-        raise status.bad_request("error decoding patch: the document is not an object")
+        found = {list: "array", str: "string", bool: "bool"}.get(type(applied), "number")
+        raise status.bad_request(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal"
+            f" {found} into Go value of type map[string]interface {{}}"
+        )
     resource = call.kind.resource
     kind, api_version = resource.kind, resource.api_version
     if subresource is not None:
@@ -93,10 +101,7 @@ def parse_applied(call: Call, body: bytes, subresource: Subresource | None = Non
         api_version = f"{subresource.group}/{subresource.version}".removeprefix("/")
     if applied.get("kind") != kind or applied.get("apiVersion") != api_version:
         group, _, version = str(applied.get("apiVersion", "")).rpartition("/")
-        raise status.bad_request(
-            f"invalid object type: {group}/{version}, Kind={applied.get('kind', '')}; "
-            f"expected {api_version}, Kind={kind}"
-        )
+        raise status.bad_request(f"invalid object type: {group}/{version}, Kind={applied.get('kind', '')}")
     metadata = applied.setdefault("metadata", {})
     if not isinstance(metadata, dict):
         raise status.bad_request("error decoding patch: metadata is not an object")
@@ -120,8 +125,11 @@ def check_kind(kind: Kind, obj: Object) -> None:
 
 def settle_unknown_fields(call: Call, obj: Object, validation: str) -> None:
     """Make a patched object fit its kind; what it should not have is dropped and told, or refused."""
-    if not isinstance(obj.get("metadata"), dict):
+    metadata: Any = obj.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
         raise status.invalid("", "", "", [status.invalid_value("patch", "", "metadata must stay an object")])
+    if not metadata or not metadata.get("name"):
+        raise status.no_name(call.kind.resource, call.target.name)
     for text in fit(obj, call.kind, validation, patched=True):
         if text not in call.warnings:
             call.warnings.append(text)
@@ -140,6 +148,9 @@ async def decode_options(call: Call) -> DeleteOptions:
     options = DeleteOptions()
     if body.strip():
         raw = decode_as(body, _content_type(call), "", "v1", "DeleteOptions").obj
+        if raw["kind"] != "DeleteOptions":
+            version = raw["apiVersion"]
+            raise status.bad_request(f'no kind "{raw["kind"]}" is registered for version "{version}"')
         try:
             options = msgspec.convert(raw, DeleteOptions)
         except msgspec.ValidationError as error:

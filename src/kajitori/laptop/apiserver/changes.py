@@ -319,6 +319,9 @@ def _identified(call: Call, old: Object, new: Object) -> Object:
         place(kind, new, target.namespace)
     check_kind(kind, new)
     uid = metadata.get("uid")
+    if uid and uid != stored.get("uid") and call.verb == "patch":
+        errors = [status.invalid_value("metadata.uid", uid, "field is immutable")]
+        raise status.invalid(kind.resource.kind, kind.resource.group, target.name, errors)
     if uid and uid != stored.get("uid"):
         raise status.conflict(
             kind.resource,

@@ -39,6 +39,10 @@ Object = dict[str, Any]
 
 
 _SHOWN_BYTES = 30
+# How the published server calls what it looks for first.
+_TYPE_META = (
+    'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+)
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -202,12 +206,14 @@ def _read(body: bytes, media_type: str, kind: str, *, want_duplicates: bool) -> 
             f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse"
             f" error: {error} ({_summary(body)})"
         ) from None
+    if obj is None:
+        obj = {}
     if not isinstance(obj, dict):
-        word = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(obj), "number")
+        word = {list: "array", str: "string", bool: "bool"}.get(type(obj), "number")
         raise bad_request(
             f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse"
-            f" error: json: cannot unmarshal {word} into Go value of type struct"
-            f" {{ APIVersion string; Kind string }} ({_summary(body)})"
+            f" error: json: cannot unmarshal {word} into Go value of type"
+            f" {_TYPE_META} ({_summary(body)})"
         )
     if not want_duplicates:
         return obj, []
@@ -223,4 +229,4 @@ def _summary(body: bytes) -> str:
     if body[:1] == b"{":
         shown = body[:_SHOWN_BYTES].decode(errors="replace")
         return f"{shown} ..." if len(body) > _SHOWN_BYTES else shown
-    return body[:_SHOWN_BYTES].hex(" ")
+    return body[:_SHOWN_BYTES].hex()

@@ -49,10 +49,6 @@ class DeleteOptions(msgspec.Struct, rename="camel"):
     def check(self) -> None:
         """Raises StatusError 422 for words that are no policy, and for two that say different things."""
         errors: list[FieldError] = []
-        if self.propagation_policy is not None and self.propagation_policy not in _POLICIES:
-            errors.append(
-                status.unsupported_value("propagationPolicy", self.propagation_policy, (*_POLICIES, "nil"))
-            )
         if self.propagation_policy is not None and self.orphan_dependents is not None:
             errors.append(
                 status.invalid_value(
@@ -60,6 +56,10 @@ class DeleteOptions(msgspec.Struct, rename="camel"):
                     self.propagation_policy,
                     "orphanDependents and deletionPropagation cannot be both set",
                 )
+            )
+        if self.propagation_policy is not None and self.propagation_policy not in _POLICIES:
+            errors.append(
+                status.unsupported_value("propagationPolicy", self.propagation_policy, (*_POLICIES, "nil"))
             )
         if errors:
             raise status.invalid("DeleteOptions", "meta.k8s.io", "", errors)
@@ -71,20 +71,29 @@ def check_preconditions(kind: Kind, obj: dict[str, Any], wanted: Preconditions |
         return
     metadata = obj["metadata"]
     if wanted.uid is not None and wanted.uid != metadata.get("uid"):
-        raise status.conflict(
-            kind.resource,
+        raise _precondition_failed(
+            kind,
             metadata["name"],
             f"the UID in the precondition ({wanted.uid}) does not match the UID in record "
             f"({metadata.get('uid', '')}). The object might have been deleted and then recreated",
         )
     if wanted.resource_version is not None and wanted.resource_version != metadata.get("resourceVersion"):
-        raise status.conflict(
-            kind.resource,
+        raise _precondition_failed(
+            kind,
             metadata["name"],
             f"the ResourceVersion in the precondition ({wanted.resource_version}) does not match the "
             f"ResourceVersion in record ({metadata.get('resourceVersion', '')}). "
             "The object might have been modified",
         )
+
+
+def _precondition_failed(kind: Kind, name: str, text: str) -> status.StatusError:
+    """409 that names the kind, where other conflicts name the resource."""
+    resource = kind.resource
+    qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    details = {"name": name, **({"group": resource.group} if resource.group else {}), "kind": resource.kind}
+    message = f'Operation cannot be fulfilled on {qualified} "{name}": {text}'
+    return status.failure(409, "Conflict", message, details)
 
 
 def _finalizers_after(obj: dict[str, Any], options: DeleteOptions, default_policy: str) -> list[str]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
+# Its kind is made as custom ones are, and belongs to every cluster.
+_OWN_GROUP = "apiregistration.k8s.io"
 AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
 
 
@@ -173,7 +175,7 @@ def _verbs(kind: Kind) -> list[str]:
 def _response_kind(kind: Kind) -> Object:
     """Group and version are left empty for built-in kinds: they are those of the document."""
     resource = kind.resource
-    if not kind.custom:
+    if not kind.custom or resource.group == _OWN_GROUP:
         return {"group": "", "version": "", "kind": resource.kind}
     return {"group": resource.group, "version": resource.version, "kind": resource.kind}
 
@@ -214,7 +216,7 @@ def _aggregated_resource(kind: Kind) -> Object:
 
 def _aggregated_subresource(kind: Kind, subresource: Subresource) -> Object:
     own = (subresource.group, subresource.version) == (kind.resource.group, kind.resource.version)
-    empty = own and not kind.custom
+    empty = own and (not kind.custom or kind.resource.group == _OWN_GROUP)
     return {
         "subresource": subresource.name,
         "responseKind": {

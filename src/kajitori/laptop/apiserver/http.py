@@ -145,7 +145,7 @@ class Handler:
         if kind is None:
             self._authorise(user, self._attributes(http.method, target, query))
             return await self._unknown(http, target)
-        self._check_scope(kind, target)
+        self._check_scope(kind, target, http.method)
         verb = verb_of(http.method, target, query)
         asked = self._attributes(http.method, target, query)
         if not self._state.authorizer.allows(user, asked):
@@ -225,9 +225,13 @@ class Handler:
         return Attributes(verb, target.group, resource, namespace, name, on_node=on_node)
 
     @staticmethod
-    def _check_scope(kind: Kind, target: Target) -> None:
-        """Namespaced objects have a namespace in their path, the others have none."""
+    def _check_scope(kind: Kind, target: Target, method: str) -> None:
+        """Namespaced objects have a namespace in their path, the others have none; all of them are only read at once."""
+        if method == "HEAD":
+            raise status.method_not_allowed()
         if kind.namespaced:
+            if not target.namespace and not target.name and method != "GET":
+                raise status.method_not_allowed()
             if not target.namespace and target.name:
                 raise status.no_such_resource()
         elif target.namespace:
@@ -240,11 +244,22 @@ class Handler:
         return answer if answer is not None else await self._unknown(http, target)
 
     async def _unknown(self, http: BaseRequest, target: Target) -> web.StreamResponse:
-        if target.version and self._state.registry.is_builtin_group(target.group):
+        if _is_of_builtin_group(self._state, target):
             raise status.no_such_resource()
         return await rendered(
-            http, 404, b"404 page not found", content_type="text/plain; charset=utf-8", raw=True
+            http, 404, b"404 page not found\n", content_type="text/plain; charset=utf-8", raw=True
         )
+
+
+def _is_of_builtin_group(state: ServerState, target: Target) -> bool:
+    """Whether a path that leads nowhere begins with a group that always is there."""
+    match target.path.strip("/").split("/"):
+        case ["api", _, *_]:
+            return True
+        case ["apis", group, _, *_]:
+            return state.registry.is_builtin_group(group)
+        case _:
+            return False
 
 
 async def _drop_body(http: BaseRequest, answer: web.StreamResponse) -> None:
@@ -293,12 +308,12 @@ def _handler_of(
             raise status.method_not_allowed()
         if kind.resource.qualified_name in REVIEWS:
             return answer_review
-        if verb == "create" and target.name:
+        if (verb == "create" and target.name) or (verb in ("update", "patch") and not target.name):
             raise status.method_not_allowed()
         return _OBJECTS[verb]
     subresource = kind.subresources.get(name)
     if subresource is None:
-        raise status.no_such_resource()
+        raise status.not_found(kind.resource, target.name) if kind.custom else status.no_such_resource()
     if name in _OBJECT_SUBRESOURCES:
         return _object_subresource(name, verb)
     handler = _SUBRESOURCES.get((name, verb))

@@ -118,8 +118,11 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
 
     def decide(before: Entry | None) -> Steps[Decision]:
         nonlocal created
-        if before is None and (subresource or metadata.get("uid") or metadata.get("resourceVersion")):
+        if before is None and subresource:
             raise status.not_found(kind.resource, target.name)
+        if before is None and metadata.get("uid"):
+            text = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
+            raise status.conflict(kind.resource, target.name, text)
         old = (yield from as_read(state, kind, before)) if before is not None else None
         new = server_side_apply(
             old,
@@ -140,6 +143,9 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
             place(kind, new, target.namespace)
             return (yield from prepare_new(state, call, new, manager=manager, tracked=True))
         created = False
+        if metadata.get("uid") not in (None, "", old["metadata"].get("uid")):
+            errors = [status.invalid_value("metadata.uid", metadata["uid"], "field is immutable")]
+            raise status.invalid(kind.resource.kind, kind.resource.group, target.name, errors)
         wanted = metadata.get("resourceVersion")
         if wanted and wanted != old["metadata"]["resourceVersion"]:
             raise status.conflict(kind.resource, target.name)

@@ -179,6 +179,14 @@ class Call:
             raise status.invalid_options(
                 self._options_kind(), [status.too_long("fieldManager", FIELD_MANAGER_BYTES)]
             )
+        for place, character in enumerate(manager):
+            if not character.isprintable():
+                text = f"invalid character {_code_point(character)} (at position {place})"
+                shown = _go_quoted(manager)
+                raise status.invalid_options(
+                    self._options_kind(),
+                    [FieldError("FieldValueInvalid", "fieldManager", f"Invalid value: {shown}: {text}")],
+                )
         if manager:
             return manager
         return self.user_agent.partition("/")[0][:FIELD_MANAGER_BYTES] or "unknown"
@@ -194,7 +202,7 @@ class Call:
         if wanted not in ("Ignore", "Warn", "Strict"):
             raise status.invalid_options(
                 self._options_kind(),
-                [status.unsupported_value("fieldValidation", wanted, ("Ignore", "Strict", "Warn"))],
+                [status.unsupported_value("fieldValidation", wanted, ("", "Ignore", "Strict", "Warn"))],
             )
         return wanted
 
@@ -202,6 +210,15 @@ class Call:
         return {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}.get(
             self.verb, "DeleteOptions"
         )
+
+
+def _code_point(character: str) -> str:
+    return f"U+{ord(character):04X}"
+
+
+def _go_quoted(text: str) -> str:
+    """A text in quotes, with what cannot be printed as escapes."""
+    return '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
 def header_text(value: str) -> str:
@@ -215,9 +232,6 @@ def check_dry_run(values: list[str], options_kind: str) -> bool:
         return True
     if not any(values):
         return False
-    errors: list[FieldError] = [
-        status.unsupported_value("dryRun", value, ("All",)) for value in values if value != "All"
-    ]
-    if errors:
-        raise status.invalid_options(options_kind, errors)
+    if any(value != "All" for value in values):
+        raise status.invalid_options(options_kind, [status.unsupported_value("dryRun", values, ("All",))])
     return True

@@ -14,7 +14,7 @@ from kajitori.laptop.apiserver.validation.names import label_key, label_value
 from kajitori.model.selection import holds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from kajitori.laptop.apiserver.kinds.kind import Kind
     from kajitori.laptop.apiserver.store import Entry
@@ -191,7 +191,17 @@ _ALWAYS_SELECTABLE = frozenset({"metadata.name", "metadata.namespace"})
 class Selector:
     """Which objects a list or watch wants: namespace, labels, fields."""
 
-    __slots__ = ("_kind", "_others", "_sets", "fields", "labels", "name", "namespace")
+    __slots__ = (
+        "_as_stored",
+        "_kind",
+        "_others",
+        "_sets",
+        "_traces",
+        "fields",
+        "labels",
+        "name",
+        "namespace",
+    )
 
     def __init__(
         self,
@@ -220,11 +230,22 @@ class Selector:
             if requirement.path not in getters and requirement.path not in _ALWAYS_SELECTABLE:
                 raise _unknown_field(requirement.path, kind)
         self.fields = tuple(remaining)
+        self._as_stored = kind.conversion is None and (kind.custom or kind.storage == kind.resource)
+        self._traces = {f: getters[f.path].trace(f.value) for f in remaining if f.path in getters}
 
     @property
     def everything(self) -> bool:
         """Whether neither labels nor fields are asked for."""
         return not self.labels and not self.fields
+
+    def select(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Those of the entries of its namespace that it matches."""
+        if self.everything:
+            return iter(entries)
+        if self.fields or self._others or len(self._sets) != 1:
+            return filter(self.matches, entries)
+        ((key, values, wanted),) = self._sets
+        return (entry for entry in entries if (entry.labels.get(key) in values) is wanted)
 
     def matches(self, entry: Entry) -> bool:
         if self.namespace and entry.namespace != self.namespace:
@@ -244,6 +265,17 @@ class Selector:
             value = entry.name
         elif field.path == "metadata.namespace":
             value = entry.namespace
+        elif self._as_stored:
+            getter = self._kind.field_selectors[field.path]
+            obj = entry.decoded
+            if obj is None:
+                # Most of a long list is told by what its bytes lack.
+                trace = self._traces[field]
+                if trace is not None and trace not in entry.body:
+                    return not field.equal
+                value = getter.read(entry.body)
+            else:
+                value = getter(obj)
         else:
             kind = self._kind
             shown = kind.conversion.shown(kind, entry) if kind.conversion else kind.from_stored(entry.peek())
@@ -254,7 +286,7 @@ class Selector:
 def _unknown_field(path: str, kind: Kind) -> status.StatusError:
     if kind.resource.qualified_name == "jobs.batch":
         return status.bad_request(f'field label "{path}" not supported for Job')
-    if set(kind.field_selectors) - _ALWAYS_SELECTABLE:
+    if kind.custom or set(kind.field_selectors) - _ALWAYS_SELECTABLE:
         return status.bad_request(f"field label not supported: {path}")
     return status.bad_request(
         f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'

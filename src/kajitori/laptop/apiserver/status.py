@@ -105,6 +105,13 @@ def bad_request(message: str) -> StatusError:
     return failure(400, "BadRequest", message)
 
 
+def no_name(resource: Resource, name: str) -> StatusError:
+    """400 for an object that would be written without its name; name: that of the URL."""
+    return bad_request(
+        f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+    )
+
+
 def unauthorized() -> StatusError:
     return failure(401, "Unauthorized", "Unauthorized")
 
@@ -206,7 +213,8 @@ def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> S
         details["name"] = name
     if group:
         details["group"] = group
-    details["kind"] = kind
+    if kind:
+        details["kind"] = kind
     details["causes"] = causes_of(errors)
     return failure(422, "Invalid", f'{qualified} "{name}" is invalid: {listed}', details)
 

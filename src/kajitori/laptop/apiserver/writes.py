@@ -112,9 +112,11 @@ async def update_object(state: ServerState, call: Call, subresource: str = "") -
         nonlocal created
         wanted = given()
         if before is None:
-            version = wanted.get("metadata", {}).get("resourceVersion")
-            if not kind.created_by_put or subresource or version:
+            if not kind.created_by_put or subresource:
                 raise status.not_found(kind.resource, call.target.name)
+            if uid := wanted.get("metadata", {}).get("uid"):
+                text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+                raise status.conflict(kind.resource, call.target.name, text)
             check_may_create(state, call)
             created = True
             metadata = place(kind, wanted, call.target.namespace)

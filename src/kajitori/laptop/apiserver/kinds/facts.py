@@ -173,6 +173,7 @@ NOT_SERVED: frozenset[str] = frozenset({"componentstatuses", "nodes/proxy", "pod
 
 # Preference among the groups in discovery, then by name.
 GROUP_ORDER: tuple[str, ...] = (
+    "apiregistration.k8s.io",
     "apps",
     "events.k8s.io",
     "authentication.k8s.io",

@@ -21,11 +21,20 @@ from kajitori.laptop.apiserver.kinds.kind import UnknownField
 # A path is a linked list, cheap to grow: (parent path or None, field name or index).
 Path = tuple[Any, Any] | None
 # From a value, where it is, and a list for what is dropped, to the value that fits.
+Object = dict[str, Any]
 Walk = Callable[[Any, Path, list[UnknownField]], Any]
 
 
 class WrongType(Exception):
     """A value that cannot be read as its field's type; the message is the decoder's."""
+
+
+class _NotThat(WrongType):
+    """A value that cannot be read as the type of a field; whose field it is, the caller knows."""
+
+    def __init__(self, value: Any, path: Path, go_type: str) -> None:
+        super().__init__(str(_mismatch(value, path, "", go_type)))
+        self.told = (value, path, go_type)
 
 
 def spelled(path: Path) -> str:
@@ -77,25 +86,21 @@ def _quantity(value: Any, path: Path, _problems: list[UnknownField]) -> Any:
 
 
 def _int_or_string(value: Any, path: Path, _problems: list[UnknownField]) -> Any:
-    if type(value) is str or type(value) is int:
+    if type(value) is str or (type(value) is int and -(2**31) <= value < 2**31):
         return value
     if value is None:
         return 0
-    raise WrongType(
-        f"json: cannot unmarshal {_JSON_WORD.get(type(value), 'null')} into Go value of type int32 ({spelled(path)})"
-    )
+    raise _NotThat(value, path, "int32")
 
 
 def _time(*, micro: bool) -> Walk:
     def walk(value: Any, path: Path, _problems: list[UnknownField]) -> Any:
         if type(value) is not str:
             raise _mismatch(value, path, "Time", "string")
-        if value == "":
-            return None
         text = canonical_time(value, micro=micro)
         if text is None:
             raise WrongType(
-                f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
+                f'parsing time "{value}" as "2006-01-02T15:04:05{".000000" if micro else ""}Z07:00": cannot parse "{value}" as "2006"'
                 f" ({spelled(path)})"
             )
         return text
@@ -373,7 +378,7 @@ def _struct(
         if type(value) is not dict:
             if value is None:
                 return {}
-            raise _mismatch(value, path, short, f"{package}.{short}")
+            raise _NotThat(value, path, f"{package}.{short}")
         dropped: list[str] | None = None
         for key, old in value.items():
             if type(old) is scalars.get(key) and (old or key not in vanishing):
@@ -387,7 +392,11 @@ def _struct(
             elif old is None:
                 new = None
             else:
-                new = field(old, (path, key), problems)
+                try:
+                    new = field(old, (path, key), problems)
+                except _NotThat as error:
+                    told, place, go_type = error.told
+                    raise _mismatch(told, place, short, go_type) from None
             if new is None or (not new and key in vanishing):
                 dropped = dropped or []
                 dropped.append(key)
@@ -396,12 +405,24 @@ def _struct(
         if dropped:
             for key in dropped:
                 del value[key]
-        for key, zero in always:
-            if key not in value:
-                value[key] = walks[key]({}, (path, key), problems) if zero is None else zero
+        if always:
+            _complete(value, always, walks, (path, problems))
         return value
 
     return walk
+
+
+def _complete(
+    value: Object,
+    always: tuple[tuple[str, Any], ...],
+    walks: dict[str, Walk],
+    where: tuple[Path, list[UnknownField]],
+) -> None:
+    """Adds the fields that are always there."""
+    path, problems = where
+    for key, zero in always:
+        if key not in value:
+            value[key] = walks[key]({}, (path, key), problems) if zero is None else zero
 
 
 _COMPILER = _Compiler()

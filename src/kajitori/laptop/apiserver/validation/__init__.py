@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.laptop.apiserver.validation import (
     access,
+    autoscalers,
     configuration,
     coordination,
     networking,
@@ -19,6 +20,7 @@ from kajitori.laptop.apiserver.validation import (
     workloads,
 )
 from kajitori.laptop.apiserver.validation.advice import warnings_about
+from kajitori.laptop.apiserver.validation.cluster_fields import cluster_field_errors, has_cluster_fields
 from kajitori.laptop.apiserver.validation.metadata import metadata_errors
 
 if TYPE_CHECKING:
@@ -65,8 +67,8 @@ _RULES: dict[str, Callable[[dict[str, Any], dict[str, Any] | None, str], list[Fi
     "io.k8s.api.apps.v1.ControllerRevision": configuration.revision_errors,
     "io.k8s.api.batch.v1.Job": workloads.job_errors,
     "io.k8s.api.batch.v1.CronJob": workloads.cron_job_errors,
-    "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler": workloads.autoscaler_errors,
-    "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler": workloads.autoscaler_errors,
+    "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler": autoscalers.autoscaler_errors,
+    "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler": autoscalers.autoscaler_errors,
     "io.k8s.api.policy.v1.PodDisruptionBudget": workloads.disruption_budget_errors,
     "io.k8s.api.core.v1.Service": networking.service_errors,
     "io.k8s.api.core.v1.Endpoints": networking.endpoints_errors,
@@ -106,7 +108,13 @@ def rules_of(
     definition: str,
 ) -> Callable[[dict[str, Any], dict[str, Any] | None, str], list[FieldError]]:
     """check(new, old or None, subresource) of a definition such as `io.k8s.api.core.v1.Pod`."""
-    return _RULES.get(definition, _no_rules)
+    check = _RULES.get(definition, _no_rules)
+    if not has_cluster_fields(definition):
+        return check
+    return lambda new, old, subresource: [
+        *check(new, old, subresource),
+        *cluster_field_errors(definition, new, subresource),
+    ]
 
 
 __all__ = ["metadata_errors", "rules_of", "warnings_about"]

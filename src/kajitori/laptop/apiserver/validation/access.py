@@ -46,7 +46,7 @@ def role_errors(new: Object, _old: Object | None, _subresource: str) -> list[Fie
 
 
 def _subject_errors(subject: Object, path: str, *, namespaced: bool) -> list[FieldError]:
-    kind, name, group = subject.get("kind"), subject.get("name"), subject.get("apiGroup", "")
+    kind, name, group = subject.get("kind", ""), subject.get("name"), subject.get("apiGroup", "")
     errors = [] if name else [required(f"{path}.name")]
     if kind == "ServiceAccount":
         if name:

@@ -52,7 +52,7 @@ def config_map_errors(new: Object, old: Object | None, _subresource: str) -> lis
         errors += [invalid_value(f"binaryData[{key}]", key, message) for message in config_key(key)]
         size += len(encoded) * 3 // 4
     if size > DATA_BYTES_LIMIT:
-        errors.append(too_long("", DATA_BYTES_LIMIT))
+        errors.append(too_long("[]", DATA_BYTES_LIMIT))
     if old is not None:
         errors += _frozen_errors(new, old, "data", "binaryData")
     return errors
@@ -133,7 +133,7 @@ def node_errors(new: Object, old: Object | None, subresource: str) -> list[Field
     if subresource == "status":
         return errors
     spec: Object = new.get("spec") or {}
-    errors += taint_errors(spec.get("taints") or [], "spec.taints")
+    errors += taint_errors(spec.get("taints") or [], "metadata.taints")
     if old is not None:
         before: Object = old.get("spec") or {}
         for field in ("podCIDRs", "providerID"):
@@ -161,7 +161,7 @@ def priority_class_errors(new: Object, old: Object | None, _subresource: str) ->
         errors.append(forbidden_field("value", text))
     policy = new.get("preemptionPolicy")
     if policy not in ("Never", "PreemptLowerPriority"):
-        supported = ("Never", "PreemptLowerPriority")
+        supported = ("PreemptLowerPriority", "Never")
         errors.append(unsupported_value("preemptionPolicy", policy, supported))
     if old is not None:
         if value != old.get("value", 0):

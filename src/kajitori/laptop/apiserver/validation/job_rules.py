@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from kajitori.laptop.apiserver.status import FieldError, invalid_value, required, unsupported_value
+from kajitori.laptop.apiserver.status import (
+    FieldError,
+    duplicate,
+    invalid_value,
+    required,
+    unsupported_value,
+)
 from kajitori.laptop.apiserver.validation.metadata import immutable
+from kajitori.laptop.apiserver.validation.names import label_key
 
 Object = dict[str, Any]
 _MOST_PARALLEL = 100_000
 _REPLACEMENTS = ("Failed", "TerminatingOrFailed")
+_ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
+_STATUSES = ("False", "True", "Unknown")
 _DIRECTIVES = ("nodeSelector", "tolerations", "schedulingGates")
 
 
@@ -32,10 +41,65 @@ def job_policy_errors(spec: Object, path: str) -> list[FieldError]:
             errors.append(invalid_value(f"{path}.maxFailedIndexes", most_failed, text))
         if spec.get("successPolicy") is not None and completions is not None:
             errors += _success_errors(spec["successPolicy"], completions, f"{path}.successPolicy.rules")
+    if spec.get("podFailurePolicy") is not None:
+        errors += _failure_errors(spec, f"{path}.podFailurePolicy.rules")
     replacement = spec.get("podReplacementPolicy")
     supported = ("Failed",) if spec.get("podFailurePolicy") is not None else _REPLACEMENTS
     if replacement is not None and replacement not in supported:
         errors.append(unsupported_value(f"{path}.podReplacementPolicy", replacement, supported))
+    return errors
+
+
+def _failure_errors(spec: Object, path: str) -> list[FieldError]:
+    pod: Object = (spec.get("template") or {}).get("spec") or {}
+    names = {c.get("name") for field in ("containers", "initContainers") for c in pod.get(field) or ()}
+    errors: list[FieldError] = []
+    for number, rule in enumerate(spec["podFailurePolicy"].get("rules") or ()):
+        here = f"{path}[{number}]"
+        errors += _choice_errors(rule, here, "action", _ACTIONS)
+        if rule.get("action") == "FailIndex" and spec.get("backoffLimitPerIndex") is None:
+            text = "requires the backoffLimitPerIndex to be set"
+            errors.append(invalid_value(f"{here}.action", "FailIndex", text))
+        codes, conditions = rule.get("onExitCodes"), rule.get("onPodConditions") or []
+        if codes is not None:
+            errors += _exit_code_errors(codes, f"{here}.onExitCodes", names)
+        for place, condition in enumerate(conditions):
+            at = f"{here}.onPodConditions[{place}]"
+            kind = condition.get("type", "")
+            errors += [invalid_value(f"{at}.type", kind, text) for text in label_key(kind)]
+            errors += _choice_errors(condition, at, "status", _STATUSES)
+        if (codes is not None) == bool(conditions):
+            which = "both OnExitCodes and OnPodConditions is not supported"
+            text = which if conditions else "one of OnExitCodes and OnPodConditions is required"
+            errors.append(FieldError("FieldValueInvalid", here, f"Invalid value: specifying {text}"))
+    return errors
+
+
+def _choice_errors(obj: Object, path: str, field: str, supported: tuple[str, ...]) -> list[FieldError]:
+    value = obj.get(field)
+    if not value:
+        listed = " ".join(f'"{choice}"' for choice in supported)
+        return [required(f"{path}.{field}", f"valid values: [{listed}]")]
+    return [] if value in supported else [unsupported_value(f"{path}.{field}", value, supported)]
+
+
+def _exit_code_errors(codes: Object, path: str, containers: set[str | None]) -> list[FieldError]:
+    errors = _choice_errors(codes, path, "operator", ("In", "NotIn"))
+    name = codes.get("containerName")
+    if name is not None and name not in containers:
+        text = "must be one of the container or initContainer names in the pod template"
+        errors.append(invalid_value(f"{path}.containerName", name, text))
+    values: list[int] = codes.get("values") or []
+    if not values:
+        errors.append(invalid_value(f"{path}.values", codes.get("values"), "at least one value is required"))
+    for place, value in enumerate(values):
+        if value == 0 and codes.get("operator") == "In":
+            text = "must not be 0 for the In operator"
+            errors.append(invalid_value(f"{path}.values[{place}]", value, text))
+        if value in values[:place]:
+            errors.append(duplicate(f"{path}.values[{place}]", value))
+    if values != sorted(values):
+        errors.append(invalid_value(f"{path}.values", values, "must be ordered"))
     return errors
 
 

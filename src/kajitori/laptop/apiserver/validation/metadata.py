@@ -81,11 +81,12 @@ def _owner_errors(owners: list[Object]) -> list[FieldError]:
 
 def finalizer_errors(finalizers: list[str], field: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    for finalizer in finalizers:
-        errors += [invalid_value(field, finalizer, message) for message in label_key(finalizer)]
+    for index, finalizer in enumerate(finalizers):
+        here = f"{field}[{index}]"
+        errors += [invalid_value(here, finalizer, message) for message in label_key(finalizer)]
         if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS and label_key(finalizer) == ():
             text = "name is neither a standard finalizer name nor is it fully qualified"
-            errors.append(invalid_value(field, finalizer, text))
+            errors.append(invalid_value(here, finalizer, text))
     if {"orphan", "foregroundDeletion"} <= set(finalizers):
         text = "finalizer orphan and foregroundDeletion cannot be both set"
         errors.append(invalid_value(field, finalizers, text))
@@ -107,8 +108,8 @@ def metadata_errors(
     if not name:
         errors.append(required("metadata.name", "name or generateName is required"))
     elif old is None:
-        errors += [invalid_value("metadata.name", name, message) for message in form(name)]
         errors += _generate_name_errors(metadata.get("generateName"), form)
+        errors += [invalid_value("metadata.name", name, message) for message in form(name)]
     namespace = metadata.get("namespace")
     if namespaced:
         if not namespace:

@@ -38,8 +38,8 @@ def _form(text: str, pattern: str, *examples: str) -> str:
     return f"{text} (e.g. {shown}regex used for validation is '{pattern}')"
 
 
-def too_long(limit: int) -> str:
-    return f"must be no more than {limit} bytes"
+def too_long(limit: int, unit: str = "bytes") -> str:
+    return f"must be no more than {limit} {unit}"
 
 
 _LABEL_TEXT = _form(
@@ -91,8 +91,8 @@ _ENVIRONMENT_TEXT = (
 )
 
 
-def _checked(text: str, matches: bool, limit: int, message: str) -> Messages:
-    messages = () if len(text) <= limit else (too_long(limit),)
+def _checked(text: str, matches: bool, limit: int, message: str, unit: str = "bytes") -> Messages:
+    messages = () if len(text) <= limit else (too_long(limit, unit),)
     return messages if matches else (*messages, message)
 
 
@@ -101,19 +101,19 @@ def dns_label(text: str) -> Messages:
     """RFC 1123 label, up to 63 characters."""
     # What would be a subdomain has only its dots wrong.
     message = "must not contain dots" if _subdomain(text) else _LABEL_TEXT
-    return _checked(text, bool(_label(text)), 63, message)
+    return _checked(text, bool(_label(text)), 63, message, "characters")
 
 
 @lru_cache(maxsize=8192)
 def dns_subdomain(text: str) -> Messages:
     """RFC 1123 subdomain, up to 253 characters."""
-    return _checked(text, bool(_subdomain(text)), 253, _SUBDOMAIN_TEXT)
+    return _checked(text, bool(_subdomain(text)), 253, _SUBDOMAIN_TEXT, "characters")
 
 
 @lru_cache(maxsize=1024)
 def dns_1035_label(text: str) -> Messages:
     """RFC 1035 label, up to 63 characters: starts with a letter."""
-    return _checked(text, bool(_dns_1035(text)), 63, _DNS_1035_TEXT)
+    return _checked(text, bool(_dns_1035(text)), 63, _DNS_1035_TEXT, "characters")
 
 
 @lru_cache(maxsize=1024)
@@ -157,7 +157,7 @@ def label_value(text: str) -> Messages:
 @lru_cache(maxsize=1024)
 def config_key(text: str) -> Messages:
     """A key of a ConfigMap or Secret, which may become a file name."""
-    messages = list(_checked(text, bool(_config_key(text)), 253, _CONFIG_KEY_TEXT))
+    messages = list(_checked(text, bool(_config_key(text)), 253, _CONFIG_KEY_TEXT, "characters"))
     if text in (".", ".."):
         messages.append(f"must not be '{text}'")
     elif text.startswith(".."):
@@ -182,7 +182,7 @@ def port_name(text: str) -> Messages:
     """IANA service name: up to 15 letters, digits and hyphens, at least one letter."""
     messages: list[str] = []
     if len(text) > 15:
-        messages.append(too_long(15))
+        messages.append(too_long(15, "characters"))
     if not re.fullmatch("[-a-z0-9]+", text):
         messages.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
     if not re.search("[a-z]", text):
@@ -201,7 +201,12 @@ def port_number(value: int) -> Messages:
 # How objects of a definition are called; everything else is called by a subdomain.
 NAME_FORMS: dict[str, Callable[[str], Messages]] = {
     "io.k8s.api.core.v1.Namespace": dns_label,
-    "io.k8s.api.core.v1.Service": dns_1035_label,
+    "io.k8s.api.core.v1.Service": dns_label,
+    "io.k8s.api.apps.v1.StatefulSet": dns_label,
+    "io.k8s.api.core.v1.Event": path_segment,
+    "io.k8s.api.events.v1.Event": path_segment,
+    "io.k8s.api.policy.v1.PodDisruptionBudget": path_segment,
+    "io.k8s.api.certificates.v1.CertificateSigningRequest": path_segment,
     "io.k8s.api.rbac.v1.Role": path_segment,
     "io.k8s.api.rbac.v1.ClusterRole": path_segment,
     "io.k8s.api.rbac.v1.RoleBinding": path_segment,

@@ -28,6 +28,7 @@ from kajitori.laptop.apiserver.validation.placement import (
     spread_errors,
     toleration_errors,
 )
+from kajitori.laptop.apiserver.validation.pod_fields import POD_FIELDS
 from kajitori.laptop.apiserver.validation.volumes import volume_errors
 
 Object = dict[str, Any]
@@ -99,7 +100,7 @@ def pod_spec_errors(spec: Object, path: str) -> list[FieldError]:
         errors += [
             invalid_value(f"{path}.schedulingGates[{index}]", name, message) for message in label_key(name)
         ]
-    return errors
+    return errors + POD_FIELDS.errors(spec, path)
 
 
 def template_errors(template: Object, path: str) -> list[FieldError]:

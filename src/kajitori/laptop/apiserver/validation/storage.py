@@ -22,49 +22,53 @@ Object = dict[str, Any]
 _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 
 
-def _access_errors(spec: Object, text: str) -> list[FieldError]:
+def _access_errors(spec: Object, text: str, path: str = "spec") -> list[FieldError]:
     modes: list[str] = spec.get("accessModes") or []
     if not modes:
-        return [required("spec.accessModes", text)]
+        return [required(f"{path}.accessModes", text)]
     errors = [
-        unsupported_value("spec.accessModes", mode, _ACCESS_MODES)
+        unsupported_value(f"{path}.accessModes", mode, _ACCESS_MODES)
         for mode in modes
         if mode not in _ACCESS_MODES
     ]
     if "ReadWriteOncePod" in modes and len(modes) > 1:
         text = "may not use ReadWriteOncePod with other access modes"
-        errors.append(forbidden_field("spec.accessModes", text))
+        errors.append(forbidden_field(f"{path}.accessModes", text))
     return errors
 
 
-def _volume_mode_errors(spec: Object) -> list[FieldError]:
+def _volume_mode_errors(spec: Object, path: str = "spec") -> list[FieldError]:
     mode = spec.get("volumeMode", "Filesystem")
     if mode in ("Block", "Filesystem"):
         return []
-    return [unsupported_value("spec.volumeMode", mode, ("Block", "Filesystem"))]
+    return [unsupported_value(f"{path}.volumeMode", mode, ("Block", "Filesystem"))]
 
 
-def _class_errors(spec: Object) -> list[FieldError]:
+def _class_errors(spec: Object, path: str = "spec") -> list[FieldError]:
     name = spec.get("storageClassName")
     if not name:
         return []
-    return [invalid_value("spec.storageClassName", name, message) for message in dns_subdomain(name)]
+    return [invalid_value(f"{path}.storageClassName", name, message) for message in dns_subdomain(name)]
+
+
+def claim_spec_errors(spec: Object, path: str) -> list[FieldError]:
+    """What a claim asks for, be it a claim of its own or a template of one."""
+    errors = _access_errors(spec, "at least 1 access mode is required", path)
+    errors += selector_errors(spec.get("selector"), f"{path}.selector")
+    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    field = f"{path}.resources[storage]"
+    if size is None:
+        errors.append(required(field))
+    elif amount(size) <= 0:
+        errors.append(invalid_value(field, size, "must be greater than zero"))
+    return errors + _class_errors(spec, path) + _volume_mode_errors(spec, path)
 
 
 def claim_errors(new: Object, old: Object | None, subresource: str) -> list[FieldError]:
     if subresource == "status":
         return []
     spec: Object = new["spec"]
-    errors = _access_errors(spec, "at least 1 access mode is required")
-    errors += selector_errors(spec.get("selector"), "spec.selector")
-    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    field = "spec.resources[storage]"
-    if size is None:
-        errors.append(required(field))
-    elif amount(size) <= 0:
-        errors.append(invalid_value(field, size, "must be greater than zero"))
-    errors += _class_errors(spec)
-    errors += _volume_mode_errors(spec)
+    errors = claim_spec_errors(spec, "spec")
     if old is not None:
         errors += _claim_update_errors(spec, old["spec"], old.get("status") or {})
     return errors

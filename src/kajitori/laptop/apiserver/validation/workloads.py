@@ -23,8 +23,9 @@ from kajitori.laptop.apiserver.validation.metadata import (
     non_negative,
     selector_errors,
 )
-from kajitori.laptop.apiserver.validation.names import dns_label, path_segment
+from kajitori.laptop.apiserver.validation.names import dns_label
 from kajitori.laptop.apiserver.validation.pods import template_errors
+from kajitori.laptop.apiserver.validation.storage import claim_spec_errors
 
 Object = dict[str, Any]
 
@@ -64,11 +65,15 @@ def _template_of(spec: Object, kind: str, *, selector_required: bool = True) -> 
     else:
         errors += selector_errors(selector, "spec.selector")
         if is_empty_selector(selector):
-            text = f"empty selector is invalid for {kind.lower()}"
+            # Sets of pods are told of as those of a Deployment.
+            named = "deployment" if kind == "ReplicaSet" else kind.lower()
+            text = f"empty selector is invalid for {named}"
             errors.append(invalid_value("spec.selector", selector, text))
     labels = (template.get("metadata") or {}).get("labels")
-    if not is_empty_selector(selector) and not matches(selector, labels):
-        errors.append(invalid_value("spec.template.metadata.labels", labels or {}, _MISMATCH))
+    if selector_errors(selector, ""):
+        errors.append(invalid_value("spec.selector", selector, "invalid label selector"))
+    elif not is_empty_selector(selector) and not matches(selector, labels):
+        errors.append(invalid_value("spec.template.metadata.labels", labels or None, _MISMATCH))
     errors += template_errors(template, "spec.template")
     pod: Object = template.get("spec") or {}
     policy = pod.get("restartPolicy")
@@ -150,7 +155,7 @@ def replication_controller_errors(new: Object, old: Object | None, subresource: 
         return [*errors, required("spec.template")]
     labels = (template.get("metadata") or {}).get("labels")
     if selector and not matches({"matchLabels": selector}, labels):
-        errors.append(invalid_value("spec.template.metadata.labels", labels or {}, _MISMATCH))
+        errors.append(invalid_value("spec.template.metadata.labels", labels or None, _MISMATCH))
     return errors + template_errors(template, "spec.template")
 
 
@@ -188,6 +193,12 @@ def stateful_set_errors(new: Object, old: Object | None, subresource: str) -> li
     if service:
         errors += [invalid_value("spec.serviceName", service, message) for message in dns_label(service)]
     errors += _template_of(_with_claim_volumes(spec), "StatefulSet")
+    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        errors += claim_spec_errors(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
+    for field, fate in (spec.get("persistentVolumeClaimRetentionPolicy") or {}).items():
+        if fate not in ("Retain", "Delete"):
+            here = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
+            errors.append(unsupported_value(here, fate, ("Retain", "Delete")))
     if old is not None:
         before, after = dict(old["spec"]), dict(spec)
         for field in _STATEFUL_SET_FIELDS:
@@ -210,7 +221,7 @@ def _with_claim_volumes(spec: Object) -> Object:
         return spec
     template: Object = spec.get("template") or {}
     pod: Object = template.get("spec") or {}
-    names = [(claim.get("metadata") or {}).get("name", "") for claim in claims]
+    names = list(dict.fromkeys((claim.get("metadata") or {}).get("name", "") for claim in claims))
     volumes = [volume for volume in pod.get("volumes") or () if volume.get("name") not in names]
     volumes += [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names]
     return {**spec, "template": {**template, "spec": {**pod, "volumes": volumes}}}
@@ -232,6 +243,13 @@ def daemon_set_errors(new: Object, old: Object | None, subresource: str) -> list
         rolling.get("maxUnavailable"), f"{here}.maxUnavailable", at_most_all=True
     )
     errors += _amount_or_percent_errors(rolling.get("maxSurge"), f"{here}.maxSurge", at_most_all=True)
+    if strategy.get("type") == "RollingUpdate":
+        spare, missing = _is_zero(rolling.get("maxSurge")), _is_zero(rolling.get("maxUnavailable"))
+        if not spare and not missing:
+            text = "may not be set when maxUnavailable is non-zero"
+            errors.append(invalid_value(f"{here}.maxSurge", rolling["maxSurge"], text))
+        if spare and missing:
+            errors.append(required(f"{here}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
     if old is not None:
         errors += immutable(spec, old["spec"], "spec", "selector")
     return errors
@@ -288,9 +306,10 @@ def job_errors(new: Object, old: Object | None, subresource: str) -> list[FieldE
     if selector is None:
         errors.append(required("spec.selector"))
     else:
-        errors += selector_errors(selector, "spec.selector")
-        if not matches(selector, labels):
-            errors.append(invalid_value("spec.template.metadata.labels", labels or {}, _MISMATCH))
+        problems = selector_errors(selector, "spec.selector")
+        errors += problems
+        if not problems and not matches(selector, labels):
+            errors.append(invalid_value("spec.template.metadata.labels", labels or None, _MISMATCH))
     if old is not None:
         errors += job_change_errors(spec, old["spec"], old.get("status") or {})
     return errors
@@ -358,35 +377,6 @@ def cron_job_errors(new: Object, old: Object | None, subresource: str) -> list[F
 
 
 # What scales and guards them.
-
-
-def autoscaler_errors(new: Object, _old: Object | None, subresource: str) -> list[FieldError]:
-    if subresource == "status":
-        return []
-    spec: Object = new["spec"]
-    errors: list[FieldError] = []
-    minimum, maximum = spec.get("minReplicas"), spec.get("maxReplicas", 0)
-    if minimum is not None and minimum < 1:
-        text = "must be greater than or equal to 1"
-        errors.append(invalid_value("spec.minReplicas", minimum, text))
-    if maximum == 0:
-        errors.append(required("spec.maxReplicas", "must be set and greater than 0"))
-    elif maximum < 0:
-        errors.append(invalid_value("spec.maxReplicas", maximum, "must be greater than or equal to 1"))
-    if minimum is not None and maximum < minimum:
-        text = "must be greater than or equal to `minReplicas`"
-        errors.append(invalid_value("spec.maxReplicas", maximum, text))
-    reference: Object = spec.get("scaleTargetRef") or {}
-    for field in ("kind", "name"):
-        value = reference.get(field)
-        if not value:
-            errors.append(required(f"spec.scaleTargetRef.{field}"))
-        else:
-            errors += [
-                invalid_value(f"spec.scaleTargetRef.{field}", value, message)
-                for message in path_segment(value)
-            ]
-    return errors
 
 
 def disruption_budget_errors(new: Object, _old: Object | None, subresource: str) -> list[FieldError]:
