@@ -198,11 +198,7 @@ async def list_objects(state: ServerState, call: Call) -> web.StreamResponse:
 
 def _selected(page: _Page, selector: Selector, limit: int, metadata: dict[str, Any]) -> list[Entry]:
     """Entries of this page; notes in metadata how to go on."""
-    matching = (
-        iter(page.entries)
-        if selector.everything
-        else (entry for entry in page.entries if selector.matches(entry))
-    )
+    matching = selector.select(page.entries)
     if limit <= 0:
         return list(matching)
     entries = list(islice(matching, limit))
@@ -290,9 +286,7 @@ async def _run_watch(
     watcher.version = version
     if present_first:
         watcher.version = state.store.version
-        entries = [
-            entry for entry in table.scan(watcher.selector.namespace) if watcher.selector.matches(entry)
-        ]
+        entries = list(watcher.selector.select(table.scan(watcher.selector.namespace)))
         if isinstance(watcher, ConvertedWatcher):
             await state.conversion.ensure(watcher.view.kind, entries)
         await stream.send(watcher.initial_lines(entries))

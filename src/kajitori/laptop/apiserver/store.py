@@ -75,6 +75,11 @@ class Entry:
         assert self._object is not None
         return self._object
 
+    @property
+    def decoded(self) -> dict[str, Any] | None:
+        """The decoded object where it is there already: do not change it."""
+        return self._object
+
     def keep(self, obj: dict[str, Any]) -> None:
         self._object = obj
         _recently_decoded.add(self)

@@ -10,7 +10,7 @@ from kajitori.api.schemas import builtin_resources, definitions
 from kajitori.laptop.apiserver.defaults import admit_changed, admit_new, defaulter_of
 from kajitori.laptop.apiserver.kinds import facts
 from kajitori.laptop.apiserver.kinds.kind import Context, Kind, ScalePaths, Subresource, UnknownField
-from kajitori.laptop.apiserver.kinds.paths import field_getter
+from kajitori.laptop.apiserver.kinds.paths import FieldGetter
 from kajitori.laptop.apiserver.kinds.shape import blank, shape_of
 from kajitori.laptop.apiserver.kinds.versions import converters_of
 from kajitori.laptop.apiserver.schema import Schema
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kajitori.laptop.apiserver.tables.columns import Column
 
 _METADATA_SELECTORS = {
-    "metadata.name": field_getter("metadata.name"),
-    "metadata.namespace": field_getter("metadata.namespace"),
+    "metadata.name": FieldGetter("metadata.name"),
+    "metadata.namespace": FieldGetter("metadata.namespace"),
 }
 _POD = "io.k8s.api.core.v1.Pod"
 _SIGNING_REQUEST = "io.k8s.api.certificates.v1.CertificateSigningRequest"
@@ -174,7 +174,7 @@ def _kind(
         for name, getter in _METADATA_SELECTORS.items()
         if resource.namespaced or name == "metadata.name"
     }
-    selectors |= {name: field_getter(path) for name, path in facts.FIELD_SELECTORS.get(key, {}).items()}
+    selectors |= {name: FieldGetter(path) for name, path in facts.FIELD_SELECTORS.get(key, {}).items()}
     return BuiltinKind(
         _DEFINITIONS[group, version, kind],
         resource=resource,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.api.resource import Resource
 from kajitori.laptop.apiserver.kinds.kind import Context, Kind, ScalePaths, Subresource, UnknownField
-from kajitori.laptop.apiserver.kinds.paths import field_getter
+from kajitori.laptop.apiserver.kinds.paths import FieldGetter
 from kajitori.laptop.apiserver.kinds.shape import shape_of
 from kajitori.laptop.apiserver.schema import Schema
 from kajitori.laptop.apiserver.status import invalid_value
@@ -177,13 +177,13 @@ def _scale(declared: dict[str, Any] | None) -> ScalePaths | None:
     )
 
 
-def _field_selectors(version: dict[str, Any], *, namespaced: bool) -> dict[str, Any]:
-    selectors = {"metadata.name": field_getter("metadata.name")}
+def _field_selectors(version: dict[str, Any], *, namespaced: bool) -> dict[str, FieldGetter]:
+    selectors = {"metadata.name": FieldGetter("metadata.name")}
     if namespaced:
-        selectors["metadata.namespace"] = field_getter("metadata.namespace")
+        selectors["metadata.namespace"] = FieldGetter("metadata.namespace")
     for field in version.get("selectableFields") or ():
         path = str(field.get("jsonPath", "")).removeprefix(".")
-        selectors[path] = field_getter(path)
+        selectors[path] = FieldGetter(path)
     return selectors
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kajitori.api.resource import Resource
     from kajitori.laptop.apiserver.conversion import Converter
+    from kajitori.laptop.apiserver.kinds.paths import FieldGetter
     from kajitori.laptop.apiserver.schema import Schema
     from kajitori.laptop.apiserver.status import FieldError
     from kajitori.laptop.apiserver.tables.columns import Column
@@ -97,7 +98,7 @@ class Kind:
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     scale: ScalePaths | None = None
-    field_selectors: Mapping[str, Callable[[dict[str, Any]], str]] = field(default_factory=dict)
+    field_selectors: Mapping[str, FieldGetter] = field(default_factory=dict)
     has_generation: bool = False
     created_by_put: bool = False
     warning: str = ""
