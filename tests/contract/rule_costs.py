@@ -296,3 +296,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
     name: _root(ruled(an_object(**properties), rule)) for name, (properties, rule) in _ON_SPEC.items()
 } | _ELSEWHERE
 """By what they are about; each a whole schema of a definition."""
+
+
+def repeated(schema: Schema, times: int) -> Schema:
+    """The spec of a schema, with its rules, as the item of a list that has at most `times`."""
+    return _root(an_object(many=a_list(schema["properties"]["spec"], times)))
