@@ -10,7 +10,12 @@ from kajitori.laptop.apiserver.admission.requests import admitted, review_of
 from kajitori.laptop.apiserver.admission.review import CREATE, UPDATE
 from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.answers import object_answer
-from kajitori.laptop.apiserver.apply import server_side_apply, track_update
+from kajitori.laptop.apiserver.apply import (
+    entries_of_object,
+    entries_of_scale,
+    server_side_apply,
+    track_update,
+)
 from kajitori.laptop.apiserver.bodies import parse_applied, parse_patch, read_body, read_subresource_body
 from kajitori.laptop.apiserver.changes import (
     as_read,
@@ -120,6 +125,7 @@ def _checked_replicas(call: Call, scale: Object) -> int:
 async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
     """PUT and PATCH of a scale."""
     change = await _scale_change(call)
+    applies = _content_type(call) == APPLY
     kind = call.kind
     assert kind.scale is not None
     path = kind.scale.replicas
@@ -131,7 +137,9 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
             raise status.not_found(kind.resource, call.target.name)
         old = yield from as_read(state, kind, before)
         shown = scale_of(kind, old)
-        wanted = change(shown)
+        managed: list[Object] = old["metadata"].get("managedFields") or []
+        owned = entries_of_scale(managed, path)
+        wanted = change({**shown, "metadata": {**shown["metadata"], "managedFields": owned}})
         replicas = _checked_replicas(call, wanted)
         review = review_of(call, UPDATE, _complete(wanted, shown), shown)
         if review is not None:
@@ -147,9 +155,14 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
             "resourceVersion": metadata.get("resourceVersion") or old["metadata"]["resourceVersion"],
             "uid": metadata.get("uid") or old["metadata"].get("uid", ""),
         }
+        if applies:
+            scaled = metadata.get("managedFields") or []
+            new["metadata"]["managedFields"] = entries_of_object(
+                managed, scaled, path, kind.resource.api_version
+            )
         return (
             yield from finish_update(
-                state, call, old, new, manager=manager, tracked_as="scale", reviewed=True
+                state, call, old, new, manager=manager, tracked=applies, tracked_as="scale", reviewed=True
             )
         )
 
@@ -159,12 +172,16 @@ async def write_scale(state: ServerState, call: Call) -> web.StreamResponse:
     return await _scale_answer(call, scale_of(kind, peek_object(kind, written.after)))
 
 
+def _content_type(call: Call) -> str:
+    return call.http.headers.get("Content-Type", "").partition(";")[0].strip() if call.verb == "patch" else ""
+
+
 async def _scale_change(call: Call) -> Callable[[Object], Object]:
     """What the request makes of the present Scale."""
     if call.verb == "update":
         wanted = await read_subresource_body(call, call.kind.subresources["scale"])
         return lambda _present: wanted
-    content_type = call.http.headers.get("Content-Type", "").partition(";")[0].strip()
+    content_type = _content_type(call)
     body = await read_body(call)
     if content_type == APPLY:
         return _scale_apply(call, body)
@@ -185,8 +202,8 @@ def _scale_apply(call: Call, body: bytes) -> Callable[[Object], Object]:
             applied,
             manager=call.field_manager(),
             api_version="autoscaling/v1",
-            subresource="",
-            force=True,
+            subresource="scale",
+            force=call.query.flag("force"),
             schema=Schema.builtin(SCALE_DEFINITION),
             now=now_text(),
         )

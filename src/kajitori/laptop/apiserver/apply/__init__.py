@@ -10,10 +10,20 @@ An object, what a manager applies (or the object that it wrote) and a schema go 
     comparison     what changed between two objects
     entries        the managedFields list
     server_side    the apply itself; tracking: all other writes
+    scales         what a Scale has of its object's entries
 """
 
 from kajitori.laptop.apiserver.apply.entries import same_but_for_times
+from kajitori.laptop.apiserver.apply.scales import entries_of_object, entries_of_scale
 from kajitori.laptop.apiserver.apply.server_side import ApplyConflict, InvalidApply, server_side_apply
 from kajitori.laptop.apiserver.apply.tracking import track_update
 
-__all__ = ["ApplyConflict", "InvalidApply", "same_but_for_times", "server_side_apply", "track_update"]
+__all__ = [
+    "ApplyConflict",
+    "InvalidApply",
+    "entries_of_object",
+    "entries_of_scale",
+    "same_but_for_times",
+    "server_side_apply",
+    "track_update",
+]
