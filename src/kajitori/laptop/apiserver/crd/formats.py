@@ -131,6 +131,8 @@ def _credit_card(text: str) -> bool:
     return sum(amount // 10 + amount % 10 for amount in doubled) % 10 == 0
 
 
+_BASE64: Final = _without_error(lambda text: base64.b64decode(text, validate=True))
+
 STRING_FORMATS: Final[dict[str, Callable[[str], bool]]] = {
     "date-time": _date_time,
     "datetime": _date_time,
@@ -138,7 +140,7 @@ STRING_FORMATS: Final[dict[str, Callable[[str], bool]]] = {
         lambda text: date.fromisoformat(text) if len(text) == 10 else date.fromisoformat("x")
     ),
     "duration": _duration,
-    "byte": _without_error(lambda text: base64.b64decode(text, validate=True)),
+    "byte": lambda text: text != "" and _BASE64(text),
     "uri": lambda text: _URI.fullmatch(text) is not None,
     "hostname": lambda text: _HOST_NAME.fullmatch(text) is not None,
     "email": lambda text: _EMAIL.fullmatch(text) is not None,
