@@ -7,7 +7,10 @@ import logging
 
 import aiohttp
 import pytest
+import yaml
 from tests.apiserver.core.conftest import CONFIG_MAPS, Api, Cluster, config_map
+
+from kajitori.laptop.apiserver.protobuf import read_envelope, read_message
 
 
 async def _fill(api: Api, count: int) -> None:
@@ -271,3 +274,42 @@ async def test_a_client_that_leaves_as_its_watch_ends_is_no_fault(
             await watch.next()
     assert hub.count() == 0
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_long_list_is_the_same_in_every_form(api: Api) -> None:
+    for n in range(5):
+        (await api.create(CONFIG_MAPS, config_map(f"c{n}", n=str(n), long="ü" * 150_000))).ok()
+    plain = await api.request("GET", CONFIG_MAPS, headers={"Accept-Encoding": "identity"})
+    assert len(plain.body) == int(plain.headers["Content-Length"]) > 1_500_000
+    assert _names(plain.json) == [f"c{n}" for n in range(5)]
+    assert [item["data"]["n"] for item in plain.json["items"]] == list("01234")
+    compressed = await api.request("GET", CONFIG_MAPS, headers={"Accept-Encoding": "gzip"})
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert compressed.json == plain.json
+    as_yaml = await api.request("GET", CONFIG_MAPS, headers={"Accept": "application/yaml"})
+    assert yaml.load(as_yaml.body, yaml.CSafeLoader) == plain.json
+    written = await api.request("GET", CONFIG_MAPS, headers={"Accept": "application/vnd.kubernetes.protobuf"})
+    envelope = read_envelope(written.body)
+    assert envelope.kind == "ConfigMapList"
+    listed = read_message("io.k8s.api.core.v1.ConfigMapList", envelope.raw)
+    assert [item["data"] for item in listed["items"]] == [item["data"] for item in plain.json["items"]]
+    assert listed["metadata"] == plain.json["metadata"]
+
+
+async def test_watchers_of_the_same_share_a_channel_and_leave_it_one_by_one(cluster: Cluster) -> None:
+    api, hub = cluster.admin, cluster.running.server.state.hub
+    async with api.watch(CONFIG_MAPS, labelSelector="a=b") as other, api.watch(CONFIG_MAPS) as second:
+        async with api.watch(CONFIG_MAPS) as first:
+            (await api.create(CONFIG_MAPS, config_map("a"))).ok()
+            assert [(await watch.next())["object"]["metadata"]["name"] for watch in (first, second)] == [
+                "a",
+                "a",
+            ]
+            assert hub.count() == 3
+        async with asyncio.timeout(10):
+            while hub.count() > 2:
+                await asyncio.sleep(0.01)
+        labelled = config_map("b")
+        labelled["metadata"]["labels"] = {"a": "b"}
+        (await api.create(CONFIG_MAPS, labelled)).ok()
+        assert [(await watch.next())["object"]["metadata"]["name"] for watch in (other, second)] == ["b", "b"]

@@ -16,15 +16,17 @@ from kajitori.laptop.apiserver import status
 from kajitori.laptop.apiserver.negotiation import PROTOBUF, wants_indentation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from aiohttp.web import BaseRequest
 
     from kajitori.laptop.apiserver.request import Call
+    from kajitori.laptop.apiserver.views import ListBody
 
 COMPRESSED_FROM_BYTES = 128 << 10
 SLICED_FROM_BYTES = 1 << 20
 SLICE_BYTES = 256 << 10
+_COMPRESSED = (("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
 _NOT_IN_HEADERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -56,6 +58,27 @@ async def viewed_answer(call: Call, code: int, body: bytes) -> web.StreamRespons
     if not call.output.protobuf:
         return await body_answer(call, code, body)
     return await rendered(call.http, code, body, warnings=call.warnings, content_type=PROTOBUF, raw=True)
+
+
+async def list_answer(call: Call, body: ListBody) -> web.StreamResponse:
+    """A list in the form of the call's view. A long one goes out piece by piece and is nowhere in memory as a whole."""
+    http, output = call.http, call.output
+    if not output.protobuf:
+        if output.yaml or wants_indentation(http.headers.get("User-Agent", ""), call.query.get("pretty")):
+            return await body_answer(call, 200, body.joined())
+        body = body._replace(tail=body.tail + b"\n")
+    content_type = PROTOBUF if output.protobuf else "application/json"
+    size = body.size_bytes()
+    if size <= SLICED_FROM_BYTES:
+        whole = body.joined()
+        return await rendered(http, 200, whole, warnings=call.warnings, content_type=content_type, raw=True)
+    headers = base_headers(call, content_type)
+    blocks: Iterable[bytes | memoryview] = body.blocks(SLICE_BYTES)
+    if "gzip" in http.headers.get("Accept-Encoding", ""):
+        compressed = await asyncio.to_thread(_compress, blocks)
+        headers += _COMPRESSED
+        size, blocks = len(compressed), _slices(compressed)
+    return await _sliced(http, 200, size, blocks, headers)
 
 
 async def _protobuf_answer(call: Call, code: int, body: bytes) -> web.StreamResponse:
@@ -105,31 +128,38 @@ async def rendered(
         headers = [*kept, *more_headers.items()]
     headers.extend(("Warning", warning_header(text)) for text in dict.fromkeys(warnings))
     if len(body) > COMPRESSED_FROM_BYTES and "gzip" in request_headers.get("Accept-Encoding", ""):
-        body = await asyncio.to_thread(_compress, body)
-        headers.append(("Content-Encoding", "gzip"))
-        headers.append(("Vary", "Accept-Encoding"))
+        body = await asyncio.to_thread(_compress, (body,))
+        headers += _COMPRESSED
     if len(body) > SLICED_FROM_BYTES and http.method != "HEAD":
-        return await _sliced(http, code, body, headers)
+        return await _sliced(http, code, len(body), _slices(body), headers)
     return web.Response(status=code, body=body, headers=headers)
 
 
 async def _sliced(
-    http: BaseRequest, code: int, body: bytes, headers: list[tuple[str, str]]
+    http: BaseRequest,
+    code: int,
+    size_bytes: int,
+    blocks: Iterable[bytes | memoryview],
+    headers: list[tuple[str, str]],
 ) -> web.StreamResponse:
     """Sends a long body as the reader takes it: TLS would keep a buffer of its whole size for the connection."""
     answer = web.StreamResponse(status=code, headers=headers)
-    answer.content_length = len(body)
+    answer.content_length = size_bytes
     await answer.prepare(http)
-    view = memoryview(body)
-    for start in range(0, len(body), SLICE_BYTES):
-        await answer.write(view[start : start + SLICE_BYTES])
+    for block in blocks:
+        await answer.write(block)
     await answer.write_eof()
     return answer
 
 
-def _compress(body: bytes) -> bytes:
+def _slices(body: bytes) -> Iterator[memoryview]:
+    view = memoryview(body)
+    return (view[start : start + SLICE_BYTES] for start in range(0, len(body), SLICE_BYTES))
+
+
+def _compress(blocks: Iterable[bytes | memoryview]) -> bytes:
     compressor = zlib.compressobj(1, wbits=31)
-    return compressor.compress(body) + compressor.flush()
+    return b"".join((*(compressor.compress(block) for block in blocks), compressor.flush()))
 
 
 def _dumper() -> Any:

@@ -77,7 +77,7 @@ async def delete_collection(state: ServerState, call: Call) -> web.StreamRespons
     resource = kind.storage.qualified_name
     if selector.fields:
         await state.conversion.ensure(kind, state.store.table(resource).scan(selector.namespace))
-    entries = [e for e in state.store.table(resource).scan(selector.namespace) if selector.matches(e)]
+    entries = list(selector.select(state.store.table(resource).scan(selector.namespace)))
     view = View(kind)
     gone: list[Entry] = []
     for start in range(0, len(entries), DELETED_AT_ONCE):
@@ -93,4 +93,4 @@ async def delete_collection(state: ServerState, call: Call) -> web.StreamRespons
                 raise outcome
     await state.conversion.ensure(kind, gone)
     body = view.wrap(view.items(gone), {"resourceVersion": str(state.store.version)})
-    return await body_answer(call, 200, body)
+    return await body_answer(call, 200, body.joined())

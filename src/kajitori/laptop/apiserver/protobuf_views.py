@@ -8,7 +8,7 @@ import msgspec
 
 from kajitori.laptop.apiserver import protobuf_writing, status
 from kajitori.laptop.apiserver.transcoding import transcode
-from kajitori.laptop.apiserver.views import View
+from kajitori.laptop.apiserver.views import ListBody, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,10 +45,14 @@ class ProtobufView(View):
         return protobuf_writing.enveloped(self._api_version, self._kind, message)
 
     def items(self, entries: Iterable[Entry]) -> list[bytes]:
-        return [transcode(self._definition, item) for item in self._shown.items(entries)]
+        shown = self._shown.items(entries)
+        return [protobuf_writing.list_item(transcode(self._definition, item)) for item in shown]
 
-    def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> bytes:
-        return protobuf_writing.enveloped_list(self._api_version, self._list_kind, metadata, items)
+    def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> ListBody:
+        first = protobuf_writing.list_metadata(metadata)
+        size = len(first) + sum(map(len, items))
+        head, tail = protobuf_writing.envelope(self._api_version, self._list_kind, size)
+        return ListBody(head + first, items, b"", tail)
 
     def line(self, change: str, entry: Entry) -> bytes:
         return protobuf_writing.watch_frame(change, self.object(entry))

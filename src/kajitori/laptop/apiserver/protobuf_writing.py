@@ -20,7 +20,7 @@ from kajitori.laptop.apiserver.kinds.builtin import definition_of
 from kajitori.laptop.apiserver.protobuf import MAGIC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 Object = dict[str, Any]
 Write = "Callable[[Any], bytes]"
@@ -55,6 +55,7 @@ def _sized(data: bytes) -> bytes:
     return varint(len(data)) + data
 
 
+_LIST_ITEM = tag(2, _BYTES)
 _SCALARS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
     "string": (_BYTES, lambda value: _sized(str(value).encode())),
     "bytes": (_BYTES, lambda value: _sized(base64.b64decode(value))),
@@ -213,18 +214,26 @@ def _body(definition: str, obj: Object) -> bytes:
     return message(definition, obj)
 
 
-def enveloped(api_version: str, kind: str, raw: bytes) -> bytes:
+def envelope(api_version: str, kind: str, size_bytes: int) -> tuple[bytes, bytes]:
+    """What goes before and behind a message of this size."""
     names = field_bytes(1, api_version.encode()) + field_bytes(2, kind.encode())
-    # Lists are long: one copy, not one for each sign of addition.
-    head = (MAGIC, field_bytes(1, names), tag(2, _BYTES), varint(len(raw)))
-    return b"".join((*head, raw, field_bytes(3, b""), field_bytes(4, b"")))
+    head = MAGIC + field_bytes(1, names) + tag(2, _BYTES) + varint(size_bytes)
+    return head, field_bytes(3, b"") + field_bytes(4, b"")
 
 
-def enveloped_list(api_version: str, kind: str, metadata: Object, items: Iterable[bytes]) -> bytes:
-    """items: messages."""
-    parts = [field_bytes(1, message(f"{_META}ListMeta", metadata))]
-    parts += [field_bytes(2, item) for item in items]
-    return enveloped(api_version, kind, b"".join(parts))
+def enveloped(api_version: str, kind: str, raw: bytes) -> bytes:
+    head, tail = envelope(api_version, kind, len(raw))
+    return b"%b%b%b" % (head, raw, tail)
+
+
+def list_metadata(metadata: Object) -> bytes:
+    """The field that a list begins with."""
+    return field_bytes(1, message(f"{_META}ListMeta", metadata))
+
+
+def list_item(item: bytes) -> bytes:
+    """The field of an item's message."""
+    return b"%b%b%b" % (_LIST_ITEM, varint(len(item)), item)
 
 
 def as_protobuf(obj: Object) -> bytes | None:
@@ -236,8 +245,9 @@ def as_protobuf(obj: Object) -> bytes | None:
     if definition is None:
         return None
     if many:
-        items = (_body(definition, item) for item in obj["items"] or ())
-        return enveloped_list(api_version, kind, obj.get("metadata") or {}, items)
+        items = [list_item(_body(definition, item)) for item in obj["items"] or ()]
+        head = list_metadata(obj.get("metadata") or {})
+        return enveloped(api_version, kind, b"".join((head, *items)))
     return enveloped(api_version, kind, _body(definition, obj))
 
 

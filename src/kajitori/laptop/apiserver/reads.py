@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from kajitori.laptop.apiserver import status
-from kajitori.laptop.apiserver.answers import base_headers, viewed_answer
+from kajitori.laptop.apiserver.answers import base_headers, list_answer, viewed_answer
 from kajitori.laptop.apiserver.converted_watch import ConvertedWatcher, follow_converted
 from kajitori.laptop.apiserver.list_options import ListOptions, list_options, parse_version, watch_options
 from kajitori.laptop.apiserver.protobuf_views import ProtobufView
@@ -193,7 +193,7 @@ async def list_objects(state: ServerState, call: Call) -> web.StreamResponse:
         items.extend(view.items(entries[start : start + size]))
         if start + size < len(entries):
             await asyncio.sleep(0)
-    return await viewed_answer(call, 200, view.wrap(items, metadata))
+    return await list_answer(call, view.wrap(items, metadata))
 
 
 def _selected(page: _Page, selector: Selector, limit: int, metadata: dict[str, Any]) -> list[Entry]:

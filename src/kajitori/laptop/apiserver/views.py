@@ -8,14 +8,14 @@ watchers of the same view share them.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from kajitori.laptop.apiserver.tables import pods
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from kajitori.laptop.apiserver.history import Event
     from kajitori.laptop.apiserver.kinds.kind import Kind
@@ -67,6 +67,35 @@ def stored_object(kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
     return stored
 
 
+class ListBody(NamedTuple):
+    """A list as it goes out: the items as they are stored, never copied into one piece where they are many."""
+
+    head: bytes
+    items: list[bytes]
+    separator: bytes
+    tail: bytes
+
+    def size_bytes(self) -> int:
+        between = len(self.separator) * max(len(self.items) - 1, 0)
+        return len(self.head) + sum(map(len, self.items)) + between + len(self.tail)
+
+    def joined(self) -> bytes:
+        return b"%b%b%b" % (self.head, self.separator.join(self.items), self.tail)
+
+    def blocks(self, least_bytes: int) -> Iterator[bytes]:
+        """The whole in pieces of at least so many bytes, but for the last."""
+        pieces, size = [self.head], len(self.head)
+        between = b""
+        for item in self.items:
+            pieces += (between, item)
+            between = self.separator
+            size += len(item)
+            if size >= least_bytes:
+                yield b"".join(pieces)
+                pieces, size = [], 0
+        yield b"".join((*pieces, self.tail))
+
+
 class View:
     """Plain objects: everything that is stored.
 
@@ -103,13 +132,10 @@ class View:
             return [self.object(entry) for entry in entries]
         return [entry.body for entry in entries]
 
-    def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> bytes:
+    def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> ListBody:
         """The list that holds these items."""
-        return b'%b"metadata":%b,"items":[%b]}' % (
-            head_of(self.kind.list_kind, self.kind.resource.api_version),
-            _encode(metadata),
-            b",".join(items),
-        )
+        head = head_of(self.kind.list_kind, self.kind.resource.api_version)
+        return ListBody(b'%b"metadata":%b,"items":[' % (head, _encode(metadata)), items, b",", b"]}")
 
     def frame(self, event: Event, change: str, entry: Entry) -> bytes:
         """A watch line as an HTTP chunk, shared by all who use this view."""
@@ -166,12 +192,9 @@ class MetadataView(View):
     def items(self, entries: Iterable[Entry]) -> list[bytes]:
         return [partial_object(entry) for entry in entries]
 
-    def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> bytes:
-        return b'%b"metadata":%b,"items":[%b]}' % (
-            head_of("PartialObjectMetadataList", "meta.k8s.io/v1"),
-            _encode(metadata),
-            b",".join(items),
-        )
+    def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> ListBody:
+        head = head_of("PartialObjectMetadataList", "meta.k8s.io/v1")
+        return ListBody(b'%b"metadata":%b,"items":[' % (head, _encode(metadata)), items, b",", b"]}")
 
 
 class TableView(View):
@@ -205,16 +228,12 @@ class TableView(View):
         now = time.time()
         return [self._row(entry, now) for entry in entries]
 
-    def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> bytes:
-        return b'%b"metadata":%b,"columnDefinitions":%b,"rows":[%b]}' % (
-            TABLE_HEAD,
-            _encode(metadata),
-            self._columns(),
-            b",".join(items),
-        )
+    def wrap(self, items: list[bytes], metadata: dict[str, Any]) -> ListBody:
+        head = (TABLE_HEAD, _encode(metadata), self._columns())
+        return ListBody(b'%b"metadata":%b,"columnDefinitions":%b,"rows":[' % head, items, b",", b"]}")
 
     def object(self, entry: Entry) -> bytes:
-        return self.wrap(self.items([entry]), {"resourceVersion": str(entry.version)})
+        return self.wrap(self.items([entry]), {"resourceVersion": str(entry.version)}).joined()
 
     def frame(self, event: Event, change: str, entry: Entry) -> bytes:
         return frame(self.line(change, entry))
