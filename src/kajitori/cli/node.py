@@ -62,7 +62,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     join.add_argument("--memory", help="memory capacity to report (the machine's)")
     join.add_argument("--labels", action="append", default=[], metavar="KEY=VALUE", help="further labels")
     join.add_argument("--taints", action="append", default=[], metavar="KEY[=VALUE]:EFFECT")
-    join.add_argument("--home", type=Path, help="the node's folder (default: ~/.kaji-nodes/NAME)")
+    join.add_argument(
+        "--home", type=Path, help="the node's folder (default: ~/.kaji-nodes/NAME, or $KAJI_HOME-nodes/NAME)"
+    )
     join.add_argument("--foreground", action="store_true", help="stay until Ctrl-C, which stops the node")
     leave = verbs.add_parser("leave", help="leave its cluster", allow_abbrev=False)
     _cluster_of(leave)
@@ -124,6 +126,7 @@ def _join(options: argparse.Namespace) -> int:
     running = ask_supervisor(home, "status")
     if running is not None and known is not None:
         _refuse_changes(wanted, known, running)
+        asyncio.run(join.check_node_exists(home, name))
         print(f"  node {name} runs already (pid {running['pid']})")
         settings, supervisor = known, None
     else:
@@ -295,7 +298,7 @@ def _nodes() -> list[tuple[Path, NodeSettings]]:
 
 
 def _home_of(options: argparse.Namespace) -> tuple[Path, NodeSettings]:
-    from kajitori.laptop.settings import joined_nodes_folder, read_node_settings
+    from kajitori.laptop.settings import is_joined_home, joined_nodes_folder, read_node_settings
 
     if options.home is not None:
         home = options.home.absolute()
@@ -305,10 +308,21 @@ def _home_of(options: argparse.Namespace) -> tuple[Path, NodeSettings]:
         return home, settings
     if options.name:
         home = joined_nodes_folder() / options.name
+        if not is_joined_home(home):
+            names = ", ".join(settings.name for _, settings in _nodes()) or "none"
+            raise UsageError(
+                f"this machine has no node {options.name} in {home}",
+                hint=f"joined are: {names}; --home names a node with a folder elsewhere",
+            )
         return home, read_node_settings(home)
     found = _nodes()
     if len(found) != 1:
-        names = ", ".join(settings.name for _, settings in found) or "none"
+        if not found:
+            raise UsageError(
+                f"no node of this machine is in {joined_nodes_folder()}",
+                hint="`kaji node join --kubeconfig FILE` joins one; --home names one with a folder elsewhere",
+            )
+        names = ", ".join(settings.name for _, settings in found)
         raise UsageError("which node?", hint=f"this machine joined: {names}")
     return found[0]
 
@@ -332,6 +346,7 @@ def _list(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from kajitori.api.resource import NODES
     from kajitori.app.node.join import node_kubeconfig
+    from kajitori.base.errors import NotFound
     from kajitori.kube.config import load_config
     from kajitori.kube.direct import DirectClient
 
@@ -344,7 +359,13 @@ def _status(options: argparse.Namespace) -> int:
     if running is None:
         print(f"  stopped; `kaji node join --name {settings.name}` starts it again")
     with DirectClient(load_config(str(node_kubeconfig(home, settings.name)))) as client:
-        node = client.get(NODES.path(None, settings.name))
+        try:
+            node = client.get(NODES.path(None, settings.name))
+        except NotFound:
+            raise KajitoriError(
+                f"the cluster has no Node {settings.name} any more: it was deleted",
+                hint=f"`kaji node leave {settings.name}`, then join again",
+            ) from None
     for condition in (node.get("status") or {}).get("conditions") or ():
         print(f"  {condition['type']:<32} {condition['status']:<8} {condition.get('message', '')}")
     return 0 if running else 1
@@ -361,6 +382,8 @@ def _leave(options: argparse.Namespace) -> int:
     from kajitori.kube.client import Client
     from kajitori.kube.config import load_config
 
+    if _forget_unfinished(options):
+        return 0
     home, settings = _home_of(options)
     joiner = read_joiner(home)
     config = load_config(options.kubeconfig or joiner.kubeconfig, options.context or joiner.context)
@@ -379,6 +402,20 @@ def _leave(options: argparse.Namespace) -> int:
         stop(home)
     _remove(home, purge=options.purge)
     return 0
+
+
+def _forget_unfinished(options: argparse.Namespace) -> bool:
+    """Remove the folder of a join that ended before the node was there; False where there is no such folder."""
+    from kajitori.laptop.settings import is_joined_home, joined_nodes_folder
+
+    if not options.name or options.home is not None:
+        return False
+    home = joined_nodes_folder() / options.name
+    if is_joined_home(home) or not (home / "pki").is_dir():
+        return False
+    _remove(home, purge=options.purge)
+    _say("removed", f"{home}, of a join that was not finished")
+    return True
 
 
 def _remove(home: Path, *, purge: bool) -> None:

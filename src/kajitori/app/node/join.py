@@ -114,7 +114,7 @@ async def prepare(home: Path, wanted: Wanted, taken_ports: set[int], say: Say) -
         addresses.check_pod_range(wanted.pod_cidr)
     port = addresses.kubelet_port(address, wanted.port, taken_ports)
     async with Client(config, user_agent="kaji-node-join") as client:
-        await _check_free(client, wanted)
+        await _check_free(client, home, wanted)
         await _client_certificate(client, config, home, wanted.name, say)
         await _bind_rights(client, home, wanted.name, say)
         write_private(client_authority_file(home), await _client_authority(client))
@@ -143,8 +143,8 @@ async def prepare(home: Path, wanted: Wanted, taken_ports: set[int], say: Say) -
     )
 
 
-async def _check_free(client: Client, wanted: Wanted) -> None:
-    """Neither another machine's name nor addresses that other nodes' pods have. Raises UsageError."""
+async def _check_free(client: Client, home: Path, wanted: Wanted) -> None:
+    """Neither another node's name nor addresses that other nodes' pods have. Raises UsageError."""
     try:
         nodes = (await client.list(NODES)).items
     except Forbidden:
@@ -157,6 +157,15 @@ async def _check_free(client: Client, wanted: Wanted) -> None:
                 raise UsageError(
                     f"the cluster has a node {name} of another kind ({runtime})",
                     hint="choose another name with --name",
+                )
+            # A home whose join was interrupted has a certificate already, and goes on.
+            if _is_true(node, "Ready") and not client_file(home).exists():
+                where = next(
+                    (each["address"] for each in status.get("addresses") or ()), "an unknown address"
+                )
+                raise UsageError(
+                    f"the cluster has a node {name} at {where}, which is Ready and was not joined from {home}",
+                    hint="choose another name with --name, or take that node out of the cluster first",
                 )
         elif wanted.pod_cidr and (theirs := (node.get("spec") or {}).get("podCIDR")):
             try:
@@ -176,7 +185,14 @@ async def _client_certificate(client: Client, config: ClusterConfig, home: Path,
         async def approve(made: dict[str, Any]) -> None:
             await approve_request(client, made, say)
 
-        pair = await obtain(client, CLIENT_SIGNER, name, on_request=approve)
+        try:
+            pair = await obtain(client, CLIENT_SIGNER, name, on_request=approve)
+        except Forbidden as error:
+            error.hint = (
+                "an administrator must bind you to the ClusterRole system:node-bootstrapper, "
+                "or join the node with a kubeconfig of theirs"
+            )
+            raise
         write_private(file, pair)
     write_private(node_kubeconfig(home, name), _kubeconfig(config, name))
     say("identity", f"{USER_PREFIX}{name}{' (known)' if known else ''}")
@@ -338,6 +354,18 @@ async def _service_range(client: Client, wanted: Wanted) -> str:
     return ranges[0] if addresses.is_local_range(ranges[0]) else ""
 
 
+async def check_node_exists(home: Path, name: str) -> None:
+    """Raises UsageError where somebody removed the Node of processes that run: they make it when they start only."""
+    async with Client(load_config(str(node_kubeconfig(home, name)))) as own:
+        try:
+            await own.get(NODES, name)
+        except NotFound:
+            raise UsageError(
+                f"the processes of node {name} run, but the cluster has no Node {name} any more: it was deleted",
+                hint=f"`kaji node leave {name}` ends them; then join again",
+            ) from None
+
+
 async def wait_until_ready(
     home: Path, wanted: Wanted, settings: NodeSettings, alive: Callable[[], bool], seconds: float, say: Say
 ) -> None:
@@ -387,13 +415,14 @@ async def _approve_serving(
 
 async def _is_ready(client: Client, name: str) -> bool:
     try:
-        node: dict[str, Any] = await client.get(NODES, name)
+        return _is_true(await client.get(NODES, name), "Ready")
     except NotFound:
         return False
-    return any(
-        each["type"] == "Ready" and each["status"] == "True"
-        for each in (node.get("status") or {}).get("conditions") or ()
-    )
+
+
+def _is_true(node: dict[str, Any], condition: str) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == condition and each["status"] == "True" for each in conditions)
 
 
 def make_home(home: Path) -> None:
