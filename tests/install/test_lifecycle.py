@@ -157,7 +157,8 @@ def test_ours_stands_back_while_an_upstream_controller_is_there(installed: Insta
 def test_missing_rights_are_named_before_anything_is_applied(cluster: Installation) -> None:
     poor = cluster.plane.kubeconfig_of("poor", groups=("nobody",))
     told = cluster.kaji("install", "--no-wait", code=2, kubeconfig=poor)
-    assert "may not" in told
+    assert "this user may not:\n  get, create, patch, list namespaces\n" in told
+    assert "nothing was changed" in told
     assert cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None
 
 
@@ -237,6 +238,7 @@ def test_helm_installs_and_removes_the_same_and_the_two_do_not_mix(cluster: Inst
         assert cluster.client.get(f"{DEPLOYMENTS}/kajitori-controllers")["spec"]["replicas"] == 3
         assert "Helm manages this installation" in cluster.kaji("install", "--no-wait", code=2)
         assert "from" not in cluster.kaji("upgrade", "--only-definitions")
+        assert "Helm manages the installation" in cluster.kaji("uninstall", "--yes", code=2)
     finally:
         cluster.stop_all()
         run("uninstall", "kajitori")
@@ -299,3 +301,10 @@ def test_install_use_upgrade_uninstall(cluster: Installation) -> None:
     assert "nothing" in cluster.kaji("uninstall", "--yes")
     assert "leaderworkersets" in cluster.kaji("uninstall", "--yes", "--delete-crds")
     cluster.until(lambda: not pods_of(cluster, "first"), "with its definition the set goes, and its pods")
+
+
+def test_an_installation_right_after_an_uninstallation_waits_for_the_namespace(
+    installed: Installation,
+) -> None:
+    installed.kaji("uninstall", "--yes")
+    assert "done" in installed.kaji("install", "--no-wait", "--set", "envoy.service.type=ClusterIP")

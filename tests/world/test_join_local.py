@@ -77,6 +77,39 @@ def test_joining_again_changes_nothing_and_starts_what_was_stopped(cluster: Clus
     )
 
 
+def test_the_name_of_a_node_that_is_at_work_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    """Of the cluster's own nodes, and of one that joined from another folder."""
+    join = ("node", "join", "--kubeconfig", str(cluster.home / "kubeconfig"), "--name")
+    for words in ((*join, "node-1"), (*join, "guest", "--home", str(tmp_path / "other"))):
+        refused = cluster.kaji(*words, check=False)
+        assert refused.returncode == 2
+        assert "which is Ready and was not joined from" in refused.stderr and "--name" in refused.stderr
+    uids = {pod["metadata"]["name"] for pod in cluster.items("pods")}
+    assert "visitor" in uids
+    # What the refused join left goes.
+    assert "not finished" in cluster.kaji("node", "leave", "node-1").stdout
+    refused = cluster.kaji("node", "leave", "node-1", check=False)
+    assert refused.returncode == 2
+    assert "this machine has no node node-1" in refused.stderr and "joined are: guest" in refused.stderr
+    assert "node-1" in [node["metadata"]["name"] for node in cluster.items("nodes")]
+
+
+def test_a_node_whose_object_was_deleted_is_told_so(cluster: Cluster) -> None:
+    cluster.kaji("node", "join", "--kubeconfig", str(cluster.home / "kubeconfig"), "--name", "second")
+    cluster.kaji("delete", "node", "second")
+    for words in (("node", "status", "second"), ("node", "join", "--name", "second")):
+        told = cluster.kaji(*words, check=False)
+        assert told.returncode != 0
+        assert "no Node second any more" in told.stderr and "`kaji node leave second`" in told.stderr
+    cluster.kaji("node", "leave", "second")
+
+
+def test_nothing_is_installed_into_a_cluster_that_has_it_all(cluster: Cluster) -> None:
+    for words in (("install",), ("upgrade",), ("uninstall", "--yes")):
+        refused = cluster.kaji(*words, "--kubeconfig", str(cluster.home / "kubeconfig"), check=False)
+        assert refused.returncode == 2 and "is a cluster of `kaji up`" in refused.stderr
+
+
 def test_a_guest_that_leaves_is_forgotten(cluster: Cluster) -> None:
     cluster.kaji("node", "leave", "guest", "--drain-seconds", "10")
     assert "guest" not in [node["metadata"]["name"] for node in cluster.items("nodes")]

@@ -125,7 +125,30 @@ def open_client(options: argparse.Namespace) -> DirectClient:
     from kajitori.kube.config import load_config
     from kajitori.kube.direct import DirectClient
 
-    return DirectClient(load_config(options.kubeconfig, options.context))
+    client = DirectClient(load_config(options.kubeconfig, options.context))
+    if _is_laptops(client):
+        client.close()
+        raise UsageError(
+            f"{client.config.server} is a cluster of `kaji up`, which serves these kinds itself: "
+            "an installation would get in its way",
+            hint="name a real cluster with --kubeconfig or KUBECONFIG",
+        )
+    return client
+
+
+def _is_laptops(client: DirectClient) -> bool:
+    """Whether it is a whole cluster of `kaji up`, whose gateway and controllers an uninstallation would break."""
+    from kajitori.api.resource import GATEWAYS
+    from kajitori.app.start import GATEWAY_NAME
+    from kajitori.base.errors import Forbidden, NotFound
+
+    if not str(client.get("/version").get("gitVersion", "")).endswith("+kajitori"):
+        return False
+    try:
+        client.get(GATEWAYS.path("default", GATEWAY_NAME))
+    except (NotFound, Forbidden):
+        return False
+    return True
 
 
 def _render(options: argparse.Namespace) -> int:

@@ -38,6 +38,11 @@ def run(options: argparse.Namespace) -> int:
         if not remains.objects and not going:
             say("nothing", f"of Kajitori is in the namespace {options.namespace}")
             return 0
+        if removal.is_helms(remains):
+            raise UsageError(
+                f"Helm manages the installation in {options.namespace}",
+                hint=f"`helm uninstall RELEASE --namespace {options.namespace}`, which leaves no record of a release behind",
+            )
         removal.check_rights(client, remains, definitions=bool(going))
         _show(options, remains)
         _confirm(options)

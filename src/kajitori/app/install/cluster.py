@@ -87,8 +87,8 @@ def list_all(
 
 
 def missing_rights(client: DirectClient, wanted: Iterable[tuple[str, Resource, str | None]]) -> list[str]:
-    """Those of the rights (verb, resource, namespace) that this user lacks, in words."""
-    missing: list[str] = []
+    """Those of the rights (verb, resource, namespace) that this user lacks, in words: all verbs of a resource together."""
+    missing: dict[str, list[str]] = {}
     for verb, resource, namespace in dict.fromkeys(wanted):
         attributes = {
             "verb": verb,
@@ -104,8 +104,8 @@ def missing_rights(client: DirectClient, wanted: Iterable[tuple[str, Resource, s
         body, _ = client.request("POST", _REVIEWS, body=json.dumps(review).encode())
         if not json.loads(body)["status"].get("allowed"):
             where = f" in namespace {namespace}" if namespace else ""
-            missing.append(f"{verb} {resource.qualified_name}{where}")
-    return missing
+            missing.setdefault(f"{resource.qualified_name}{where}", []).append(verb)
+    return [f"{', '.join(verbs)} {what}" for what, verbs in missing.items()]
 
 
 def refuse_missing(client: DirectClient, wanted: Iterable[tuple[str, Resource, str | None]]) -> None:
@@ -113,6 +113,6 @@ def refuse_missing(client: DirectClient, wanted: Iterable[tuple[str, Resource, s
     missing = missing_rights(client, wanted)
     if missing:
         raise UsageError(
-            f"this user may not: {'; '.join(missing)}",
-            hint="nothing was changed; use a kubeconfig of a cluster administrator",
+            "\n  ".join(["this user may not:", *missing, "nothing was changed"]),
+            hint="use a kubeconfig of a cluster administrator",
         )

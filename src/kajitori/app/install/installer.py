@@ -229,6 +229,7 @@ def apply_definitions(client: DirectClient, found: Survey, say: Say) -> None:
 
 def apply_objects(client: DirectClient, found: Survey, say: Say) -> None:
     """Apply all objects, remember the choices, and take away what is no longer wanted."""
+    _wait_for_deletion(client, found.namespace, say)
     before: dict[str, int] = {}
     for obj in found.objects:
         _apply(client, obj)
@@ -238,6 +239,27 @@ def apply_objects(client: DirectClient, found: Survey, say: Say) -> None:
     for obj in found.stale:
         delete(client, obj)
         say("deleted", f"{title(obj)}: these choices have none")
+
+
+def _wait_for_deletion(client: DirectClient, namespace: str, say: Say, seconds: float = 60.0) -> None:
+    """Nothing can be made in a namespace that an uninstallation is still deleting."""
+    deadline, told = time.monotonic() + seconds, False
+    while (
+        (found := get(client, f"/api/v1/namespaces/{namespace}") or {})
+        .get("metadata", {})
+        .get("deletionTimestamp")
+    ):
+        if not told:
+            say("waiting", f"Namespace {namespace} is being deleted")
+            told = True
+        if time.monotonic() > deadline:
+            conditions = (found.get("status") or {}).get("conditions") or ()
+            why = "; ".join(each.get("message", "") for each in conditions if each["status"] == "True")
+            raise KajitoriError(
+                f"Namespace {namespace} is still being deleted after {seconds:.0f} s: {why or 'nobody says why'}",
+                hint="`kaji install` again continues when it is gone",
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def _record(found: Survey) -> dict[str, Any]:

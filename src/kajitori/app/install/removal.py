@@ -75,6 +75,15 @@ def find_remains(client: DirectClient, namespace: str) -> Remains:
     return Remains(objects, definitions, found if own and not foreign else None, foreign)
 
 
+def is_helms(remains: Remains) -> bool:
+    """Whether Helm installed what is there."""
+    return any(
+        obj["kind"] == "Deployment"
+        and (obj["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "Helm"
+        for obj in remains.objects
+    )
+
+
 def _is_of(item: dict[str, Any], namespace: str, resource: Resource) -> bool:
     """Whether it belongs to the installation in this namespace."""
     metadata = item["metadata"]
