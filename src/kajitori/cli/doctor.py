@@ -12,15 +12,15 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kajitori.base.errors import KajitoriError, Unreachable, UsageError
-from kajitori.cli.connection import Cluster, cluster_arguments, local_home, open_cluster
-from kajitori.cli.local import ask_supervisor
+from kajitori.cli.connection import Cluster, cluster_arguments, is_local, local_home, open_cluster
+from kajitori.cli.local import ask_supervisor, last_line
 from kajitori.cli.output import paint
 
 _LOW_DISK_BYTES = 500 * 2**20
@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
     if options.repair:
         return _repair(home)
     findings: list[Finding] = []
-    for check in (_machine, lambda: _local(home), lambda: _cluster(options)):
+    local = is_local(options) or (not os.environ.get("KUBECONFIG") and options.kubeconfig is None)
+    for check in (_machine, lambda: _local(home) if local else (), lambda: _cluster(options)):
         for finding in check():
             findings.append(finding)
             _print(finding)
@@ -162,21 +163,13 @@ def _process(process: dict[str, Any]) -> Finding:
         return Finding(
             "bad",
             name,
-            f"is down (last exit {process['lastExit']}): {_last_line(process)}",
+            f"is down (last exit {process['lastExit']}): {last_line(process)}",
             f"see {process['log']}",
         )
     if process["restarts"]:
         text = f"runs, after {process['restarts']} restarts (last exit {process['lastExit']})"
         return Finding("note", name, text, f"see {process['log']}")
     return Finding("ok", name, f"pid {process['pid']}")
-
-
-def _last_line(process: dict[str, Any]) -> str:
-    try:
-        lines = Path(process["log"]).read_text(errors="replace").splitlines()
-    except OSError:
-        return "no log"
-    return lines[-1][:200] if lines else "its log is empty"
 
 
 def _cluster(options: argparse.Namespace) -> Iterator[Finding]:
@@ -190,7 +183,13 @@ def _cluster(options: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("note", "api server", error.message, error.hint)
         return
     yield Finding("ok", "api server", f"{version} at {cluster.client.config.server}")
-    checks: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (_definitions, _nodes, _pods, _routes)
+    local = is_local(options)
+    checks: tuple[Callable[[Cluster], Iterator[Finding]], ...] = (
+        lambda cluster: _definitions(cluster, "kaji up" if local else "kaji install"),
+        lambda cluster: _nodes(cluster, _own_nodes(options) if local else ()),
+        _pods,
+        _routes,
+    )
     for check in checks:
         try:
             yield from check(cluster)
@@ -198,20 +197,37 @@ def _cluster(options: argparse.Namespace) -> Iterator[Finding]:
             yield Finding("bad", "api server", str(error))
 
 
-def _definitions(cluster: Cluster) -> Iterator[Finding]:
+def _definitions(cluster: Cluster, command: str) -> Iterator[Finding]:
     from kajitori.api.crds import all_crds
 
     served = {each.resource.qualified_name for each in cluster.served()}
     missing = [name for crd in all_crds() if (name := crd["metadata"]["name"]) not in served]
     if missing:
-        yield Finding("bad", "definitions", f"not installed: {', '.join(missing)}", "kaji up installs them")
+        yield Finding("bad", "definitions", f"not installed: {', '.join(missing)}", f"{command} makes them")
     else:
         yield Finding("ok", "definitions", "all of ours are served")
 
 
-def _nodes(cluster: Cluster) -> Iterator[Finding]:
+def _own_nodes(options: argparse.Namespace) -> list[str]:
+    """Names of the nodes whose agents run beside the local cluster."""
+    status = ask_supervisor(local_home(options), "status") or {"processes": []}
+    names = {process["name"] for process in status["processes"]}
+    return sorted(name for name in names if f"runner-{name}" in names)
+
+
+def _nodes(cluster: Cluster, expected: Sequence[str]) -> Iterator[Finding]:
+    """expected: names of nodes that must be there."""
     from kajitori.api.resource import NODES
 
+    there = {node["metadata"]["name"] for node in cluster.objects(NODES, None)}
+    for name in expected:
+        if name not in there:
+            yield Finding(
+                "bad",
+                name,
+                "its process runs, but its Node was deleted",
+                "kaji down, then kaji up: it makes it again",
+            )
     for node in cluster.objects(NODES, None):
         name = node["metadata"]["name"]
         ready = [each for each in node["status"].get("conditions") or () if each["type"] == "Ready"]

@@ -79,3 +79,12 @@ def _listening_inodes(port: int) -> set[str]:
             if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
                 found.add(fields[9])
     return found
+
+
+def last_line(process: dict[str, Any]) -> str:
+    """The last words of a process of the supervisor's status."""
+    try:
+        lines = Path(process["log"]).read_text(errors="replace").splitlines()
+    except OSError:
+        return "no log"
+    return lines[-1][:300] if lines else "its log is empty"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kajitori.cli.manifests import Manifest
 
 FIRST_MODEL = "smollm2-135m"
-# After as many restarts of the first model in vain `kaji up` stops waiting.
+# After as many restarts in vain, of the first model or of the API server, `kaji up` stops waiting.
 _CRASHES = 2
 _SETTINGS = ("port", "gateway_port", "nodes", "gpus", "gpu", "racks", "zones", "node_cpus", "node_memory")
 
@@ -171,9 +171,19 @@ def _bring_up(
     def wait(condition: Any, what: str, seconds: float = 60.0) -> Any:
         return start.wait_for(condition, what, seconds=seconds, home=home, supervisor=supervisor)
 
-    client = wait(lambda: start.connect(home), "the API server did not answer")
+    def connect() -> Any:
+        _refuse_crashes(home, "apiserver")
+        return start.connect(home)
+
+    client = wait(connect, "the API server did not answer")
     start.install_objects(client, settings)
-    wait(lambda: len(start.ready_nodes(client)) >= settings.nodes, "the nodes did not become ready")
+    try:
+        wait(lambda: len(start.ready_nodes(client)) >= settings.nodes, "the nodes did not become ready")
+    except KajitoriError as error:
+        error.message += f" (only {', '.join(start.ready_nodes(client)) or 'none'} of {settings.nodes})"
+        if supervisor is None:
+            error.hint += "; where a Node was deleted, `kaji down` and `kaji up` make it again"
+        raise
     gpus = f" (simulated: {settings.gpus} × {settings.gpu.upper()} each)" if settings.gpus else ""
     nodes = f"{settings.nodes} node{'s' if settings.nodes > 1 else ''}"
     shown_home = str(home).replace(str(Path.home()), "~", 1)
@@ -185,6 +195,19 @@ def _bring_up(
     if options.ask:
         _ask(url, options.ask)
     print(paint(f"  ready in {time.perf_counter() - started:.1f} s", "2"), flush=True)
+
+
+def _refuse_crashes(home: Path, name: str) -> None:
+    """Raises KajitoriError with its last words once a process ended again and again: waiting longer helps nobody."""
+    from kajitori.cli.local import last_line
+
+    status = ask_supervisor(home, "status") or {"processes": []}
+    for process in status["processes"]:
+        if process["name"] == name and process["restarts"] >= _CRASHES and process["pid"] is None:
+            raise KajitoriError(
+                f"{name} ends again and again: {last_line(process)}",
+                hint=f"its log is {process['log']}; `kaji doctor --repair` mends a damaged state",
+            )
 
 
 def _answers(url: str) -> bool:

@@ -95,6 +95,24 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == b"garbage" * 1_000
 
 
+async def test_damage_outside_of_objects_is_not_called_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await _filled(path)
+    with closing(sqlite3.connect(path)) as database, database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'audit'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"garbage!" * (size // 8))
+    store = Store(path)
+    with pytest.raises(CorruptState, match="damaged"):
+        store.start()
+    store.journal.stop()
+    with pytest.raises(CorruptState, match="the state file itself is damaged"):
+        repair(path)
+
+
 async def test_the_command_says_what_was_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "data" / "state.db"
     path.parent.mkdir()

@@ -169,7 +169,14 @@ class Journal:
         return dict(self._database.execute("SELECT resource, version FROM versions"))
 
     def last_audit_number(self) -> int:
-        (number,) = self._database.execute("SELECT coalesce(max(number), 0) FROM audit").fetchone()
+        try:
+            (number,) = self._database.execute("SELECT coalesce(max(number), 0) FROM audit").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise CorruptState(
+                f"the state file is damaged: {error}",
+                where=str(self._path),
+                hint="restore a copy of it, or move it away to begin with an empty cluster",
+            ) from error
         return number
 
     def audit(self, resource: str = "", namespace: str = "", name: str = "") -> list[AuditRecord]:

@@ -52,6 +52,7 @@ def repair(path: Path) -> Repaired:
             try:
                 lost = _damaged(database)
                 if not lost:
+                    _check_pages(database)
                     return Repaired(None, [])
                 copy = _copy(path)
                 _take_out(database, lost)
@@ -72,6 +73,13 @@ def _damaged(database: sqlite3.Connection) -> list[Lost]:
         if problem := _problem(body, checksum):
             found.append(Lost(resource, namespace, name, problem))
     return found
+
+
+def _check_pages(database: sqlite3.Connection) -> None:
+    """Raises DatabaseError where something else than an object is damaged, such as the record of changes."""
+    (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if said != "ok":
+        raise sqlite3.DatabaseError(said.splitlines()[-1])
 
 
 def _problem(body: Any, checksum: int) -> str:
