@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 REMEMBERED_BYTES = 4 << 20
-_LONGEST_REMEMBERED_BYTES = 1024
+# Longer parts hardly recur, and looking for one takes as long as reading some of it.
+_LONGEST_REMEMBERED_BYTES = 700
 # What a remembered pair costs besides its bytes.
 _PAIR_BYTES = 200
 
@@ -43,8 +44,6 @@ class _Memory:
         return known
 
     def keep(self, known: dict[bytes, bytes], text: bytes, written: bytes) -> None:
-        if len(text) > _LONGEST_REMEMBERED_BYTES:
-            return
         self.size_bytes += len(text) + len(written) + _PAIR_BYTES
         if self.size_bytes > REMEMBERED_BYTES:
             for field in self._fields:
@@ -103,6 +102,9 @@ def _repeated_field(one: _Field) -> _Field:
         parts: list[bytes] = []
         for raw in _split_list(text):
             item = bytes(raw)
+            if len(item) > _LONGEST_REMEMBERED_BYTES:
+                parts.append(write_one(item))
+                continue
             written = known.get(item)
             if written is None:
                 written = write_one(item)
@@ -149,6 +151,9 @@ def transcode(definition: str, text: bytes | msgspec.Raw) -> bytes:
             continue
         value = bytes(raw)
         write, known = field
+        if len(value) > _LONGEST_REMEMBERED_BYTES:
+            parts.append(write(value))
+            continue
         written = known.get(value)
         if written is None:
             if value == b"null":
