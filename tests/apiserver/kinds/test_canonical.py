@@ -26,6 +26,8 @@ from kajitori.laptop.apiserver.kinds.canonical import canonical_quantity, canoni
         ("1000", "1k"),
         ("5000k", "5M"),
         ("0.5Ki", "512"),
+        ("86312.5Ki", "88384k"),
+        ("999.5Ki", "1023488"),
         ("0", "0"),
         ("0Gi", "0"),
         ("1e3", "1e3"),

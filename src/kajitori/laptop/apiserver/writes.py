@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.laptop.apiserver import status
-from kajitori.laptop.apiserver.admission.prerequisites import check_namespace
 from kajitori.laptop.apiserver.admission.steps import Steps
 from kajitori.laptop.apiserver.bodies import read_object_body
 from kajitori.laptop.apiserver.changes import (
@@ -82,10 +81,11 @@ async def _create(
     given = renewed(call, obj)
 
     def decide(before: Entry | None) -> Steps[Decision]:
+        decision = yield from prepare_new(state, call, given(), manager=manager)
+        # What is wrong with an object is said first, whether or not its name is taken.
         if before is not None:
-            check_namespace(state, kind, before.namespace, name)
             raise status.already_exists(kind.resource, name)
-        return (yield from prepare_new(state, call, given(), manager=manager))
+        return decision
 
     written = await settle(state, call, key_of(call, name), decide, dry_run)
     assert written is not None

@@ -43,7 +43,8 @@ def _canonical(text: str) -> str:
     if value == 0:
         return "0"
     if text.endswith("i"):
-        if abs(value) < 1024 or value.denominator != 1:
+        # A text without a unit is read as a decimal one when it comes back from the store.
+        if abs(value) < 1024 or value.denominator != 1 or value.numerator % 1024:
             return _decimal(value, exponent=False)
         return _binary(value.numerator)
     return _decimal(value, exponent="e" in text or ("E" in text and not text.endswith("E")))
