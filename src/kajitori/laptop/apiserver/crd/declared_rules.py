@@ -9,6 +9,7 @@ import msgspec
 
 from kajitori.base.cel.errors import CompileError
 from kajitori.base.cel.estimate import Shape
+from kajitori.laptop.apiserver.crd.embedded import compile_embedded, embedded_errors
 from kajitori.laptop.apiserver.crd.paths import Problem
 from kajitori.laptop.apiserver.crd.pruning import compile_pruner
 from kajitori.laptop.apiserver.crd.rule_costs import Costs, message_cost, rule_cost, shape_of
@@ -168,6 +169,12 @@ def check_default(schema: Schema, field: str, errors: list[FieldError], *, root:
     validate = compile_validator(without)
     if validate is not None:
         validate(value, None, problems)
+    embedded = compile_embedded({"properties": {"default": without}}) if not root else None
+    if embedded is not None:
+        errors += [
+            FieldError(error.reason, f"{field}.{error.field}", error.message)
+            for error in embedded_errors(embedded, {"default": value})
+        ]
     if problems:
         # The texts name what is below the default, the fields all of the way.
         errors += [_below(place, problem) for problem in problems]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kajitori.laptop.apiserver.crd.defaulting import compile_defaulter
+from kajitori.laptop.apiserver.crd.embedded import compile_embedded, embedded_errors, fit_embedded
 from kajitori.laptop.apiserver.crd.paths import ROOT, Path, Problem, steps
 from kajitori.laptop.apiserver.crd.pruning import compile_pruner
 from kajitori.laptop.apiserver.crd.rules import MISSING, compile_rules
@@ -30,6 +31,7 @@ class StructuralSchema:
         self._prune = compile_pruner(schema, root=True)
         self._default = compile_defaulter(schema)
         self._validate = compile_validator(schema, root=True)
+        self._embedded = compile_embedded(schema)
         self._rules = compile_rules(schema, root=True)
 
     def prune(self, obj: dict[str, Any]) -> tuple[dict[str, Any], list[UnknownField]]:
@@ -38,6 +40,10 @@ class StructuralSchema:
         if self._prune is None:
             return obj, problems
         return self._prune(obj, None, problems), problems
+
+    def fit_embedded(self, obj: dict[str, Any]) -> list[UnknownField]:
+        """Makes the metadata of resources inside the object fit, in place. Raises WrongType."""
+        return [] if self._embedded is None else fit_embedded(self._embedded, obj)
 
     def default(self, obj: dict[str, Any]) -> dict[str, Any]:
         """The object with defaults filled in; the object itself where nothing is missing."""
@@ -54,10 +60,14 @@ class StructuralSchema:
             self._validate(new, None, problems)
         if old is not None and problems:
             problems = [problem for problem in problems if self._matters(problem, new, old)]
+        errors = [problem.error for problem in problems]
+        if self._embedded is not None:
+            # Not let pass on updates: they were checked when the object came in.
+            errors += embedded_errors(self._embedded, new)
         if self._rules is None:
-            return [problem.error for problem in problems]
-        if problems:
-            return [*(problem.error for problem in problems), _NOT_CHECKED]
+            return errors
+        if errors:
+            return [*errors, _NOT_CHECKED]
         self._rules(new, old if old is not None else MISSING, None, problems)
         if old is not None and problems:
             problems = [problem for problem in problems if self._matters(problem, new, old)]

@@ -252,8 +252,6 @@ def _container_checks(schema: dict[str, Any], *, root: bool) -> list[Check]:
     needed: tuple[str, ...] = tuple(schema.get("required") or ())
     if children or needed:
         checks.append(_fields(children, needed))
-    if schema.get("x-kubernetes-embedded-resource") and not root:
-        checks.append(_embedded)
     additional = schema.get("additionalProperties")
     entry = compile_validator(additional) if isinstance(additional, dict) else None
     if entry is not None:
@@ -282,16 +280,6 @@ def _fields(children: dict[str, Check], needed: tuple[str, ...]) -> Check:
                 walk(child, (path, name), problems)
 
     return check_fields
-
-
-def _embedded(value: Any, path: Path, problems: list[Problem]) -> None:
-    """An object inside an object has a kind."""
-    if not isinstance(value, dict):
-        return
-    for name in ("apiVersion", "kind"):
-        if not value.get(name):
-            place = (path, name)
-            problems.append(Problem(place, required(spelled(place)), missing=True))
 
 
 def _entries(entry: Check, known: frozenset[str]) -> Check:

@@ -71,7 +71,7 @@ class CustomKind(Kind):
             self._walk_metadata(metadata, (None, "metadata"), problems)
         pruned, unknown = self._structural.prune(obj)
         _replace(obj, pruned)
-        return problems + unknown
+        return problems + unknown + self._structural.fit_embedded(obj)
 
     def default(self, obj: dict[str, Any]) -> None:
         _replace(obj, self._structural.default(obj))

@@ -50,16 +50,13 @@ def annotation_errors(annotations: Object | None, field: str) -> list[FieldError
     return errors
 
 
-def _owner_errors(owners: list[Object]) -> list[FieldError]:
-    field = "metadata.ownerReferences"
+def owner_errors(owners: list[Object], field: str = "metadata.ownerReferences") -> list[FieldError]:
     errors: list[FieldError] = []
     controller = ""
     for owner in owners:
-        version = owner.get("apiVersion", "").rpartition("/")[2]
-        if not version:
-            errors.append(
-                invalid_value(f"{field}.apiVersion", owner.get("apiVersion", ""), "version must not be empty")
-            )
+        api_version: str = owner.get("apiVersion", "")
+        if api_version.count("/") > 1 or not api_version.rpartition("/")[2]:
+            errors.append(invalid_value(f"{field}.apiVersion", api_version, "version must not be empty"))
         errors += [
             invalid_value(f"{field}.{name}", "", "must not be empty")
             for name in ("kind", "name", "uid")
@@ -121,7 +118,7 @@ def metadata_errors(
     errors += label_errors(metadata.get("labels"), "metadata.labels")
     errors += annotation_errors(metadata.get("annotations"), "metadata.annotations")
     if "ownerReferences" in metadata:
-        errors += _owner_errors(metadata["ownerReferences"])
+        errors += owner_errors(metadata["ownerReferences"])
     finalizers: list[str] = metadata.get("finalizers") or []
     if finalizers:
         errors += finalizer_errors(finalizers, "metadata.finalizers")
