@@ -329,6 +329,10 @@ def _identified(call: Call, old: Object, new: Object) -> Object:
             f"StorageError: invalid object, Code: 4, Precondition failed: UID in precondition: {uid}, "
             f"UID in object meta: {stored.get('uid', '')}",
         )
+    deleted = metadata.get("deletionTimestamp")
+    if deleted and deleted != stored.get("deletionTimestamp"):
+        errors = [status.invalid_value("metadata.deletionTimestamp", deleted, "field is immutable")]
+        raise status.invalid(kind.resource.kind, kind.resource.group, target.name, errors)
     version = metadata.get("resourceVersion")
     if version and version != stored["resourceVersion"]:
         raise status.conflict(kind.resource, target.name)

@@ -66,7 +66,7 @@ def decode_body(
         duplicates: list[str] = []
     else:
         obj, duplicates = _read(body, media_type, resource.kind, want_duplicates=field_validation != "Ignore")
-    _check_names(obj, kind)
+    _check_names(obj, kind, body)
     return Decoded(obj, fit(obj, kind, field_validation, duplicates=duplicates)[:max_warnings])
 
 
@@ -157,7 +157,7 @@ def _warning_of(field: UnknownField) -> str:
     return f'{text} (did you mean "{nearest[0]}"?)' if nearest else text
 
 
-def _check_names(obj: Object, kind: Kind) -> None:
+def _check_names(obj: Object, kind: Kind, body: bytes) -> None:
     """apiVersion and kind of the body must be those of the URL; built-in kinds may leave them out."""
     resource = kind.resource
     api_version, name = obj.get("apiVersion") or "", obj.get("kind") or ""
@@ -167,7 +167,10 @@ def _check_names(obj: Object, kind: Kind) -> None:
         obj["apiVersion"], obj["kind"] = api_version, name
     if name != resource.kind:
         if not name:
-            raise bad_request("Object 'Kind' is missing in the body")
+            raise bad_request(
+                f"the object provided is unrecognized (must be of type {resource.kind}): Object 'Kind' is missing in"
+                f" '{body.decode(errors='replace')}' ({_summary(body)})"
+            )
         raise bad_request(
             f'{name} in version "{str(api_version).rpartition("/")[2]}" cannot be handled as a {resource.kind}:'
             f" the kind in the data ({name}) does not match the expected kind ({resource.kind})"

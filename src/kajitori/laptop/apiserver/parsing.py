@@ -158,6 +158,12 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in resolvers if tag not in ("tag:yaml.org,2002:timestamp",)]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
+for _letter in "ynYN":  # as YAML 1.1 has it, and as a real server reads it
+    _Loader.yaml_implicit_resolvers[_letter] = [
+        *_Loader.yaml_implicit_resolvers.get(_letter, ()),
+        ("tag:yaml.org,2002:bool", re.compile("[ynYN]$")),
+    ]
+_Loader.bool_values = {**yaml.CSafeLoader.bool_values, "y": True, "n": False}
 _SEXAGESIMAL = re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?")
 
 

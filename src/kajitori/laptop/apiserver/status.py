@@ -188,7 +188,7 @@ def expired(message: str = "The resourceVersion for the provided list is too old
 
 
 def too_large(what: str) -> StatusError:
-    return failure(413, "RequestEntityTooLarge", f"Request entity too large: {what}", {})
+    return failure(413, "RequestEntityTooLarge", f"Request entity too large: {what}")
 
 
 def too_large_body(limit_bytes: int) -> StatusError:

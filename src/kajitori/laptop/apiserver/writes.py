@@ -98,14 +98,8 @@ async def update_object(state: ServerState, call: Call, subresource: str = "") -
     manager = call.field_manager()
     new = await read_object_body(call)
     created = False
-    if kind.custom and not new.get("metadata", {}).get("resourceVersion"):
-        raise status.invalid(
-            kind.resource.kind,
-            kind.resource.group,
-            call.target.name,
-            [status.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")],
-        )
-
+    place(kind, new, call.target.namespace)
+    versioned = bool(new["metadata"].get("resourceVersion"))
     given = renewed(call, new)
 
     def decide(before: Entry | None) -> Steps[Decision]:
@@ -123,6 +117,10 @@ async def update_object(state: ServerState, call: Call, subresource: str = "") -
             metadata.setdefault("name", call.target.name)
             return (yield from prepare_new(state, call, wanted, manager=manager))
         created = False
+        if not versioned and (kind.custom or kind.updated_by_version):
+            text = "must be specified for an update"
+            errors = [status.invalid_value("metadata.resourceVersion", 0, text)]
+            raise status.invalid(kind.resource.kind, kind.resource.group, call.target.name, errors)
         old = yield from as_read(state, kind, before)
         return (yield from finish_update(state, call, old, wanted, manager=manager, subresource=subresource))
 

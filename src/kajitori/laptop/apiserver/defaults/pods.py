@@ -167,7 +167,8 @@ def default_pod_spec(spec: Object) -> None:
         spec["dnsPolicy"] = "ClusterFirst"
     if not spec.get("schedulerName"):
         spec["schedulerName"] = "default-scheduler"
-    spec.setdefault("terminationGracePeriodSeconds", 30)
+    if spec.setdefault("terminationGracePeriodSeconds", 30) < 0:
+        spec["terminationGracePeriodSeconds"] = 1  # as soon as its node can
     spec.setdefault("securityContext", {})
     for name in ("containers", "initContainers"):
         for container in spec.get(name, ()):

@@ -189,4 +189,5 @@ def _kind(
         field_selectors=selectors,
         has_generation=key in facts.COUNTS_GENERATIONS,
         created_by_put=key in facts.CREATED_BY_PUT,
+        updated_by_version=key in facts.UPDATED_BY_VERSION,
     )

@@ -159,6 +159,26 @@ CREATED_BY_PUT: frozenset[GroupResource] = frozenset(
     }
 )
 
+# An update must name the version that it replaces.
+UPDATED_BY_VERSION: frozenset[GroupResource] = frozenset(
+    {
+        (_ADMISSION, "mutatingadmissionpolicies"),
+        (_ADMISSION, "mutatingadmissionpolicybindings"),
+        (_ADMISSION, "mutatingwebhookconfigurations"),
+        (_ADMISSION, "validatingadmissionpolicies"),
+        (_ADMISSION, "validatingadmissionpolicybindings"),
+        (_ADMISSION, "validatingwebhookconfigurations"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("coordination.k8s.io", "leases"),
+        ("node.k8s.io", "runtimeclasses"),
+        ("policy", "poddisruptionbudgets"),
+        ("storage.k8s.io", "csidrivers"),
+        ("storage.k8s.io", "csinodes"),
+        ("storage.k8s.io", "csistoragecapacities"),
+        ("storage.k8s.io", "volumeattachments"),
+    }
+)
+
 # Kinds that are another view of the same stored objects: the group and version that is stored.
 STORED_AS: dict[tuple[str, str, str], tuple[str, str]] = {
     ("events.k8s.io", "v1", "events"): ("", "v1"),

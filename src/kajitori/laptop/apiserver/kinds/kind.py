@@ -84,7 +84,8 @@ class Kind:
 
     verbs: of the main resource. storage: the resource that its objects are stored as (another group or version
     where two views share one store, or a custom resource has several versions). has_status: status is written by
-    its own subresource only. created_by_put: PUT to an absent name creates. warning: for a deprecated version.
+    its own subresource only. created_by_put: PUT to an absent name creates.
+    updated_by_version: PUT must name the version that it replaces; custom kinds always ask for it. warning: for a deprecated version.
     schema_since: objects of a lower store version were written under another schema, and are pruned and
     defaulted when they are read.
     """
@@ -101,6 +102,7 @@ class Kind:
     field_selectors: Mapping[str, FieldGetter] = field(default_factory=dict)
     has_generation: bool = False
     created_by_put: bool = False
+    updated_by_version: bool = False
     warning: str = ""
     custom: bool = False
     schema_since: int = 0

@@ -113,7 +113,7 @@ def rules_of(
         return check
     return lambda new, old, subresource: [
         *check(new, old, subresource),
-        *cluster_field_errors(definition, new, subresource),
+        *cluster_field_errors(definition, new, old, subresource),
     ]
 
 

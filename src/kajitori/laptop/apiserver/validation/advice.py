@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from typing import Any
 
 Object = dict[str, Any]
@@ -32,6 +34,8 @@ def warnings_about(definition: str, obj: Object) -> list[str]:
         external = obj.get("spec", {}).get("externalIPs")
         text = "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
         return [text] if external else []
+    if definition == "io.k8s.api.core.v1.Secret":
+        return _unfit_certificates(obj) if obj.get("type") == "kubernetes.io/tls" else []
     steps = _POD_SPECS.get(definition)
     if steps is None:
         return []
@@ -39,6 +43,35 @@ def warnings_about(definition: str, obj: Object) -> list[str]:
     for step in steps:
         spec = spec.get(step) or {}
     return _hidden_variables(spec, ".".join(steps))
+
+
+_PEM_KIND = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+
+
+def _pem_kinds(secret: Object, key: str) -> list[str]:
+    text = base64.b64decode((secret.get("data") or {}).get(key, ""))
+    return [kind.decode() for kind in _PEM_KIND.findall(text)]
+
+
+def _unfit_certificates(secret: Object) -> list[str]:
+    """Why a certificate and its key do not serve together, as TLS libraries say it."""
+    certificates, keys = _pem_kinds(secret, "tls.crt"), _pem_kinds(secret, "tls.key")
+    if not certificates:
+        return ["tls: failed to find any PEM data in certificate input"]
+    if "CERTIFICATE" not in certificates:
+        if certificates[0].endswith("PRIVATE KEY") and "CERTIFICATE" in keys:
+            return [
+                "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM"
+                " inputs may have been switched"
+            ]
+        found = " ".join(certificates)
+        return [
+            'tls: failed to find "CERTIFICATE" PEM block in certificate input after skipping PEM blocks of the'
+            f" following types: [{found}]"
+        ]
+    if not keys:
+        return ["tls: failed to find any PEM data in key input"]
+    return []
 
 
 def _hidden_variables(spec: Object, path: str) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from kajitori.laptop.apiserver.status import FieldError, invalid_value, required, too_long
+from kajitori.laptop.apiserver.validation.metadata import IMMUTABLE
 from kajitori.laptop.apiserver.validation.names import dns_label, dns_subdomain, label_key
 from kajitori.laptop.apiserver.validation.placement import node_selector_term_errors, toleration_errors
 from kajitori.laptop.apiserver.validation.single_fields import Rule, Rules, form, needed, one_of
@@ -114,11 +115,33 @@ _RULES = {
 }
 
 
+# Fields of specs that stay, each with the name by which it is told.
+_STAYS = {
+    "io.k8s.api.networking.v1.IngressClass": (("controller", "controller"),),
+    "io.k8s.api.storage.v1.CSIDriver": (
+        ("attachRequired", "attachedRequired"),
+        ("volumeLifecycleModes", "volumeLifecycleModes"),
+    ),
+}
+
+
 def has_cluster_fields(definition: str) -> bool:
-    return definition in _RULES
+    return definition in _RULES or definition in _STAYS
 
 
-def cluster_field_errors(definition: str, new: Object, subresource: str) -> list[FieldError]:
-    """What single fields of an object of this definition break."""
+def cluster_field_errors(
+    definition: str, new: Object, old: Object | None, subresource: str
+) -> list[FieldError]:
+    """What single fields of an object of this definition break, or a change of them."""
+    if subresource:
+        return []
     rules = _RULES.get(definition)
-    return rules.errors(new) if rules is not None and not subresource else []
+    errors = rules.errors(new) if rules is not None else []
+    if old is not None:
+        after, before = new.get("spec") or {}, old.get("spec") or {}
+        errors += [
+            invalid_value(f"spec.{told}", after.get(field), IMMUTABLE)
+            for field, told in _STAYS.get(definition, ())
+            if after.get(field) != before.get(field)
+        ]
+    return errors

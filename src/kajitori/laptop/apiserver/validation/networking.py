@@ -120,7 +120,7 @@ def _cluster_address_errors(spec: Object, old: Object | None) -> list[FieldError
     if old is not None and "ExternalName" not in (old.get("type"), spec.get("type")):
         before = old.get("clusterIP")
         if before and address != before:
-            text = "field is immutable" if address else "may not change once set"
+            text = "may not change once set"
             errors.append(invalid_value("spec.clusterIPs[0]", addresses or [address], text))
     return errors
 

@@ -12,7 +12,7 @@ from kajitori.laptop.apiserver.status import (
     unsupported_value,
 )
 from kajitori.laptop.apiserver.validation.containers import amount
-from kajitori.laptop.apiserver.validation.metadata import selector_errors
+from kajitori.laptop.apiserver.validation.metadata import immutable, selector_errors
 from kajitori.laptop.apiserver.validation.names import (
     dns_subdomain,
 )
@@ -156,10 +156,5 @@ def storage_class_errors(new: Object, old: Object | None, _subresource: str) -> 
         supported = ("Immediate", "WaitForFirstConsumer")
         errors.append(unsupported_value("volumeBindingMode", mode, supported))
     if old is not None:
-        text = "updates to {} are forbidden."
-        errors += [
-            forbidden_field(field, text.format(field))
-            for field in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
-            if new.get(field) != old.get(field)
-        ]
+        errors += immutable(new, old, "", "parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
     return errors
