@@ -18,11 +18,17 @@ class MapKey(str):
 
 
 class Problem(NamedTuple):
-    """What is wrong, and where; missing: something is not there, so its parent is what would have to change."""
+    """What is wrong, and where.
+
+    missing: something is not there, so its parent is what would have to change. rule: it broke a rule, and is told
+    in a warning where it is let pass. lasting: it is not let pass, whether or not its place has changed.
+    """
 
     path: Path
     error: FieldError
     missing: bool = False
+    rule: bool = False
+    lasting: bool = False
 
 
 def spelled(path: Path) -> str:

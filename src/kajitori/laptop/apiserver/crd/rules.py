@@ -151,11 +151,13 @@ class Rule:
         try:
             holds = self.program.run([value, before], steps=STEPS_OF_AN_OBJECT)
         except EvaluationError as error:
-            problems.append(Problem(path, _stuck(error, self.message or self.text, value, path)))
+            stuck = _stuck(error, self.message or self.text, value, path)
+            problems.append(Problem(path, stuck, rule=True, lasting=True))
             return
         if holds is not True:
             # Whether this still matters on an update is for the rule's own value to say, so that stays its path.
-            problems.append(Problem(path, _failure(self.reason, place, self._words(value, before), value)))
+            failure = _failure(self.reason, place, self._words(value, before), value)
+            problems.append(Problem(path, failure, rule=True, lasting=self.compares))
 
     def _words(self, value: Any, before: Any) -> str:
         if self.message_program is not None:

@@ -49,11 +49,14 @@ class StructuralSchema:
         """The object with defaults filled in; the object itself where nothing is missing."""
         return obj if self._default is None else self._default(obj)
 
-    def validate(self, new: dict[str, Any], old: dict[str, Any] | None = None) -> list[FieldError]:
+    def validate(
+        self, new: dict[str, Any], old: dict[str, Any] | None = None, warnings: list[str] | None = None
+    ) -> list[FieldError]:
         """All that is wrong with a pruned and defaulted object.
 
         On an update, what is wrong and was so before, unchanged, is let pass (ratcheting): a schema may become
-        stricter without locking the objects that are there.
+        stricter without locking the objects that are there. Rules that are let pass go to `warnings`; those that
+        compare with what was before, or have no answer, are not let pass.
         """
         problems: list[Problem] = []
         if self._validate is not None:
@@ -69,9 +72,12 @@ class StructuralSchema:
         if errors:
             return [*errors, _NOT_CHECKED]
         self._rules(new, old if old is not None else MISSING, None, problems)
-        if old is not None and problems:
-            problems = [problem for problem in problems if self._matters(problem, new, old)]
-        return [problem.error for problem in problems]
+        for problem in problems:
+            if old is None or problem.lasting or self._matters(problem, new, old):
+                errors.append(problem.error)
+            elif warnings is not None:
+                warnings.append(f"{problem.error.field}: {problem.error.message}")
+        return errors
 
     def _matters(self, problem: Problem, new: dict[str, Any], old: dict[str, Any]) -> bool:
         """Whether the value that is wrong has changed, as far as old and new can be matched."""

@@ -40,6 +40,7 @@ class CustomKind(Kind):
         self.openapi_v3_schema = openapi_v3_schema
         self.printer_columns = tuple(printer_columns)
         self._walk_metadata = shape_of(_METADATA)
+        self._tolerated: tuple[dict[str, Any] | None, list[str]] = (None, [])
         self._columns, self._cells = custom_table(printer_columns)
 
     @cached_property
@@ -101,7 +102,9 @@ class CustomKind(Kind):
         return errors
 
     def check(self, new: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> list[FieldError]:
-        errors = self._structural.validate(new, old)
+        tolerated: list[str] = []
+        errors = self._structural.validate(new, old, tolerated)
+        self._tolerated = (new, tolerated)
         if self.scale is not None:
             errors += [
                 invalid_value(path, value, "should be a non-negative integer")
@@ -109,6 +112,11 @@ class CustomKind(Kind):
                 if isinstance(value := first(path, new), int) and value < 0
             ]
         return errors
+
+    def warnings_about(self, obj: dict[str, Any]) -> list[str]:
+        """The rules that the object was found to break just now, as it did before."""
+        judged, tolerated = self._tolerated
+        return tolerated if judged is obj else []
 
     def to_stored(self, obj: dict[str, Any]) -> dict[str, Any]:
         return _as_version(obj, self.storage.api_version)
