@@ -129,6 +129,9 @@ class Authenticator:
         account = self._store.get("serviceaccounts", bound.namespace, bound.serviceaccount.name)
         if account is None or account.uid != bound.serviceaccount.uid:
             return False
+        if bound.secret is not None:
+            secret = self._store.get("secrets", bound.namespace, bound.secret.name)
+            return secret is not None and secret.uid == bound.secret.uid
         if bound.pod is not None:
             pod = self._store.get("pods", bound.namespace, bound.pod.name)
             return pod is not None and pod.uid == bound.pod.uid

@@ -19,6 +19,7 @@ RULES: list[dict[str, Any]] = [
         "resources": ["pods", "endpoints", "serviceaccounts", "configmaps", "persistentvolumeclaims"],
         "verbs": ["create"],
     },
+    {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
     {"apiGroups": ["apps"], "resources": ["replicasets", "controllerrevisions"], "verbs": ["create"]},
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]},
     {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": ["create"]},

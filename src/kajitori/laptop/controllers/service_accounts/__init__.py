@@ -1,4 +1,4 @@
-"""What every namespace is given: a ServiceAccount and the root certificate."""
+"""What every namespace is given: a ServiceAccount and the root certificate; tokens in Secrets."""
 
 from __future__ import annotations
 

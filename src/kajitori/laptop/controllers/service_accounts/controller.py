@@ -11,6 +11,7 @@ from kajitori.control.cache import Informer
 from kajitori.control.controller import Key, Result
 from kajitori.control.runtime import Runtime
 from kajitori.kube.objects import Object
+from kajitori.laptop.controllers.service_accounts.tokens import AccountTokens
 from kajitori.laptop.controllers.views import NamespaceView, View
 
 ACCOUNT, ROOT_CERTIFICATES = "default", "kube-root-ca.crt"
@@ -81,3 +82,4 @@ def _namespace_key(obj: View) -> tuple[Key]:
 
 def register(runtime: Runtime) -> None:
     ServiceAccounts(runtime)
+    AccountTokens(runtime)
