@@ -189,7 +189,7 @@ data: {one: "1", mode: "0644", yes: "on"}
 
 
 def test_repeated_keys_of_yaml_are_found(config_map):
-    assert decode_body(b"data:\n  a: x\n  a: y\n", YAML, config_map).warnings == ['duplicate field "data.a"']
+    assert decode_body(b"data:\n  a: x\n  a: z\n", YAML, config_map).warnings == ['duplicate field "data.a"']
 
 
 def test_broken_yaml_has_line_and_column(config_map):

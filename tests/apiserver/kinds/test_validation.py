@@ -270,7 +270,10 @@ def test_a_pod_keeps_its_containers_and_tolerations(take, pod_spec):
 
 def test_a_deployment_needs_a_selector(take, workload):
     del workload["selector"]
-    assert take("apps/v1", "deployments", {"spec": workload}).errors == ["spec.selector: Required value"]
+    assert take("apps/v1", "deployments", {"spec": workload}).errors == [
+        "spec.selector: Required value",
+        'spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`',
+    ]
 
 
 def test_a_selector_must_match_the_template(take, workload):
@@ -414,7 +417,7 @@ def test_the_address_of_a_service_stays(take):
     new = copy.deepcopy(old)
     new["spec"]["clusterIP"], new["spec"]["clusterIPs"] = "127.31.0.10", ["127.31.0.10"]
     assert take("v1", "services", new, old).errors == [
-        'spec.clusterIPs[0]: Invalid value: ["127.31.0.10"]: field is immutable'
+        'spec.clusterIPs[0]: Invalid value: ["127.31.0.10"]: may not change once set'
     ]
 
 

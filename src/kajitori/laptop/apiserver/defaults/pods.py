@@ -150,7 +150,7 @@ _VOLUMES: dict[str, Callable[[Object], None]] = {
 
 
 def default_volume(volume: Object) -> None:
-    if len(volume) == 1:  # only a name: an empty directory
+    if not volume.keys() - {"name"}:  # nothing but a name, if that: an empty directory
         volume["emptyDir"] = {}
         return
     for source, value in volume.items():

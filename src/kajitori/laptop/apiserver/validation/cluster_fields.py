@@ -107,7 +107,9 @@ _RULES = {
     ),
     "io.k8s.api.storage.v1.StorageClass": Rules({"provisioner": form(lambda name: label_key(name.lower()))}),
     "io.k8s.api.storage.v1.CSIStorageCapacity": Rules({"storageClassName": form(dns_subdomain)}),
-    "io.k8s.api.storage.v1.VolumeAttributesClass": Rules({"driverName": needed()}),
+    "io.k8s.api.storage.v1.VolumeAttributesClass": Rules(
+        {"driverName": needed(), "parameters": needed(text="must contain at least one key/value pair")}
+    ),
     "io.k8s.api.storage.v1.VolumeAttachment": Rules({"spec.attacher": needed()}),
     "io.k8s.api.storage.v1.CSINode": Rules(
         {"spec.drivers[].name": needed(), "spec.drivers[].nodeID": needed()}

@@ -153,8 +153,8 @@ def _port_errors(ports: list[Object], path: str) -> list[FieldError]:
 def _key_reference_errors(reference: Object, path: str) -> list[FieldError]:
     key = reference.get("key")
     errors: list[FieldError] = []
-    if not reference.get("name"):
-        errors.append(required(f"{path}.name"))
+    name = reference.get("name", "")
+    errors += [invalid_value(f"{path}.name", name, message) for message in dns_subdomain(name)]
     if not key:
         errors.append(required(f"{path}.key"))
         return errors
@@ -220,11 +220,12 @@ def _environment_errors(container: Object, path: str) -> list[FieldError]:
             errors += _environment_source_errors(variable, f"{path}.env[{index}].valueFrom")
     for index, source in enumerate(container.get("envFrom", ())):
         here = f"{path}.envFrom[{index}]"
+        whole = f"{path}.envFrom"
         given = [name for name in ("configMapRef", "secretRef") if name in source]
         if not given:
-            errors.append(invalid_value(here, "", "must specify one of: `configMapRef` or `secretRef`"))
+            errors.append(invalid_value(whole, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif len(given) > 1:
-            errors.append(invalid_value(here, "", "may not have more than one field specified at a time"))
+            errors.append(invalid_value(whole, "", "may not have more than one field specified at a time"))
         for name in given:
             reference = source[name].get("name")
             if not reference:

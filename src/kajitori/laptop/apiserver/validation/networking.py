@@ -269,7 +269,7 @@ def _ingress_backend_errors(backend: Object, path: str) -> list[FieldError]:
     if resource is not None:
         return []
     if service is None:
-        return [required(path, "resource or service backend is required")]
+        return [invalid_value(path, "", "resource or service backend is required")]
     errors: list[FieldError] = []
     if not service.get("name"):
         errors.append(required(f"{path}.service.name"))
@@ -333,17 +333,27 @@ def ingress_errors(new: Object, _old: Object | None, subresource: str) -> list[F
     return errors
 
 
+def _block_errors(text: str, path: str) -> list[FieldError]:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        form = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+        return [invalid_value(path, text, form)]
+    return []
+
+
 def _peer_errors(peer: Object, path: str) -> list[FieldError]:
     block, selectors = peer.get("ipBlock"), [k for k in ("podSelector", "namespaceSelector") if k in peer]
     errors: list[FieldError] = []
     for name in selectors:
         errors += selector_errors(peer[name], f"{path}.{name}")
     if block is not None:
-        try:
-            ipaddress.ip_network(block.get("cidr", ""), strict=False)
-        except ValueError:
-            text = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            errors.append(invalid_value(f"{path}.ipBlock.cidr", block.get("cidr", ""), text))
+        if not block.get("cidr"):
+            errors.append(required(f"{path}.ipBlock.cidr"))
+        else:
+            errors += _block_errors(block["cidr"], f"{path}.ipBlock.cidr")
+        for index, part in enumerate(block.get("except") or ()):
+            errors += _block_errors(part, f"{path}.ipBlock.except[{index}]")
         if selectors:
             errors.append(forbidden_field(path, "may not specify both ipBlock and another peer"))
     elif not selectors:
@@ -358,6 +368,10 @@ def network_policy_errors(new: Object, _old: Object | None, _subresource: str) -
         for index, rule in enumerate(spec.get(direction) or ()):
             here = f"spec.{direction}[{index}]"
             for place, port in enumerate(rule.get("ports") or ()):
+                protocol = port.get("protocol", "TCP")
+                if protocol not in ("TCP", "UDP", "SCTP"):
+                    at = f"{here}.ports[{place}].protocol"
+                    errors.append(unsupported_value(at, protocol, ("TCP", "UDP", "SCTP")))
                 if "port" in port:
                     errors += port_or_name_errors(port["port"], f"{here}.ports[{place}].port")
             for place, peer in enumerate(rule.get(side) or ()):

@@ -85,8 +85,7 @@ def _pod_term_errors(term: Object, path: str) -> list[FieldError]:
     key = term.get("topologyKey", "")
     if not key:
         errors.append(required(f"{path}.topologyKey", "can not be empty"))
-    else:
-        errors += [invalid_value(f"{path}.topologyKey", key, message) for message in label_key(key)]
+    errors += [invalid_value(f"{path}.topologyKey", key, message) for message in label_key(key)]
     return errors
 
 

@@ -121,8 +121,8 @@ def volume_errors(new: Object, old: Object | None, subresource: str) -> list[Fie
     capacity: Object = spec.get("capacity") or {}
     if not capacity:
         errors.append(required("spec.capacity"))
-    elif set(capacity) != {"storage"}:
-        errors.append(unsupported_value("spec.capacity", capacity, ("storage",)))
+    if set(capacity) != {"storage"}:
+        errors.append(unsupported_value("spec.capacity", capacity or None, ("storage",)))
     elif amount(capacity["storage"]) <= 0:
         text = "must be greater than zero"
         errors.append(invalid_value("spec.capacity[storage]", capacity["storage"], text))

@@ -62,6 +62,9 @@ def _template_of(spec: Object, kind: str, *, selector_required: bool = True) -> 
     if selector is None:
         if selector_required:
             errors.append(required("spec.selector"))
+        # What selects nothing does not select the template either.
+        labels = (template.get("metadata") or {}).get("labels")
+        errors.append(invalid_value("spec.template.metadata.labels", labels, _MISMATCH))
     else:
         errors += selector_errors(selector, "spec.selector")
         if is_empty_selector(selector):
@@ -71,7 +74,8 @@ def _template_of(spec: Object, kind: str, *, selector_required: bool = True) -> 
             errors.append(invalid_value("spec.selector", selector, text))
     labels = (template.get("metadata") or {}).get("labels")
     if selector_errors(selector, ""):
-        errors.append(invalid_value("spec.selector", selector, "invalid label selector"))
+        if kind != "DaemonSet":
+            errors.append(invalid_value("spec.selector", selector, "invalid label selector"))
     elif not is_empty_selector(selector) and not matches(selector, labels):
         errors.append(invalid_value("spec.template.metadata.labels", labels or None, _MISMATCH))
     errors += template_errors(template, "spec.template")
@@ -232,7 +236,7 @@ def daemon_set_errors(new: Object, old: Object | None, subresource: str) -> list
     if subresource == "status" or (old is not None and spec == old.get("spec")):
         return []
     errors = non_negative(spec, "spec", "minReadySeconds", "revisionHistoryLimit")
-    errors += _template_of(spec, "DaemonSet")
+    errors += _template_of(spec, "DaemonSet", selector_required=False)
     strategy: Object = spec.get("updateStrategy") or {}
     if strategy.get("type") not in ("RollingUpdate", "OnDelete"):
         supported = ("RollingUpdate", "OnDelete")
