@@ -192,3 +192,17 @@ def test_a_rule_that_loops_too_long_is_cut_off() -> None:
     schema = schema_with({"rule": "self.n.all(a, self.n.all(b, self.n.all(c, a + b + c >= 0)))"}, n=numbers)
     (error,) = schema.validate(obj(n=[1] * 200))
     assert "cost limit exceeded" in error.message
+
+
+def test_lists_of_times_hold_the_values_that_loops_see() -> None:
+    durations = {"type": "array", "maxItems": 9, "items": {"type": "string", "format": "duration"}}
+    within = schema_with(
+        {"rule": "self.l.all(x, x in self.l) && self.l.indexOf(self.l[1]) == 1"}, l=durations
+    )
+    assert not within.validate(obj(l=["1h30m", "1s"]))
+    twice = schema_with({"rule": "self.l.all(x, self.l.indexOf(x) == self.l.lastIndexOf(x))"}, l=durations)
+    assert twice.validate(obj(l=["1h", "1s", "60m"]))
+    many = schema_with(
+        {"rule": "self.m['a'][0] in self.m['b']"}, m={"type": "object", "additionalProperties": durations}
+    )
+    assert not many.validate(obj(m={"a": ["1m"], "b": ["1s", "60s"]}))

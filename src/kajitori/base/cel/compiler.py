@@ -467,11 +467,25 @@ _MIXED: Final[dict[str, tuple[Callable[..., Any], Callable[..., Any]]]] = {
 
 def typed(code: Code) -> Code:
     """The code with data turned into a value where the type is one that JSON lacks (a time, a double)."""
-    convert = FROM_JSON.get(code.type.kind)
+    convert = _conversion(code.type)
     if convert is None:
         return code
     get = code.run
     return Code(code.type, lambda env: convert(get(env)))
+
+
+def _conversion(kind: Type) -> Callable[[Any], Any] | None:
+    """From data to a value; None: the data is the value. Lists of numbers are left alone, whole or not."""
+    if kind.kind not in ("list", "map"):
+        return FROM_JSON.get(kind.kind)
+    inner = None if kind.args[-1].kind == "double" else _conversion(kind.args[-1])
+    if inner is None:
+        return None
+    if kind.kind == "list":
+        return lambda items: [inner(item) for item in items] if isinstance(items, list) else items
+    return lambda entries: (
+        {key: inner(value) for key, value in entries.items()} if isinstance(entries, dict) else entries
+    )
 
 
 def _joined(kinds: list[Type]) -> Type:
