@@ -93,9 +93,20 @@ def known() -> frozenset[str]:
     return frozenset(KNOWN.read_text().splitlines())
 
 
-# Ours tells the place of a malformed quantity or time; a real server, which Go type a word would have had.
+# docs/reference/embedded-cluster.md: ours tells the place of a malformed quantity or time; a real server tells the Go type
+# of a word and the structures that are embedded on the way to it.
 _OUR_PLACE = re.compile(r" \([A-Za-z][^()]*(\([^()]*\))?[^()]*\)$")
-_GO_TYPE = re.compile(r"(cannot unmarshal .*) of type [\w.]+$")
+_GO_TYPE = re.compile(r"(cannot unmarshal .*) of type .+$")
+_EMBEDDED = re.compile(
+    r"\b(VolumeSource|ProbeHandler|LifecycleHandler|PersistentVolumeSource|LocalObjectReference)\.(?=[a-z])"
+)
+
+
+def _settled(message: str) -> str:
+    message = _GO_TYPE.sub(r"\1", _OUR_PLACE.sub("", message))
+    start, found, place = message.partition(" into Go struct field ")
+    struct, _, rest = place.partition(".")
+    return f"{start}{found}{struct}.{_EMBEDDED.sub('', rest)}" if found else message
 
 
 def told(answer: Answer, namespace: str) -> tuple[Any, ...]:
@@ -107,5 +118,5 @@ def told(answer: Answer, namespace: str) -> tuple[Any, ...]:
         (cause.get("reason"), cause.get("field"), cause.get("message").replace(namespace, "NAMESPACE"))
         for cause in (status.get("details") or {}).get("causes") or ()
     }
-    message = "" if causes else _GO_TYPE.sub(r"\1", _OUR_PLACE.sub("", status["message"]))
+    message = "" if causes else _settled(status["message"])
     return answer.code, status.get("reason"), tuple(sorted(causes, key=str)), message

@@ -351,6 +351,9 @@ def container_errors(container: Object, path: str, volumes: Collection[str]) -> 
         errors += _environment_errors(container, path)
     if "volumeMounts" in container:
         errors += _mount_errors(container["volumeMounts"], volumes, f"{path}.volumeMounts")
+    for index, device in enumerate(container.get("volumeDevices") or ()):
+        if device.get("name", "") not in volumes:
+            errors.append(not_found(f"{path}.volumeDevices[{index}].name", device.get("name", "")))
     resources = container.get("resources")
     if resources:
         errors += resource_errors(resources, f"{path}.resources")
@@ -377,7 +380,11 @@ def containers_errors(spec: Object, path: str, volumes: Collection[str]) -> list
         here = f"{path}.initContainers[{index}]"
         errors += container_errors(container, here, volumes)
         errors += _unique_name_errors(container, here, names)
-        if container.get("restartPolicy") == "Always":
+        policy = container.get("restartPolicy")
+        if policy is not None and policy not in ("Always", "Never", "OnFailure"):
+            supported = ("Always", "Never", "OnFailure")
+            errors.append(unsupported_value(f"{here}.restartPolicy", policy, supported))
+        if policy == "Always":
             errors += _lifetime_errors(container, here)
         else:
             text = "may not be set for init containers without restartPolicy=Always"

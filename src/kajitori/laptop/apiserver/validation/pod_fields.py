@@ -36,6 +36,10 @@ def _sysctl(name: str) -> Messages:
     return () if len(name) <= 253 and re.fullmatch(_SYSCTL, name) else (_SYSCTL_TEXT,)
 
 
+def _without_item(path: str) -> str:
+    return re.sub(r"\.items\[\d+\]", "", path)
+
+
 def _absolute(path: str) -> Messages:
     return () if path.startswith("/") else ("must be an absolute path",)
 
@@ -97,8 +101,9 @@ POD_FIELDS = Rules(
         },
         **{f"volumes[].{source}.defaultMode": _MODE for source in _ITEMS[:3]},
         **{f"volumes[].{source}.items[].mode": _MODE for source in _ITEMS},
-        "volumes[].downwardAPI.items[].resourceFieldRef.containerName": needed(
-            at=lambda path: re.sub(r"\.items\[\d+\]", "", path)
+        "volumes[].downwardAPI.items[].resourceFieldRef.containerName": needed(at=_without_item),
+        "volumes[].downwardAPI.items[].resourceFieldRef.resource": needed(
+            one_of(*_RESOURCES, at=_without_item), at=_without_item
         ),
         "volumes[].nfs.server": needed(),
         "volumes[].nfs.path": needed(form(_absolute)),

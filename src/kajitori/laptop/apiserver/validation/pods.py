@@ -46,6 +46,13 @@ def _choice_errors(spec: Object, path: str) -> list[FieldError]:
             errors.append(required(f"{path}.{field}"))
         elif value not in supported:
             errors.append(unsupported_value(f"{path}.{field}", value, supported))
+    if spec.get("dnsPolicy") == "None":
+        if "dnsConfig" not in spec:
+            text = "must provide `dnsConfig` when `dnsPolicy` is None"
+            errors.append(required(f"{path}.dnsConfig", text))
+        elif not spec["dnsConfig"].get("nameservers"):
+            text = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+            errors.append(required(f"{path}.dnsConfig.nameservers", text))
     policy = spec.get("preemptionPolicy")
     if policy and policy not in ("Never", "PreemptLowerPriority"):
         supported = ("Never", "PreemptLowerPriority")
