@@ -24,6 +24,7 @@ KNOWN = (
     '.metadata.managedFields[0].fieldsV1.f:endpoints: ours "nothing"',
     '.metadata.managedFields[0].fieldsV1.f:spec.f:dataSourceRef.f:apiGroup: ours "nothing"',
     ".spec.limits: ours []",
+    '.spec.storageClassName: ours "folder", real "nothing"',
     ".spec.extra.authentication.kubernetes.io/credential-id[0]: ours",
 )
 
