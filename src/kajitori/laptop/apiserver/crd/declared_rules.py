@@ -169,7 +169,7 @@ def check_default(schema: Schema, field: str, errors: list[FieldError], *, root:
     validate = compile_validator(without)
     if validate is not None:
         validate(value, None, problems)
-    embedded = compile_embedded({"properties": {"default": without}}) if not root else None
+    embedded = compile_embedded({"properties": {"default": without}})
     if embedded is not None:
         errors += [
             FieldError(error.reason, f"{field}.{error.field}", error.message)
