@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -200,7 +201,8 @@ func theFinalizerRuns(w *world) error {
 	if err := w.direct.Get(w.ctx, w.key("one-was-here"), &corev1.ConfigMap{}); err != nil {
 		return err
 	}
-	return eventually(w.ctx, "what it owned is gone", func() bool {
+	// A real garbage collector looks for new kinds every half minute.
+	return within(w.ctx, 90*time.Second, "what it owned is gone", func() bool {
 		return apierrors.IsNotFound(w.direct.Get(w.ctx, w.key("one"), &appsv1.Deployment{})) && w.message("one") == ""
 	})
 }

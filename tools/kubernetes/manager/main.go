@@ -73,7 +73,11 @@ func (r *running) leads() bool {
 }
 
 func eventually(ctx context.Context, what string, condition func() bool) error {
-	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, 20*time.Second, true,
+	return within(ctx, 20*time.Second, what, condition)
+}
+
+func within(ctx context.Context, limit time.Duration, what string, condition func() bool) error {
+	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, limit, true,
 		func(context.Context) (bool, error) { return condition(), nil })
 	if err != nil {
 		return fmt.Errorf("never so: %s", what)
@@ -92,7 +96,7 @@ func main() {
 	// controller-runtime brings -kubeconfig.
 	flag.Parse()
 	ctrl.SetLogger(klog.Background())
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	w, err := prepare(ctx)
 	if err != nil {

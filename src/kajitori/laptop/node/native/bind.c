@@ -75,8 +75,22 @@ static int bind_ipv6(int descriptor, const struct sockaddr_in6 *given) {
     return real_bind(descriptor, (struct sockaddr *)&changed, sizeof changed);
 }
 
+/* A pod in Kubernetes has a network of its own, which is new: past connections of another pod that had this address
+ * before never keep it from a port. */
+static void forget_past_connections(int descriptor, const struct sockaddr *address) {
+    in_port_t port = address->sa_family == AF_INET    ? ((const struct sockaddr_in *)address)->sin_port
+                     : address->sa_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
+                                                      : 0;
+    int type = 0, yes = 1, saved = errno;
+    socklen_t size = sizeof type;
+    if (port && getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM)
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    errno = saved;
+}
+
 int bind(int descriptor, const struct sockaddr *address, socklen_t length) {
     in_addr_t wanted;
+    if (pod_address && address && length >= sizeof(struct sockaddr_in)) forget_past_connections(descriptor, address);
     if (pod_address && address && address->sa_family == AF_INET && length >= sizeof(struct sockaddr_in)) {
         struct sockaddr_in changed = *(const struct sockaddr_in *)address;
         if (is_machine_wide(changed.sin_addr.s_addr)) {
