@@ -215,7 +215,7 @@ async def test_a_role_that_collects_follows_its_parts(server: Server, namespace:
     try:
 
         async def collected() -> bool:
-            return (await server.http.get(f"{path}/whole-{namespace}")).ok()["rules"] == part["rules"]
+            return (await server.http.get(f"{path}/whole-{namespace}")).ok().get("rules") == part["rules"]
 
         await eventually(collected, "the rules are collected")
         await server.http.delete(f"{path}/part-{namespace}")
