@@ -70,7 +70,12 @@ def stubborn(retry: int, **_: Any) -> dict[str, int]:
 @kopf.on.delete(*PAGES)
 def deleted(name: str, namespace: str, **_: Any) -> None:
     note = {"metadata": {"name": f"{name}-was-here"}}
-    kubernetes.client.CoreV1Api().create_namespaced_config_map(namespace, note)
+    try:
+        kubernetes.client.CoreV1Api().create_namespaced_config_map(namespace, note)
+    except kubernetes.client.ApiException as error:
+        # A handler runs again if what came of it could not be written down.
+        if error.status != 409:
+            raise
 
 
 @kopf.daemon(*PAGES, when=lambda spec, **_: spec.get("daemon", False))
