@@ -170,3 +170,11 @@ def test_up_refuses_a_home_in_which_sockets_cannot_be(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "too long for the sockets in it (choose a shorter one with --home)" in done.stderr
     assert not home.exists()
+
+
+def test_a_refusal_that_names_the_command_is_not_given_it_twice() -> None:
+    from kajitori.cli.conversation import _refusal
+
+    told = b'{"error": {"message": "no backend answered; `kaji explain request 1` tells of each attempt"}}'
+    assert str(_refusal(503, told, "1")).count("kaji explain request") == 1
+    assert str(_refusal(503, b"{}", "1")).count("kaji explain request") == 1

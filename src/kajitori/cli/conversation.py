@@ -163,6 +163,6 @@ def _refusal(code: int, body: bytes, request_id: str = "") -> ApiError:
     refusal = api_error({"message": message}, code)
     if isinstance(refusal, NotFound):
         refusal.hint = "`kaji get aigatewayroutes` lists the routes"
-    elif request_id:
+    elif request_id and "kaji explain request" not in message:
         refusal.hint = f"`kaji explain request {request_id}` tells what was tried"
     return refusal
