@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import time
 import urllib.request
@@ -27,6 +28,8 @@ from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings
 
+# A connection whose server is killed during its TLS handshake is left to the collector by the event loop.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 INCARNATION = "groups.kajitori.dev/incarnation"
 GROUPS, SIZE = 2, 3
 Object = dict[str, Any]
@@ -45,6 +48,12 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 async def loop(server: BareServer) -> AsyncIterator[Loop]:
     async with bare_loop(server) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_for_others() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 class ShiftedClock:
