@@ -28,8 +28,6 @@ from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings
 
-# A connection whose server is killed during its TLS handshake is left to the collector by the event loop.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 INCARNATION = "groups.kajitori.dev/incarnation"
 GROUPS, SIZE = 2, 3
 Object = dict[str, Any]

@@ -74,11 +74,12 @@ class World:
     def pods(self) -> list[dict[str, Any]]:
         return [pod for pod in self.objects("pods") if "deletionTimestamp" not in pod["metadata"]]
 
-    def agent_pid(self, node: str) -> int:
+    def agent_pid(self, node: str) -> int | None:
+        """None while it waits to be started again."""
         text = self.kaji("node", "status", node).stdout
-        found = re.search(rf"^  {node} +pid (\d+)", text, re.MULTILINE)
+        found = re.search(rf"^  {node} +pid (\d+|None)", text, re.MULTILINE)
         assert found, text
-        return int(found[1])
+        return None if found[1] == "None" else int(found[1])
 
 
 @contextlib.contextmanager

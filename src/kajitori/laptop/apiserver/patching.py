@@ -136,6 +136,8 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
             ignored_fields=("status",) if kind.has_status and not subresource else (),
         )
         if new is not old:
+            # The name is nobody's field: an apply that gives up all of its metadata leaves none.
+            new["metadata"] = {"name": target.name, **(new.get("metadata") or {})}
             settle_unknown_fields(call, new, validation)
         if old is None:
             check_may_create(state, call)
