@@ -35,9 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         rank = {"embedded": 2, "real": 3, "both": 4}.get(server, 1)
         if server or module.startswith(WHOLE_CLUSTERS):
             rank = rank if server else 0
-            # These kill servers: a connection that is cut in its TLS handshake is left to the collector by the
-            # event loop, and found in whichever test runs then.
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
             if item.get_closest_marker("xdist_group") is None:
                 item.add_marker(pytest.mark.xdist_group(f"{server} {module}"))
         places.append((rank, number, item))

@@ -28,6 +28,8 @@ from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings
 
+# A connection whose server is killed during its TLS handshake is left to the collector by the event loop.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 INCARNATION = "groups.kajitori.dev/incarnation"
 GROUPS, SIZE = 2, 3
 Object = dict[str, Any]
@@ -131,7 +133,6 @@ def steps(server: BareServer) -> range | tuple[int, ...]:
 async def test_a_server_that_dies_at_a_write_of_a_groups_creation_is_survived(
     server: BareServer, loop: Loop, moment: str
 ) -> None:
-    created: dict[str, set[str]] = {}
     for step in steps(server):
         async with acting(server) as transport:
 
@@ -147,9 +148,7 @@ async def test_a_server_that_dies_at_a_write_of_a_groups_creation_is_survived(
             await loop.apply(the_set())
             await until_whole(loop)
             assert transport.writes >= step, "the server never died"
-        created = {name: {pod["metadata"]["uid"]} for name, pod in (await loop.pods()).items()}
         await _remove(loop)
-    assert created
 
 
 async def _remove(loop: Loop) -> None:
