@@ -5,11 +5,44 @@ Strategic merge patches name the object's uid, which the server refuses if anoth
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
+from kajitori.api.kubernetes.meta_v1 import LabelSelector
 from kajitori.api.resource import Resource
 from kajitori.base.errors import ApiError, NotFound
+from kajitori.control.cache import Metadata
+from kajitori.control.controller import Key
 from kajitori.kube.client import Client
 from kajitori.kube.objects import Object, owner_reference
 from kajitori.laptop.controllers.views import View
+from kajitori.model.selection import is_empty, matches
+
+
+class _Selecting(Protocol):
+    @property
+    def selector(self) -> LabelSelector: ...
+
+
+class Selector(Protocol):
+    """An object that selects others by their labels."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+    @property
+    def spec(self) -> _Selecting: ...
+
+
+def would_adopt(owners: Iterable[Selector], orphan: View) -> list[Key]:
+    """Keys of those that may want an object without a controller."""
+    labels = orphan.metadata.labels
+    if orphan.metadata.controller is not None or not labels:
+        return []
+    return [
+        Key(one.metadata.namespace, one.metadata.name)
+        for one in owners
+        if not is_empty(one.spec.selector) and matches(one.spec.selector, labels)
+    ]
 
 
 async def still_there(client: Client, resource: Resource, owner: View) -> bool:

@@ -21,6 +21,7 @@ from kajitori.laptop.controllers.daemon_sets.placement import HASH_LABEL, Rules,
 from kajitori.laptop.controllers.daemon_sets.plan import Changes, Layout, World, plan_changes, plan_status
 from kajitori.laptop.controllers.daemon_sets.views import DaemonSetView
 from kajitori.laptop.controllers.history import History
+from kajitori.laptop.controllers.ownership import would_adopt
 from kajitori.laptop.controllers.pod_writes import PodWrites
 from kajitori.laptop.controllers.pods import (
     PODS_BY_CONTROLLER,
@@ -30,7 +31,7 @@ from kajitori.laptop.controllers.pods import (
 )
 from kajitori.laptop.controllers.revisions import RevisionView, data_hash, data_of, revision_body
 from kajitori.laptop.controllers.views import NodeView, PodView
-from kajitori.model.selection import is_empty, matches
+from kajitori.model.selection import is_empty
 
 COMPONENT = "daemonset-controller"
 # So often in a row a new revision may find its name taken by another template's.
@@ -60,13 +61,7 @@ class DaemonSets:
         controller.watch(self._nodes, self._keys_of_node, when=_node_matters)
 
     def _may_adopt(self, pod: PodView) -> list[Key]:
-        if pod.metadata.controller is not None or not pod.metadata.labels:
-            return []
-        return [
-            Key(candidate.metadata.namespace, candidate.metadata.name)
-            for candidate in self._sets.list(pod.metadata.namespace)
-            if matches(candidate.spec.selector, pod.metadata.labels)
-        ]
+        return would_adopt(self._sets.list(pod.metadata.namespace), pod)
 
     def _keys_of_node(self, node: NodeView) -> list[Key]:
         """Sets that have something to do on the node, or to count there no more."""

@@ -18,6 +18,7 @@ from kajitori.laptop.controllers import ownership
 from kajitori.laptop.controllers.amounts import status_patch
 from kajitori.laptop.controllers.deployments import plan
 from kajitori.laptop.controllers.deployments.status import next_look_seconds, plan_status
+from kajitori.laptop.controllers.ownership import would_adopt
 from kajitori.laptop.controllers.pods import PODS_BY_CONTROLLER, controller_index
 from kajitori.laptop.controllers.views import DeploymentView, PodView, ReplicaSetView
 from kajitori.model.selection import is_empty, matches
@@ -49,13 +50,7 @@ class Deployments:
         controller.watch(self._pods, self._keys_of_pod, when=lambda old, new: new is None)
 
     def _may_adopt(self, replica_set: ReplicaSetView) -> list[Key]:
-        if replica_set.metadata.controller is not None:
-            return []
-        return [
-            Key(one.metadata.namespace, one.metadata.name)
-            for one in self._deployments.list(replica_set.metadata.namespace)
-            if matches(one.spec.selector, replica_set.metadata.labels)
-        ]
+        return would_adopt(self._deployments.list(replica_set.metadata.namespace), replica_set)
 
     def _keys_of_pod(self, pod: PodView) -> list[Key]:
         owner = pod.metadata.controller

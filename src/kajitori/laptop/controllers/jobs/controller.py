@@ -22,9 +22,10 @@ from kajitori.laptop.controllers.jobs.backoff import BackoffRecord
 from kajitori.laptop.controllers.jobs.situation import Situation, deadline_seconds, observe
 from kajitori.laptop.controllers.jobs.tracked_pods import TrackedPods, is_namespace_going
 from kajitori.laptop.controllers.jobs.views import JobStatusView, JobView
+from kajitori.laptop.controllers.ownership import would_adopt
 from kajitori.laptop.controllers.pods import PODS_BY_CONTROLLER, claim_pods, controller_index
 from kajitori.laptop.controllers.views import PodView
-from kajitori.model.selection import is_empty, matches
+from kajitori.model.selection import is_empty
 
 COMPONENT = "job-controller"
 # A look costs in proportion to the pods, and each of many pods asks for one.
@@ -62,13 +63,7 @@ class Jobs:
         controller.watch(self._pods, self._may_adopt, when=lambda old, new: new is not None)
 
     def _may_adopt(self, pod: PodView) -> list[Key]:
-        if pod.metadata.controller is not None or not pod.metadata.labels:
-            return []
-        return [
-            Key(pod.metadata.namespace, job.metadata.name)
-            for job in self._jobs.list(pod.metadata.namespace)
-            if not is_empty(job.spec.selector) and matches(job.spec.selector, pod.metadata.labels)
-        ]
+        return would_adopt(self._jobs.list(pod.metadata.namespace), pod)
 
     async def reconcile(self, key: Key) -> Result:
         job = self._jobs.get(*key)

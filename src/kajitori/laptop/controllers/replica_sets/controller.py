@@ -16,6 +16,7 @@ from kajitori.control.controller import After, Key, Result, keys_of_owner
 from kajitori.control.runtime import Runtime
 from kajitori.laptop.controllers import ownership
 from kajitori.laptop.controllers.amounts import status_patch
+from kajitori.laptop.controllers.ownership import would_adopt
 from kajitori.laptop.controllers.pod_writes import PodWrites
 from kajitori.laptop.controllers.pods import (
     PODS_BY_CONTROLLER,
@@ -26,7 +27,6 @@ from kajitori.laptop.controllers.pods import (
 )
 from kajitori.laptop.controllers.replica_sets.plan import plan_scaling, plan_status
 from kajitori.laptop.controllers.views import PodView, ReplicaSetView
-from kajitori.model.selection import matches
 
 COMPONENT = "replicaset-controller"
 # A look costs in proportion to the pods, and each of many pods asks for one: with so many seconds between looks
@@ -55,14 +55,7 @@ class ReplicaSets:
         controller.watch(self._pods, self._may_adopt, when=lambda old, new: new is not None)
 
     def _may_adopt(self, pod: PodView) -> list[Key]:
-        """Keys of sets that may want a pod without an owner."""
-        if pod.metadata.controller is not None or not pod.metadata.labels:
-            return []
-        return [
-            Key(pod.metadata.namespace, candidate.metadata.name)
-            for candidate in self._sets.list(pod.metadata.namespace)
-            if matches(candidate.spec.selector, pod.metadata.labels)
-        ]
+        return would_adopt(self._sets.list(pod.metadata.namespace), pod)
 
     async def reconcile(self, key: Key) -> Result:
         replica_set = self._sets.get(*key)

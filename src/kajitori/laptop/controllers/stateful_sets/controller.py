@@ -18,6 +18,7 @@ from kajitori.kube.objects import Object
 from kajitori.laptop.controllers import ownership
 from kajitori.laptop.controllers.amounts import status_patch
 from kajitori.laptop.controllers.history import History
+from kajitori.laptop.controllers.ownership import would_adopt
 from kajitori.laptop.controllers.pods import (
     PODS_BY_CONTROLLER,
     claim_pods,
@@ -41,7 +42,6 @@ from kajitori.laptop.controllers.stateful_sets.plan import (
 from kajitori.laptop.controllers.stateful_sets.status import ALWAYS, is_outdated, plan_status
 from kajitori.laptop.controllers.stateful_sets.views import StatefulSetView
 from kajitori.laptop.controllers.views import PodView, View
-from kajitori.model.selection import matches
 
 COMPONENT = "statefulset-controller"
 HASH_LABEL = "controller.kubernetes.io/hash"
@@ -69,13 +69,7 @@ class StatefulSets:
         controller.watch(claims, self._keys_of_claim, when=lambda old, new: new is None)
 
     def _may_adopt(self, pod: PodView) -> list[Key]:
-        if pod.metadata.controller is not None or not pod.metadata.labels:
-            return []
-        return [
-            Key(pod.metadata.namespace, candidate.metadata.name)
-            for candidate in self._sets.list(pod.metadata.namespace)
-            if matches(candidate.spec.selector, pod.metadata.labels)
-        ]
+        return would_adopt(self._sets.list(pod.metadata.namespace), pod)
 
     def _keys_of_claim(self, claim: View) -> list[Key]:
         ordinal = identity.parent_and_ordinal(claim.metadata.name)[1]
