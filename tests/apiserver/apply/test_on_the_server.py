@@ -57,6 +57,16 @@ async def test_a_dropped_field_takes_its_default_again(api: Api) -> None:
     assert after["spec"]["replicas"] == 1
 
 
+async def test_an_applier_that_gives_up_all_of_its_metadata_keeps_the_objects_identity(api: Api) -> None:
+    labelled = config_map("a", x="1")
+    labelled["metadata"]["labels"] = {"one": "1"}
+    before = (await api.apply(f"{CONFIG_MAPS}/a", labelled)).ok()["metadata"]
+    after = (await api.apply(f"{CONFIG_MAPS}/a", config_map("a", x="1"))).ok()["metadata"]
+    assert "labels" not in after
+    for field in ("name", "namespace", "uid", "creationTimestamp"):
+        assert after[field] == before[field]
+
+
 async def test_replicas_set_through_scale_conflict_by_that_name(api: Api) -> None:
     (await api.apply(f"{DEPLOYMENTS}/web", deployment(replicas=2), "gitops")).ok()
     scale = {"spec": {"replicas": 5}}
