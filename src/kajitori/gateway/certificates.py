@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kajitori.base.certificates import certificate_pem, key_pem, key_usage
+
 AUTHORITY_SECONDS = 10 * 365 * 86_400.0
 LEAF_SECONDS = 90 * 86_400.0
 # A kubelet brings a changed Secret to its pods within minutes; an hour is ample.
@@ -179,11 +181,11 @@ def _new_authority(now: float) -> tuple[bytes, bytes]:
     certificate = (
         _builder(name, _subject(name), key, now, AUTHORITY_SECONDS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(key_usage(authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return _pem(certificate), _key_pem(key)
+    return certificate_pem(certificate), key_pem(key)
 
 
 def _issue(leaf: Leaf, signer: x509.Certificate, signing_key: bytes, now: float) -> tuple[bytes, bytes]:
@@ -195,7 +197,7 @@ def _issue(leaf: Leaf, signer: x509.Certificate, signing_key: bytes, now: float)
     certificate = (
         _builder(leaf.name, signer.subject, key, now, LEAF_SECONDS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(
@@ -203,28 +205,4 @@ def _issue(leaf: Leaf, signer: x509.Certificate, signing_key: bytes, now: float)
         )
         .sign(loaded, hashes.SHA256())
     )
-    return _pem(certificate), _key_pem(key)
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return certificate_pem(certificate), key_pem(key)

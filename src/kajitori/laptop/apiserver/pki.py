@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kajitori.base.certificates import certificate_pem, key_pem, key_usage
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -61,16 +63,6 @@ def write_private(path: Path, content: bytes) -> None:
     scratch.replace(path)
 
 
-def _key_bytes(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _certificate_bytes(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
 ) -> x509.CertificateBuilder:
@@ -105,17 +97,17 @@ class Authority:
         self._certificate = (
             _builder(name, name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(authority=True), critical=True)
+            .add_extension(key_usage(authority=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        write_private(key_file, _key_bytes(self._key))
-        write_private(certificate_file, _certificate_bytes(self._certificate))
+        write_private(key_file, key_pem(self._key))
+        write_private(certificate_file, certificate_pem(self._certificate))
 
     @property
     def certificate(self) -> bytes:
         """The authority's certificate, PEM."""
-        return _certificate_bytes(self._certificate)
+        return certificate_pem(self._certificate)
 
     def issue(
         self, subject: x509.Name, usage: x509.ObjectIdentifier, names: list[x509.GeneralName] | None = None
@@ -125,7 +117,7 @@ class Authority:
         builder = (
             _builder(subject, self._certificate.subject, key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=False), critical=True)
+            .add_extension(key_usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
@@ -133,7 +125,7 @@ class Authority:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return _certificate_bytes(builder.sign(self._key, hashes.SHA256())), _key_bytes(key)
+        return certificate_pem(builder.sign(self._key, hashes.SHA256())), key_pem(key)
 
     def client_certificate(self, identity: Identity) -> tuple[bytes, bytes]:
         """Certificate and key, PEM, that make the bearer this user in these groups."""
@@ -176,20 +168,6 @@ def _service_names() -> list[str]:
     ]
 
 
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _runs_out(certificate: x509.Certificate) -> bool:
     renewal = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=RENEWED_BEFORE_DAYS)
     return certificate.not_valid_after_utc < renewal
@@ -213,7 +191,7 @@ def service_account_key(folder: Path) -> rsa.RSAPrivateKey:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     write_private(folder / "sa.pub", public)
-    write_private(key_file, _key_bytes(key))
+    write_private(key_file, key_pem(key))
     return key
 
 
