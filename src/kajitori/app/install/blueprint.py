@@ -429,8 +429,8 @@ def envoy_files() -> dict[str, Any]:
     return files
 
 
-def _envoy() -> list[Any]:
-    container = {
+def _envoy_container() -> dict[str, Any]:
+    return {
         "name": "envoy",
         "image": _image("envoy.image"),
         "imagePullPolicy": Value("envoy.image.pullPolicy"),
@@ -473,6 +473,9 @@ def _envoy() -> list[Any]:
             {"name": "certificates", "mountPath": CERTIFICATE_FOLDER, "readOnly": True},
         ],
     }
+
+
+def _envoy() -> list[Any]:
     volumes = [
         {"name": "sockets", "emptyDir": {}},
         {"name": "configuration", "configMap": {"name": ENVOY}},
@@ -482,7 +485,7 @@ def _envoy() -> list[Any]:
     deployment = _deployment(
         "envoy",
         "envoy",
-        container,
+        _envoy_container(),
         volumes,
         automountServiceAccountToken=False,
         terminationGracePeriodSeconds=Sum("envoy.drainSeconds", 15),
