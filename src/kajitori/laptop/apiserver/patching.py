@@ -94,6 +94,27 @@ def apply_patch(content_type: str, old: Object, patch: Any, kind: Kind) -> Objec
     return apply_strategic_merge_patch(old, patch, kind.schema)
 
 
+def _check_may_be_new(call: Call, metadata: Object, subresource: str) -> None:
+    """Raise StatusError where an apply cannot create its object: 404 for a part of one, 409 for one with a uid."""
+    resource, name = call.kind.resource, call.target.name
+    if subresource:
+        raise status.not_found(resource, name)
+    if uid := metadata.get("uid"):
+        text = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        raise status.conflict(resource, name, text)
+
+
+def _check_meant(call: Call, metadata: Object, stored: Object) -> None:
+    """Raise StatusError where an apply means another object of this name (422) or another version of it (409)."""
+    resource, name = call.kind.resource, call.target.name
+    if metadata.get("uid") not in (None, "", stored.get("uid")):
+        errors = [status.invalid_value("metadata.uid", metadata["uid"], "field is immutable")]
+        raise status.invalid(resource.kind, resource.group, name, errors)
+    wanted = metadata.get("resourceVersion")
+    if wanted and wanted != stored["resourceVersion"]:
+        raise status.conflict(resource, name)
+
+
 async def apply_object(state: ServerState, call: Call, subresource: str = "") -> web.StreamResponse:
     kind, target = call.kind, call.target
     dry_run = call.dry_run()
@@ -118,11 +139,8 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
 
     def decide(before: Entry | None) -> Steps[Decision]:
         nonlocal created
-        if before is None and subresource:
-            raise status.not_found(kind.resource, target.name)
-        if before is None and metadata.get("uid"):
-            text = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
-            raise status.conflict(kind.resource, target.name, text)
+        if before is None:
+            _check_may_be_new(call, metadata, subresource)
         old = (yield from as_read(state, kind, before)) if before is not None else None
         new = server_side_apply(
             old,
@@ -145,12 +163,7 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
             place(kind, new, target.namespace)
             return (yield from prepare_new(state, call, new, manager=manager, tracked=True))
         created = False
-        if metadata.get("uid") not in (None, "", old["metadata"].get("uid")):
-            errors = [status.invalid_value("metadata.uid", metadata["uid"], "field is immutable")]
-            raise status.invalid(kind.resource.kind, kind.resource.group, target.name, errors)
-        wanted = metadata.get("resourceVersion")
-        if wanted and wanted != old["metadata"]["resourceVersion"]:
-            raise status.conflict(kind.resource, target.name)
+        _check_meant(call, metadata, old["metadata"])
         if new is old:
             return None
         return (
