@@ -95,6 +95,8 @@ def test_a_stream_arrives_piece_by_piece_with_its_usage(cluster: Cluster) -> Non
             model="smollm2-135m",
             messages=[{"role": "user", "content": "Count to five."}],
             max_tokens=12,
+            # The likeliest words: by chance the model may have said all after two.
+            temperature=0,
             stream=True,
             stream_options={"include_usage": True},
         )
