@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from kajitori.api.crds import all_crds
 from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, LEADER_WORKER_SETS
 from kajitori.app.install.render import render
 from kajitori.app.install.values import complete
+from kajitori.kube.config import load_config
+from kajitori.kube.direct import DirectClient
 from tests.install.installation import NAMESPACE, Installation, lease_holder
 
 SHORT_LEASE = ("--lease-seconds=4", "--renew-deadline-seconds=3", "--retry-seconds=0.5")
@@ -66,8 +69,39 @@ def test_what_others_brought_stays_and_is_named(cluster: Installation) -> None:
         cluster.kaji("uninstall", "--yes", "--delete-crds")
         assert cluster.get(path), "nor is it deleted"
     finally:
+        # The next installation may meet it while it goes.
         cluster.client.delete(path)
         cluster.until(lambda: cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None, "no namespace")
+
+
+def test_a_definition_that_is_on_its_way_out_is_waited_for_and_made_anew(installed: Installation) -> None:
+    name = "leaderworkersets.leaderworkerset.x-k8s.io"
+    path = CUSTOM_RESOURCE_DEFINITIONS.path(None, name)
+    held = a_set("held", replicas=0)
+    held["metadata"]["finalizers"] = ["example.com/held"]
+    apply_set(installed, held)
+    installed.client.delete(path)
+    gone = installed.get(path)
+    assert gone and gone["metadata"]["deletionTimestamp"]
+    release = threading.Timer(1.0, _release, (installed.plane.kubeconfig,))
+    release.start()
+    try:
+        installed.kaji("install", "--no-wait", "--set", "envoy.service.type=ClusterIP")
+    finally:
+        release.join()
+    made = installed.get(path)
+    assert made and made["metadata"]["uid"] != gone["metadata"]["uid"]
+    apply_set(installed, a_set("free", replicas=0))
+
+
+def _release(kubeconfig: Path) -> None:
+    with DirectClient(load_config(str(kubeconfig))) as client:
+        client.request(
+            "PATCH",
+            LEADER_WORKER_SETS.path("default", "held"),
+            body=b'{"metadata": {"finalizers": null}}',
+            content_type="application/merge-patch+json",
+        )
 
 
 def test_two_replicas_act_as_one_and_the_second_takes_over_when_the_first_is_killed(

@@ -87,7 +87,12 @@ def survey(
 ) -> Survey:
     """Look at the cluster and decide; changes nothing."""
     objects = render(values, namespace)
-    there = {item["metadata"]["name"]: item for item in list_all(client, DEFINITIONS)}
+    # One that is being deleted is as good as gone, whosever it is.
+    there = {
+        item["metadata"]["name"]: item
+        for item in list_all(client, DEFINITIONS)
+        if not item["metadata"].get("deletionTimestamp")
+    }
     decisions = [decide(ours, there.get(ours["metadata"]["name"])) for ours in bundled_definitions()]
     found = find_upstream(client)
     states = [
@@ -212,9 +217,10 @@ def apply_definitions(client: DirectClient, found: Survey, say: Say) -> None:
     """Make and mend definitions, and wait until they are served."""
     changed = [decision for decision in found.definitions if decision.action != "keep"]
     for decision in changed:
+        _wait_while_leaving(client, decision.name)
         _apply(client, decision.body)
     for decision in changed:
-        _wait_until_served(client, decision.name)
+        _wait_until_served(client, decision.body)
     if changed:
         say("definitions", f"{len(changed)} of {len(found.definitions)} applied and served")
     for decision in found.definitions:
@@ -429,14 +435,42 @@ def _apply(client: DirectClient, obj: dict[str, Any], *, dry_run: bool = False) 
             raise
 
 
-def _wait_until_served(client: DirectClient, name: str, seconds: float = 60.0) -> None:
+def _wait_while_leaving(client: DirectClient, name: str, seconds: float = 60.0) -> None:
+    """A definition that is being deleted takes every change and vanishes all the same: ours must come after it."""
+    deadline = time.monotonic() + seconds
+    while ((get(client, DEFINITIONS.path(None, name)) or {}).get("metadata") or {}).get("deletionTimestamp"):
+        if time.monotonic() > deadline:
+            raise KajitoriError(
+                f"CustomResourceDefinition {name} is being deleted and does not go",
+                hint="its objects go first: look for finalizers that nobody takes off them",
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _wait_until_served(client: DirectClient, definition: dict[str, Any], seconds: float = 60.0) -> None:
+    """Until the API server says that it serves the kind, and does: a large one does so a moment later."""
+    spec, name = definition["spec"], definition["metadata"]["name"]
+    version = next(each["name"] for each in spec["versions"] if each["storage"])
+    path = f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
     deadline = time.monotonic() + seconds
     while True:
-        definition = get(client, DEFINITIONS.path(None, name)) or {}
-        conditions = (definition.get("status") or {}).get("conditions") or ()
-        if any(each["type"] == "Established" and each["status"] == "True" for each in conditions):
+        current = get(client, DEFINITIONS.path(None, name)) or {}
+        conditions = (current.get("status") or {}).get("conditions") or ()
+        established = any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+        if established and _is_found(client, path):
             return
         if time.monotonic() > deadline:
             said = "; ".join(each.get("message", "") for each in conditions if each["status"] == "False")
             raise KajitoriError(f"CustomResourceDefinition {name} is not served: {said or 'no answer'}")
-        time.sleep(0.05)
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_found(client: DirectClient, path: str) -> bool:
+    try:
+        client.get(path, query={"limit": "1"})
+    except NotFound:
+        return False
+    except Forbidden:
+        # Whoever may make definitions need not be allowed to read their objects; only the answer would be 404.
+        return True
+    return True
