@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from tests.groups.loop import FakeNode, Loop, install_definition
+from tests.groups.leader_worker_sets.loop import FakeNode, Loop, install_definition
 from tests.servers import wait_for_url
 from tools.kubernetes.control_plane import APISERVER, ControlPlane, free_ports, running_control_plane
 
@@ -29,7 +29,7 @@ from kajitori.api.resource import (
     Resource,
 )
 from kajitori.base.errors import ApiError, Unreachable
-from kajitori.groups.rbac import LAPTOP_RULES, RULES
+from kajitori.groups.leader_worker_sets.rbac import LAPTOP_RULES, RULES
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import prepare_home

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from tests.faults.bare_servers import BareServer, Real, bare_loop, bare_server, prepare
 from tests.faults.transports import FaultyTransport
-from tests.groups.conftest import a_set
-from tests.groups.loop import Loop
+from tests.groups.leader_worker_sets.conftest import a_set
+from tests.groups.leader_worker_sets.loop import Loop
 from tools.kubernetes.build import have_go
 from tools.kubernetes.control_plane import ETCD
 
@@ -23,7 +23,7 @@ from kajitori.api.resource import LEADER_WORKER_SETS, LEASES, NAMESPACES, PODS, 
 from kajitori.base.clock import SystemClock
 from kajitori.base.errors import ApiError, Conflict, NotFound, Unreachable
 from kajitori.control.runtime import Runtime
-from kajitori.groups import controller
+from kajitori.groups.leader_worker_sets import controller
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings

@@ -20,7 +20,7 @@ from kajitori.app.install.render import render, render_all
 from kajitori.app.install.values import complete, defaults, read_choices, rows
 from kajitori.base.errors import InvalidManifest, UsageError
 from kajitori.gateway import rbac as gateway_rbac
-from kajitori.groups import rbac as groups_rbac
+from kajitori.groups.leader_worker_sets import rbac as groups_rbac
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "kajitori"

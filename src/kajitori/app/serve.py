@@ -110,7 +110,7 @@ def _client(options: ServeOptions, component: str) -> Client:
 
 async def serve_controllers(options: ServeOptions) -> None:
     """The controllers of groups, until told to stop. Raises LeadershipLost."""
-    from kajitori.groups.controller import register
+    from kajitori.groups.leader_worker_sets.controller import register
 
     stop = stop_on_signals()
     async with _client(options, "controllers") as client:

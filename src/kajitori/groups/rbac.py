@@ -1,32 +1,10 @@
-"""The rights that the group controller needs, and no more."""
+"""The rights that the controllers of groups need, and no more: those of each kind."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from kajitori.api.leaderworkerset.v1 import GROUP
+from kajitori.groups.leader_worker_sets import rbac as leader_worker_sets
 
-RULES: list[dict[str, Any]] = [
-    {"apiGroups": [GROUP], "resources": ["leaderworkersets"], "verbs": ["list", "watch"]},
-    {"apiGroups": [GROUP], "resources": ["leaderworkersets/status"], "verbs": ["patch"]},
-    # Where a cluster asks it of those who set blockOwnerDeletion.
-    {"apiGroups": [GROUP], "resources": ["leaderworkersets/finalizers"], "verbs": ["update"]},
-    {
-        "apiGroups": [""],
-        "resources": ["pods", "services"],
-        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
-    },
-    {
-        "apiGroups": [""],
-        "resources": ["persistentvolumeclaims"],
-        "verbs": ["list", "watch", "create", "patch", "delete"],
-    },
-    {
-        "apiGroups": ["apps"],
-        "resources": ["controllerrevisions"],
-        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
-    },
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-]
-# Of our embedded API server alone: who deleted a pod.
-LAPTOP_RULES: list[dict[str, Any]] = [{"nonResourceURLs": ["/kajitori/audit"], "verbs": ["get"]}]
+RULES: list[dict[str, Any]] = [*leader_worker_sets.RULES]
+LAPTOP_RULES: list[dict[str, Any]] = [*leader_worker_sets.LAPTOP_RULES]

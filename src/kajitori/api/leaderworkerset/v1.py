@@ -1,7 +1,7 @@
 """LeaderWorkerSet v1: replicas of a group, each one leader pod and `size - 1` worker pods.
 
 Fields, defaults, bounds and status follow kubernetes-sigs/lws; its webhook's checks stand here as schema and CEL
-rules, so that any API server makes them. Two things cannot be said there and are decided in `kajitori.groups`:
+rules, so that any API server makes them. Two things cannot be said there and are decided in `kajitori.groups.leader_worker_sets`:
 `restartPolicy: Default` means `None`, and a rule about annotations.
 """
 

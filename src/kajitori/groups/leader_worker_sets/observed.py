@@ -15,7 +15,7 @@ from kajitori.api.leaderworkerset import v1
 
 if TYPE_CHECKING:
     from kajitori.base.reason import Reason
-    from kajitori.groups.restart import Restart
+    from kajitori.groups.leader_worker_sets.restart import Restart
 
 INCARNATION_ANNOTATION = "groups.kajitori.dev/incarnation"
 COMPLETE_ANNOTATION = "groups.kajitori.dev/complete"

@@ -24,12 +24,12 @@ from kajitori.base.reason import Reason
 from kajitori.control.controller import After, Controller, Key, Result
 from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
-from kajitori.groups.actions import Event, Plan
-from kajitori.groups.blame import with_authors
-from kajitori.groups.execution import Execution, Informers, pod_reference
-from kajitori.groups.memory import Memory
-from kajitori.groups.observed import Claim, Pod, Revision, Service, World
-from kajitori.groups.plan import plan_set, same_status
+from kajitori.groups.leader_worker_sets.actions import Event, Plan
+from kajitori.groups.leader_worker_sets.blame import with_authors
+from kajitori.groups.leader_worker_sets.execution import Execution, Informers, pod_reference
+from kajitori.groups.leader_worker_sets.memory import Memory
+from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service, World
+from kajitori.groups.leader_worker_sets.plan import plan_set, same_status
 
 COMPONENT = "kajitori.dev/groups"
 WORKERS = 4

@@ -14,7 +14,7 @@ import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import parse_rfc3339
-from kajitori.groups.observed import RESTARTS_ANNOTATION, ContainerStatus, Pod, Terminated
+from kajitori.groups.leader_worker_sets.observed import RESTARTS_ANNOTATION, ContainerStatus, Pod, Terminated
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 300.0

@@ -24,8 +24,8 @@ from kajitori.api.resource import (
 )
 from kajitori.base.errors import AlreadyExists, Conflict, NotFound, Unreachable
 from kajitori.control.runtime import Runtime
-from kajitori.groups import controller
-from kajitori.groups.rbac import LAPTOP_RULES, RULES
+from kajitori.groups.leader_worker_sets import controller
+from kajitori.groups.leader_worker_sets.rbac import LAPTOP_RULES, RULES
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.transport import HttpTransport

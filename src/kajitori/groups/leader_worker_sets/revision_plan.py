@@ -12,15 +12,15 @@ from functools import cache
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.groups.actions import (
+from kajitori.groups.leader_worker_sets.actions import (
     Action,
     AnnotateRevision,
     CreateRevision,
     DeleteRevision,
     Event,
 )
-from kajitori.groups.observed import Pod, Revision, World
-from kajitori.groups.revisions import (
+from kajitori.groups.leader_worker_sets.observed import Pod, Revision, World
+from kajitori.groups.leader_worker_sets.revisions import (
     PREVIOUS_ANNOTATION,
     Templates,
     data_hash,
@@ -32,7 +32,7 @@ from kajitori.groups.revisions import (
     templates,
     write_position,
 )
-from kajitori.groups.rollout import (
+from kajitori.groups.leader_worker_sets.rollout import (
     Group,
     Limits,
     Position,
@@ -41,7 +41,7 @@ from kajitori.groups.rollout import (
     resolve_limits,
     settled,
 )
-from kajitori.groups.status import GroupState
+from kajitori.groups.leader_worker_sets.status import GroupState
 
 
 class RevisionPlan(msgspec.Struct, frozen=True, kw_only=True):

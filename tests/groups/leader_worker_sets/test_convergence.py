@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.groups.conftest import PlannedCluster, a_set, container, template
+from tests.groups.leader_worker_sets.conftest import PlannedCluster, a_set, container, template
 
 happenings = st.lists(
     st.tuples(

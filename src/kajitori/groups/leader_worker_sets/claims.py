@@ -11,8 +11,8 @@ from collections.abc import Collection
 from typing import Any
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.groups.actions import Action, DeleteClaim, OwnClaim
-from kajitori.groups.observed import World, label_index
+from kajitori.groups.leader_worker_sets.actions import Action, DeleteClaim, OwnClaim
+from kajitori.groups.leader_worker_sets.observed import World, label_index
 
 
 def claim_name(template: dict[str, Any], pod: str) -> str:

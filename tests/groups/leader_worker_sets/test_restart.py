@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.groups.conftest import PlannedCluster, a_set, template
+from tests.groups.leader_worker_sets.conftest import PlannedCluster, a_set, template
 
 AFTER_START = "RecreateGroupAfterStart"
 

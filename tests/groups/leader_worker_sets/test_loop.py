@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.groups.conftest import a_set, container, template
-from tests.groups.loop import Loop, condition, running_loop
+from tests.groups.leader_worker_sets.conftest import a_set, container, template
+from tests.groups.leader_worker_sets.loop import Loop, condition, running_loop
 
 from kajitori.api.resource import LEADER_WORKER_SETS, PERSISTENT_VOLUME_CLAIMS, PODS, SERVICES
 from kajitori.control.runtime import Runtime
@@ -221,7 +221,7 @@ async def test_requests_stay_in_proportion_to_the_pods(loop: Loop) -> None:
 
 
 async def test_the_missions_manifest_comes_up_unmodified(loop: Loop) -> None:
-    path = Path(__file__).parents[2] / "examples" / "leader-worker-set" / "leader-worker-set.yaml"
+    path = Path(__file__).parents[3] / "examples" / "leader-worker-set" / "leader-worker-set.yaml"
     lws = yaml.safe_load(path.read_text())
     await loop.client.apply(
         LEADER_WORKER_SETS, lws, namespace="default", field_manager="t", field_validation="Strict"

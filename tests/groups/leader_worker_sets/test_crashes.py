@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.groups.conftest import a_set
-from tests.groups.loop import Loop, running_controller, running_loop
+from tests.groups.leader_worker_sets.conftest import a_set
+from tests.groups.leader_worker_sets.loop import Loop, running_controller, running_loop
 
 from kajitori.api.resource import PODS
 

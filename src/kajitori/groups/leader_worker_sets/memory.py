@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kajitori.groups.restart import Restart
+from kajitori.groups.leader_worker_sets.restart import Restart
 
 TAKEN_SECONDS = 30.0
 

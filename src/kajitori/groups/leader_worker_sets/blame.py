@@ -8,9 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from kajitori.base.errors import KajitoriError
-from kajitori.groups.actions import Plan
-from kajitori.groups.observed import World
-from kajitori.groups.restart import Blame
+from kajitori.groups.leader_worker_sets.actions import Plan
+from kajitori.groups.leader_worker_sets.observed import World
+from kajitori.groups.leader_worker_sets.restart import Blame
 from kajitori.kube.client import Client
 
 AUDIT_PATH = "/kajitori/audit"

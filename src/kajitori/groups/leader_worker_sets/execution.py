@@ -24,7 +24,7 @@ from kajitori.api.resource import (
 )
 from kajitori.base.errors import AlreadyExists, Conflict, KajitoriError, NotFound
 from kajitori.control.cache import Informer
-from kajitori.groups.actions import (
+from kajitori.groups.leader_worker_sets.actions import (
     Action,
     AnnotateRevision,
     CreatePod,
@@ -39,9 +39,17 @@ from kajitori.groups.actions import (
     OwnClaim,
     Plan,
 )
-from kajitori.groups.memory import Memory
-from kajitori.groups.observed import COMPLETE_ANNOTATION, Claim, Metadata, Pod, Revision, Service, World
-from kajitori.groups.restart import Restart
+from kajitori.groups.leader_worker_sets.memory import Memory
+from kajitori.groups.leader_worker_sets.observed import (
+    COMPLETE_ANNOTATION,
+    Claim,
+    Metadata,
+    Pod,
+    Revision,
+    Service,
+    World,
+)
+from kajitori.groups.leader_worker_sets.restart import Restart
 from kajitori.kube.client import Client
 from kajitori.kube.events import EventRecorder
 

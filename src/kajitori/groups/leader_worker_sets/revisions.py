@@ -15,8 +15,8 @@ import msgspec
 
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 from kajitori.api.leaderworkerset import v1
-from kajitori.groups.observed import Revision
-from kajitori.groups.rollout import Position, settled
+from kajitori.groups.leader_worker_sets.observed import Revision
+from kajitori.groups.leader_worker_sets.rollout import Position, settled
 
 POSITION_ANNOTATION = "groups.kajitori.dev/rollout"
 PREVIOUS_ANNOTATION = "groups.kajitori.dev/previous-revision"

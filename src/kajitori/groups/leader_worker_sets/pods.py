@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.groups.claims import claim_volumes
-from kajitori.groups.observed import COMPLETE_ANNOTATION, INCARNATION_ANNOTATION
-from kajitori.groups.placement import exclusive_affinity
-from kajitori.groups.revisions import Templates
-from kajitori.groups.tpu import requests_tpus, tpu_variables
+from kajitori.groups.leader_worker_sets.claims import claim_volumes
+from kajitori.groups.leader_worker_sets.observed import COMPLETE_ANNOTATION, INCARNATION_ANNOTATION
+from kajitori.groups.leader_worker_sets.placement import exclusive_affinity
+from kajitori.groups.leader_worker_sets.revisions import Templates
+from kajitori.groups.leader_worker_sets.tpu import requests_tpus, tpu_variables
 
 
 class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.groups.observed import Claim, Pod, Revision, Service
-from kajitori.groups.restart import Blame, Restart
+from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service
+from kajitori.groups.leader_worker_sets.restart import Blame, Restart
 
 
 class CreatePod(msgspec.Struct, frozen=True):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.groups.conftest import PlannedCluster, a_set, container, template
+from tests.groups.leader_worker_sets.conftest import PlannedCluster, a_set, container, template
 
-from kajitori.groups.plan import plan_set
+from kajitori.groups.leader_worker_sets.plan import plan_set
 
 TWO_BY_FOUR = sorted(f"x-{group}{worker}" for group in (0, 1) for worker in ("", "-1", "-2", "-3"))
 

@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.groups.actions import Action, CreatePod, DeletePod, Event, MarkComplete
-from kajitori.groups.claims import claim_bodies
-from kajitori.groups.observed import (
+from kajitori.groups.leader_worker_sets.actions import Action, CreatePod, DeletePod, Event, MarkComplete
+from kajitori.groups.leader_worker_sets.claims import claim_bodies
+from kajitori.groups.leader_worker_sets.observed import (
     COMPLETE_ANNOTATION,
     RESTARTED_BECAUSE_ANNOTATION,
     RESTARTS_ANNOTATION,
     Pod,
     World,
 )
-from kajitori.groups.pods import GroupIdentity, leader_name, pod_body, pod_name
-from kajitori.groups.restart import Restart, begin_restart, blame_of_ending, find_blame
-from kajitori.groups.revisions import Templates
-from kajitori.groups.status import GroupState
+from kajitori.groups.leader_worker_sets.pods import GroupIdentity, leader_name, pod_body, pod_name
+from kajitori.groups.leader_worker_sets.restart import Restart, begin_restart, blame_of_ending, find_blame
+from kajitori.groups.leader_worker_sets.revisions import Templates
+from kajitori.groups.leader_worker_sets.status import GroupState
 
 
 class GroupSetting(msgspec.Struct, frozen=True, kw_only=True):

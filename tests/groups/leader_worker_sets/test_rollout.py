@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kajitori.groups.rollout import Group, Limits, Position, advance, begin, resolve_limits, settled
+from kajitori.groups.leader_worker_sets.rollout import (
+    Group,
+    Limits,
+    Position,
+    advance,
+    begin,
+    resolve_limits,
+    settled,
+)
 
 
 @dataclass

@@ -15,7 +15,7 @@ import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.reason import Reason
-from kajitori.groups.actions import (
+from kajitori.groups.leader_worker_sets.actions import (
     Action,
     CreatePod,
     CreateService,
@@ -25,13 +25,13 @@ from kajitori.groups.actions import (
     MendService,
     Plan,
 )
-from kajitori.groups.claims import plan_claims
-from kajitori.groups.group_plan import GroupPlan, GroupSetting, plan_group
-from kajitori.groups.observed import Metadata, Pod, World
-from kajitori.groups.pods import leader_name, service_body
-from kajitori.groups.restart import Restart
-from kajitori.groups.revision_plan import RevisionPlan, plan_revision, remove_old_revisions
-from kajitori.groups.status import (
+from kajitori.groups.leader_worker_sets.claims import plan_claims
+from kajitori.groups.leader_worker_sets.group_plan import GroupPlan, GroupSetting, plan_group
+from kajitori.groups.leader_worker_sets.observed import Metadata, Pod, World
+from kajitori.groups.leader_worker_sets.pods import leader_name, service_body
+from kajitori.groups.leader_worker_sets.restart import Restart
+from kajitori.groups.leader_worker_sets.revision_plan import RevisionPlan, plan_revision, remove_old_revisions
+from kajitori.groups.leader_worker_sets.status import (
     BLOCKED,
     FIELDS_NOT_HONOURED,
     Counts,
@@ -40,7 +40,7 @@ from kajitori.groups.status import (
     next_conditions,
     words,
 )
-from kajitori.groups.unsupported import fields_not_honoured
+from kajitori.groups.leader_worker_sets.unsupported import fields_not_honoured
 
 BLOCKED_RETRY_SECONDS = 30.0
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.groups.conftest import a_set, template
-from tests.groups.loop import install_definition
+from tests.groups.leader_worker_sets.conftest import a_set, template
+from tests.groups.leader_worker_sets.loop import install_definition
 
 from kajitori.api.resource import LEADER_WORKER_SETS
 from kajitori.base.errors import Invalid

@@ -10,7 +10,7 @@ import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import rfc3339
-from kajitori.groups.actions import (
+from kajitori.groups.leader_worker_sets.actions import (
     AnnotateRevision,
     CreateRevision,
     CreateService,
@@ -22,8 +22,15 @@ from kajitori.groups.actions import (
     OwnClaim,
     Plan,
 )
-from kajitori.groups.observed import COMPLETE_ANNOTATION, Claim, Pod, Revision, Service, World
-from kajitori.groups.plan import plan_set
+from kajitori.groups.leader_worker_sets.observed import (
+    COMPLETE_ANNOTATION,
+    Claim,
+    Pod,
+    Revision,
+    Service,
+    World,
+)
+from kajitori.groups.leader_worker_sets.plan import plan_set
 
 START = 1_700_000_000.0
 
