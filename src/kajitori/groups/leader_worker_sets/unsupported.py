@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.reason import Reason
+from kajitori.groups.leader_worker_sets.options import options_of
 
 _GANG_PREFIXES = ("scheduling.volcano.sh/", "volcano.sh/", "kai.scheduler/")
 _KUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -25,6 +26,8 @@ def fields_not_honoured(lws: v1.LeaderWorkerSet) -> Reason | None:
     gang = sorted(key for key in annotations if key.startswith(_GANG_PREFIXES))
     if gang:
         found.append(f"annotation {', '.join(gang)}: no PodGroup is made for this scheduler")
+    refused = options_of(annotations).refused
+    found += [f"annotation {key}: {wrong}; the default counts" for key, wrong in sorted(refused.items())]
     if _KUEUE_LABEL in lws.metadata.labels:
         found.append(f"label {_KUEUE_LABEL}: Kueue looks for StatefulSets, and there are none to hold back")
     if not found:
