@@ -19,16 +19,17 @@ from kajitori.api.resource import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, POD
 from kajitori.base.clock import rfc3339
 from kajitori.base.errors import Conflict, KajitoriError, NotFound
 from kajitori.kube.objects import Object, set_condition
-from kajitori.laptop.scheduler.demand import Demand, demand_of
-from kajitori.laptop.scheduler.plan import Decision, plan
-from kajitori.laptop.scheduler.state import ClusterState
-from kajitori.laptop.scheduler.views import BudgetView, NodeView, PodView, View
+from kajitori.scheduling.demand import Demand, demand_of
+from kajitori.scheduling.plan import plan
+from kajitori.scheduling.pods import Decision
+from kajitori.scheduling.state import ClusterState
+from kajitori.scheduling.views import BudgetView, NodeView, PodView, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from kajitori.control.runtime import Runtime
-    from kajitori.laptop.scheduler.preemption import Preemption
+    from kajitori.scheduling.preemption import Preemption
 
 _log = logging.getLogger(__name__)
 

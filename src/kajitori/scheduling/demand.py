@@ -23,8 +23,8 @@ from kajitori.api.kubernetes.core_v1 import (
 from kajitori.api.kubernetes.meta_v1 import LabelSelector, LabelSelectorRequirement
 from kajitori.api.leaderworkerset.v1 import GROUP_KEY_LABEL, SIZE_ANNOTATION
 from kajitori.base.quantity import parse_quantity
-from kajitori.laptop.scheduler.views import ContainerView, PodView
 from kajitori.model.selection import matches
+from kajitori.scheduling.views import ContainerView, PodView
 
 Amounts = dict[str, int]
 HostPort = tuple[str, str, int]

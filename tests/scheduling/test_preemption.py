@@ -8,10 +8,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kajitori.laptop.scheduler.demand import Demand
-from kajitori.laptop.scheduler.plan import plan
-from kajitori.laptop.scheduler.preemption import preempt
-from kajitori.laptop.scheduler.state import ClusterState
+from kajitori.scheduling.demand import Demand
+from kajitori.scheduling.plan import plan
+from kajitori.scheduling.preemption import preempt
+from kajitori.scheduling.state import ClusterState
 
 from .objects import budget, cluster, node, pod
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from kajitori.laptop.scheduler.demand import Demand, demand_of
-from kajitori.laptop.scheduler.state import ClusterState
-from kajitori.laptop.scheduler.views import BudgetView, NodeView, PodView
+from kajitori.scheduling.demand import Demand, demand_of
+from kajitori.scheduling.state import ClusterState
+from kajitori.scheduling.views import BudgetView, NodeView, PodView
 
 
 def node(

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from kajitori.laptop.scheduler.filters import spread_counts
 from kajitori.model.selection import node_term_holds
 from kajitori.model.taints import first_untolerated
+from kajitori.scheduling.filters import spread_counts
 
 if TYPE_CHECKING:
-    from kajitori.laptop.scheduler.demand import Demand
-    from kajitori.laptop.scheduler.state import ClusterState, NodeState
+    from kajitori.scheduling.demand import Demand
+    from kajitori.scheduling.state import ClusterState, NodeState
 
 BEST = 100.0
 _TAINTS_WEIGHT = 3.0

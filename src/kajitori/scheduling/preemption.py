@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kajitori.laptop.scheduler.filters import filters_for
-from kajitori.laptop.scheduler.node_match import suits
 from kajitori.model.selection import matches
 from kajitori.model.taints import first_untolerated, tolerates_unschedulable
+from kajitori.scheduling.filters import filters_for
+from kajitori.scheduling.node_match import suits
 
 if TYPE_CHECKING:
-    from kajitori.laptop.scheduler.demand import Demand
-    from kajitori.laptop.scheduler.state import ClusterState, NodeState
-    from kajitori.laptop.scheduler.views import BudgetView
+    from kajitori.scheduling.demand import Demand
+    from kajitori.scheduling.state import ClusterState, NodeState
+    from kajitori.scheduling.views import BudgetView
 
 # Enough to choose from; looking at each node of a large cluster would cost more than the best choice is worth.
 _MOST_CANDIDATES = 100

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kajitori.laptop.scheduler.demand import requests_of
-from kajitori.laptop.scheduler.plan import decide, plan
-from kajitori.laptop.scheduler.state import ClusterState
-from kajitori.laptop.scheduler.views import PodView
+from kajitori.scheduling.demand import requests_of
+from kajitori.scheduling.plan import plan
+from kajitori.scheduling.pods import decide
+from kajitori.scheduling.state import ClusterState
+from kajitori.scheduling.views import PodView
 
 from .objects import cluster, node, pod
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from kajitori.model.selection import node_term_holds
 
 if TYPE_CHECKING:
-    from kajitori.laptop.scheduler.demand import Demand
-    from kajitori.laptop.scheduler.state import NodeState
+    from kajitori.scheduling.demand import Demand
+    from kajitori.scheduling.state import NodeState
 
 
 def suits(demand: Demand, node: NodeState) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kajitori.laptop.scheduler.node_match import suits
 from kajitori.model.taints import first_untolerated, tolerates_unschedulable
+from kajitori.scheduling.node_match import suits
 
 if TYPE_CHECKING:
-    from kajitori.laptop.scheduler.demand import Demand, HostPort, Spread
-    from kajitori.laptop.scheduler.state import ClusterState, NodeState
+    from kajitori.scheduling.demand import Demand, HostPort, Spread
+    from kajitori.scheduling.state import ClusterState, NodeState
 
 Filter = Callable[["NodeState"], Sequence[str]]
 

@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 from kajitori.api.kubernetes.core_v1 import Taint
-from kajitori.laptop.scheduler.demand import Amounts, Demand, HostPort, Selection, Term, amounts
-from kajitori.laptop.scheduler.views import NodeView
+from kajitori.scheduling.demand import Amounts, Demand, HostPort, Selection, Term, amounts
+from kajitori.scheduling.views import NodeView
 
 # Selections whose counts are kept; the one that was not asked for longest is forgotten, and counted anew when needed.
 _KEPT_SELECTIONS = 256
