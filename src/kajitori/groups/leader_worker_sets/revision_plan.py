@@ -1,7 +1,8 @@
 """Which revision a set is of, which one its groups are due for, and what must be written down about it.
 
 A changed template begins a rollout: a new ControllerRevision, or an old one of the same meaning put last in order
-again. Its position is written before any group is touched, so that a controller that dies goes on where it was.
+again. Its position is written before any group is touched, so that a controller that dies goes on where it was. While a
+set says that it is paused, no group comes due that was not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from kajitori.groups.leader_worker_sets.actions import (
     Event,
 )
 from kajitori.groups.leader_worker_sets.observed import Pod, Revision, World
+from kajitori.groups.leader_worker_sets.options import options_of
+from kajitori.groups.leader_worker_sets.revision_history import HISTORY_ANNOTATION, written_down
 from kajitori.groups.leader_worker_sets.revisions import (
     PREVIOUS_ANNOTATION,
     Templates,
@@ -38,6 +41,8 @@ from kajitori.groups.leader_worker_sets.rollout import (
     Position,
     advance,
     begin,
+    begin_held,
+    hold,
     resolve_limits,
     settled,
 )
@@ -66,9 +71,10 @@ def plan_revision(world: World, pods: Mapping[int, Sequence[Pod]]) -> RevisionPl
     target = Templates(hash, template, subdomain_policy(world.set.spec.network_config))
     older = _older(own)
     limits = set_limits(world.set)
+    paused = options_of(world.set.metadata.annotations).paused
     if found is not None and found is newest:
-        return _go_on(world, pods, found, target, older, limits)
-    position, previous = _first_position(limits, pods, newest, hash)
+        return _go_on(world, pods, found, target, older, limits, paused=paused)
+    position, previous = _first_position(limits, pods, newest, hash, begin_held if paused else begin)
     annotations = {} if position.steady else write_position(position, previous)
     number = newest.revision + 1 if newest else 1
     if found is not None:
@@ -106,7 +112,11 @@ def _older(revisions: Sequence[Revision]) -> Callable[[str], Templates | None]:
 
 
 def _first_position(
-    limits: Limits, pods: Mapping[int, Sequence[Pod]], newest: Revision | None, hash: str
+    limits: Limits,
+    pods: Mapping[int, Sequence[Pod]],
+    newest: Revision | None,
+    hash: str,
+    begin: Callable[[Limits, int], Position],
 ) -> tuple[Position, str]:
     """Where the rollout to a revision that is not the newest yet begins, and the revision before it."""
     existing = max(pods, default=-1) + 1
@@ -131,10 +141,15 @@ def _go_on(
     target: Templates,
     older: Callable[[str], Templates | None],
     limits: Limits,
+    *,
+    paused: bool,
 ) -> RevisionPlan:
     before = read_position(newest, limits.replicas)
     previous = newest.metadata.annotations.get(PREVIOUS_ANNOTATION, "")
-    position = advance(before, limits, _views(pods, before.groups, target))
+    if paused:
+        position = hold(before, limits)
+    else:
+        position = advance(before, limits, group_views(pods, before.groups, target))
     actions: list[Action] = []
     if position != before:
         actions.append(AnnotateRevision(newest, write_position(position, previous)))
@@ -156,7 +171,8 @@ def _updating(first: int, last: int) -> Event:
     return Event(reason="GroupsUpdating", message=f"Updating {which}", action="Update")
 
 
-def _views(pods: Mapping[int, Sequence[Pod]], groups: int, target: Templates) -> list[Group]:
+def group_views(pods: Mapping[int, Sequence[Pod]], groups: int, target: Templates) -> list[Group]:
+    """The groups as a rollout sees them. pods: the set's own, by group index. groups: how many there shall be."""
     views: list[Group] = []
     for index in range(groups):
         members = [pod for pod in pods.get(index, ()) if not pod.dying]
@@ -172,13 +188,17 @@ def _views(pods: Mapping[int, Sequence[Pod]], groups: int, target: Templates) ->
 
 
 def remove_old_revisions(world: World, revision: RevisionPlan, states: Sequence[GroupState]) -> list[Action]:
-    """Once every group is of the newest revision and ready, the older ones are of no more use."""
+    """Once every group is of the newest revision and ready, the older ones go, after they were written down."""
     if not revision.position.steady or revision.actions:
         return []
     if not all(state.ready and state.updated for state in states):
         return []
-    return [
-        DeleteRevision(old)
-        for old in world.revisions
-        if old.metadata.controlled_by(world.uid) and old.hash != revision.target.hash
-    ]
+    own = [one for one in world.revisions if one.metadata.controlled_by(world.uid)]
+    older = [one for one in own if one.hash != revision.target.hash]
+    newest = next((one for one in own if one.hash == revision.target.hash), None)
+    if newest is None or not older:
+        return []
+    text = written_down(newest, older)
+    if newest.metadata.annotations.get(HISTORY_ANNOTATION) != text:
+        return [AnnotateRevision(newest, {HISTORY_ANNOTATION: text})]
+    return [DeleteRevision(old) for old in older]

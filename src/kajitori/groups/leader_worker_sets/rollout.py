@@ -79,6 +79,20 @@ def begin(limits: Limits, groups: int) -> Position:
     return Position(min(groups, wanted), wanted, limits.replicas)
 
 
+def hold(position: Position, limits: Limits) -> Position:
+    """The next position of a paused rollout: as many groups as are wanted now, and none of them due that was not."""
+    if position.steady:
+        return settled(limits.replicas)
+    surge = min(max(0, position.groups - position.replicas), limits.max_surge)
+    groups = limits.replicas + surge
+    return Position(min(position.partition, groups), groups, limits.replicas)
+
+
+def begin_held(limits: Limits, groups: int) -> Position:
+    """The position when a new revision is first seen while rollouts are paused: no group is due, no surge is made."""
+    return hold(Position(groups, max(groups, limits.replicas), limits.replicas), limits)
+
+
 def advance(position: Position, limits: Limits, groups: Sequence[Group]) -> Position:
     """The next position. groups: one for each index below `position.groups`."""
     replicas = limits.replicas
@@ -123,3 +137,67 @@ def _wanted_groups(limits: Limits, groups: Sequence[Group]) -> int:
     while wanted < min(most, len(groups)) and sum(group.ready for group in groups[:wanted]) < needed:
         wanted += 1
     return wanted
+
+
+class Step(NamedTuple):
+    """One step of a rollout: what is done, and what there is right afterwards, when least is ready.
+
+    created, replaced, removed: indexes of groups. unavailable: groups that are wanted and not ready. surge: groups
+    beyond those that are wanted.
+    """
+
+    position: Position
+    created: tuple[int, ...]
+    replaced: tuple[int, ...]
+    removed: tuple[int, ...]
+    groups: int
+    ready: int
+    updated: int
+    unavailable: int
+    surge: int
+
+
+def steps(limits: Limits, groups: Sequence[Group], position: Position | None = None) -> list[Step]:
+    """The rest of a rollout, if every group that is made becomes ready before the next step.
+
+    groups: as they are. position: where the rollout stands; without one it is about to begin. Ends where nothing more
+    would be done, which with a partition asked for is not the last group.
+    """
+    position = begin(limits, len(groups)) if position is None else position
+    now = list(groups)
+    found: list[Step] = []
+    while True:
+        step, after = _carried_out(position, now, limits.replicas)
+        if step.created or step.replaced or step.removed:
+            found.append(step)
+        made = {*step.created, *step.replaced}
+        now = [Group(group.ready or index in made, group.updated) for index, group in enumerate(after)]
+        following = advance(position, limits, now)
+        if following == position:
+            return found
+        position = following
+
+
+def _carried_out(position: Position, groups: Sequence[Group], replicas: int) -> tuple[Step, list[Group]]:
+    due = range(position.partition, position.groups)
+    kept = groups[: position.groups]
+    created = range(len(kept), position.groups)
+    replaced = [index for index, group in enumerate(kept) if index in due and not group.updated]
+    after = [
+        Group(False, True) if index in due and not group.updated else group
+        for index, group in enumerate(kept)
+    ]
+    after += [Group(False, index in due) for index in created]
+    ready = sum(group.ready for group in after)
+    step = Step(
+        position,
+        created=tuple(created),
+        replaced=tuple(replaced),
+        removed=tuple(range(len(kept), len(groups))),
+        groups=len(after),
+        ready=ready,
+        updated=sum(group.updated for group in after),
+        unavailable=max(0, replicas - ready),
+        surge=max(0, len(after) - replicas),
+    )
+    return step, after
