@@ -31,9 +31,23 @@ class CreatePod(msgspec.Struct, frozen=True):
 
 
 class DeletePod(msgspec.Struct, frozen=True):
-    """Delete this very pod (its uid is a precondition)."""
+    """Delete this very pod (its uid is a precondition). foreground: what it owns goes first."""
 
     pod: Pod
+    foreground: bool = False
+
+
+class LabelPod(msgspec.Struct, frozen=True):
+    """Put labels on a pod that somebody else made."""
+
+    pod: Pod
+    labels: dict[str, str]
+
+
+class ApplyStatefulSet(msgspec.Struct, frozen=True):
+    """Make the StatefulSet what the body says."""
+
+    body: dict[str, Any]
 
 
 class MarkComplete(msgspec.Struct, frozen=True):
@@ -96,6 +110,8 @@ Action = (
     | DeleteRevision
     | DeleteClaim
     | OwnClaim
+    | LabelPod
+    | ApplyStatefulSet
 )
 
 

@@ -18,6 +18,7 @@ from kajitori.api.resource import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SERVICES,
+    STATEFUL_SETS,
 )
 from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminal
 from kajitori.base.reason import Reason
@@ -28,8 +29,9 @@ from kajitori.groups.leader_worker_sets.actions import Event, Plan
 from kajitori.groups.leader_worker_sets.blame import with_authors
 from kajitori.groups.leader_worker_sets.execution import Execution, Informers, pod_reference
 from kajitori.groups.leader_worker_sets.memory import Memory
-from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service, World
-from kajitori.groups.leader_worker_sets.plan import plan_set, same_status
+from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service, StatefulSet, World
+from kajitori.groups.leader_worker_sets.plan import same_status
+from kajitori.groups.leader_worker_sets.stateful_sets.plan import plan_any_set
 
 COMPONENT = "kajitori.dev/groups"
 WORKERS = 4
@@ -67,6 +69,9 @@ class GroupController:
                 indexers=by_set,
                 metadata_only=True,
             ),
+            stateful_sets=runtime.informer(
+                STATEFUL_SETS, StatefulSet, label_selector=v1.SET_NAME_LABEL, indexers=by_set
+            ),
         )
         controller = runtime.controller("leaderworkerset", self.reconcile, workers=WORKERS)
         controller.watch(self._sets)
@@ -74,6 +79,7 @@ class GroupController:
         controller.watch(self._informers.services, _keys)
         controller.watch(self._informers.revisions, _keys)
         controller.watch(self._informers.claims, _keys)
+        controller.watch(self._informers.stateful_sets, _keys)
         gate.on_change(lambda: self._begin_again(controller))
 
     def _begin_again(self, controller: Controller) -> None:
@@ -97,7 +103,7 @@ class GroupController:
         if memory is None or memory.uid != lws.metadata.uid:
             memory = self._memories[key] = Memory(lws.metadata.uid or "")
         world = self._look(lws, index, memory)
-        plan = plan_set(world)
+        plan = plan_any_set(world)
         if self._audit:
             plan = await with_authors(self._client, world, plan)
         await self._say(lws, plan.events)
@@ -119,6 +125,7 @@ class GroupController:
             services=self._informers.services.by_index("set", index),
             revisions=self._informers.revisions.by_index("set", index),
             claims=self._informers.claims.by_index("set", index),
+            stateful_sets=self._informers.stateful_sets.by_index("set", index),
             now=now,
             token=f"{self._random.getrandbits(40):010x}",
             restarts=memory.restarts,
@@ -138,7 +145,7 @@ class GroupController:
         if isinstance(error, Conflict) or not isinstance(error, Forbidden | Invalid):
             return
         world = msgspec.structs.replace(world, trouble=Reason("FailedCreate", error.message, error.hint))
-        plan = plan_set(world)
+        plan = plan_any_set(world)
         await self._say(world.set, [event for event in plan.events if event.type == "Warning"])
         await self._write_status(world.set, plan)
         if isinstance(error, Invalid):
@@ -175,12 +182,12 @@ def _status_patch(status: v1.LeaderWorkerSetStatus) -> dict[str, Any]:
     }
 
 
-def _set_of(obj: Pod | Service | Revision | Claim) -> list[str]:
+def _set_of(obj: Pod | Service | Revision | Claim | StatefulSet) -> list[str]:
     name = obj.metadata.labels.get(v1.SET_NAME_LABEL)
     return [f"{obj.metadata.namespace}/{name}"] if name else []
 
 
-def _keys(obj: Pod | Service | Revision | Claim) -> list[Key]:
+def _keys(obj: Pod | Service | Revision | Claim | StatefulSet) -> list[Key]:
     name = obj.metadata.labels.get(v1.SET_NAME_LABEL)
     return [Key(obj.metadata.namespace, name)] if name else []
 

@@ -20,6 +20,7 @@ from kajitori.api.resource import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SERVICES,
+    STATEFUL_SETS,
     Resource,
 )
 from kajitori.base.errors import AlreadyExists, Conflict, KajitoriError, NotFound
@@ -27,6 +28,7 @@ from kajitori.control.cache import Informer
 from kajitori.groups.leader_worker_sets.actions import (
     Action,
     AnnotateRevision,
+    ApplyStatefulSet,
     CreatePod,
     CreateRevision,
     CreateService,
@@ -34,6 +36,7 @@ from kajitori.groups.leader_worker_sets.actions import (
     DeletePod,
     DeleteRevision,
     DeleteService,
+    LabelPod,
     MarkComplete,
     MendService,
     OwnClaim,
@@ -47,15 +50,18 @@ from kajitori.groups.leader_worker_sets.observed import (
     Pod,
     Revision,
     Service,
+    StatefulSet,
     World,
 )
 from kajitori.groups.leader_worker_sets.restart import Restart
 from kajitori.kube.client import Client
 from kajitori.kube.events import EventRecorder
+from kajitori.kube.requests import Propagation
 
 A = TypeVar("A")
 
 REQUESTS_AT_ONCE = 32
+FIELD_MANAGER = "kajitori-groups"
 
 
 class Informers(msgspec.Struct, frozen=True):
@@ -65,6 +71,7 @@ class Informers(msgspec.Struct, frozen=True):
     services: Informer[Service]
     revisions: Informer[Revision]
     claims: Informer[Claim]
+    stateful_sets: Informer[StatefulSet]
 
 
 class Execution:
@@ -151,6 +158,10 @@ class Execution:
                     Claim,
                     self._informers.claims,
                 )
+            case LabelPod(pod, labels):
+                await self._patch(PODS, pod, {"metadata": {"labels": labels}}, Pod, self._informers.pods)
+            case ApplyStatefulSet(body):
+                await self._apply_stateful_set(body)
             case CreatePod():
                 await self._create_pod(action)
             case DeletePod():
@@ -232,15 +243,28 @@ class Execution:
             return
         informer.remember(changed)
 
+    async def _apply_stateful_set(self, body: dict[str, Any]) -> None:
+        applied = await self._client.apply(STATEFUL_SETS, body, field_manager=FIELD_MANAGER, type=StatefulSet)
+        self._informers.stateful_sets.remember(applied)
+
     async def _delete_pod(self, delete: DeletePod) -> None:
-        await self._delete(PODS, delete.pod, self._informers.pods)
+        policy = "Foreground" if delete.foreground else None
+        await self._delete(PODS, delete.pod, self._informers.pods, policy)
 
     async def _delete(
-        self, resource: Resource, obj: Pod | Service | Revision | Claim, informer: Informer[Any]
+        self,
+        resource: Resource,
+        obj: Pod | Service | Revision | Claim,
+        informer: Informer[Any],
+        propagation_policy: Propagation | None = None,
     ) -> None:
         try:
             lingering = await self._client.delete(
-                resource, obj.metadata.name, obj.metadata.namespace, preconditions_uid=obj.metadata.uid
+                resource,
+                obj.metadata.name,
+                obj.metadata.namespace,
+                propagation_policy=propagation_policy,
+                preconditions_uid=obj.metadata.uid,
             )
         except (NotFound, Conflict):
             lingering = None

@@ -166,10 +166,30 @@ class Revision(msgspec.Struct, frozen=True):
         return self.metadata.labels.get(v1.REVISION_LABEL, "")
 
 
+class RollingUpdate(msgspec.Struct, frozen=True):
+    partition: int = 0
+
+
+class UpdateStrategy(msgspec.Struct, frozen=True, rename="camel"):
+    rolling_update: RollingUpdate = RollingUpdate()
+
+
+class StatefulSetSpec(msgspec.Struct, frozen=True, rename="camel"):
+    replicas: int = 1
+    update_strategy: UpdateStrategy = UpdateStrategy()
+
+
+class StatefulSet(msgspec.Struct, frozen=True):
+    """Of leaders, or of the workers of one leader; only sets that ask for StatefulSets have any."""
+
+    metadata: Metadata
+    spec: StatefulSetSpec = StatefulSetSpec()
+
+
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the plan of one set depends on.
 
-    pods, services, revisions, claims: those labelled with the set's name in its namespace, whoever owns them.
+    pods, services, revisions, claims, stateful_sets: those labelled with the set's name in its namespace, whoever owns them.
     now: seconds since 1970. token: fresh for each reconcile; names the incarnations that this plan begins.
     restarts: for each group index the end that an earlier plan decided, until the group is there anew.
     trouble: what the last attempt to carry out a plan ran into.
@@ -181,6 +201,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     services: Sequence[Service] = ()
     revisions: Sequence[Revision] = ()
     claims: Sequence[Claim] = ()
+    stateful_sets: Sequence[StatefulSet] = ()
     now: float = 0.0
     token: str = ""
     restarts: Mapping[int, Restart] = field(default_factory=dict[int, "Restart"])

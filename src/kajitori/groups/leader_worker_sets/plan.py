@@ -51,7 +51,7 @@ def plan_set(world: World) -> Plan:
         return Plan(status=world.set.status)
     pods = _own_pods_by_group(world)
     revision = plan_revision(world, pods)
-    services, blocked_services = _plan_services(world, revision, pods)
+    services, blocked_services = plan_services(world, revision, pods)
     taken = {**_foreign_pods(world), **world.taken}
     setting = GroupSetting(
         world=world,
@@ -65,7 +65,9 @@ def plan_set(world: World) -> Plan:
     wanted = range(revision.position.groups)
     plans = [plan_group(setting, index, pods.get(index, [])) for index in wanted]
     surplus = {index: pods[index] for index in sorted(pods, reverse=True) if index not in wanted}
-    blocked = _blocked(world, [*blocked_services, *(name for plan in plans for name in plan.blocked)], taken)
+    blocked = blocked_reason(
+        world, [*blocked_services, *(name for plan in plans for name in plan.blocked)], taken
+    )
     return _assemble(world, revision, services, plans, surplus, blocked, stopped=bool(blocked_services))
 
 
@@ -93,7 +95,7 @@ def _is_leftover(world: World, metadata: Metadata) -> bool:
     return owner is not None and owner.kind == "LeaderWorkerSet" and owner.name == world.name
 
 
-def _plan_services(
+def plan_services(
     world: World, revision: RevisionPlan, pods: Mapping[int, Sequence[Pod]]
 ) -> tuple[list[Action], list[str]]:
     """Actions, and the names that are in use by Services of others."""
@@ -143,7 +145,7 @@ def _wanted_services(
     return wanted
 
 
-def _blocked(world: World, names: Sequence[str], taken: Mapping[str, str]) -> Reason | None:
+def blocked_reason(world: World, names: Sequence[str], taken: Mapping[str, str]) -> Reason | None:
     services = {f"Service {service.metadata.name}": service for service in world.services}
     holders = {f"Pod {pod.name}": pod.metadata for pod in world.pods}
     holders |= {name: service.metadata for name, service in services.items()}
@@ -183,7 +185,7 @@ def _assemble(
         for index, pods in surplus.items()
     ]
     ours = {FIELDS_NOT_HONOURED: fields_not_honoured(world.set), BLOCKED: blocked}
-    counts, status = _status(world, states, ours)
+    counts, status = status_of(world, states, ours)
     restarts = {plan.state.index: plan.ends for plan in plans if plan.ends is not None}
     restarts |= {index: _unblamed(pods) for index, pods in surplus.items()}
     return Plan(
@@ -200,8 +202,8 @@ def _assemble(
             *_surplus_events(world, surplus),
             *(event for plan in plans for event in plan.events),
             *_creation_events(creates),
-            *_phase_events(world, counts),
-            *_warning_events(world, ours),
+            *phase_events(world, counts),
+            *warning_events(world, ours),
         ],
         status=status,
         restarts=restarts,
@@ -213,7 +215,7 @@ def _unblamed(pods: Sequence[Pod]) -> Restart:
     return Restart(incarnation=pods[0].incarnation, revision=pods[0].revision)
 
 
-def _status(
+def status_of(
     world: World, states: Sequence[GroupState], own: dict[str, Reason | None]
 ) -> tuple[Counts, v1.LeaderWorkerSetStatus]:
     spec = world.set.spec
@@ -276,7 +278,7 @@ def _true_conditions(world: World) -> dict[str, str]:
     return {one.type: one.message for one in world.set.status.conditions if one.status == "True"}
 
 
-def _phase_events(world: World, counts: Counts) -> list[Event]:
+def phase_events(world: World, counts: Counts) -> list[Event]:
     if counts.phase in _true_conditions(world):
         return []
     reason, message = words(counts.phase)
@@ -284,7 +286,7 @@ def _phase_events(world: World, counts: Counts) -> list[Event]:
     return [Event(reason=reason, message=f"{message}, {progress}", action="Update")]
 
 
-def _warning_events(world: World, own: dict[str, Reason | None]) -> list[Event]:
+def warning_events(world: World, own: dict[str, Reason | None]) -> list[Event]:
     said = _true_conditions(world)
     reasons = {FIELDS_NOT_HONOURED: "FieldsNotHonoured", BLOCKED: "FailedCreate"}
     return [

@@ -97,11 +97,15 @@ def _labels(group: GroupIdentity, worker: int, name: str) -> dict[str, str]:
         "apps.kubernetes.io/pod-index": str(worker or group.index),
         "statefulset.kubernetes.io/pod-name": name,
     }
+    return labels | subgroup_labels(group, worker)
+
+
+def subgroup_labels(group: GroupIdentity, worker: int) -> dict[str, str]:
+    """Labels of the pod's subgroup; none without one."""
     subgroup = subgroup_index(group.templates.group, worker)
-    if subgroup is not None:
-        labels[v1.SUBGROUP_INDEX_LABEL] = str(subgroup)
-        labels[v1.SUBGROUP_KEY_LABEL] = _subgroup_key(group, subgroup)
-    return labels
+    if subgroup is None:
+        return {}
+    return {v1.SUBGROUP_INDEX_LABEL: str(subgroup), v1.SUBGROUP_KEY_LABEL: _subgroup_key(group, subgroup)}
 
 
 def _subgroup_key(group: GroupIdentity, subgroup: int) -> str:

@@ -26,6 +26,12 @@ RULES: list[dict[str, Any]] = [
         "resources": ["controllerrevisions"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
     },
+    # For sets that ask for StatefulSets.
+    {
+        "apiGroups": ["apps"],
+        "resources": ["statefulsets"],
+        "verbs": ["get", "list", "watch", "create", "patch"],
+    },
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
 # Of our embedded API server alone: who deleted a pod.
