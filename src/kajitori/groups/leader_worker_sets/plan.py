@@ -8,7 +8,7 @@ is mended by the next one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,8 +26,15 @@ from kajitori.groups.leader_worker_sets.actions import (
     Plan,
 )
 from kajitori.groups.leader_worker_sets.claims import plan_claims
+from kajitori.groups.leader_worker_sets.conditions import (
+    DOES_NOT_FIT,
+    LOOK_AGAIN_SECONDS,
+    PAUSED,
+    shared_conditions,
+)
 from kajitori.groups.leader_worker_sets.group_plan import GroupPlan, GroupSetting, plan_group
 from kajitori.groups.leader_worker_sets.observed import Metadata, Pod, World
+from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
 from kajitori.groups.leader_worker_sets.pods import leader_name, service_body
 from kajitori.groups.leader_worker_sets.restart import Restart
 from kajitori.groups.leader_worker_sets.revision_plan import RevisionPlan, plan_revision, remove_old_revisions
@@ -184,7 +191,11 @@ def _assemble(
         GroupState(index, exists=any(pod.worker == 0 and not pod.dying for pod in pods))
         for index, pods in surplus.items()
     ]
-    ours = {FIELDS_NOT_HONOURED: fields_not_honoured(world.set), BLOCKED: blocked}
+    ours = {
+        FIELDS_NOT_HONOURED: fields_not_honoured(world.set),
+        BLOCKED: blocked,
+        **shared_conditions(world, revision),
+    }
     counts, status = status_of(world, states, ours)
     restarts = {plan.state.index: plan.ends for plan in plans if plan.ends is not None}
     restarts |= {index: _unblamed(pods) for index, pods in surplus.items()}
@@ -207,8 +218,16 @@ def _assemble(
         ],
         status=status,
         restarts=restarts,
-        again_after_seconds=_again_after(world, restarts.values(), blocked),
+        again_after_seconds=again_after(world, restarts.values(), ours),
     )
+
+
+def _too_late(world: World) -> list[str]:
+    if options_of(world.set.metadata.annotations).compatibility != "StatefulSet":
+        return []
+    return [
+        f"annotation {COMPATIBILITY}: it counts when the set is made; this one has pods of its own already"
+    ]
 
 
 def _unblamed(pods: Sequence[Pod]) -> Restart:
@@ -235,10 +254,14 @@ def status_of(
     )
 
 
-def _again_after(world: World, restarts: Any, blocked: Reason | None) -> float | None:
+def again_after(world: World, restarts: Iterable[Restart], own: Mapping[str, Reason | None]) -> float | None:
+    """When to look again though nothing changes, in seconds: a group may begin anew, or what was in the way is gone."""
     waits = [restart.not_before - world.now for restart in restarts if restart.not_before > world.now]
+    blocked = own.get(BLOCKED)
     if blocked is not None and blocked is not world.trouble:
         waits.append(BLOCKED_RETRY_SECONDS)
+    if own.get(DOES_NOT_FIT) is not None:
+        waits.append(LOOK_AGAIN_SECONDS)
     return min(waits, default=None)
 
 
@@ -288,9 +311,13 @@ def phase_events(world: World, counts: Counts) -> list[Event]:
 
 def warning_events(world: World, own: dict[str, Reason | None]) -> list[Event]:
     said = _true_conditions(world)
-    reasons = {FIELDS_NOT_HONOURED: "FieldsNotHonoured", BLOCKED: "FailedCreate"}
     return [
-        Event(reason=reasons[kind], message=str(why), type="Warning", action="Create")
+        Event(
+            reason="FailedCreate" if kind == BLOCKED else why.code,
+            message=str(why),
+            type="Normal" if kind == PAUSED else "Warning",
+            action="Update" if kind == PAUSED else "Create",
+        )
         for kind, why in own.items()
         if why is not None and said.get(kind) != str(why)
     ]

@@ -5,6 +5,8 @@ Each is one line of the condition `kajitori.dev/FieldsNotHonoured` and of a warn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.reason import Reason
 from kajitori.groups.leader_worker_sets.options import options_of
@@ -13,11 +15,14 @@ _GANG_PREFIXES = ("scheduling.volcano.sh/", "volcano.sh/", "kai.scheduler/")
 _KUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
-def fields_not_honoured(lws: v1.LeaderWorkerSet) -> Reason | None:
-    """One reason that lists every such field with what happens instead; None if there is none."""
+def fields_not_honoured(lws: v1.LeaderWorkerSet, more: Sequence[str] = ()) -> Reason | None:
+    """One reason that lists every such field with what happens instead; None if there is none.
+
+    more: what the way in which the set's pods are made leaves out.
+    """
     annotations = lws.metadata.annotations
     template = lws.spec.leader_worker_template
-    found: list[str] = []
+    found: list[str] = [*more]
     if v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION in annotations and template.sub_group_policy is None:
         found.append(
             f"annotation {v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION}: there are no subgroups without"

@@ -54,8 +54,6 @@ from kajitori.groups.leader_worker_sets.stateful_sets.bodies import (
 from kajitori.groups.leader_worker_sets.status import BLOCKED, FIELDS_NOT_HONOURED, GroupState
 from kajitori.groups.leader_worker_sets.unsupported import fields_not_honoured
 
-_REASON = "FieldsNotHonoured"
-
 
 class _Group(msgspec.Struct, kw_only=True):
     """What one group needs. creates: its workers' StatefulSet. held: the name of that is somebody else's."""
@@ -273,7 +271,4 @@ def _not_honoured(world: World, *, wanted: bool) -> Reason | None:
         found.append(
             f"annotation {COMPATIBILITY}: it counts when the set is made; this one goes on with StatefulSets"
         )
-    general = fields_not_honoured(world.set)
-    if general is not None:
-        found.insert(0, general.message)
-    return Reason(_REASON, "; ".join(found)) if found else None
+    return fields_not_honoured(world.set, found)
