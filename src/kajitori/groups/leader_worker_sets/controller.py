@@ -29,7 +29,9 @@ from kajitori.groups.leader_worker_sets.actions import Event, Plan
 from kajitori.groups.leader_worker_sets.blame import with_authors
 from kajitori.groups.leader_worker_sets.execution import Execution, Informers, pod_reference
 from kajitori.groups.leader_worker_sets.memory import Memory
+from kajitori.groups.leader_worker_sets.node_reading import NodeReader
 from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service, StatefulSet, World
+from kajitori.groups.leader_worker_sets.options import GangDefault
 from kajitori.groups.leader_worker_sets.plan import same_status
 from kajitori.groups.leader_worker_sets.stateful_sets.plan import plan_any_set
 
@@ -46,14 +48,18 @@ class GroupController:
     gate: closed while another controller serves the kind. audit: the API server tells who deleted a pod.
     """
 
-    def __init__(self, runtime: Runtime, gate: Gate, *, audit: bool) -> None:
+    def __init__(
+        self, runtime: Runtime, gate: Gate, *, audit: bool, gang_default: GangDefault = "None"
+    ) -> None:
         self._gate = gate
         self._audit = audit
+        self._gang_default: GangDefault = gang_default
         self._client = runtime.client
         self._clock = runtime.clock
         self._random = runtime.random
         self._recorder = runtime.recorder(COMPONENT)
         self._memories: dict[Key, Memory] = {}
+        self._nodes = NodeReader(runtime.client, runtime.clock)
         by_set = {"set": _set_of}
         self._sets = runtime.informer(LEADER_WORKER_SETS, v1.LeaderWorkerSet, optional=True)
         self._informers = Informers(
@@ -103,6 +109,8 @@ class GroupController:
         if memory is None or memory.uid != lws.metadata.uid:
             memory = self._memories[key] = Memory(lws.metadata.uid or "")
         world = self._look(lws, index, memory)
+        if nodes := await self._nodes.nodes_for(world.pods):
+            world = msgspec.structs.replace(world, nodes=nodes)
         plan = plan_any_set(world)
         if self._audit:
             plan = await with_authors(self._client, world, plan)
@@ -130,6 +138,7 @@ class GroupController:
             token=f"{self._random.getrandbits(40):010x}",
             restarts=memory.restarts,
             taken=memory.taken(now),
+            gang_default=self._gang_default,
         )
 
     async def _say(self, lws: v1.LeaderWorkerSet, events: list[Event]) -> None:
@@ -192,6 +201,15 @@ def _keys(obj: Pod | Service | Revision | Claim | StatefulSet) -> list[Key]:
     return [Key(obj.metadata.namespace, name)] if name else []
 
 
-def register(runtime: Runtime, gate: Gate | None = None, *, audit: bool = True) -> None:
-    """Add the controller to a runtime. audit: as our embedded API server has it; others do not."""
-    GroupController(runtime, gate or Gate(), audit=audit)
+def register(
+    runtime: Runtime,
+    gate: Gate | None = None,
+    *,
+    audit: bool = True,
+    gang_default: GangDefault = "Binder",
+) -> None:
+    """Add the controller to a runtime. audit: as our embedded API server has it; others do not.
+
+    gang_default: how groups are placed if a set does not say; `Binder` where the scheduler is ours, `Gate` elsewhere.
+    """
+    GroupController(runtime, gate or Gate(), audit=audit, gang_default=gang_default)

@@ -19,6 +19,7 @@ from kajitori.api.kubernetes.core_v1 import NodeSelector, Taint, Toleration
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.quantity import parse_quantity
 from kajitori.base.reason import Reason
+from kajitori.groups.leader_worker_sets.observed import Pod
 from kajitori.groups.leader_worker_sets.revisions import Templates
 from kajitori.model.pod_resources import Amount, Amounts, pod_requests
 from kajitori.model.selection import node_term_holds
@@ -27,6 +28,15 @@ from kajitori.model.taints import first_untolerated
 DOES_NOT_FIT = "kajitori.dev/DoesNotFit"
 # A node gets them and loses them again by itself.
 _PASSING_TAINTS = "node.kubernetes.io/"
+
+
+def is_unplaced(pod: Pod) -> bool:
+    """Whether somebody looked for a node for it and found none."""
+    return (
+        not pod.spec.node_name
+        and not pod.dying
+        and any(one.type == "PodScheduled" and one.status == "False" for one in pod.status.conditions)
+    )
 
 
 class NodeMetadata(msgspec.Struct, frozen=True):
@@ -156,7 +166,9 @@ def _able_nodes(shape: _Shape, nodes: Sequence[Node]) -> tuple[list[Node], Reaso
             f"{shape.title} tolerates no taint of the {_count(chosen, 'node')} that it may go to ({what})",
             "add a toleration to its template",
         )
-    able = [node for node in tolerated if all(node.has(name) >= one.value for name, one in shape.requests.items())]
+    able = [
+        node for node in tolerated if all(node.has(name) >= one.value for name, one in shape.requests.items())
+    ]
     return able, None if able else _too_large(shape, tolerated)
 
 
@@ -166,7 +178,9 @@ def _chosen(shape: _Shape, node: Node) -> bool:
         return False
     if shape.affinity is None:
         return True
-    return any(node_term_holds(term, labels, node.metadata.name) for term in shape.affinity.node_selector_terms)
+    return any(
+        node_term_holds(term, labels, node.metadata.name) for term in shape.affinity.node_selector_terms
+    )
 
 
 def _lasting_taint(shape: _Shape, node: Node) -> Taint | None:

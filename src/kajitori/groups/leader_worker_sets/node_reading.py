@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kajitori.api.resource import NODES
 from kajitori.base.clock import Clock
 from kajitori.base.errors import ApiError
-from kajitori.groups.leader_worker_sets.feasibility import Node, Nodes
+from kajitori.groups.leader_worker_sets.feasibility import Node, Nodes, is_unplaced
 from kajitori.groups.leader_worker_sets.observed import Pod
 from kajitori.kube.client import Client
 
@@ -21,9 +23,9 @@ class NodeReader:
         self._nodes: Nodes | None = None
         self._read_at = float("-inf")
 
-    async def nodes_for(self, pods: list[Pod]) -> Nodes | None:
+    async def nodes_for(self, pods: Sequence[Pod]) -> Nodes | None:
         """The nodes, if one of the pods finds none; None if all have one, and where nodes cannot be listed."""
-        if not any(pod.unplaced for pod in pods):
+        if not any(map(is_unplaced, pods)):
             return None
         now = self._clock.now()
         if now - self._read_at >= LOOK_AGAIN_SECONDS:

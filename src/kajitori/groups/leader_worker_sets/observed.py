@@ -15,6 +15,8 @@ from kajitori.api.leaderworkerset import v1
 
 if TYPE_CHECKING:
     from kajitori.base.reason import Reason
+    from kajitori.groups.leader_worker_sets.feasibility import Nodes
+    from kajitori.groups.leader_worker_sets.options import GangDefault
     from kajitori.groups.leader_worker_sets.restart import Restart
 
 INCARNATION_ANNOTATION = "groups.kajitori.dev/incarnation"
@@ -192,8 +194,9 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     pods, services, revisions, claims, stateful_sets: those labelled with the set's name in its namespace, whoever owns them.
     now: seconds since 1970. token: fresh for each reconcile; names the incarnations that this plan begins.
     restarts: for each group index the end that an earlier plan decided, until the group is there anew.
-    trouble: what the last attempt to carry out a plan ran into.
+    nodes: those of the cluster, if pods wait for one. trouble: what the last attempt to carry out a plan ran into.
     taken: names (`Pod x-0`, `Service x`) that a create found in use by an object of somebody else, which is in words.
+    gang_default: how groups are placed on this cluster if nobody says.
     """
 
     set: v1.LeaderWorkerSet
@@ -205,8 +208,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     now: float = 0.0
     token: str = ""
     restarts: Mapping[int, Restart] = field(default_factory=dict[int, "Restart"])
+    nodes: Nodes | None = None
     trouble: Reason | None = None
     taken: Mapping[str, str] = field(default_factory=dict[str, str])
+    gang_default: GangDefault = "None"
 
     @property
     def uid(self) -> str:

@@ -32,6 +32,8 @@ RULES: list[dict[str, Any]] = [
         "resources": ["statefulsets"],
         "verbs": ["get", "list", "watch", "create", "patch"],
     },
+    # Whether a group could ever fit.
+    {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
 # Of our embedded API server alone: who deleted a pod.
