@@ -19,6 +19,8 @@ REQUIRED_TOPOLOGY_ANNOTATION = PREFIX + "required-topology"
 PREFERRED_TOPOLOGY_ANNOTATION = PREFIX + "preferred-topology"
 DEADLINE_ANNOTATION = PREFIX + "gang-deadline-seconds"
 GATE = PREFIX + "gang"
+# On any pod of a gang, by whoever places it: why the gang was given up. Whoever made the pods takes all of them back.
+RELEASED_ANNOTATION = PREFIX + "gang-released"
 
 
 class Gang(msgspec.Struct, frozen=True, kw_only=True):

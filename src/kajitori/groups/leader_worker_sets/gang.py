@@ -13,6 +13,7 @@ Sources: the API documents of Kueue (plain pod groups), Volcano, KAI, scheduler-
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -21,16 +22,22 @@ import msgspec
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import parse_rfc3339
 from kajitori.groups.leader_worker_sets.observed import Pod, World
-from kajitori.groups.leader_worker_sets.options import GANG, Options, options_of
+from kajitori.groups.leader_worker_sets.options import (
+    GANG,
+    GANG_DEADLINE_SECONDS,
+    GangDefault,
+    Options,
+    options_of,
+)
 from kajitori.groups.leader_worker_sets.restart import Blame
 from kajitori.groups.leader_worker_sets.revisions import Templates
 from kajitori.model.gang import GATE, RELEASED_ANNOTATION, Gang, gang_annotations, gang_labels
 from kajitori.model.pod_resources import pod_requests
 
 Method = Literal["None", "Binder", "Gate", "Volcano", "KAI", "Coscheduling", "Kueue", "Native"]
-GangDefault = Literal["Binder", "Gate", "None"]
 
 METHOD_ANNOTATION = GANG
+LEADER_APART_ANNOTATION = "groups.kajitori.dev/gang-without-leader"
 OUR_SCHEDULERS = ("", "default-scheduler", "kajitori")
 SCHEDULERS: dict[str, Method] = {"volcano": "Volcano", "kai-scheduler": "KAI"}
 
@@ -117,7 +124,7 @@ def choose_gang(
         apart = lws.spec.startup_policy == "LeaderReady"
     else:
         method = method_of(leader)
-        apart = waits_alone(leader, method)
+        apart = LEADER_APART_ANNOTATION in leader.metadata.annotations
     if method == "None":
         return GangChoice()
     leader_name = f"{world.name}-{index}"
@@ -143,15 +150,9 @@ def method_of(leader: Pod) -> Method:
     return cast("Method", leader.metadata.annotations.get(METHOD_ANNOTATION, "None"))
 
 
-def waits_alone(leader: Pod, method: Method) -> bool:
-    """Whether the leader was made without its workers in mind."""
-    if method in ("Volcano", "KAI"):
-        return False
-    marks = {**leader.metadata.labels, **leader.metadata.annotations}
-    return not any(key in marks for key in (*gang_labels(Gang(name="", size=1)), MEMBER_ANNOTATION))
-
-
-MEMBER_ANNOTATION = "groups.kajitori.dev/gang-member"
+def waits_for_workers(leader: Pod) -> bool:
+    """Whether the leader has no place before its workers are there too."""
+    return method_of(leader) != "None" and LEADER_APART_ANNOTATION not in leader.metadata.annotations
 
 
 def object_name(set_name: str, index: int, revision: str) -> str:
@@ -185,6 +186,8 @@ def mark(choice: GangChoice, worker: int, body: dict[str, Any]) -> dict[str, Any
     if choice.method == "None":
         return body
     labels, annotations, spec = _marks(choice, worker, body["spec"])
+    if choice.leader_apart and worker == 0:
+        annotations[LEADER_APART_ANNOTATION] = "true"
     metadata = body["metadata"]
     return {
         **body,
@@ -222,12 +225,11 @@ def _marks(
             gates = [*(spec.get("schedulingGates") or ()), {"name": GATE}]
             return gang_labels(gang), gang_annotations(gang), {"schedulingGates": gates}
         case "Coscheduling":
-            return {COSCHEDULING_LABEL: choice.object_name}, {MEMBER_ANNOTATION: "true"}, {}
+            return {COSCHEDULING_LABEL: choice.object_name}, {}, {}
         case "Native":
-            group = {"podGroupName": choice.object_name}
-            return {}, {MEMBER_ANNOTATION: "true"}, {"schedulingGroup": group}
+            return {}, {}, {"schedulingGroup": {"podGroupName": choice.object_name}}
         case _:
-            return {KUEUE_GROUP_LABEL: gang.name}, {MEMBER_ANNOTATION: "true", **_kueue(gang)}, {}
+            return {KUEUE_GROUP_LABEL: gang.name}, _kueue(gang), {}
 
 
 def _scheduler(spec: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -244,26 +246,46 @@ def _kueue(gang: Gang) -> dict[str, str]:
     return annotations
 
 
-def find_release(members: Sequence[Pod], size: int, deadline_seconds: int | None, now: float) -> Blame | None:
+def find_release(world: World, members: Sequence[Pod], size: int) -> Blame | None:
     """Why a group must let go of the places that it has, to begin anew; None if it may keep them.
 
     Either whoever places it gave it up, or a part of it has waited longer than its deadline beside a part that holds.
     """
     for pod in members:
-        if reason := pod.metadata.annotations.get(RELEASED_ANNOTATION):
+        if not pod.dying and (reason := pod.metadata.annotations.get(RELEASED_ANNOTATION)):
             return _release(pod, reason)
-    due = release_due(members, deadline_seconds)
-    if due is None or due > now:
+    seconds = _deadline_seconds(world.set)
+    due = _release_due(members, seconds)
+    if due is None or due > world.now:
         return None
     held = sum(bool(pod.spec.node_name) for pod in members)
     waiting = next(pod for pod in members if not pod.spec.node_name)
-    return _release(waiting, f"the group held {held} of {size} places for {deadline_seconds} s without the rest")
+    return _release(waiting, f"the group held {held} of {size} places for {seconds} s without the rest")
 
 
-def release_due(members: Sequence[Pod], deadline_seconds: int | None) -> float | None:
-    """When a group that holds a part of what it needs must let go, seconds since 1970."""
+def next_release(world: World) -> float | None:
+    """When the next group must let go if nothing changes, seconds since 1970; None if none must."""
+    seconds = _deadline_seconds(world.set)
+    if seconds is None:
+        return None
+    groups: dict[tuple[int, str], list[Pod]] = defaultdict(list)
+    for pod in world.pods:
+        groups[pod.group, pod.incarnation].append(pod)
+    found = (_release_due(members, seconds) for members in groups.values())
+    return min((due for due in found if due is not None and due > world.now), default=None)
+
+
+def _deadline_seconds(lws: v1.LeaderWorkerSet) -> int | None:
+    text = lws.metadata.annotations.get(GANG_DEADLINE_SECONDS, "").strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _release_due(members: Sequence[Pod], deadline_seconds: int | None) -> float | None:
+    """When a group that holds a part of what it needs must let go."""
+    if deadline_seconds is None:
+        return None
     waiting = [pod for pod in members if not pod.spec.node_name and not pod.dying]
-    if deadline_seconds is None or not waiting or len(waiting) == len(members):
+    if not waiting or len(waiting) == len(members):
         return None
     made = [pod.metadata.creation_timestamp for pod in waiting if pod.metadata.creation_timestamp]
     return max(map(parse_rfc3339, made)) + deadline_seconds if made else None

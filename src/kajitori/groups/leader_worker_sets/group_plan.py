@@ -15,6 +15,7 @@ import msgspec
 from kajitori.api.leaderworkerset import v1
 from kajitori.groups.leader_worker_sets.actions import Action, CreatePod, DeletePod, Event, MarkComplete
 from kajitori.groups.leader_worker_sets.claims import claim_bodies
+from kajitori.groups.leader_worker_sets.gang import choose_gang, find_release, waits_for_workers
 from kajitori.groups.leader_worker_sets.observed import (
     COMPLETE_ANNOTATION,
     RESTARTED_BECAUSE_ANNOTATION,
@@ -107,7 +108,12 @@ def _due_templates(setting: GroupSetting, index: int, ending: Restart | None) ->
 
 
 def _identity(
-    setting: GroupSetting, index: int, templates: Templates, incarnation: str, annotations: dict[str, str]
+    setting: GroupSetting,
+    index: int,
+    templates: Templates,
+    incarnation: str,
+    annotations: dict[str, str],
+    leader: Pod | None = None,
 ) -> GroupIdentity:
     asked = setting.world.set.metadata.annotations
     return GroupIdentity(
@@ -120,6 +126,7 @@ def _identity(
         annotations=annotations,
         exclusive_topology=asked.get(v1.EXCLUSIVE_TOPOLOGY_ANNOTATION, ""),
         subgroup_exclusive_topology=asked.get(v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION, ""),
+        gang=choose_gang(setting.world, index, templates, incarnation, leader),
     )
 
 
@@ -181,7 +188,7 @@ def _keep(setting: GroupSetting, index: int, pods: Sequence[Pod], leader: Pod) -
     size = _size(leader, known)
     policy = restart_policy(setting.world.set, known)
     complete = COMPLETE_ANNOTATION in leader.metadata.annotations
-    blame = find_blame(policy, members, size, complete)
+    blame = find_blame(policy, members, size, complete) or find_release(setting.world, members, size)
     if blame is not None:
         restart = begin_restart(blame, leader, leader, setting.world.now)
         return _end(setting, index, pods, restart, new=True)
@@ -221,7 +228,7 @@ def _missing_workers(
 ) -> tuple[list[CreatePod], list[str]]:
     """Workers to make, and those whose names are taken. None before their time, none from templates that are lost."""
     world = setting.world
-    started = len(pods) > 1 or complete or leader.ready
+    started = len(pods) > 1 or complete or leader.ready or waits_for_workers(leader)
     if templates is None or (world.set.spec.startup_policy == "LeaderReady" and not started):
         return [], []
     # A pod that is still being deleted holds its name.
@@ -234,7 +241,7 @@ def _missing_workers(
         for key in (RESTARTS_ANNOTATION, RESTARTED_BECAUSE_ANNOTATION)
         if key in leader.metadata.annotations
     }
-    group = _identity(setting, index, templates, leader.incarnation, inherited)
+    group = _identity(setting, index, templates, leader.incarnation, inherited, leader)
     blocked = _taken(setting, index, missing)
     if blocked:
         return [], blocked

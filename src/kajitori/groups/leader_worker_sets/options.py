@@ -24,6 +24,7 @@ PREFERRED_TOPOLOGY = PREFIX + "preferred-topology"
 COMPATIBILITY = PREFIX + "compatibility"
 
 RestartMethod = Literal["Recreate", "InPlace"]
+GangDefault = Literal["Binder", "Gate", "None"]
 GangMethod = Literal["Auto", "None", "Gate", "Volcano", "KAI", "Coscheduling", "Kueue", "Native"]
 Compatibility = Literal["Pods", "StatefulSet"]
 

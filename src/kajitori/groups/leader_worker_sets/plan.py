@@ -32,6 +32,7 @@ from kajitori.groups.leader_worker_sets.conditions import (
     PAUSED,
     shared_conditions,
 )
+from kajitori.groups.leader_worker_sets.gang import next_release
 from kajitori.groups.leader_worker_sets.group_plan import GroupPlan, GroupSetting, plan_group
 from kajitori.groups.leader_worker_sets.observed import Metadata, Pod, World
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
@@ -260,6 +261,8 @@ def again_after(world: World, restarts: Iterable[Restart], own: Mapping[str, Rea
     blocked = own.get(BLOCKED)
     if blocked is not None and blocked is not world.trouble:
         waits.append(BLOCKED_RETRY_SECONDS)
+    if (release := next_release(world)) is not None:
+        waits.append(release - world.now)
     if own.get(DOES_NOT_FIT) is not None:
         waits.append(LOOK_AGAIN_SECONDS)
     return min(waits, default=None)

@@ -14,6 +14,7 @@ import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.groups.leader_worker_sets.claims import claim_volumes
+from kajitori.groups.leader_worker_sets.gang import GangChoice, mark
 from kajitori.groups.leader_worker_sets.observed import COMPLETE_ANNOTATION, INCARNATION_ANNOTATION
 from kajitori.groups.leader_worker_sets.placement import exclusive_affinity
 from kajitori.groups.leader_worker_sets.revisions import Templates
@@ -24,7 +25,7 @@ class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Which group is being made. owner: the entry for `ownerReferences`. incarnation: names this making of it.
 
     annotations: more of them, for every pod. exclusive topologies: node labels of the domains that a group, or a
-    subgroup, has for itself.
+    subgroup, has for itself. gang: how its pods are placed together.
     """
 
     namespace: str
@@ -36,6 +37,7 @@ class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
     annotations: dict[str, str] = {}
     exclusive_topology: str = ""
     subgroup_exclusive_topology: str = ""
+    gang: GangChoice = GangChoice()
 
     @property
     def leader_name(self) -> str:
@@ -72,12 +74,13 @@ def pod_body(group: GroupIdentity, worker: int) -> dict[str, Any]:
     }
     if finalizers := metadata.get("finalizers"):
         body["finalizers"] = finalizers
-    return {
+    pod = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": body,
         "spec": _spec(group, worker, name, template.get("spec") or {}),
     }
+    return mark(group.gang, worker, pod)
 
 
 def _template(group: GroupIdentity, worker: int) -> dict[str, Any]:

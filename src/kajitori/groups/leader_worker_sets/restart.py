@@ -28,7 +28,7 @@ class Blame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pod_uid: str = ""
     worker: int = 0
     node: str = ""
-    how: Literal["deleted", "container restarted", "failed", "gone"]
+    how: Literal["deleted", "container restarted", "failed", "gone", "not placed"]
     container: str = ""
     exit_code: int | None = None
     signal: int | None = None
@@ -42,6 +42,8 @@ class Blame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return f"pod {self.pod}{node} was deleted" + (f" by {self.by}" if self.by else "")
         if self.how == "gone":
             return f"pod {self.pod} is gone without a trace" + (f"; deleted by {self.by}" if self.by else "")
+        if self.how == "not placed":
+            return f"pod {self.pod}{node} has no place: {self.reason}"
         if self.how == "failed":
             why = f": {self.reason}" if self.reason else ""
             return f"pod {self.pod}{node} failed{why}{self._ending(', ')}"
