@@ -192,6 +192,39 @@ class LeaderWorkerSetSpec(msgspec.Struct, frozen=True, kw_only=True, rename="cam
     network_config: Annotated[NetworkConfig, extra(default={"subdomainPolicy": "Shared"})] | None = None
 
 
+class GroupRestart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One restart of a group: who began it, how, and what came of it. Ours; upstream's definition has no such field."""
+
+    time: Annotated[str, extra(format="date-time")]
+    group: Int32
+    attempt: Annotated[Int32, Meta(description="Restarts of this group in a row, this one counted.")]
+    pod: Annotated[str, Meta(description="The pod that began it.")] = ""
+    how: Annotated[
+        Literal["Deleted", "ContainerRestarted", "Failed", "Gone", "Lifted"],
+        Meta(
+            description="What happened to the pod; Lifted: a failed group was begun anew because its user wanted it."
+        ),
+    ]
+    outcome: Annotated[
+        Literal["Recreated", "InPlace", "Failed"],
+        Meta(
+            description="Begun anew with new pods, its containers restarted, or left as it is for inspection."
+        ),
+    ] = "Recreated"
+    container: str = ""
+    exit_code: Int32 | None = None
+    signal: Int32 | None = None
+    reason: str = ""
+    node: str = ""
+    by: Annotated[str, Meta(description="Who deleted the pod, where that is known.")] = ""
+    last_log: Annotated[
+        str, Meta(description="The last lines of the container, without what looks secret.")
+    ] = ""
+    not_before: (
+        Annotated[str, extra(format="date-time"), Meta(description="The group waits until then.")] | None
+    ) = None
+
+
 class LeaderWorkerSetStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The groups that were seen."""
 
@@ -200,6 +233,9 @@ class LeaderWorkerSetStatus(msgspec.Struct, frozen=True, kw_only=True, rename="c
     observed_generation: Annotated[int, extra(format="int64")] = 0
     ready_replicas: Int32 = 0
     replicas: Int32 = 0
+    restarts: Annotated[
+        list[GroupRestart], Meta(max_length=20, description="The last restarts of groups, the newest last.")
+    ] = []
     updated_replicas: Int32 = 0
 
 
