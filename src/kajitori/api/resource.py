@@ -77,6 +77,10 @@ CUSTOM_RESOURCE_DEFINITIONS = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
 LEADER_WORKER_SETS = Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet")
+DISAGGREGATED_SETS = Resource("disaggregatedset.x-k8s.io", "v1", "disaggregatedsets", "DisaggregatedSet")
+DISAGGREGATED_SET_ROLE_SCALERS = Resource(
+    "disaggregatedset.x-k8s.io", "v1", "disaggregatedsetrolescalers", "DisaggregatedSetRoleScaler"
+)
 GATEWAY_CLASSES = Resource(
     "gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False
 )
