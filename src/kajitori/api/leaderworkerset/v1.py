@@ -30,6 +30,7 @@ SUBGROUP_KEY_LABEL = PREFIX + "subgroup-key"
 # Annotations, on pods.
 SIZE_ANNOTATION = PREFIX + "size"
 LEADER_NAME_ANNOTATION = PREFIX + "leader-name"
+LEADER_ADDRESS_ANNOTATION = PREFIX + "leader-address"
 SUBDOMAIN_POLICY_ANNOTATION = PREFIX + "subdomainPolicy"
 SUBGROUP_SIZE_ANNOTATION = PREFIX + "subgroup-size"
 SUBGROUP_POLICY_TYPE_ANNOTATION = PREFIX + "subgroup-policy-type"

@@ -56,6 +56,33 @@ class MarkComplete(msgspec.Struct, frozen=True):
     leader: Pod
 
 
+class SetGroupReady(msgspec.Struct, frozen=True):
+    """Write the condition of the leader's readiness gate, and why."""
+
+    leader: Pod
+    gate: str
+    ready: bool
+    reason: str
+    message: str
+
+
+class BeginDrain(msgspec.Struct, frozen=True):
+    """Note on the leader that its group is about to be stopped, then take it out of the endpoints.
+
+    since: seconds since 1970.
+    """
+
+    leader: Pod
+    gate: str
+    since: float
+
+
+class CallOffDrain(msgspec.Struct, frozen=True):
+    """The group shall serve after all."""
+
+    leader: Pod
+
+
 class CreateService(msgspec.Struct, frozen=True):
     body: dict[str, Any]
 
@@ -102,6 +129,9 @@ Action = (
     CreatePod
     | DeletePod
     | MarkComplete
+    | SetGroupReady
+    | BeginDrain
+    | CallOffDrain
     | CreateService
     | MendService
     | DeleteService

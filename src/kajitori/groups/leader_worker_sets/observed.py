@@ -5,13 +5,14 @@ A projection decodes only the fields that a decision reads, so that ten thousand
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
+from kajitori.groups.leader_worker_sets.identity import group_of_label
 
 if TYPE_CHECKING:
     from kajitori.base.reason import Reason
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kajitori.groups.leader_worker_sets.restart import Restart
 
 INCARNATION_ANNOTATION = "groups.kajitori.dev/incarnation"
+DRAINING_ANNOTATION = "groups.kajitori.dev/draining-since"
 COMPLETE_ANNOTATION = "groups.kajitori.dev/complete"
 RESTARTS_ANNOTATION = "groups.kajitori.dev/restarts"
 RESTARTED_BECAUSE_ANNOTATION = "groups.kajitori.dev/restarted-because"
@@ -43,6 +45,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     deletion_grace_period_seconds: int | None = None
+    finalizers: tuple[str, ...] = ()
 
     def controlled_by(self, uid: str) -> bool:
         return any(owner.controller and owner.uid == uid for owner in self.owner_references)
@@ -59,7 +62,12 @@ class Terminated(msgspec.Struct, frozen=True, rename="camel"):
     finished_at: str | None = None
 
 
+class Running(msgspec.Struct, frozen=True):
+    """That it runs is all that matters."""
+
+
 class ContainerState(msgspec.Struct, frozen=True, rename="camel"):
+    running: Running | None = None
     terminated: Terminated | None = None
 
 
@@ -73,6 +81,8 @@ class ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
 class Condition(msgspec.Struct, frozen=True):
     type: str = ""
     status: str = ""
+    reason: str = ""
+    message: str = ""
 
 
 class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -87,14 +97,19 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
         return any(one.type == condition and one.status == "True" for one in self.conditions)
 
 
+class ReadinessGate(msgspec.Struct, frozen=True, rename="camel"):
+    condition_type: str = ""
+
+
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     node_name: str = ""
+    readiness_gates: tuple[ReadinessGate, ...] = ()
 
 
 class Pod(msgspec.Struct, frozen=True):
     """A pod of a group. What plans ask of every pod at every look is worked out once, when it is decoded.
 
-    group, worker: from its labels, -1 if they say nothing sensible; worker 0 is the leader. revision: hash of its
+    group, worker: from its labels, -1 if they say nothing sensible (see `identity`); worker 0 is the leader. revision: hash of its
     templates. owner_uid: of its controller. dying: it is being deleted. ready: it runs, is Ready, and is not dying.
     """
 
@@ -114,7 +129,7 @@ class Pod(msgspec.Struct, frozen=True):
         owner = metadata.controller()
         dying = metadata.deletion_timestamp is not None
         work_out = msgspec.structs.force_setattr
-        work_out(self, "group", _index(metadata.labels.get(v1.GROUP_INDEX_LABEL)))
+        work_out(self, "group", group_of_label(metadata.labels.get(v1.GROUP_INDEX_LABEL)))
         work_out(self, "worker", _index(metadata.labels.get(v1.WORKER_INDEX_LABEL)))
         work_out(self, "revision", metadata.labels.get(v1.REVISION_LABEL, ""))
         work_out(self, "incarnation", metadata.annotations.get(INCARNATION_ANNOTATION, ""))
@@ -196,7 +211,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     restarts: for each group index the end that an earlier plan decided, until the group is there anew.
     nodes: those of the cluster, if pods wait for one. trouble: what the last attempt to carry out a plan ran into.
     taken: names (`Pod x-0`, `Service x`) that a create found in use by an object of somebody else, which is in words.
-    gang_default: how groups are placed on this cluster if nobody says.
+    gang_default: how groups are placed on this cluster if nobody says. idle: uids of draining leaders whose engine says
+    that it has nothing to do.
     """
 
     set: v1.LeaderWorkerSet
@@ -212,6 +228,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     trouble: Reason | None = None
     taken: Mapping[str, str] = field(default_factory=dict[str, str])
     gang_default: GangDefault = "None"
+    idle: Collection[str] = ()
 
     @property
     def uid(self) -> str:

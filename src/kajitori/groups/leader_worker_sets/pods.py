@@ -15,6 +15,7 @@ import msgspec
 from kajitori.api.leaderworkerset import v1
 from kajitori.groups.leader_worker_sets.claims import claim_volumes
 from kajitori.groups.leader_worker_sets.gang import GangChoice, mark
+from kajitori.groups.leader_worker_sets.identity import group_key, group_label, group_word, is_hash
 from kajitori.groups.leader_worker_sets.observed import COMPLETE_ANNOTATION, INCARNATION_ANNOTATION
 from kajitori.groups.leader_worker_sets.placement import exclusive_affinity
 from kajitori.groups.leader_worker_sets.revisions import Templates
@@ -25,7 +26,7 @@ class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Which group is being made. owner: the entry for `ownerReferences`. incarnation: names this making of it.
 
     annotations: more of them, for every pod. exclusive topologies: node labels of the domains that a group, or a
-    subgroup, has for itself. gang: how its pods are placed together.
+    subgroup, has for itself. gang: how its pods are placed together. readiness_gate: of the leader, empty for none.
     """
 
     namespace: str
@@ -38,6 +39,7 @@ class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
     exclusive_topology: str = ""
     subgroup_exclusive_topology: str = ""
     gang: GangChoice = GangChoice()
+    readiness_gate: str = ""
 
     @property
     def leader_name(self) -> str:
@@ -48,16 +50,21 @@ class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
         return self.set_name if self.templates.subdomain_policy == "Shared" else self.leader_name
 
     @property
+    def leader_address(self) -> str:
+        return f"{self.leader_name}.{self.subdomain}.{self.namespace}"
+
+    @property
     def key(self) -> str:
-        return hashlib.sha1(f"{self.namespace}/{self.leader_name}".encode()).hexdigest()
+        return group_key(self.namespace, self.leader_name, self.index)
 
 
 def leader_name(set_name: str, group: int) -> str:
-    return f"{set_name}-{group}"
+    return f"{set_name}-{group_word(group)}"
 
 
 def pod_name(set_name: str, group: int, worker: int) -> str:
-    return f"{set_name}-{group}-{worker}" if worker else f"{set_name}-{group}"
+    leader = leader_name(set_name, group)
+    return f"{leader}-{worker}" if worker else leader
 
 
 def pod_body(group: GroupIdentity, worker: int) -> dict[str, Any]:
@@ -93,13 +100,15 @@ def _template(group: GroupIdentity, worker: int) -> dict[str, Any]:
 def _labels(group: GroupIdentity, worker: int, name: str) -> dict[str, str]:
     labels = {
         v1.SET_NAME_LABEL: group.set_name,
-        v1.GROUP_INDEX_LABEL: str(group.index),
+        v1.GROUP_INDEX_LABEL: group_label(group.namespace, group.set_name, group.index),
         v1.WORKER_INDEX_LABEL: str(worker),
         v1.GROUP_KEY_LABEL: group.key,
         v1.REVISION_LABEL: group.templates.hash,
-        "apps.kubernetes.io/pod-index": str(worker or group.index),
-        "statefulset.kubernetes.io/pod-name": name,
     }
+    if worker or not is_hash(group.index):
+        # Where upstream has a StatefulSet.
+        labels["apps.kubernetes.io/pod-index"] = str(worker or group.index)
+        labels["statefulset.kubernetes.io/pod-name"] = name
     return labels | subgroup_labels(group, worker)
 
 
@@ -138,6 +147,8 @@ def _annotations(group: GroupIdentity, worker: int) -> dict[str, str]:
     }
     if worker:
         annotations[v1.LEADER_NAME_ANNOTATION] = group.leader_name
+        if is_hash(group.index):
+            annotations[v1.LEADER_ADDRESS_ANNOTATION] = group.leader_address
         if requests_tpus(_template(group, 0).get("spec") or {}):
             annotations[v1.LEADER_REQUESTS_TPUS_ANNOTATION] = "true"
     elif group.templates.subdomain_policy == "UniquePerReplica":
@@ -157,10 +168,7 @@ def _annotations(group: GroupIdentity, worker: int) -> dict[str, str]:
 
 def _spec(group: GroupIdentity, worker: int, name: str, template: dict[str, Any]) -> dict[str, Any]:
     variables = [
-        {
-            "name": v1.LEADER_ADDRESS_VARIABLE,
-            "value": f"{group.leader_name}.{group.subdomain}.{group.namespace}",
-        },
+        {"name": v1.LEADER_ADDRESS_VARIABLE, "value": group.leader_address},
         {"name": v1.GROUP_SIZE_VARIABLE, "value": str(group.templates.size)},
         {"name": v1.WORKER_INDEX_VARIABLE, "value": str(worker)},
     ]
@@ -178,6 +186,9 @@ def _spec(group: GroupIdentity, worker: int, name: str, template: dict[str, Any]
         spec["volumes"] = claim_volumes(claims, name, template.get("volumes") or [])
     if affinity := _affinity(group, worker, template.get("affinity") or {}):
         spec["affinity"] = affinity
+    if worker == 0 and group.readiness_gate:
+        gates = template.get("readinessGates") or []
+        spec["readinessGates"] = [*gates, {"conditionType": group.readiness_gate}]
     if init_containers := template.get("initContainers"):
         spec["initContainers"] = [_with_variables(container, variables, []) for container in init_containers]
     return spec
@@ -222,7 +233,7 @@ def service_body(namespace: str, set_name: str, owner: dict[str, Any], group: in
     """The headless Service of the set, or of one group, under which pods are found before they are ready."""
     selector = {v1.SET_NAME_LABEL: set_name}
     if group is not None:
-        selector[v1.GROUP_INDEX_LABEL] = str(group)
+        selector[v1.GROUP_INDEX_LABEL] = group_label(namespace, set_name, group)
     return {
         "apiVersion": "v1",
         "kind": "Service",
