@@ -1,99 +1,149 @@
-"""What the definition of LeaderWorkerSet refuses by itself, on the embedded API server."""
+"""What the definition of LeaderWorkerSet refuses by itself, and what it lets pass, on both API servers."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
 from typing import Any
 
 import pytest
 from tests.groups.leader_worker_sets.conftest import a_set, template
-from tests.groups.leader_worker_sets.loop import install_definition
+from tests.servers import Server, eventually
 
-from kajitori.api.resource import LEADER_WORKER_SETS
+from kajitori.api.leaderworkerset.policies import policies
+from kajitori.api.leaderworkerset.v1 import SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION
+from kajitori.api.resource import LEADER_WORKER_SETS, Resource
 from kajitori.base.errors import Invalid
 from kajitori.kube.client import Client
-from kajitori.kube.config import load_config
-from kajitori.laptop.apiserver.testing import running_api_server
+
+Object = dict[str, Any]
+POLICY = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", False
+)
+BINDING = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicyBinding",
+    False,
+)
 
 
-def manifest(name: str = "x", **fields: Any) -> dict[str, Any]:
-    return {**a_set(**fields), "metadata": {"name": name, "namespace": "default"}}
+def manifest(name: str = "x", **fields: Any) -> Object:
+    return {**a_set(**fields), "metadata": {"name": name}}
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with running_api_server() as server, Client(load_config(str(server.kubeconfig))) as client:
-        await install_definition(client)
-        yield client
+async def create(client: Client, namespace: str, lws: Object, *, dry_run: bool = False) -> Object:
+    lws = {**lws, "metadata": {"namespace": namespace, **lws["metadata"]}}
+    return await client.create(LEADER_WORKER_SETS, lws, field_validation="Strict", dry_run=dry_run)
 
 
-async def create(client: Client, lws: dict[str, Any]) -> dict[str, Any]:
-    return await client.create(LEADER_WORKER_SETS, lws, field_validation="Strict")
-
-
-def rolling(**fields: Any) -> dict[str, Any]:
+def rolling(**fields: Any) -> Object:
     return {"rolloutStrategy": {"rollingUpdateConfiguration": fields}}
 
 
-def subgroups(size: int, part: int, kind: str = "LeaderWorker") -> dict[str, Any]:
+def subgroups(size: int, part: int, kind: str = "LeaderWorker") -> Object:
     return {"size": size, "subGroupPolicy": {"subGroupSize": part, "subGroupPolicyType": kind}}
 
 
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"replicas": -1}, "spec.replicas"),
-    ({"replicas": 1_000_001}, "spec.replicas"),
-    ({"replicas": 1_000_000, "size": 100_000}, "spec.replicas"),
-    ({"size": 0}, "spec.leaderWorkerTemplate.size"),
-    ({"startupPolicy": "Never"}, "spec.startupPolicy"),
-    ({"restartPolicy": "Always"}, "spec.leaderWorkerTemplate.restartPolicy"),
-    (subgroups(5, 0), "subGroupSize"),
-    (subgroups(5, 6), "subGroupSize"),
-    (subgroups(6, 4), "subGroupSize"),
-    (subgroups(4, 2, "LeaderExcluded"), "subGroupSize"),
-    ({"rolloutStrategy": {"type": "Recreate"}}, "spec.rolloutStrategy.type"),
-    (rolling(maxUnavailable=0), "maxUnavailable"),
-    (rolling(maxUnavailable="0%", maxSurge="0%"), "maxUnavailable"),
-    (rolling(maxUnavailable=-1), "maxUnavailable"),
-    (rolling(maxUnavailable="101%"), "maxUnavailable"),
-    (rolling(maxSurge=-1), "maxSurge"),
-    (rolling(maxSurge="200%"), "maxSurge"),
-    (rolling(partition=-1), "partition"),
+# What is asked for, the field that the refusal names, and words of its sentence.
+ROLLING = "spec.rolloutStrategy.rollingUpdateConfiguration."
+SUBGROUP_SIZE = "spec.leaderWorkerTemplate.subGroupPolicy.subGroupSize"
+REFUSED: list[tuple[Object, str, str]] = [
+    ({"replicas": -1}, "spec.replicas", "greater than or equal to 0"),
+    ({"replicas": 1_000_001}, "spec.replicas", "less than or equal to 1000000"),
+    ({"replicas": 1_000_000, "size": 100_000}, "spec.replicas", "more pods than can be counted"),
+    ({"size": 0}, "spec.leaderWorkerTemplate.size", "greater than or equal to 1"),
+    ({"startupPolicy": "Never"}, "spec.startupPolicy", '"LeaderCreated", "LeaderReady"'),
+    ({"restartPolicy": "Always"}, "spec.leaderWorkerTemplate.restartPolicy", '"RecreateGroupAfterStart"'),
+    (
+        {"networkConfig": {"subdomainPolicy": "Own"}},
+        "spec.networkConfig.subdomainPolicy",
+        '"UniquePerReplica"',
+    ),
+    (subgroups(5, 0), SUBGROUP_SIZE, "greater than or equal to 1"),
+    (subgroups(5, 6), SUBGROUP_SIZE, "cannot be larger than its group"),
+    (subgroups(6, 4), SUBGROUP_SIZE, "must divide into subgroups"),
+    (subgroups(4, 2, "LeaderExcluded"), SUBGROUP_SIZE, "size - 1 if the leader is excluded"),
+    (
+        subgroups(4, 2, "Other"),
+        "spec.leaderWorkerTemplate.subGroupPolicy.subGroupPolicyType",
+        "LeaderExcluded",
+    ),
+    ({"rolloutStrategy": {"type": "Recreate"}}, "spec.rolloutStrategy.type", '"RollingUpdate"'),
+    (rolling(maxUnavailable=0), ROLLING + "maxUnavailable", "no group could ever be replaced"),
+    (rolling(maxUnavailable="0%", maxSurge="0%"), ROLLING + "maxUnavailable", "cannot both be 0"),
+    (
+        {"replicas": 4} | rolling(maxUnavailable="10%"),
+        ROLLING + "maxUnavailable",
+        "less than one of so few replicas, and maxSurge is 0",
+    ),
+    (
+        {"replicas": 4} | rolling(maxUnavailable="24%", maxSurge="0%"),
+        ROLLING + "maxUnavailable",
+        "less than one",
+    ),
+    (rolling(maxUnavailable=-1), ROLLING + "maxUnavailable", "greater than or equal to 0"),
+    (rolling(maxUnavailable="101%"), ROLLING + "maxUnavailable", "should match"),
+    (rolling(maxUnavailable="half"), ROLLING + "maxUnavailable", "should match"),
+    (rolling(maxSurge=-1), ROLLING + "maxSurge", "greater than or equal to 0"),
+    (rolling(maxSurge="200%"), ROLLING + "maxSurge", "should match"),
+    (rolling(partition=-1), ROLLING + "partition", "greater than or equal to 0"),
+]
+NAMES = [
+    ("0x", {}, "metadata.name becomes the name of a Service"),
+    ("x.y", {}, "metadata.name becomes the name of a Service"),
+    ("x" * 60, {}, "metadata.name is too long"),
+    # Nine groups have one digit; with a surge there may be a tenth.
+    ("x" * 59, {"replicas": 9} | rolling(maxSurge=9), "metadata.name is too long"),
 ]
 
 
-async def test_what_makes_no_sense_is_refused_with_the_path_of_the_field(client: Client) -> None:
-    for change, field in REFUSED:
+async def test_what_makes_no_sense_is_refused_with_the_path_of_the_field_and_a_sentence(
+    server: Server, namespace: str
+) -> None:
+    for change, field, words in REFUSED:
         with pytest.raises(Invalid) as refused:
-            await create(client, manifest(**change))
-        assert any(field in cause["field"] for cause in refused.value.causes), (change, refused.value.causes)
-    for name in ("0x", "x.y", "x" * 60):
-        with pytest.raises(Invalid):
-            await create(client, manifest(name))
+            await create(server.client, namespace, manifest(**change))
+        told = [cause["message"] for cause in refused.value.causes if cause["field"] == field]
+        assert any(words in text for text in told), (change, refused.value.causes)
 
 
-async def test_what_makes_sense_is_taken(client: Client) -> None:
+async def test_names_that_would_not_fit_are_refused(server: Server, namespace: str) -> None:
+    for name, fields, words in NAMES:
+        with pytest.raises(Invalid) as refused:
+            await create(server.client, namespace, manifest(name, **fields))
+        assert words in str(refused.value), name
+    await create(server.client, namespace, manifest("x" * 59, replicas=9))
+
+
+async def test_what_makes_sense_is_taken(server: Server, namespace: str) -> None:
     accepted = [
         rolling(maxUnavailable=9),
         rolling(maxSurge=9, maxUnavailable="50%"),
+        {"replicas": 4} | rolling(maxUnavailable="25%"),
+        {"replicas": 4} | rolling(maxUnavailable="10%", maxSurge="1%"),
+        {"replicas": 4} | rolling(maxUnavailable="100%", maxSurge=0),
         rolling(partition=9),
         {"replicas": 0} | rolling(maxUnavailable=0),
+        {"replicas": 0} | rolling(maxUnavailable="10%"),
         {"restartPolicy": "Default"},
         subgroups(5, 2),
         subgroups(4, 2),
         subgroups(5, 2, "LeaderExcluded"),
+        subgroups(5, 1, "LeaderExcluded"),
     ]
-    for number, change in enumerate(accepted):
-        await create(client, manifest(f"x-{number}", **change))
+    for change in accepted:
+        await create(server.client, namespace, manifest(**change), dry_run=True)
 
 
-async def test_defaults_are_filled_in(client: Client) -> None:
+async def test_defaults_are_filled_in(server: Server, namespace: str) -> None:
     lws = {
         "apiVersion": "leaderworkerset.x-k8s.io/v1",
         "kind": "LeaderWorkerSet",
-        "metadata": {"name": "x", "namespace": "default"},
+        "metadata": {"name": "x"},
         "spec": {"leaderWorkerTemplate": {"workerTemplate": template()}},
     }
-    spec = (await create(client, lws))["spec"]
+    spec = (await create(server.client, namespace, lws))["spec"]
     assert spec["replicas"] == 1
     assert spec["startupPolicy"] == "LeaderCreated"
     assert spec["networkConfig"] == {"subdomainPolicy": "Shared"}
@@ -105,21 +155,65 @@ async def test_defaults_are_filled_in(client: Client) -> None:
     }
 
 
-async def test_what_cannot_change_does_not(client: Client) -> None:
-    await create(client, manifest("plain", size=4))
-    await create(client, manifest("parted", **subgroups(4, 2)))
-    for name, change in (
-        ("plain", {"spec": {"leaderWorkerTemplate": {"subGroupPolicy": {"subGroupSize": 2}}}}),
-        ("parted", {"spec": {"leaderWorkerTemplate": {"subGroupPolicy": None}}}),
-        ("parted", {"spec": {"leaderWorkerTemplate": {"subGroupPolicy": {"subGroupSize": 4}}}}),
-        ("plain", {"spec": {"networkConfig": {"subdomainPolicy": None}}}),
+async def test_what_cannot_change_does_not(server: Server, namespace: str) -> None:
+    client = server.client
+    await create(client, namespace, manifest("plain", size=4))
+    await create(client, namespace, manifest("parted", **subgroups(4, 2)))
+    for name, change, words in (
+        ("plain", {"leaderWorkerTemplate": {"subGroupPolicy": {"subGroupSize": 2}}}, "cannot be added"),
+        ("parted", {"leaderWorkerTemplate": {"subGroupPolicy": None}}, "cannot be added to or removed"),
+        ("parted", {"leaderWorkerTemplate": {"subGroupPolicy": {"subGroupSize": 4}}}, "cannot change"),
+        ("plain", {"networkConfig": {"subdomainPolicy": None}}, "can be changed but not taken away"),
     ):
-        with pytest.raises(Invalid):
-            await client.patch(LEADER_WORKER_SETS, name, change, namespace="default")
+        with pytest.raises(Invalid) as refused:
+            await client.patch(LEADER_WORKER_SETS, name, {"spec": change}, namespace=namespace)
+        assert words in str(refused.value), change
     resized = {
-        "spec": {
-            "leaderWorkerTemplate": {"size": 8},
-            "networkConfig": {"subdomainPolicy": "UniquePerReplica"},
-        }
+        "leaderWorkerTemplate": {"size": 8, "restartPolicy": "Default"},
+        "networkConfig": {"subdomainPolicy": "UniquePerReplica"},
     }
-    await client.patch(LEADER_WORKER_SETS, "plain", resized, namespace="default")
+    await client.patch(LEADER_WORKER_SETS, "plain", {"spec": resized}, namespace=namespace)
+
+
+async def test_a_percentage_that_comes_to_nothing_of_fewer_groups_does_not_stop_an_autoscaler(
+    server: Server, namespace: str
+) -> None:
+    client = server.client
+    await create(client, namespace, manifest("x", replicas=20, **rolling(maxUnavailable="10%")))
+    path = f"/apis/leaderworkerset.x-k8s.io/v1/namespaces/{namespace}/leaderworkersets/x/scale"
+    scaled = await server.http.merge(path, {"spec": {"replicas": 4}})
+    assert scaled.code == 200, scaled.json
+    with pytest.raises(Invalid, match="less than one of so few replicas"):
+        change = rolling(maxUnavailable="12%")
+        await client.patch(LEADER_WORKER_SETS, "x", {"spec": change}, namespace=namespace)
+
+
+async def test_a_policy_refuses_what_a_definition_cannot_see(server: Server, namespace: str) -> None:
+    policy, binding = policies()
+    # Of this test alone: the server is shared.
+    policy["metadata"]["name"] = binding["metadata"]["name"] = f"{namespace}.kajitori.dev"
+    binding["spec"]["policyName"] = policy["metadata"]["name"]
+    binding["spec"]["matchResources"] = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    }
+    lws = manifest("x", size=4)
+    lws["metadata"]["annotations"] = {SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION: "rack"}
+    await server.client.create(POLICY, policy)
+    await server.client.create(BINDING, binding)
+    try:
+
+        async def refusal() -> str:
+            try:
+                await create(server.client, namespace, lws, dry_run=True)
+            except Invalid as error:
+                return error.message
+            return ""
+
+        told = await eventually(refusal, "the policy is in force")
+        assert "there are no subgroups without spec.leaderWorkerTemplate.subGroupPolicy" in told
+        parted = json.loads(json.dumps(manifest("x", **subgroups(4, 2))))
+        parted["metadata"]["annotations"] = lws["metadata"]["annotations"]
+        await create(server.client, namespace, parted)
+    finally:
+        await server.client.delete(BINDING, binding["metadata"]["name"])
+        await server.client.delete(POLICY, policy["metadata"]["name"])

@@ -56,7 +56,7 @@ RestartPolicy = Literal["Default", "RecreateGroupOnPodRestart", "RecreateGroupAf
 SubdomainPolicy = Literal["Shared", "UniquePerReplica"]
 SubGroupPolicyType = Literal["LeaderWorker", "LeaderExcluded"]
 
-_INT_OR_PERCENT = extra(minimum=0, pattern="^(100|[1-9]?[0-9])%$")
+_INT_OR_PERCENT = extra(minimum=0, maxLength=4, pattern="^(100|[1-9]?[0-9])%$")
 IntOrPercent = Annotated[int | str, _INT_OR_PERCENT]
 PodTemplate = Annotated[dict[str, Any], builtin("io.k8s.api.core.v1.PodTemplateSpec")]
 
@@ -165,6 +165,24 @@ class LeaderWorkerTemplate(msgspec.Struct, frozen=True, kw_only=True, rename="ca
 
 
 _ROLLING = "self.rolloutStrategy.rollingUpdateConfiguration"
+_UNAVAILABLE = f"{_ROLLING}.maxUnavailable"
+_SURGE = f"{_ROLLING}.maxSurge"
+
+
+def _percent(value: str) -> str:
+    return f"int(string({value}).replace('%', ''))"
+
+
+# A scale-down must not fail on this: 10 % may come to 0 of fewer groups (then one at a time is replaced).
+_UNCHANGED = (
+    f"oldSelf.hasValue() && {_UNAVAILABLE} == {_UNAVAILABLE.replace('self', 'oldSelf.value()', 1)}"
+    f" && {_SURGE} == {_SURGE.replace('self', 'oldSelf.value()', 1)}"
+)
+_RESOLVED_UNAVAILABLE = (
+    f"(type({_UNAVAILABLE}) == int ? int({_UNAVAILABLE}) : {_percent(_UNAVAILABLE)} * self.replicas / 100)"
+)
+# Rounded up it is 0 only if the percentage is.
+_RESOLVED_SURGE = f"(type({_SURGE}) == int ? int({_SURGE}) : {_percent(_SURGE)})"
 _SPEC_RULES = [
     rule(
         "self.replicas * self.leaderWorkerTemplate.size <= 2147483647",
@@ -172,10 +190,16 @@ _SPEC_RULES = [
         field_path=".replicas",
     ),
     rule(
-        "self.replicas == 0"
-        f" || !(string({_ROLLING}.maxSurge) in ['0', '0%'] && string({_ROLLING}.maxUnavailable) in ['0', '0%'])",
+        f"self.replicas == 0 || !(string({_SURGE}) in ['0', '0%'] && string({_UNAVAILABLE}) in ['0', '0%'])",
         "maxUnavailable and maxSurge cannot both be 0: no group could ever be replaced",
         field_path=".rolloutStrategy.rollingUpdateConfiguration.maxUnavailable",
+    ),
+    rule(
+        f"self.replicas == 0 || ({_UNCHANGED}) || {_RESOLVED_UNAVAILABLE} + {_RESOLVED_SURGE} > 0",
+        "maxUnavailable is a percentage that is less than one of so few replicas, and maxSurge is 0: no group could ever"
+        " be replaced",
+        field_path=".rolloutStrategy.rollingUpdateConfiguration.maxUnavailable",
+        optional_old_self=True,
     ),
 ]
 
@@ -247,13 +271,15 @@ class LeaderWorkerSet(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
         "x-kubernetes-validations": [
             rule(
                 "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                "the name becomes the name of a Service: lower-case letters, digits and '-', a letter first,"
+                "metadata.name becomes the name of a Service: lower-case letters, digits and '-', a letter first,"
                 " no '-' at the end",
             ),
             rule(
-                "size(self.metadata.name) + size(string(self.spec.replicas))"
-                " + size(string(self.spec.leaderWorkerTemplate.size)) + 2 <= 63",
-                "the name is too long: NAME-GROUP-WORKER must fit the 63 characters of a host name",
+                # Groups beyond replicas, while a rollout has its surge, have the longest names.
+                "size(self.metadata.name) + size(string(self.spec.leaderWorkerTemplate.size)) + 2"
+                " + size(string(self.spec.replicas"
+                f" * (string({_SURGE.replace('self', 'self.spec', 1)}) in ['0', '0%'] ? 1 : 2))) <= 63",
+                "metadata.name is too long: NAME-GROUP-WORKER must fit the 63 characters of a host name",
             ),
         ]
     }
