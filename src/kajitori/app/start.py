@@ -140,14 +140,26 @@ def connect(home: Path) -> DirectClient | None:
     return client if client.text("/readyz") == "ok" else None
 
 
+_POLICY_PLURALS = {
+    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
+}
+
+
 def install_objects(client: DirectClient, settings: ClusterSettings) -> None:
-    """Apply our CustomResourceDefinitions, wait until they are served, then the GatewayClass and the Gateway."""
+    """Apply our CustomResourceDefinitions and what they cannot say, then, once served, the GatewayClass and the Gateway."""
     from kajitori.api.crds import all_crds
+    from kajitori.api.leaderworkerset.policies import policies
 
     definitions = all_crds()
     for definition in definitions:
         name = definition["metadata"]["name"]
         _apply(client, kinds.CUSTOM_RESOURCE_DEFINITIONS.path(None, name), definition)
+    for policy in policies():
+        resource = kinds.Resource(
+            "admissionregistration.k8s.io", "v1", _POLICY_PLURALS[policy["kind"]], policy["kind"], False
+        )
+        _apply(client, resource.path(None, policy["metadata"]["name"]), policy)
     _apply(
         client,
         kinds.GATEWAY_CLASSES.path(None, GATEWAY_CLASS),
