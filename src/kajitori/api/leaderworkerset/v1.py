@@ -54,6 +54,8 @@ UPDATE_IN_PROGRESS = "UpdateInProgress"
 StartupPolicy = Literal["LeaderCreated", "LeaderReady"]
 RestartPolicy = Literal["Default", "RecreateGroupOnPodRestart", "RecreateGroupAfterStart", "None"]
 SubdomainPolicy = Literal["Shared", "UniquePerReplica"]
+GroupIdentity = Literal["Ordinal", "Hash"]
+GroupReplacementPolicy = Literal["PostTermination", "Immediate"]
 SubGroupPolicyType = Literal["LeaderWorker", "LeaderExcluded"]
 
 _INT_OR_PERCENT = extra(minimum=0, maxLength=4, pattern="^(100|[1-9]?[0-9])%$")
@@ -185,6 +187,28 @@ _RESOLVED_UNAVAILABLE = (
 _RESOLVED_SURGE = f"(type({_SURGE}) == int ? int({_SURGE}) : {_percent(_SURGE)})"
 _SPEC_RULES = [
     rule(
+        "self.groupIdentity == oldSelf.groupIdentity",
+        "groups cannot be named another way in a set that exists",
+        field_path=".groupIdentity",
+    ),
+    rule(
+        f"self.groupIdentity != 'Hash' || {_ROLLING}.partition == 0",
+        "groups that are named by hashes have no order, so there is no partition",
+        field_path=".rolloutStrategy.rollingUpdateConfiguration.partition",
+    ),
+    rule(
+        "self.groupIdentity != 'Hash' || !has(self.leaderWorkerTemplate.volumeClaimTemplates)"
+        " || size(self.leaderWorkerTemplate.volumeClaimTemplates) == 0",
+        "a group that is named by a hash never comes back under its name, so it cannot keep a volume claim;"
+        " use ephemeral volumes",
+        field_path=".leaderWorkerTemplate.volumeClaimTemplates",
+    ),
+    rule(
+        "self.groupIdentity == 'Hash' || self.groupReplacementPolicy != 'Immediate'",
+        "a numbered group can only begin when the one before it is gone",
+        field_path=".groupReplacementPolicy",
+    ),
+    rule(
         "self.replicas * self.leaderWorkerTemplate.size <= 2147483647",
         "replicas times size is more pods than can be counted",
         field_path=".replicas",
@@ -214,6 +238,16 @@ class LeaderWorkerSetSpec(msgspec.Struct, frozen=True, kw_only=True, rename="cam
     startup_policy: Annotated[
         StartupPolicy, Meta(description="Whether workers start with the leader, or once it is ready.")
     ] = "LeaderCreated"
+    group_identity: Annotated[
+        GroupIdentity,
+        Meta(description="Whether groups are numbered, or named by hashes and interchangeable; immutable."),
+    ] = "Ordinal"
+    group_replacement_policy: Annotated[
+        GroupReplacementPolicy,
+        Meta(
+            description="Whether a group that is named by a hash begins before the one it replaces is gone."
+        ),
+    ] = "PostTermination"
     network_config: Annotated[NetworkConfig, extra(default={"subdomainPolicy": "Shared"})] | None = None
 
 
@@ -221,11 +255,11 @@ class GroupRestart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     """One restart of a group: who began it, how, and what came of it. Ours; upstream's definition has no such field."""
 
     time: Annotated[str, extra(format="date-time")]
-    group: Int32
+    group: Annotated[str, Meta(description="Its index, or its digits where groups have no order.")]
     attempt: Annotated[Int32, Meta(description="Restarts of this group in a row, this one counted.")]
     pod: Annotated[str, Meta(description="The pod that began it.")] = ""
     how: Annotated[
-        Literal["Deleted", "ContainerRestarted", "Failed", "Gone", "Lifted"],
+        Literal["Deleted", "ContainerRestarted", "Failed", "Gone", "NotPlaced", "Lifted"],
         Meta(
             description="What happened to the pod; Lifted: a failed group was begun anew because its user wanted it."
         ),
@@ -277,8 +311,8 @@ class LeaderWorkerSet(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
             rule(
                 # Groups beyond replicas, while a rollout has its surge, have the longest names.
                 "size(self.metadata.name) + size(string(self.spec.leaderWorkerTemplate.size)) + 2"
-                " + size(string(self.spec.replicas"
-                f" * (string({_SURGE.replace('self', 'self.spec', 1)}) in ['0', '0%'] ? 1 : 2))) <= 63",
+                " + (self.spec.groupIdentity == 'Hash' ? 8 : size(string(self.spec.replicas"
+                f" * (string({_SURGE.replace('self', 'self.spec', 1)}) in ['0', '0%'] ? 1 : 2)))) <= 63",
                 "metadata.name is too long: NAME-GROUP-WORKER must fit the 63 characters of a host name",
             ),
         ]

@@ -23,12 +23,15 @@ from kajitori.api.resource import (
     STATEFUL_SETS,
     Resource,
 )
+from kajitori.base.clock import rfc3339, rfc3339_micro
 from kajitori.base.errors import AlreadyExists, Conflict, KajitoriError, NotFound
 from kajitori.control.cache import Informer
 from kajitori.groups.leader_worker_sets.actions import (
     Action,
     AnnotateRevision,
     ApplyStatefulSet,
+    BeginDrain,
+    CallOffDrain,
     CreatePod,
     CreateRevision,
     CreateService,
@@ -41,10 +44,12 @@ from kajitori.groups.leader_worker_sets.actions import (
     MendService,
     OwnClaim,
     Plan,
+    SetGroupReady,
 )
 from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.observed import (
     COMPLETE_ANNOTATION,
+    DRAINING_ANNOTATION,
     Claim,
     Metadata,
     Pod,
@@ -144,10 +149,15 @@ class Execution:
             case DeleteRevision(revision):
                 await self._delete(CONTROLLER_REVISIONS, revision, self._informers.revisions)
             case MarkComplete(leader):
-                annotations = {COMPLETE_ANNOTATION: "true"}
-                await self._patch(
-                    PODS, leader, {"metadata": {"annotations": annotations}}, Pod, self._informers.pods
-                )
+                await self._annotate_pod(leader, {COMPLETE_ANNOTATION: "true"})
+            case SetGroupReady():
+                await self._set_group_ready(action)
+            case BeginDrain(leader, gate, since):
+                await self._annotate_pod(leader, {DRAINING_ANNOTATION: rfc3339_micro(since)})
+                message = "the group is about to be stopped"
+                await self._set_group_ready(SetGroupReady(leader, gate, False, "Draining", message))
+            case CallOffDrain(leader):
+                await self._annotate_pod(leader, {DRAINING_ANNOTATION: None})
             case DeleteClaim(claim):
                 await self._delete(PERSISTENT_VOLUME_CLAIMS, claim, self._informers.claims)
             case OwnClaim(claim, owners):
@@ -166,6 +176,33 @@ class Execution:
                 await self._create_pod(action)
             case DeletePod():
                 await self._delete_pod(action)
+
+    async def _annotate_pod(self, pod: Pod, annotations: dict[str, str | None]) -> None:
+        patch = {"metadata": {"annotations": annotations}}
+        await self._patch(PODS, pod, patch, Pod, self._informers.pods)
+
+    async def _set_group_ready(self, action: SetGroupReady) -> None:
+        condition = {
+            "type": action.gate,
+            "status": "True" if action.ready else "False",
+            "reason": action.reason,
+            "message": action.message,
+            "lastTransitionTime": rfc3339(self._world.now),
+        }
+        metadata = action.leader.metadata
+        # Strategic: the conditions of others stay.
+        patch = {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}}
+        with contextlib.suppress(NotFound, Conflict):
+            changed = await self._client.patch(
+                PODS,
+                metadata.name,
+                patch,
+                namespace=metadata.namespace,
+                patch_type="strategic",
+                subresource="status",
+                type=Pod,
+            )
+            self._informers.pods.remember(changed)
 
     async def _create_pod(self, create: CreatePod) -> None:
         for claim in create.claims:

@@ -13,9 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.groups.leader_worker_sets.actions import Action, CreatePod, DeletePod, Event, MarkComplete
+from kajitori.groups.leader_worker_sets.actions import (
+    Action,
+    CallOffDrain,
+    CreatePod,
+    DeletePod,
+    Event,
+    MarkComplete,
+)
+from kajitori.groups.leader_worker_sets.budget import begin_restart
 from kajitori.groups.leader_worker_sets.claims import claim_bodies
+from kajitori.groups.leader_worker_sets.draining import plan_drain
 from kajitori.groups.leader_worker_sets.gang import choose_gang, find_release, waits_for_workers
+from kajitori.groups.leader_worker_sets.identity import group_word
 from kajitori.groups.leader_worker_sets.observed import (
     COMPLETE_ANNOTATION,
     RESTARTED_BECAUSE_ANNOTATION,
@@ -23,8 +33,15 @@ from kajitori.groups.leader_worker_sets.observed import (
     Pod,
     World,
 )
+from kajitori.groups.leader_worker_sets.options import Options
 from kajitori.groups.leader_worker_sets.pods import GroupIdentity, leader_name, pod_body, pod_name
-from kajitori.groups.leader_worker_sets.restart import Restart, begin_restart, blame_of_ending, find_blame
+from kajitori.groups.leader_worker_sets.readiness import (
+    gate_for,
+    has_started,
+    is_draining,
+    plan_group_ready,
+)
+from kajitori.groups.leader_worker_sets.restart import Restart, blame_of_ending, find_blame
 from kajitori.groups.leader_worker_sets.revisions import Templates
 from kajitori.groups.leader_worker_sets.status import GroupState
 
@@ -34,7 +51,7 @@ class GroupSetting(msgspec.Struct, frozen=True, kw_only=True):
 
     target: the newest templates. partition: groups at or above it are due for them. older: templates of another
     revision by hash, None if they are lost. previous: hash of the revision for groups below the partition.
-    owner: the entry for `ownerReferences`. taken: names in use by others, with their owner in words.
+    owner: the entry for `ownerReferences`. taken: names in use by others, with their owner in words. options: of the set.
     """
 
     world: World
@@ -44,10 +61,14 @@ class GroupSetting(msgspec.Struct, frozen=True, kw_only=True):
     previous: str
     owner: dict[str, object]
     taken: Mapping[str, str]
+    options: Options = Options()
 
 
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one group needs. ends: it is on its way out, or waits to begin anew. blocked: names it cannot have."""
+    """What one group needs.
+
+    ends: it is on its way out, or waits to begin anew. blocked: names it cannot have. look_again: seconds since 1970.
+    """
 
     state: GroupState
     deletes: Sequence[DeletePod] = ()
@@ -56,6 +77,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True):
     events: Sequence[Event] = ()
     ends: Restart | None = None
     blocked: Sequence[str] = ()
+    look_again: float | None = None
     templates: Templates
 
 
@@ -63,18 +85,18 @@ def plan_group(setting: GroupSetting, index: int, pods: Sequence[Pod]) -> GroupP
     """The plan of the group with this index. pods: all of the set's own pods that carry it."""
     ending = setting.world.restarts.get(index)
     if not pods:
-        return _begin(setting, index, ending)
+        return begin_group(setting, index, ending)
     leader = next((pod for pod in pods if pod.worker == 0), None)
     if leader is None or leader.dying:
         return _finish(setting, index, pods, leader, ending)
     if ending is not None and ending.incarnation == leader.incarnation:
         return _finish(setting, index, pods, leader, ending)
     if index >= setting.partition and leader.revision != setting.target.hash:
-        return _end(setting, index, pods, Restart(incarnation=leader.incarnation, revision=leader.revision))
+        return stop_group(setting, index, pods)
     return _keep(setting, index, pods, leader)
 
 
-def _begin(setting: GroupSetting, index: int, ending: Restart | None) -> GroupPlan:
+def begin_group(setting: GroupSetting, index: int, ending: Restart | None) -> GroupPlan:
     """No pod of the group is there: make all, unless it shall wait or its leader's name is taken."""
     world = setting.world
     templates = _due_templates(setting, index, ending)
@@ -127,6 +149,7 @@ def _identity(
         exclusive_topology=asked.get(v1.EXCLUSIVE_TOPOLOGY_ANNOTATION, ""),
         subgroup_exclusive_topology=asked.get(v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION, ""),
         gang=choose_gang(setting.world, index, templates, incarnation, leader),
+        readiness_gate=gate_for(setting.options, index, templates.size),
     )
 
 
@@ -141,7 +164,7 @@ def _finish(
     due_for_update = index >= setting.partition and member.revision != setting.target.hash
     if blame is None or due_for_update:
         return _end(setting, index, pods, Restart(incarnation=member.incarnation, revision=member.revision))
-    return _end(setting, index, pods, begin_restart(blame, leader, member, setting.world.now), new=True)
+    return _end(setting, index, pods, begin_restart(blame, member, None, setting.world.now), new=True)
 
 
 def _end(
@@ -162,13 +185,33 @@ def _end(
     )
 
 
+def stop_group(setting: GroupSetting, index: int, pods: Sequence[Pod]) -> GroupPlan:
+    """End the group on purpose; one that serves is drained first, if the set asks for it."""
+    world, seconds = setting.world, setting.options.drain_seconds
+    drain = plan_drain(pods, seconds, world.now, world.idle)
+    leader = next((pod for pod in pods if pod.worker == 0), None)
+    member = leader or pods[0]
+    if drain.done:
+        return _end(setting, index, pods, Restart(incarnation=member.incarnation, revision=member.revision))
+    message = f"Group {group_word(index)} gets no new requests, and is deleted within {seconds} s"
+    return GroupPlan(
+        state=GroupState(index, exists=True, updated=member.revision == setting.target.hash),
+        after=drain.actions,
+        events=[Event(reason="GroupDraining", message=message, action="Drain")] if drain.begins else (),
+        look_again=drain.look_again,
+        templates=_templates_of(setting, member.revision) or setting.target,
+    )
+
+
 def _restart_event(setting: GroupSetting, index: int, restart: Restart) -> Event:
     leader = leader_name(setting.world.name, index)
     if restart.blame is not None and restart.blame.worker:
         pod = restart.blame.pod
-        message = f"Worker pod {pod} failed, deleted leader pod {leader} to recreate group {index}"
+        message = (
+            f"Worker pod {pod} failed, deleted leader pod {leader} to recreate group {group_word(index)}"
+        )
     else:
-        message = f"Leader pod {leader} failed, recreating group {index}"
+        message = f"Leader pod {leader} failed, recreating group {group_word(index)}"
     wait = round(restart.not_before - setting.world.now)
     if wait > 0:
         message += f" in {wait} s (restart {restart.count} in a row)"
@@ -190,7 +233,7 @@ def _keep(setting: GroupSetting, index: int, pods: Sequence[Pod], leader: Pod) -
     complete = COMPLETE_ANNOTATION in leader.metadata.annotations
     blame = find_blame(policy, members, size, complete) or find_release(setting.world, members, size)
     if blame is not None:
-        restart = begin_restart(blame, leader, leader, setting.world.now)
+        restart = begin_restart(blame, leader, None, setting.world.now)
         return _end(setting, index, pods, restart, new=True)
     ended = [
         DeletePod(pod)
@@ -202,11 +245,16 @@ def _keep(setting: GroupSetting, index: int, pods: Sequence[Pod], leader: Pod) -
     after: list[Action] = []
     if whole and not complete and policy == "RecreateGroupOnPodRestart":
         after.append(MarkComplete(leader))
+    draining = is_draining(leader)
+    if draining:
+        after.append(CallOffDrain(leader))
+    elif (condition := plan_group_ready(leader, members, size)) is not None:
+        after.append(condition)
     return GroupPlan(
         state=GroupState(
             index,
             exists=True,
-            ready=whole and not ended and all(pod.ready for pod in members),
+            ready=whole and not ended and not draining and all(pod.ready for pod in members),
             updated=leader.revision == setting.target.hash,
         ),
         deletes=[*stale, *ended],
@@ -228,7 +276,7 @@ def _missing_workers(
 ) -> tuple[list[CreatePod], list[str]]:
     """Workers to make, and those whose names are taken. None before their time, none from templates that are lost."""
     world = setting.world
-    started = len(pods) > 1 or complete or leader.ready or waits_for_workers(leader)
+    started = len(pods) > 1 or complete or has_started(leader) or waits_for_workers(leader)
     if templates is None or (world.set.spec.startup_policy == "LeaderReady" and not started):
         return [], []
     # A pod that is still being deleted holds its name.

@@ -86,12 +86,14 @@ class Choice(NamedTuple):
     """stop: groups to take away, or whose draining goes on. revive: draining ones that are wanted after all.
 
     create: how many to make. missing: how many more are wanted than live now, those that cannot come yet included.
+    waiting: of the groups that come back later, so many are wanted still.
     """
 
     stop: tuple[int, ...]
     revive: tuple[int, ...]
     create: int
     missing: int
+    waiting: int = 0
 
 
 def choose(
@@ -132,6 +134,7 @@ def choose(
         revive=tuple(back),
         create=max(0, min(missing, most - held)),
         missing=missing,
+        waiting=waiting,
     )
 
 

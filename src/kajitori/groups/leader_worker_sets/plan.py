@@ -19,7 +19,6 @@ from kajitori.groups.leader_worker_sets.actions import (
     Action,
     CreatePod,
     CreateService,
-    DeletePod,
     DeleteService,
     Event,
     MendService,
@@ -33,12 +32,24 @@ from kajitori.groups.leader_worker_sets.conditions import (
     shared_conditions,
 )
 from kajitori.groups.leader_worker_sets.gang import next_release
-from kajitori.groups.leader_worker_sets.group_plan import GroupPlan, GroupSetting, plan_group
+from kajitori.groups.leader_worker_sets.group_plan import GroupPlan, GroupSetting, plan_group, stop_group
+from kajitori.groups.leader_worker_sets.hash_plan import (
+    Groups,
+    names_groups_by_hash,
+    numbered,
+    plan_hash_groups,
+)
+from kajitori.groups.leader_worker_sets.identity import group_word, is_hash
 from kajitori.groups.leader_worker_sets.observed import Metadata, Pod, World
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
 from kajitori.groups.leader_worker_sets.pods import leader_name, service_body
 from kajitori.groups.leader_worker_sets.restart import Restart
-from kajitori.groups.leader_worker_sets.revision_plan import RevisionPlan, plan_revision, remove_old_revisions
+from kajitori.groups.leader_worker_sets.revision_plan import (
+    RevisionPlan,
+    plan_revision,
+    remove_old_revisions,
+    set_limits,
+)
 from kajitori.groups.leader_worker_sets.status import (
     BLOCKED,
     FIELDS_NOT_HONOURED,
@@ -59,7 +70,6 @@ def plan_set(world: World) -> Plan:
         return Plan(status=world.set.status)
     pods = _own_pods_by_group(world)
     revision = plan_revision(world, pods)
-    services, blocked_services = plan_services(world, revision, pods)
     taken = {**_foreign_pods(world), **world.taken}
     setting = GroupSetting(
         world=world,
@@ -69,14 +79,28 @@ def plan_set(world: World) -> Plan:
         previous=revision.previous,
         owner=world.owner_entry(),
         taken=taken,
+        options=options_of(world.set.metadata.annotations),
     )
-    wanted = range(revision.position.groups)
-    plans = [plan_group(setting, index, pods.get(index, [])) for index in wanted]
-    surplus = {index: pods[index] for index in sorted(pods, reverse=True) if index not in wanted}
+    if names_groups_by_hash(world.set):
+        groups = plan_hash_groups(setting, set_limits(world.set), pods)
+    else:
+        groups = _plan_ordinal_groups(setting, revision.position.groups, pods)
+    services, blocked_services = plan_services(
+        world, revision, pods, [plan.state.index for plan in groups.kept]
+    )
     blocked = blocked_reason(
-        world, [*blocked_services, *(name for plan in plans for name in plan.blocked)], taken
+        world, [*blocked_services, *(name for plan in groups.kept for name in plan.blocked)], taken
     )
-    return _assemble(world, revision, services, plans, surplus, blocked, stopped=bool(blocked_services))
+    return _assemble(world, revision, services, groups, blocked, stopped=bool(blocked_services))
+
+
+def _plan_ordinal_groups(setting: GroupSetting, count: int, pods: Mapping[int, Sequence[Pod]]) -> Groups:
+    """So many groups from 0 on; those beyond go, the highest first and all of them at once."""
+    surplus = [index for index in sorted(pods, reverse=True) if index >= count]
+    return Groups(
+        kept=[plan_group(setting, index, pods.get(index, [])) for index in range(count)],
+        leaving=[stop_group(setting, index, pods[index]) for index in surplus],
+    )
 
 
 def _own_pods_by_group(world: World) -> dict[int, list[Pod]]:
@@ -104,10 +128,15 @@ def _is_leftover(world: World, metadata: Metadata) -> bool:
 
 
 def plan_services(
-    world: World, revision: RevisionPlan, pods: Mapping[int, Sequence[Pod]]
+    world: World,
+    revision: RevisionPlan,
+    pods: Mapping[int, Sequence[Pod]],
+    groups: Iterable[int] | None = None,
 ) -> tuple[list[Action], list[str]]:
-    """Actions, and the names that are in use by Services of others."""
-    wanted = _wanted_services(world, revision, pods)
+    """Actions, and the names that are in use by Services of others. groups: that are wanted."""
+    if groups is None:
+        groups = range(revision.position.groups)
+    wanted = _wanted_services(world, revision, pods, groups)
     there = {service.metadata.name: service for service in world.services}
     actions: list[Action] = []
     blocked: list[str] = []
@@ -134,12 +163,12 @@ def plan_services(
 
 
 def _wanted_services(
-    world: World, revision: RevisionPlan, pods: Mapping[int, Sequence[Pod]]
+    world: World, revision: RevisionPlan, pods: Mapping[int, Sequence[Pod]], groups: Iterable[int]
 ) -> dict[str, int | None]:
     """Names of Services; the value is the group that it stands for, None for the one that all share."""
     wanted: dict[str, int | None] = {}
     policies: dict[int, set[str]] = {}
-    for index in {*range(revision.position.groups), *pods}:
+    for index in {*groups, *pods}:
         hashes = {pod.revision for pod in pods.get(index, ())}
         found = [revision.older(hash) for hash in hashes if hash != revision.target.hash]
         policies[index] = {templates.subdomain_policy for templates in found if templates}
@@ -177,29 +206,25 @@ def _assemble(
     world: World,
     revision: RevisionPlan,
     services: Sequence[Action],
-    plans: Sequence[GroupPlan],
-    surplus: Mapping[int, Sequence[Pod]],
+    groups: Groups,
     blocked: Reason | None,
     *,
     stopped: bool,
 ) -> Plan:
     """One plan of the parts. stopped: pods must not be made, their names would lead elsewhere."""
-    deletes = [DeletePod(pod) for pods in surplus.values() for pod in pods if not pod.dying]
-    deletes += [delete for plan in reversed(plans) for delete in plan.deletes]
+    plans = [*groups.leaving, *groups.kept]
+    deletes = [delete for plan in (*groups.leaving, *reversed(groups.kept)) for delete in plan.deletes]
     creates = [] if stopped else [create for plan in plans for create in plan.creates]
-    states = [plan.state for plan in plans]
-    states += [
-        GroupState(index, exists=any(pod.worker == 0 and not pod.dying for pod in pods))
-        for index, pods in surplus.items()
-    ]
+    states = [plan.state for plan in (*groups.kept, *groups.leaving)]
+    if names_groups_by_hash(world.set):
+        states = numbered(states)
     ours = {
         FIELDS_NOT_HONOURED: fields_not_honoured(world.set),
         BLOCKED: blocked,
         **shared_conditions(world, revision),
     }
     counts, status = status_of(world, states, ours)
-    restarts = {plan.state.index: plan.ends for plan in plans if plan.ends is not None}
-    restarts |= {index: _unblamed(pods) for index, pods in surplus.items()}
+    restarts = {**groups.later, **{plan.state.index: plan.ends for plan in plans if plan.ends is not None}}
     return Plan(
         before=[*revision.actions, *services],
         deletes=deletes,
@@ -207,11 +232,11 @@ def _assemble(
         after=[
             *(action for plan in plans for action in plan.after),
             *remove_old_revisions(world, revision, states),
-            *plan_claims(world, revision.position.groups, {*surplus, *(plan.state.index for plan in plans)}),
+            *plan_claims(world, revision.position.groups, {plan.state.index for plan in plans}),
         ],
         events=[
             *revision.events,
-            *_surplus_events(world, surplus),
+            *_surplus_events(world, groups.leaving),
             *(event for plan in plans for event in plan.events),
             *_creation_events(creates),
             *phase_events(world, counts),
@@ -229,10 +254,6 @@ def _too_late(world: World) -> list[str]:
     return [
         f"annotation {COMPATIBILITY}: it counts when the set is made; this one has pods of its own already"
     ]
-
-
-def _unblamed(pods: Sequence[Pod]) -> Restart:
-    return Restart(incarnation=pods[0].incarnation, revision=pods[0].revision)
 
 
 def status_of(
@@ -268,11 +289,9 @@ def again_after(world: World, restarts: Iterable[Restart], own: Mapping[str, Rea
     return min(waits, default=None)
 
 
-def _surplus_events(world: World, surplus: Mapping[int, Sequence[Pod]]) -> list[Event]:
+def _surplus_events(world: World, leaving: Sequence[GroupPlan]) -> list[Event]:
     """Said when the leader is still there to be deleted, so once for each group."""
-    going = [
-        index for index, pods in surplus.items() if any(not pod.dying for pod in pods if pod.worker == 0)
-    ]
+    going = [plan.state.index for plan in leaving if any(delete.pod.worker == 0 for delete in plan.deletes)]
     if not going:
         return []
     replicas = world.set.spec.replicas
@@ -294,7 +313,9 @@ def _creation_events(creates: Sequence[CreatePod]) -> list[Event]:
 
 def _numbered(word: str, numbers: Sequence[int]) -> str:
     if len(numbers) == 1:
-        return f"{word} {numbers[0]}"
+        return f"{word} {group_word(numbers[0])}"
+    if is_hash(numbers[0]):
+        return f"{len(numbers)} {word}s"
     if numbers[-1] - numbers[0] == len(numbers) - 1:
         return f"{word}s {numbers[0]} to {numbers[-1]}"
     return f"{len(numbers)} {word}s between {numbers[0]} and {numbers[-1]}"

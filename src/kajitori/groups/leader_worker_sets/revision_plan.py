@@ -22,6 +22,7 @@ from kajitori.groups.leader_worker_sets.actions import (
 )
 from kajitori.groups.leader_worker_sets.observed import Pod, Revision, World
 from kajitori.groups.leader_worker_sets.options import options_of
+from kajitori.groups.leader_worker_sets.readiness import is_draining
 from kajitori.groups.leader_worker_sets.revision_history import HISTORY_ANNOTATION, written_down
 from kajitori.groups.leader_worker_sets.revisions import (
     PREVIOUS_ANNOTATION,
@@ -75,6 +76,9 @@ def plan_revision(world: World, pods: Mapping[int, Sequence[Pod]]) -> RevisionPl
     if found is not None and found is newest:
         return _go_on(world, pods, found, target, older, limits, paused=paused)
     position, previous = _first_position(limits, pods, newest, hash, begin_held if paused else begin)
+    if world.set.spec.group_identity == "Hash":
+        # Groups have no order, so that a rollout has no position.
+        position, previous = settled(limits.replicas), ""
     annotations = {} if position.steady else write_position(position, previous)
     number = newest.revision + 1 if newest else 1
     if found is not None:
@@ -182,7 +186,7 @@ def group_views(pods: Mapping[int, Sequence[Pod]], groups: int, target: Template
             continue
         size = leader.metadata.annotations.get(v1.SIZE_ANNOTATION, "")
         whole = len(members) == (int(size) if size.isdecimal() else target.size)
-        ready = whole and all(pod.ready for pod in members)
+        ready = whole and all(pod.ready for pod in members) and not is_draining(leader)
         views.append(Group(ready, leader.revision == target.hash))
     return views
 
