@@ -64,7 +64,7 @@ def test_a_failed_pod_recreates_its_group() -> None:
     cluster.pods["x-0-2"]["status"] = {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}
     cluster.settle()
     assert not set(cluster.uids(0).values()) & set(before.values())
-    assert "pod x-0-2 on node-1 failed: low on memory" in message_of(cluster, "RecreateGroup")
+    assert "pod x-0-2 on node-1 failed: Evicted: low on memory" in message_of(cluster, "RecreateGroup")
 
 
 def test_the_first_to_fail_is_blamed_even_if_others_follow_before_anybody_looks() -> None:

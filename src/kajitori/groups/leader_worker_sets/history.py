@@ -1,0 +1,104 @@
+"""The last restarts of a set's groups, as its status keeps them: few, the newest last.
+
+A record is made when the plan decides and written with the status write that the restart causes anyway. Where the
+definition of the kind is upstream's and has no such field, the API server drops it and nothing else changes. After
+a controller died, the newest record of a group still says how long the group has to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from kajitori.api.leaderworkerset import v1
+from kajitori.base.clock import parse_rfc3339, rfc3339
+from kajitori.groups.leader_worker_sets.budget import FORGET_AFTER_SECONDS
+from kajitori.groups.leader_worker_sets.identity import FIRST_HASH, group_word
+from kajitori.groups.leader_worker_sets.restart import Blame, How, Restart
+
+MOST_RECORDS = 10
+
+_Name = Literal["Deleted", "ContainerRestarted", "Failed", "Gone", "NotPlaced", "Lifted"]
+_NAMES: dict[How, _Name] = {
+    "deleted": "Deleted",
+    "container restarted": "ContainerRestarted",
+    "failed": "Failed",
+    "gone": "Gone",
+    "not placed": "NotPlaced",
+    "lifted": "Lifted",
+}
+_HOWS: dict[_Name, How] = {name: how for how, name in _NAMES.items()}
+
+
+def record_of(group: int, restart: Restart, now: float) -> v1.GroupRestart | None:
+    """What the history says of this restart; None of one that nobody is to blame for."""
+    blame = restart.blame
+    if blame is None:
+        return None
+    return v1.GroupRestart(
+        time=rfc3339(now),
+        group=group_word(group),
+        attempt=restart.count,
+        pod=blame.pod,
+        how=_NAMES[blame.how],
+        outcome=restart.outcome,
+        container=blame.container,
+        exit_code=blame.exit_code,
+        signal=blame.signal,
+        reason=blame.reason or blame.container_reason,
+        node=blame.node,
+        by=blame.by,
+        last_log=blame.last_log,
+        not_before=rfc3339(restart.not_before) if restart.not_before > now else None,
+    )
+
+
+def extend(old: Sequence[v1.GroupRestart], new: Iterable[v1.GroupRestart]) -> list[v1.GroupRestart]:
+    """The history with these records in it. One that tells again what an earlier controller told is left out."""
+    records = list(old)
+    for record in new:
+        if not any(_same(record, known) for known in records):
+            records.append(record)
+    return records[-MOST_RECORDS:]
+
+
+def _same(new: v1.GroupRestart, old: v1.GroupRestart) -> bool:
+    one, other = ((record.group, record.attempt, record.outcome) for record in (new, old))
+    return (
+        one == other
+        and new.attempt > 0
+        and 0 <= parse_rfc3339(new.time) - parse_rfc3339(old.time) < FORGET_AFTER_SECONDS
+    )
+
+
+def recall(records: Iterable[v1.GroupRestart], now: float, *, hashed: bool) -> dict[int, Restart]:
+    """For a controller that knows nothing yet: the groups that still have to wait.
+
+    hashed: groups are named by digits (see `identity`).
+    """
+    newest = {record.group: record for record in records}
+    waiting: dict[int, Restart] = {}
+    for word, record in newest.items():
+        group = FIRST_HASH + int(word, 16) if hashed else int(word)
+        not_before = parse_rfc3339(record.not_before) if record.not_before else 0.0
+        if record.outcome == "Recreated" and not_before > now:
+            blame = Blame(
+                pod=record.pod,
+                node=record.node,
+                how=_HOWS[record.how],
+                container=record.container,
+                exit_code=record.exit_code,
+                signal=record.signal,
+                reason=record.reason,
+                by=record.by,
+            )
+            waiting[group] = Restart(
+                incarnation="", revision="", blame=blame, count=record.attempt, not_before=not_before
+            )
+    return waiting
+
+
+def is_failed(records: Sequence[v1.GroupRestart], group: int) -> bool:
+    """Whether the last that was heard of the group is that it failed."""
+    last = next((record for record in reversed(records) if record.group == group_word(group)), None)
+    return last is not None and last.outcome == "Failed"
