@@ -75,7 +75,7 @@ def plan_revision(world: World, pods: Mapping[int, Sequence[Pod]]) -> RevisionPl
     paused = options_of(world.set.metadata.annotations).paused
     if found is not None and found is newest:
         return _go_on(world, pods, found, target, older, limits, paused=paused)
-    position, previous = _first_position(limits, pods, newest, hash, begin_held if paused else begin)
+    position, previous = first_position(limits, pods, newest, hash, begin_held if paused else begin)
     if world.set.spec.group_identity == "Hash":
         # Groups have no order, so that a rollout has no position.
         position, previous = settled(limits.replicas), ""
@@ -115,7 +115,7 @@ def _older(revisions: Sequence[Revision]) -> Callable[[str], Templates | None]:
     return older
 
 
-def _first_position(
+def first_position(
     limits: Limits,
     pods: Mapping[int, Sequence[Pod]],
     newest: Revision | None,

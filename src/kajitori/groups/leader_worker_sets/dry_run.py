@@ -1,0 +1,92 @@
+"""What a changed LeaderWorkerSet would do: whether it rolls, why, and in which steps. Pure.
+
+It asks the functions that the controller asks, with the pods and revisions as they are now, and supposes that
+every group that is made becomes ready.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import msgspec
+
+from kajitori.api.leaderworkerset import v1
+from kajitori.groups.leader_worker_sets.observed import Pod, World
+from kajitori.groups.leader_worker_sets.options import options_of
+from kajitori.groups.leader_worker_sets.revision_changes import Change, changes
+from kajitori.groups.leader_worker_sets.revision_plan import first_position, group_views, set_limits
+from kajitori.groups.leader_worker_sets.revisions import (
+    Templates,
+    data_hash,
+    find,
+    read_position,
+    revision_data,
+    same_meaning,
+    subdomain_policy,
+)
+from kajitori.groups.leader_worker_sets.rollout import Group, Limits, Position, Step, begin, settled, steps
+
+
+class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+    """changes: fields of the templates that differ, none if the set would not roll for them. under_way: a rollout is
+    not finished yet. paused: nothing of it happens before the set is resumed. groups: as they are."""
+
+    changes: list[Change]
+    under_way: bool
+    paused: bool
+    limits: Limits
+    groups: list[Group]
+    steps: list[Step]
+
+
+def dry_run(world: World, wanted: v1.LeaderWorkerSet) -> DryRun:
+    """The rollout that `wanted` would begin or go on with. world: the set as it is, with its pods and revisions."""
+    own = [revision for revision in world.revisions if revision.metadata.controlled_by(world.uid)]
+    newest = max(own, key=lambda revision: revision.revision, default=None)
+    data = revision_data(wanted.spec)
+    found = find(own, data)
+    target = Templates(
+        found.hash if found else data_hash(data),
+        wanted.spec.leader_worker_template,
+        subdomain_policy(wanted.spec.network_config),
+    )
+    pods = _pods_by_group(world)
+    existing = max(pods, default=-1) + 1
+    limits = set_limits(wanted)
+    before = read_position(newest, existing) if newest else settled(existing)
+    if newest is not None and found is newest:
+        position = before if not before.steady else settled(limits.replicas)
+    else:
+        position, _ = first_position(limits, pods, newest, target.hash, begin)
+    groups = group_views(pods, existing, target)
+    return DryRun(
+        changes=_template_changes(world.set, wanted),
+        under_way=not before.steady,
+        paused=options_of(wanted.metadata.annotations).paused,
+        limits=limits,
+        groups=groups,
+        steps=steps(limits, groups, _within(position, limits)),
+    )
+
+
+def _within(position: Position, limits: Limits) -> Position:
+    """A position that was written for another number of replicas keeps no group that is not wanted any more."""
+    most = limits.replicas + limits.max_surge
+    return (
+        position
+        if position.groups <= most
+        else Position(min(position.partition, most), most, position.replicas)
+    )
+
+
+def _template_changes(now: v1.LeaderWorkerSet, wanted: v1.LeaderWorkerSet) -> list[Change]:
+    before, after = revision_data(now.spec), revision_data(wanted.spec)
+    return [] if same_meaning(before, after) else changes(before, after)
+
+
+def _pods_by_group(world: World) -> dict[int, list[Pod]]:
+    groups: dict[int, list[Pod]] = defaultdict(list)
+    for pod in world.pods:
+        if pod.group >= 0:
+            groups[pod.group].append(pod)
+    return dict(groups)
