@@ -219,7 +219,7 @@ def _assemble(
     if names_groups_by_hash(world.set):
         states = numbered(states)
     ours = {
-        FIELDS_NOT_HONOURED: fields_not_honoured(world.set),
+        FIELDS_NOT_HONOURED: fields_not_honoured(world.set, _too_late(world)),
         BLOCKED: blocked,
         **shared_conditions(world, revision),
     }
