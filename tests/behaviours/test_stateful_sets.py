@@ -90,6 +90,7 @@ async def test_what_stateful_sets_cannot_give_is_named(sight: Sight) -> None:
         a_set("l", replicas=1, size=1, annotations={**ASKED, GROUP_READY: "true"}, networkConfig=unique)
     )
     await sight.available("l")
+    assert set(sight.services) == {"l"}
     named = said(sight, "kajitori.dev/FieldsNotHonoured")
     assert "spec.networkConfig.subdomainPolicy: a StatefulSet gives all leaders one subdomain" in named
     assert f"annotation {GROUP_READY}: it needs pods that we make ourselves" in named

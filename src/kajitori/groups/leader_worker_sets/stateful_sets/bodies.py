@@ -111,7 +111,7 @@ def unsupported_here(world: World) -> list[str]:
     network = spec.network_config
     if network is not None and network.subdomain_policy == "UniquePerReplica":
         found.append(
-            "spec.networkConfig.subdomainPolicy: a StatefulSet gives all leaders one subdomain, so leaders keep the shared one"
+            "spec.networkConfig.subdomainPolicy: a StatefulSet gives all leaders one subdomain, so all pods keep the shared one"
         )
     found += [
         f"annotation {key}: leaders of one template cannot be told apart, so nothing keeps groups apart"
@@ -139,7 +139,7 @@ def _identity(world: World, templates: Templates, index: int) -> GroupIdentity:
         set_name=world.name,
         owner=world.owner_entry(),
         index=index,
-        templates=msgspec.structs.replace(templates, group=bare, subdomain_policy="Shared"),
+        templates=msgspec.structs.replace(templates, group=bare),
         incarnation="",
     )
 

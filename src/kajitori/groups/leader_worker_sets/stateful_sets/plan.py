@@ -77,7 +77,8 @@ def plan_any_set(world: World) -> Plan:
     return plan_set(world)
 
 
-def _plan_stateful_set(world: World, *, wanted: bool) -> Plan:
+def _plan_stateful_set(asked: World, *, wanted: bool) -> Plan:
+    world = _with_one_subdomain(asked)
     pods = _pods_by_group(world)
     revision = plan_revision(world, pods)
     services, blocked = plan_services(world, revision, pods)
@@ -99,7 +100,7 @@ def _plan_stateful_set(world: World, *, wanted: bool) -> Plan:
         if index >= revision.position.groups
     ]
     ours = {
-        FIELDS_NOT_HONOURED: _not_honoured(world, wanted=wanted),
+        FIELDS_NOT_HONOURED: _not_honoured(asked, wanted=wanted),
         BLOCKED: _blocked(world, blocked),
     }
     counts, status = status_of(world, states, ours)
@@ -119,6 +120,13 @@ def _plan_stateful_set(world: World, *, wanted: bool) -> Plan:
         ],
         status=status,
     )
+
+
+def _with_one_subdomain(world: World) -> World:
+    """All leaders come from one template, so all pods are found under the set's one Service."""
+    shared = v1.NetworkConfig(subdomain_policy="Shared")
+    spec = msgspec.structs.replace(world.set.spec, network_config=shared)
+    return msgspec.structs.replace(world, set=msgspec.structs.replace(world.set, spec=spec))
 
 
 def _pods_by_group(world: World) -> dict[int, list[Pod]]:
