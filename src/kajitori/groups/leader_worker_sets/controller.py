@@ -27,12 +27,14 @@ from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
 from kajitori.groups.leader_worker_sets.actions import Event, Plan
 from kajitori.groups.leader_worker_sets.blame import with_authors
+from kajitori.groups.leader_worker_sets.engine_watch import EngineWatch
 from kajitori.groups.leader_worker_sets.execution import Execution, Informers, pod_reference
 from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.node_reading import NodeReader
 from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service, StatefulSet, World
 from kajitori.groups.leader_worker_sets.options import GangDefault
 from kajitori.groups.leader_worker_sets.plan import same_status
+from kajitori.groups.leader_worker_sets.readiness import is_draining
 from kajitori.groups.leader_worker_sets.stateful_sets.plan import plan_any_set
 
 COMPONENT = "kajitori.dev/groups"
@@ -60,6 +62,7 @@ class GroupController:
         self._recorder = runtime.recorder(COMPONENT)
         self._memories: dict[Key, Memory] = {}
         self._nodes = NodeReader(runtime.client, runtime.clock)
+        self._engines = EngineWatch(runtime.client, runtime.clock)
         by_set = {"set": _set_of}
         self._sets = runtime.informer(LEADER_WORKER_SETS, v1.LeaderWorkerSet, optional=True)
         self._informers = Informers(
@@ -111,6 +114,8 @@ class GroupController:
         world = self._look(lws, index, memory)
         if nodes := await self._nodes.nodes_for(world.pods):
             world = msgspec.structs.replace(world, nodes=nodes)
+        if draining := [pod for pod in world.pods if pod.worker == 0 and is_draining(pod)]:
+            world = msgspec.structs.replace(world, idle=await self._engines.idle(draining))
         plan = plan_any_set(world)
         if self._audit:
             plan = await with_authors(self._client, world, plan)

@@ -148,16 +148,8 @@ class Execution:
                 await self._patch(CONTROLLER_REVISIONS, revision, patch, Revision, self._informers.revisions)
             case DeleteRevision(revision):
                 await self._delete(CONTROLLER_REVISIONS, revision, self._informers.revisions)
-            case MarkComplete(leader):
-                await self._annotate_pod(leader, {COMPLETE_ANNOTATION: "true"})
-            case SetGroupReady():
-                await self._set_group_ready(action)
-            case BeginDrain(leader, gate, since):
-                await self._annotate_pod(leader, {DRAINING_ANNOTATION: rfc3339_micro(since)})
-                message = "the group is about to be stopped"
-                await self._set_group_ready(SetGroupReady(leader, gate, False, "Draining", message))
-            case CallOffDrain(leader):
-                await self._annotate_pod(leader, {DRAINING_ANNOTATION: None})
+            case MarkComplete() | SetGroupReady() | BeginDrain() | CallOffDrain():
+                await self._note_on_leader(action)
             case DeleteClaim(claim):
                 await self._delete(PERSISTENT_VOLUME_CLAIMS, claim, self._informers.claims)
             case OwnClaim(claim, owners):
@@ -176,6 +168,20 @@ class Execution:
                 await self._create_pod(action)
             case DeletePod():
                 await self._delete_pod(action)
+
+    async def _note_on_leader(self, action: MarkComplete | SetGroupReady | BeginDrain | CallOffDrain) -> None:
+        match action:
+            case MarkComplete(leader):
+                await self._annotate_pod(leader, {COMPLETE_ANNOTATION: "true"})
+            case SetGroupReady():
+                await self._set_group_ready(action)
+            case BeginDrain(leader, gate, since):
+                # Its time first: without it nobody would know what the condition is for.
+                await self._annotate_pod(leader, {DRAINING_ANNOTATION: rfc3339_micro(since)})
+                message = "the group is about to be stopped"
+                await self._set_group_ready(SetGroupReady(leader, gate, False, "Draining", message))
+            case CallOffDrain(leader):
+                await self._annotate_pod(leader, {DRAINING_ANNOTATION: None})
 
     async def _annotate_pod(self, pod: Pod, annotations: dict[str, str | None]) -> None:
         patch = {"metadata": {"annotations": annotations}}

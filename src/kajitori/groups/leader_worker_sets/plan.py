@@ -244,7 +244,7 @@ def _assemble(
         ],
         status=status,
         restarts=restarts,
-        again_after_seconds=again_after(world, restarts.values(), ours),
+        again_after_seconds=again_after(world, restarts.values(), ours, [plan.look_again for plan in plans]),
     )
 
 
@@ -276,9 +276,18 @@ def status_of(
     )
 
 
-def again_after(world: World, restarts: Iterable[Restart], own: Mapping[str, Reason | None]) -> float | None:
-    """When to look again though nothing changes, in seconds: a group may begin anew, or what was in the way is gone."""
+def again_after(
+    world: World,
+    restarts: Iterable[Restart],
+    own: Mapping[str, Reason | None],
+    looks: Iterable[float | None] = (),
+) -> float | None:
+    """When to look again though nothing changes, in seconds: a group may begin anew, or what was in the way is gone.
+
+    looks: when groups want to be looked at again, seconds since 1970.
+    """
     waits = [restart.not_before - world.now for restart in restarts if restart.not_before > world.now]
+    waits += [max(0.0, look - world.now) for look in looks if look is not None]
     blocked = own.get(BLOCKED)
     if blocked is not None and blocked is not world.trouble:
         waits.append(BLOCKED_RETRY_SECONDS)

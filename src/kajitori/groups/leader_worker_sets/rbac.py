@@ -32,6 +32,8 @@ RULES: list[dict[str, Any]] = [
         "resources": ["statefulsets"],
         "verbs": ["get", "list", "watch", "create", "patch"],
     },
+    # The condition of the leader's readiness gate.
+    {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
     # Whether a group could ever fit.
     {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
