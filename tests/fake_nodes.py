@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from kajitori.api.resource import LEASES, NODES, PODS
@@ -72,10 +73,11 @@ def _now() -> str:
 class FakeNodes:
     """Some nodes and their pods."""
 
-    def __init__(self, client: Client, count: int) -> None:
+    def __init__(self, client: Client, count: int = 0, bodies: Sequence[Object] = ()) -> None:
+        """bodies: what the nodes are, instead of so many equal ones."""
         self._client = client
-        self._names = [node_name(number) for number in range(1, count + 1)]
-        self._numbers = range(1, count + 1)
+        self._bodies = list(bodies) or [_node(number) for number in range(1, count + 1)]
+        self._names = [body["metadata"]["name"] for body in self._bodies]
         self._addresses = 0
         self._seen: dict[str, str] = {}
         self._restarts: Counter[str] = Counter()
@@ -88,9 +90,9 @@ class FakeNodes:
             group.create_task(self._follow())
 
     async def _register(self) -> None:
-        for number in self._numbers:
+        for body in self._bodies:
             with contextlib.suppress(AlreadyExists):
-                await self._client.create(NODES, _node(number))
+                await self._client.create(NODES, body)
             conditions = [
                 {
                     "type": kind,
@@ -102,8 +104,10 @@ class FakeNodes:
                 }
                 for kind, state in (("Ready", "True"), ("MemoryPressure", "False"), ("DiskPressure", "False"))
             ]
-            status = {**_node(number)["status"], "conditions": conditions}
-            await self._client.patch(NODES, node_name(number), {"status": status}, subresource="status")
+            status = {**body["status"], "conditions": conditions}
+            await self._client.patch(
+                NODES, body["metadata"]["name"], {"status": status}, subresource="status"
+            )
 
     async def _renew(self) -> None:
         while True:

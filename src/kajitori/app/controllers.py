@@ -17,7 +17,11 @@ from kajitori.control.runtime import Runtime
 from kajitori.kube.client import Client
 
 USER = "controllers"
-CAPABILITIES = ("kajitori.groups.leader_worker_sets.controller",)
+CAPABILITIES = (
+    "kajitori.groups.leader_worker_sets.controller",
+    "kajitori.groups.job_sets.controller",
+    "kajitori.scheduling.gates.controller",
+)
 # What a real cluster has of its own.
 LAPTOP = ("kajitori.laptop.controllers", "kajitori.laptop.scheduler.controller")
 

@@ -15,6 +15,7 @@ ROOMS = {
         "kajitori.laptop.controllers.rbac",
         "kajitori.laptop.scheduler.rbac",
         "kajitori.groups.rbac",
+        "kajitori.scheduling.rbac",
     ),
     "system:kajitori:gateway": ("kajitori.gateway.rbac", "kajitori.laptop.services_rbac"),
 }

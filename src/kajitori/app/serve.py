@@ -111,13 +111,15 @@ def _client(options: ServeOptions, component: str) -> Client:
 async def serve_controllers(options: ServeOptions) -> None:
     """The controllers of groups, until told to stop. Raises LeadershipLost."""
     from kajitori.groups.leader_worker_sets.controller import register
+    from kajitori.scheduling.gates.controller import register as register_gates
 
     stop = stop_on_signals()
     async with _client(options, "controllers") as client:
         runtime = _runtime(client, options, "controllers", own_identity())
         standby = Standby(runtime, "controllers", options.namespace, yields=options.yields)
         gate = Gate()
-        register(runtime, gate, audit=False)
+        register(runtime, gate, audit=False, gang_default="Gate")
+        register_gates(runtime)
 
         def follow(states: list[State]) -> None:
             (groups,) = states

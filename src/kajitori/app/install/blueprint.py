@@ -25,6 +25,7 @@ from kajitori.gateway.folders import LEDGER_FOLDER
 from kajitori.gateway.identity import CLIENT_SECRET, SECRET_NAMES, SERVER_SERVICE
 from kajitori.gateway.observed import OUR_CONTROLLER
 from kajitori.groups import rbac as groups_rbac
+from kajitori.scheduling import rbac as scheduling_rbac
 
 CONTROLLERS, GATEWAY, ENVOY = "kajitori-controllers", SERVER_SERVICE, "kajitori-envoy"
 PART_OF = {"app.kubernetes.io/part-of": "kajitori"}
@@ -87,7 +88,7 @@ def _controllers() -> list[Any]:
         *_account(
             CONTROLLERS,
             "controllers",
-            [*groups_rbac.RULES, *watch_rules("controllers")],
+            [*groups_rbac.RULES, *scheduling_rbac.RULES, *watch_rules("controllers")],
             [*lease, _status_rule("controllers")],
         ),
         _status_map("controllers"),
