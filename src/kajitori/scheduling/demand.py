@@ -23,6 +23,7 @@ from kajitori.api.kubernetes.core_v1 import (
 from kajitori.api.kubernetes.meta_v1 import LabelSelector, LabelSelectorRequirement
 from kajitori.api.leaderworkerset.v1 import GROUP_KEY_LABEL, SIZE_ANNOTATION
 from kajitori.base.quantity import parse_quantity
+from kajitori.model.gang import Gang, gang_of
 from kajitori.model.selection import matches
 from kajitori.scheduling.views import ContainerView, PodView
 
@@ -103,9 +104,10 @@ class Spread(msgspec.Struct, frozen=True):
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """One pod.
 
-    key: namespace/name. owner: uid of its controller, empty for none. group, group_size: the LeaderWorkerSet group that it
-    belongs to and how many pods that has; empty and 0 for none. spread, soft_spread: constraints that must hold,
-    and that should. shape: equal for pods that ask the same, as far as nodes alone decide; empty where other pods matter.
+    key: namespace/name. owner: uid of its controller, empty for none. gang: pods that it must be placed with. group,
+    group_size: whom it wants to be near to, its gang or else its LeaderWorkerSet group, and how many pods that has; empty
+    and 0 for none. spread, soft_spread: constraints that must hold, and that should. node_shape: equal for pods that
+    ask the same of a node. shape: also equal in what other pods may ask of them; empty where they ask something of others.
     preempts: whether less important pods may have to go for it. nominated_node: the node that is being cleared for it.
     created: when, as text that sorts. leaving: it is being deleted.
     """
@@ -130,7 +132,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     preferred: list[Term]
     spread: list[Spread]
     soft_spread: list[Spread]
+    node_shape: bytes
     shape: bytes
+    gang: Gang | None = None
     preempts: bool = True
     nominated_node: str = ""
     created: str = ""
@@ -171,18 +175,11 @@ def demand_of(pod: PodView) -> Demand:
         [*spec.containers, *(c for c in spec.init_containers if c.restart_policy == "Always")]
     )
     owner = metadata.controller
-    group = metadata.labels.get(GROUP_KEY_LABEL, "")
-    size = metadata.annotations.get(SIZE_ANNOTATION, "")
+    gang = gang_of(metadata.labels, metadata.annotations)
+    group, group_size = _group_of(pod, gang)
     lonely = not (terms or anti_terms or preferred or spec.topology_spread_constraints)
-    shape = (
-        requests,
-        sorted(ports),
-        spec.node_selector,
-        nodes,
-        spec.tolerations,
-        metadata.namespace,
-        metadata.labels,
-    )
+    node_shape = msgspec.json.encode((requests, sorted(ports), spec.node_selector, nodes, spec.tolerations))
+    others_see = msgspec.json.encode((metadata.namespace, metadata.labels))
     return Demand(
         key=pod.key,
         uid=metadata.uid,
@@ -190,8 +187,9 @@ def demand_of(pod: PodView) -> Demand:
         name=metadata.name,
         labels=metadata.labels,
         owner=owner.uid if owner is not None else "",
+        gang=gang,
         group=group,
-        group_size=int(size) if group and size.isascii() and size.isdecimal() else 0,
+        group_size=group_size,
         priority=spec.priority,
         requests=requests,
         host_ports=ports,
@@ -204,12 +202,23 @@ def demand_of(pod: PodView) -> Demand:
         preferred=preferred,
         spread=[_spread(pod, constraint) for constraint in hard],
         soft_spread=[_spread(pod, constraint) for constraint in soft],
-        shape=msgspec.json.encode(shape) if lonely else b"",
+        node_shape=node_shape,
+        shape=node_shape + others_see if lonely else b"",
         preempts=spec.preemption_policy != "Never",
         nominated_node="" if spec.node_name else pod.status.nominated_node_name,
         created=metadata.creation_timestamp,
         leaving=metadata.deletion_timestamp is not None,
     )
+
+
+def _group_of(pod: PodView, gang: Gang | None) -> tuple[str, int]:
+    """Its gang or, for pods that only want to be near each other, its LeaderWorkerSet group; and the size."""
+    metadata = pod.metadata
+    if gang is not None:
+        return f"{metadata.namespace}/{gang.name}", gang.size
+    group = metadata.labels.get(GROUP_KEY_LABEL, "")
+    size = metadata.annotations.get(SIZE_ANNOTATION, "")
+    return group, int(size) if group and size.isascii() and size.isdecimal() else 0
 
 
 def requests_of(pod: PodView) -> Amounts:

@@ -57,11 +57,12 @@ def _taints(demand: Demand) -> Filter:
 
 
 def _ports(demand: Demand) -> Filter:
-    def ports(node: NodeState) -> Sequence[str]:
-        clash = any(_clashes(wanted, taken) for wanted in demand.host_ports for taken in node.host_ports)
-        return (PORTS,) if clash else ()
+    return lambda node: (PORTS,) if ports_clash(demand, node) else ()
 
-    return ports
+
+def ports_clash(demand: Demand, node: NodeState) -> bool:
+    """Whether a port of the host that the pod asks for is taken."""
+    return any(_clashes(wanted, taken) for wanted in demand.host_ports for taken in node.host_ports)
 
 
 def _clashes(left: HostPort, right: HostPort) -> bool:

@@ -7,6 +7,7 @@ so in kube-scheduler's words, and where no node ever could, what would have to c
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,12 +54,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return f"{text} {self.hint}" if self.hint else text
 
 
-def decide(demand: Demand, state: ClusterState) -> Decision:
-    """Decide about one pod; the state stays as it is."""
+def decide(demand: Demand, state: ClusterState, within: Container[str] | None = None) -> Decision:
+    """Decide about one pod; the state stays as it is. within: names of the nodes that come into question, None for all."""
     filters = filters_for(demand, state)
     refusals: Counter[str] = Counter()
     feasible: list[NodeState] = []
     for node in state.nodes.values():
+        if within is not None and node.name not in within:
+            continue
         for refuse in filters:
             reasons = refuse(node)
             if reasons:

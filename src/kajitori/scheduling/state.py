@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from kajitori.api.kubernetes.core_v1 import Taint
 from kajitori.scheduling.demand import Amounts, Demand, HostPort, Selection, Term, amounts
 from kajitori.scheduling.views import NodeView
+
+if TYPE_CHECKING:
+    from kajitori.scheduling.gangs.table import NodeTable
 
 # Selections whose counts are kept; the one that was not asked for longest is forgotten, and counted anew when needed.
 _KEPT_SELECTIONS = 256
@@ -76,15 +80,16 @@ class NodeState:
 class GroupState:
     """A group of pods that belong together, as far as it is placed.
 
-    size: pods that it has when it is whole. requests: of its first pod. members: how many are on each node.
+    size: pods that it has when it is whole. requests: of its first pod. members: how many are on each node. pods: by uid.
     """
 
-    __slots__ = ("members", "requests", "size")
+    __slots__ = ("members", "pods", "requests", "size")
 
     def __init__(self, demand: Demand) -> None:
         self.size = demand.group_size
         self.requests = demand.requests
         self.members: dict[str, int] = {}
+        self.pods: dict[str, Demand] = {}
 
     @property
     def missing(self) -> int:
@@ -99,10 +104,15 @@ class GroupState:
 class ClusterState:
     """Nodes with the pods that run on them or are about to.
 
-    namespace_labels: for selections of namespaces.
+    namespace_labels: for selections of namespaces. For tables that follow it: touched_nodes are those whose pods have
+    changed, changed_nodes those that came, went or offer something else; whoever follows takes names out. table: that of
+    gangs, which one makes that needs it.
     """
 
     def __init__(self) -> None:
+        self.touched_nodes: set[str] = set()
+        self.changed_nodes: set[str] = set()
+        self.table: NodeTable | None = None
         self.nodes: dict[str, NodeState] = {}
         self.namespace_labels: dict[str, Mapping[str, str]] = {}
         # Pods on nodes that are not known (yet): kept so that they count when the node comes.
@@ -116,6 +126,7 @@ class ClusterState:
 
     def set_node(self, view: NodeView) -> None:
         name = view.metadata.name
+        self.changed_nodes.add(name)
         known = self.nodes.get(name)
         if known is not None:
             known.set_view(view)
@@ -129,6 +140,7 @@ class ClusterState:
         node = self.nodes.get(name)
         if node is None:
             return
+        self.changed_nodes.add(name)
         pods = list(node.pods.values())
         for demand in pods:
             self.remove(demand.uid)
@@ -155,6 +167,7 @@ class ClusterState:
             self._strays.setdefault(node_name, {})[demand.uid] = demand
             return
         node.add(demand)
+        self.touched_nodes.add(node_name)
         self._recount(demand, node_name, 1)
 
     def remove(self, uid: str) -> bool:
@@ -171,6 +184,7 @@ class ClusterState:
             return True
         demand = node.pods[uid]
         node.remove(uid)
+        self.touched_nodes.add(node_name)
         self._recount(demand, node_name, -1)
         return True
 
@@ -216,6 +230,11 @@ class ClusterState:
         known = self._groups.get(group)
         return known.members if known is not None else {}
 
+    def group_pods(self, group: str) -> Mapping[str, Demand]:
+        """The pods of a group that are placed, by uid."""
+        known = self._groups.get(group)
+        return known.pods if known is not None else {}
+
     def claims(self, resource: str) -> Mapping[str, int]:
         """What groups that are not whole yet will want on the nodes where most of them is."""
         claimed: dict[str, int] = {}
@@ -239,6 +258,10 @@ class ClusterState:
         if demand.group:
             group = self._groups.setdefault(demand.group, GroupState(demand))
             _step(group.members, node_name, sign)
+            if sign > 0:
+                group.pods[demand.uid] = demand
+            else:
+                del group.pods[demand.uid]
             if not group.members:
                 del self._groups[demand.group]
         for term in demand.anti_affinity:
