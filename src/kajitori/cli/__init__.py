@@ -27,6 +27,7 @@ COMMANDS = {
     "delete": "delete objects",
     "logs": "what a container printed",
     "chat": "talk to a model through the gateway",
+    "rollout": "updates of groups: status, pause, resume, undo, history, plan",
     "explain": "why: a pod, a group, a route, a request",
     "node": "join this machine to any cluster as a node (join, leave, list, status)",
     "doctor": "check this machine and this cluster; each finding has its cure",
