@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MODULES: tuple[str, ...] = (
     "kajitori.api.leaderworkerset.v1",
     "kajitori.api.disaggregatedset.v1",
+    "kajitori.api.jobset.v1alpha2",
     "kajitori.api.gateway.v1",
     "kajitori.api.envoygateway.v1alpha1",
     "kajitori.api.aigateway.v1beta1",
