@@ -9,6 +9,8 @@ import msgspec
 from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
+from kajitori.groups.leader_worker_sets.budget import Life
+from kajitori.groups.leader_worker_sets.in_place import RestartContainer
 from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service
 from kajitori.groups.leader_worker_sets.restart import Blame, Restart
 
@@ -83,6 +85,19 @@ class CallOffDrain(msgspec.Struct, frozen=True):
     leader: Pod
 
 
+class NoteOnLeader(msgspec.Struct, frozen=True):
+    """Write on the leader what becomes of its group while its pods stay.
+
+    restart, because: the restart that it is about, and the annotation that takes its sentence.
+    """
+
+    leader: Pod
+    group: int
+    annotations: dict[str, str | None]
+    restart: Restart | None = None
+    because: str = ""
+
+
 class CreateService(msgspec.Struct, frozen=True):
     body: dict[str, Any]
 
@@ -129,6 +144,7 @@ Action = (
     CreatePod
     | DeletePod
     | MarkComplete
+    | NoteOnLeader
     | SetGroupReady
     | BeginDrain
     | CallOffDrain
@@ -156,15 +172,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     blame: Blame | None = None
 
     def text(self) -> str:
-        return f"{self.message}: {self.blame.sentence()}" if self.blame else self.message
+        return f"{self.message}: {self.blame.story()}" if self.blame else self.message
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Actions in order, and what to say.
 
     before: must be there before any pod is (revisions, Services). status: as it shall be written, if it differs.
-    restarts: those on their way after this plan, by group; handed back in with the next world.
-    again_after_seconds: look again even if nothing changes.
+    restarts: those on their way after this plan, by group; handed back in with the next world, as are lives.
+    begun: the restarts that this very plan decides. restart_containers: done last. again_after_seconds: look again even if nothing changes.
     """
 
     before: list[Action] = field(default_factory=list[Action])
@@ -174,4 +190,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     events: list[Event] = field(default_factory=list[Event])
     status: v1.LeaderWorkerSetStatus
     restarts: Mapping[int, Restart] = field(default_factory=dict[int, Restart])
+    begun: Mapping[int, Restart] = field(default_factory=dict[int, Restart])
+    lives: Mapping[int, Life] = field(default_factory=dict[int, Life])
+    restart_containers: list[RestartContainer] = field(default_factory=list[RestartContainer])
     again_after_seconds: float | None = None

@@ -13,6 +13,7 @@ import msgspec
 
 from kajitori.base.clock import parse_rfc3339
 from kajitori.base.reason import Reason
+from kajitori.groups.leader_worker_sets.identity import group_word
 from kajitori.groups.leader_worker_sets.observed import RESTARTS_ANNOTATION, Pod
 from kajitori.groups.leader_worker_sets.options import MAX_RESTARTS
 from kajitori.groups.leader_worker_sets.restart import Blame, Restart
@@ -120,17 +121,16 @@ def lifted(blame: Blame, member: Pod, *, counted: bool) -> Restart:
     return Restart(incarnation=member.incarnation, revision=member.revision, blame=blame, count=count)
 
 
-def groups_failed(set_name: str, failures: Mapping[int, str]) -> Reason | None:
+def groups_failed(failures: Mapping[int, str]) -> Reason | None:
     """The condition that names the failed groups. failures: their sentences by index."""
     if not failures:
         return None
     indexes = sorted(failures)
-    told = "; ".join(f"group {index}: {failures[index]}" for index in indexes[:_NAMED_GROUPS])
+    told = "; ".join(f"group {group_word(index)}: {failures[index]}" for index in indexes[:_NAMED_GROUPS])
     more = len(indexes) - _NAMED_GROUPS
-    leader = f"{set_name}-{indexes[0]}"
     return Reason(
         "RestartsExhausted",
         f"failed and left for inspection: {told}" + (f"; and {more} more groups" if more > 0 else ""),
-        f"to begin it anew, delete its leader (kubectl delete pod {leader}), raise the annotation {MAX_RESTARTS},"
-        " or change the template",
+        f"to begin such a group anew, delete its leader pod, raise the annotation {MAX_RESTARTS}, or change the"
+        " template",
     )

@@ -42,6 +42,7 @@ from kajitori.groups.leader_worker_sets.actions import (
     LabelPod,
     MarkComplete,
     MendService,
+    NoteOnLeader,
     OwnClaim,
     Plan,
     SetGroupReady,
@@ -97,7 +98,7 @@ class Execution:
         """Raises the first error, when all was tried that could be."""
         await self._all(self._do, plan.before)
         self._raise_first()
-        self._memory.restarts = plan.restarts
+        self._memory.note_plan(self._world, plan)
         await self._all(self._delete_pod, plan.deletes)
         await self._all(self._create_pod, (create for create in plan.creates if create.worker == 0))
         failed = {
@@ -150,6 +151,9 @@ class Execution:
                 await self._delete(CONTROLLER_REVISIONS, revision, self._informers.revisions)
             case MarkComplete() | SetGroupReady() | BeginDrain() | CallOffDrain():
                 await self._note_on_leader(action)
+            case NoteOnLeader(leader, _, notes, restart, because):
+                reason = restart.blame.sentence() if restart and restart.blame else None
+                await self._annotate_pod(leader, notes | ({because: reason} if reason else {}))
             case DeleteClaim(claim):
                 await self._delete(PERSISTENT_VOLUME_CLAIMS, claim, self._informers.claims)
             case OwnClaim(claim, owners):

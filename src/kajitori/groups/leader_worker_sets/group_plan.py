@@ -8,9 +8,7 @@ no group has two leaders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Iterable, Sequence
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.groups.leader_worker_sets.actions import (
@@ -18,67 +16,41 @@ from kajitori.groups.leader_worker_sets.actions import (
     CallOffDrain,
     CreatePod,
     DeletePod,
-    Event,
     MarkComplete,
 )
-from kajitori.groups.leader_worker_sets.budget import begin_restart
+from kajitori.groups.leader_worker_sets.budget import (
+    PROPOSED_COUNT_ANNOTATION,
+    count_annotations,
+    failure_of,
+    watch_life,
+)
 from kajitori.groups.leader_worker_sets.claims import claim_bodies
-from kajitori.groups.leader_worker_sets.draining import plan_drain
 from kajitori.groups.leader_worker_sets.gang import choose_gang, find_release, waits_for_workers
-from kajitori.groups.leader_worker_sets.identity import group_word
+from kajitori.groups.leader_worker_sets.group_ending import (
+    answer_fault,
+    finish_group,
+    go_on_in_place,
+    keep_failed,
+    stop_group,
+)
+from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting, templates_of
+from kajitori.groups.leader_worker_sets.in_place import accepted_restarts, marker_of
 from kajitori.groups.leader_worker_sets.observed import (
     COMPLETE_ANNOTATION,
     RESTARTED_BECAUSE_ANNOTATION,
     RESTARTS_ANNOTATION,
     Pod,
-    World,
 )
-from kajitori.groups.leader_worker_sets.options import Options
-from kajitori.groups.leader_worker_sets.pods import GroupIdentity, leader_name, pod_body, pod_name
+from kajitori.groups.leader_worker_sets.pods import GroupIdentity, pod_body, pod_name
 from kajitori.groups.leader_worker_sets.readiness import (
     gate_for,
     has_started,
     is_draining,
     plan_group_ready,
 )
-from kajitori.groups.leader_worker_sets.restart import Restart, blame_of_ending, find_blame
+from kajitori.groups.leader_worker_sets.restart import Restart, find_blame
 from kajitori.groups.leader_worker_sets.revisions import Templates
 from kajitori.groups.leader_worker_sets.status import GroupState
-
-
-class GroupSetting(msgspec.Struct, frozen=True, kw_only=True):
-    """What the plan of a set says to each of its groups.
-
-    target: the newest templates. partition: groups at or above it are due for them. older: templates of another
-    revision by hash, None if they are lost. previous: hash of the revision for groups below the partition.
-    owner: the entry for `ownerReferences`. taken: names in use by others, with their owner in words. options: of the set.
-    """
-
-    world: World
-    target: Templates
-    partition: int
-    older: Callable[[str], Templates | None]
-    previous: str
-    owner: dict[str, object]
-    taken: Mapping[str, str]
-    options: Options = Options()
-
-
-class GroupPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one group needs.
-
-    ends: it is on its way out, or waits to begin anew. blocked: names it cannot have. look_again: seconds since 1970.
-    """
-
-    state: GroupState
-    deletes: Sequence[DeletePod] = ()
-    creates: Sequence[CreatePod] = ()
-    after: Sequence[Action] = ()
-    events: Sequence[Event] = ()
-    ends: Restart | None = None
-    blocked: Sequence[str] = ()
-    look_again: float | None = None
-    templates: Templates
 
 
 def plan_group(setting: GroupSetting, index: int, pods: Sequence[Pod]) -> GroupPlan:
@@ -88,11 +60,13 @@ def plan_group(setting: GroupSetting, index: int, pods: Sequence[Pod]) -> GroupP
         return begin_group(setting, index, ending)
     leader = next((pod for pod in pods if pod.worker == 0), None)
     if leader is None or leader.dying:
-        return _finish(setting, index, pods, leader, ending)
+        return finish_group(setting, index, pods, leader, ending)
     if ending is not None and ending.incarnation == leader.incarnation:
-        return _finish(setting, index, pods, leader, ending)
+        return finish_group(setting, index, pods, leader, ending)
     if index >= setting.partition and leader.revision != setting.target.hash:
         return stop_group(setting, index, pods)
+    if failure_of(leader):
+        return keep_failed(setting, index, pods, leader)
     return _keep(setting, index, pods, leader)
 
 
@@ -107,7 +81,7 @@ def begin_group(setting: GroupSetting, index: int, ending: Restart | None) -> Gr
     restart = ending if ending is not None and ending.blame is not None else None
     if restart is not None and restart.blame is not None:
         annotations = {
-            RESTARTS_ANNOTATION: str(restart.count),
+            **count_annotations(restart.count),
             RESTARTED_BECAUSE_ANNOTATION: restart.blame.sentence(),
         }
     group = _identity(setting, index, templates, world.token, annotations)
@@ -153,88 +127,23 @@ def _identity(
     )
 
 
-def _finish(
-    setting: GroupSetting, index: int, pods: Sequence[Pod], leader: Pod | None, ending: Restart | None
-) -> GroupPlan:
-    """The group is ending: its leader goes or is gone. Find out why if no earlier plan did."""
-    if ending is not None and any(pod.incarnation == ending.incarnation for pod in pods):
-        return _end(setting, index, pods, ending)
-    member = leader or pods[0]
-    blame = blame_of_ending(pods)
-    due_for_update = index >= setting.partition and member.revision != setting.target.hash
-    if blame is None or due_for_update:
-        return _end(setting, index, pods, Restart(incarnation=member.incarnation, revision=member.revision))
-    return _end(setting, index, pods, begin_restart(blame, member, None, setting.world.now), new=True)
-
-
-def _end(
-    setting: GroupSetting, index: int, pods: Sequence[Pod], restart: Restart, *, new: bool = False
-) -> GroupPlan:
-    """Delete every pod of the group that is not being deleted yet; say why, once."""
-    leader = next((pod for pod in pods if pod.worker == 0), None)
-    return GroupPlan(
-        state=GroupState(
-            index,
-            exists=leader is not None and not leader.dying,
-            updated=leader is not None and leader.revision == setting.target.hash,
-        ),
-        deletes=[DeletePod(pod) for pod in pods if not pod.dying],
-        events=[_restart_event(setting, index, restart)] if new else (),
-        ends=restart,
-        templates=_templates_of(setting, restart.revision) or setting.target,
-    )
-
-
-def stop_group(setting: GroupSetting, index: int, pods: Sequence[Pod]) -> GroupPlan:
-    """End the group on purpose; one that serves is drained first, if the set asks for it."""
-    world, seconds = setting.world, setting.options.drain_seconds
-    drain = plan_drain(pods, seconds, world.now, world.idle)
-    leader = next((pod for pod in pods if pod.worker == 0), None)
-    member = leader or pods[0]
-    if drain.done:
-        return _end(setting, index, pods, Restart(incarnation=member.incarnation, revision=member.revision))
-    message = f"Group {group_word(index)} gets no new requests, and is deleted within {seconds} s"
-    return GroupPlan(
-        state=GroupState(index, exists=True, updated=member.revision == setting.target.hash),
-        after=drain.actions,
-        events=[Event(reason="GroupDraining", message=message, action="Drain")] if drain.begins else (),
-        look_again=drain.look_again,
-        templates=_templates_of(setting, member.revision) or setting.target,
-    )
-
-
-def _restart_event(setting: GroupSetting, index: int, restart: Restart) -> Event:
-    leader = leader_name(setting.world.name, index)
-    if restart.blame is not None and restart.blame.worker:
-        pod = restart.blame.pod
-        message = (
-            f"Worker pod {pod} failed, deleted leader pod {leader} to recreate group {group_word(index)}"
-        )
-    else:
-        message = f"Leader pod {leader} failed, recreating group {group_word(index)}"
-    wait = round(restart.not_before - setting.world.now)
-    if wait > 0:
-        message += f" in {wait} s (restart {restart.count} in a row)"
-    return Event(reason="RecreateGroup", message=message, action="Recreate", group=index, blame=restart.blame)
-
-
-def _templates_of(setting: GroupSetting, hash: str) -> Templates | None:
-    return setting.target if hash == setting.target.hash else setting.older(hash)
-
-
 def _keep(setting: GroupSetting, index: int, pods: Sequence[Pod], leader: Pod) -> GroupPlan:
     """The leader lives: end the group if a pod of it failed, else complete it."""
-    templates = _templates_of(setting, leader.revision)
+    templates = templates_of(setting, leader.revision)
     members = [pod for pod in pods if pod.incarnation == leader.incarnation]
     stale = [DeletePod(pod) for pod in pods if pod.incarnation != leader.incarnation and not pod.dying]
     known = templates or setting.target
     size = _size(leader, known)
     policy = restart_policy(setting.world.set, known)
     complete = COMPLETE_ANNOTATION in leader.metadata.annotations
-    blame = find_blame(policy, members, size, complete) or find_release(setting.world, members, size)
+    if (marker := marker_of(leader)) is not None:
+        return go_on_in_place(setting, index, pods, leader, members, size, marker)
+    accepted = accepted_restarts(leader)
+    blame = find_blame(policy, members, size, complete, accepted) or find_release(
+        setting.world, members, size
+    )
     if blame is not None:
-        restart = begin_restart(blame, leader, None, setting.world.now)
-        return _end(setting, index, pods, restart, new=True)
+        return answer_fault(setting, index, pods, leader, members, size, blame)
     ended = [
         DeletePod(pod)
         for pod in members
@@ -250,13 +159,10 @@ def _keep(setting: GroupSetting, index: int, pods: Sequence[Pod], leader: Pod) -
         after.append(CallOffDrain(leader))
     elif (condition := plan_group_ready(leader, members, size)) is not None:
         after.append(condition)
+    ready = whole and not ended and not draining and all(pod.ready for pod in members)
     return GroupPlan(
-        state=GroupState(
-            index,
-            exists=True,
-            ready=whole and not ended and not draining and all(pod.ready for pod in members),
-            updated=leader.revision == setting.target.hash,
-        ),
+        state=GroupState(index, exists=True, ready=ready, updated=leader.revision == setting.target.hash),
+        life=watch_life(setting.world.lives.get(index), leader, ready, setting.world.now),
         deletes=[*stale, *ended],
         creates=creates,
         after=after,
@@ -286,7 +192,7 @@ def _missing_workers(
         return [], []
     inherited = {
         key: leader.metadata.annotations[key]
-        for key in (RESTARTS_ANNOTATION, RESTARTED_BECAUSE_ANNOTATION)
+        for key in (RESTARTS_ANNOTATION, PROPOSED_COUNT_ANNOTATION, RESTARTED_BECAUSE_ANNOTATION)
         if key in leader.metadata.annotations
     }
     group = _identity(setting, index, templates, leader.incarnation, inherited, leader)

@@ -14,13 +14,9 @@ from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import parse_rfc3339
-from kajitori.groups.leader_worker_sets.group_plan import (
-    GroupPlan,
-    GroupSetting,
-    begin_group,
-    plan_group,
-    stop_group,
-)
+from kajitori.groups.leader_worker_sets.group_ending import stop_group
+from kajitori.groups.leader_worker_sets.group_plan import begin_group, plan_group
+from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting
 from kajitori.groups.leader_worker_sets.identity import Candidate, choose, fresh_groups
 from kajitori.groups.leader_worker_sets.observed import Pod
 from kajitori.groups.leader_worker_sets.readiness import is_draining

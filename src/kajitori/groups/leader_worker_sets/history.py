@@ -8,13 +8,19 @@ a controller died, the newest record of a group still says how long the group ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import parse_rfc3339, rfc3339
 from kajitori.groups.leader_worker_sets.budget import FORGET_AFTER_SECONDS
 from kajitori.groups.leader_worker_sets.identity import FIRST_HASH, group_word
 from kajitori.groups.leader_worker_sets.restart import Blame, How, Restart
+
+if TYPE_CHECKING:
+    from kajitori.groups.leader_worker_sets.actions import Plan
+    from kajitori.groups.leader_worker_sets.observed import World
 
 MOST_RECORDS = 10
 
@@ -51,6 +57,18 @@ def record_of(group: int, restart: Restart, now: float) -> v1.GroupRestart | Non
         last_log=blame.last_log,
         not_before=rfc3339(restart.not_before) if restart.not_before > now else None,
     )
+
+
+def with_history(world: World, plan: Plan) -> Plan:
+    """The plan with the restarts that it begins, and those that could not be told yet, in its status."""
+    restarts = extend(world.set.status.restarts, [*world.unrecorded, *records_of(world, plan)])
+    return msgspec.structs.replace(plan, status=msgspec.structs.replace(plan.status, restarts=restarts))
+
+
+def records_of(world: World, plan: Plan) -> list[v1.GroupRestart]:
+    """What is to be told of the restarts that the plan begins."""
+    records = (record_of(group, restart, world.now) for group, restart in plan.begun.items())
+    return [record for record in records if record is not None]
 
 
 def extend(old: Sequence[v1.GroupRestart], new: Iterable[v1.GroupRestart]) -> list[v1.GroupRestart]:

@@ -16,6 +16,7 @@ from kajitori.groups.leader_worker_sets.identity import group_of_label
 
 if TYPE_CHECKING:
     from kajitori.base.reason import Reason
+    from kajitori.groups.leader_worker_sets.budget import Life
     from kajitori.groups.leader_worker_sets.feasibility import Nodes
     from kajitori.groups.leader_worker_sets.options import GangDefault
     from kajitori.groups.leader_worker_sets.restart import Restart
@@ -212,7 +213,9 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     nodes: those of the cluster, if pods wait for one. trouble: what the last attempt to carry out a plan ran into.
     taken: names (`Pod x-0`, `Service x`) that a create found in use by an object of somebody else, which is in words.
     gang_default: how groups are placed on this cluster if nobody says. idle: uids of draining leaders whose engine says
-    that it has nothing to do.
+    that it has nothing to do. lives: what is known of groups that were restarted. unrecorded: restarts that the status
+    does not tell of yet. node_states: what is wrong with nodes of pods that do not end. commands_refused: why no command
+    can be run in containers; command_failures: what became of one, by group.
     """
 
     set: v1.LeaderWorkerSet
@@ -229,6 +232,11 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     taken: Mapping[str, str] = field(default_factory=dict[str, str])
     gang_default: GangDefault = "None"
     idle: Collection[str] = ()
+    lives: Mapping[int, Life] = field(default_factory=dict[int, "Life"])
+    unrecorded: Sequence[v1.GroupRestart] = ()
+    node_states: Mapping[str, str] = field(default_factory=dict[str, str])
+    commands_refused: str = ""
+    command_failures: Mapping[int, str] = field(default_factory=dict[int, str])
 
     @property
     def uid(self) -> str:

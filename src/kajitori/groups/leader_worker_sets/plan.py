@@ -24,6 +24,7 @@ from kajitori.groups.leader_worker_sets.actions import (
     MendService,
     Plan,
 )
+from kajitori.groups.leader_worker_sets.budget import groups_failed
 from kajitori.groups.leader_worker_sets.claims import plan_claims
 from kajitori.groups.leader_worker_sets.conditions import (
     DOES_NOT_FIT,
@@ -32,13 +33,17 @@ from kajitori.groups.leader_worker_sets.conditions import (
     shared_conditions,
 )
 from kajitori.groups.leader_worker_sets.gang import next_release
-from kajitori.groups.leader_worker_sets.group_plan import GroupPlan, GroupSetting, plan_group, stop_group
+from kajitori.groups.leader_worker_sets.group_ending import stop_group
+from kajitori.groups.leader_worker_sets.group_plan import plan_group
+from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting
+from kajitori.groups.leader_worker_sets.hanging import deletion_hangs, hanging_pods, next_hanging
 from kajitori.groups.leader_worker_sets.hash_plan import (
     Groups,
     names_groups_by_hash,
     numbered,
     plan_hash_groups,
 )
+from kajitori.groups.leader_worker_sets.history import with_history
 from kajitori.groups.leader_worker_sets.identity import group_word, is_hash
 from kajitori.groups.leader_worker_sets.observed import Metadata, Pod, World
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
@@ -53,6 +58,7 @@ from kajitori.groups.leader_worker_sets.revision_plan import (
 from kajitori.groups.leader_worker_sets.status import (
     BLOCKED,
     FIELDS_NOT_HONOURED,
+    GROUPS_FAILED,
     Counts,
     GroupState,
     count,
@@ -110,6 +116,11 @@ def _own_pods_by_group(world: World) -> dict[int, list[Pod]]:
         if pod.owner_uid == uid and pod.group >= 0:
             groups[pod.group].append(pod)
     return dict(groups)
+
+
+def _own_pods(world: World) -> Iterable[Pod]:
+    uid = world.uid
+    return (pod for pod in world.pods if pod.owner_uid == uid)
 
 
 def _foreign_pods(world: World) -> dict[str, str]:
@@ -220,12 +231,14 @@ def _assemble(
         states = numbered(states)
     ours = {
         FIELDS_NOT_HONOURED: fields_not_honoured(world.set, _too_late(world)),
-        BLOCKED: blocked,
+        BLOCKED: blocked or deletion_hangs(hanging_pods(_own_pods(world), world.now), world.node_states),
+        GROUPS_FAILED: groups_failed({plan.state.index: plan.failed for plan in plans if plan.failed}),
         **shared_conditions(world, revision),
     }
     counts, status = status_of(world, states, ours)
     restarts = {**groups.later, **{plan.state.index: plan.ends for plan in plans if plan.ends is not None}}
-    return Plan(
+    looks = [next_hanging(_own_pods(world), world.now), *(plan.look_again for plan in plans)]
+    plan = Plan(
         before=[*revision.actions, *services],
         deletes=deletes,
         creates=creates,
@@ -244,8 +257,12 @@ def _assemble(
         ],
         status=status,
         restarts=restarts,
-        again_after_seconds=again_after(world, restarts.values(), ours, [plan.look_again for plan in plans]),
+        begun={plan.state.index: plan.begun for plan in plans if plan.begun is not None},
+        lives={plan.state.index: plan.life for plan in plans if plan.life is not None},
+        restart_containers=[restart for plan in plans for restart in plan.restart_containers],
+        again_after_seconds=again_after(world, restarts.values(), ours, looks),
     )
+    return with_history(world, plan)
 
 
 def _too_late(world: World) -> list[str]:
@@ -352,7 +369,8 @@ def warning_events(world: World, own: dict[str, Reason | None]) -> list[Event]:
             action="Update" if kind == PAUSED else "Create",
         )
         for kind, why in own.items()
-        if why is not None and said.get(kind) != str(why)
+        # A group that fails is told of when it does, with the pod that is to blame.
+        if why is not None and said.get(kind) != str(why) and kind != GROUPS_FAILED
     ]
 
 

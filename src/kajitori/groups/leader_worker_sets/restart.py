@@ -129,7 +129,7 @@ def find_blame(
     starting = len(members) < size or any(pod.pending for pod in members)
     if policy in ("None", "Default") or (policy == "RecreateGroupAfterStart" and starting):
         # The workers hang on their leader under every policy; one that comes back finds none of its peers.
-        return next((_end_of(pod) for pod in members if pod.worker == 0 and _ended(pod)), None)
+        return next((end_of(pod) for pod in members if pod.worker == 0 and _ended(pod)), None)
     if blame := blame_of_ending(members, accepted):
         return blame
     if complete and len(members) < size:

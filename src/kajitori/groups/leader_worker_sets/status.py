@@ -19,6 +19,7 @@ from kajitori.base.reason import Reason
 
 FIELDS_NOT_HONOURED = "kajitori.dev/FieldsNotHonoured"
 BLOCKED = "kajitori.dev/Blocked"
+GROUPS_FAILED = "kajitori.dev/GroupsFailed"
 
 
 class GroupState(msgspec.Struct, frozen=True):
