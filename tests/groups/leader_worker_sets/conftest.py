@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.base.clock import rfc3339
+from kajitori.base.clock import rfc3339, rfc3339_micro
 from kajitori.groups.leader_worker_sets.actions import (
     AnnotateRevision,
+    BeginDrain,
+    CallOffDrain,
     CreateRevision,
     CreateService,
     DeleteClaim,
@@ -21,9 +23,11 @@ from kajitori.groups.leader_worker_sets.actions import (
     MendService,
     OwnClaim,
     Plan,
+    SetGroupReady,
 )
 from kajitori.groups.leader_worker_sets.observed import (
     COMPLETE_ANNOTATION,
+    DRAINING_ANNOTATION,
     Claim,
     Pod,
     Revision,
@@ -92,6 +96,7 @@ class PlannedCluster:
         self.events: list[tuple[str, str]] = []
         self.created: list[str] = []
         self.lingering = True
+        self.slow_nodes = False
         self._uids = itertools.count(1)
         self._tokens = itertools.count(1)
 
@@ -143,6 +148,15 @@ class PlannedCluster:
                 del self.revisions[revision.metadata.name]
             case MarkComplete(leader):
                 self.pods[leader.name]["metadata"]["annotations"][COMPLETE_ANNOTATION] = "true"
+            case SetGroupReady(leader, gate, ready):
+                self.pods[leader.name].setdefault("gates", {})[gate] = ready
+                if not self.slow_nodes:
+                    self._show_gates(self.pods[leader.name])
+            case BeginDrain(leader, gate, since):
+                self.pods[leader.name]["metadata"]["annotations"][DRAINING_ANNOTATION] = rfc3339_micro(since)
+                self._do(SetGroupReady(leader, gate, False, "Draining", ""))
+            case CallOffDrain(leader):
+                del self.pods[leader.name]["metadata"]["annotations"][DRAINING_ANNOTATION]
             case DeleteClaim(claim):
                 del self.claims[claim.metadata.name]
             case OwnClaim(claim, owners):
@@ -194,6 +208,22 @@ class PlannedCluster:
                 {"name": "engine", "restartCount": restarts, "lastState": last if restarts else {}}
             ],
         }
+        if ready:
+            self.pods[name]["status"]["conditions"].append({"type": "ContainersReady", "status": "True"})
+        self._show_gates(self.pods[name])
+
+    def _show_gates(self, pod: dict[str, Any]) -> None:
+        """What was written of readiness gates stays, and a pod is not ready before all of them are."""
+        gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates", ())]
+        conditions = pod.get("status", {}).get("conditions", [])
+        if not gates or not conditions:
+            return
+        written = pod.get("gates", {})
+        states = {one["type"]: one["status"] == "True" for one in conditions} | written
+        states["Ready"] = states.get("ContainersReady", False) and all(written.get(gate) for gate in gates)
+        pod["status"]["conditions"] = [
+            {"type": kind, "status": "True" if state else "False"} for kind, state in states.items()
+        ]
 
     def run_all(self) -> None:
         for name in self.pods:
