@@ -19,6 +19,7 @@ from kajitori.kube.client import Client
 USER = "controllers"
 CAPABILITIES = (
     "kajitori.groups.leader_worker_sets.controller",
+    "kajitori.groups.disaggregated_sets.controller",
     "kajitori.groups.job_sets.controller",
     "kajitori.scheduling.gates.controller",
 )

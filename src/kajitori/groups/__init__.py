@@ -1,4 +1,5 @@
 """Pods that belong together, one folder for each kind that declares them.
 
 `leader_worker_sets`: a leader and its workers, made, placed, updated and restarted as one.
+`disaggregated_sets`: roles of them that serve together and are rolled out as one.
 """

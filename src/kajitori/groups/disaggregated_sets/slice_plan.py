@@ -1,0 +1,299 @@
+"""One slice: its LeaderWorkerSets of the current revision and of old ones, and the Services in front of them.
+
+While an old revision has groups, the two are changed in steps (`rollout`), one at a time and only when all groups of the
+current revision are ready. Services of a revision appear when each of its roles has a ready group, and go before the
+last of its groups do: so nobody finds a prefill of one revision beside a decode of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import field
+
+from kajitori.api.disaggregatedset import v1
+from kajitori.groups.disaggregated_sets.actions import (
+    Action,
+    ChangeSet,
+    CreateService,
+    CreateSet,
+    DeleteService,
+    DeleteSet,
+    Event,
+)
+from kajitori.groups.disaggregated_sets.children import (
+    leader_worker_set,
+    lws_name,
+    metadata_record,
+    service,
+    service_name,
+    system_labels,
+)
+from kajitori.groups.disaggregated_sets.observed import ROLE_METADATA_ANNOTATION, Child, RoleView, World
+from kajitori.groups.disaggregated_sets.revisions import newest_first
+from kajitori.groups.disaggregated_sets.rollout import Counts, Role, Step, next_step
+
+
+class SlicePlan(msgspec.Struct):
+    """What to do in one slice, in this order; what to say; names in the way; whether it rolls and is as wanted."""
+
+    notes: list[Action] = field(default_factory=list[Action])
+    services: list[Action] = field(default_factory=list[Action])
+    creates: list[Action] = field(default_factory=list[Action])
+    changes: list[Action] = field(default_factory=list[Action])
+    deletes: list[Action] = field(default_factory=list[Action])
+    events: list[Event] = field(default_factory=list[Event])
+    blocked: list[str] = field(default_factory=list[str])
+    rolling: bool = False
+    whole: bool = False
+
+
+class SliceView:
+    """The LeaderWorkerSets of one slice, told apart. targets: wanted groups of each role."""
+
+    def __init__(self, world: World, slice: int, revision: str, targets: Mapping[str, int]) -> None:
+        self.world = world
+        self.slice = slice
+        self.revision = revision
+        self.targets = targets
+        children = [child for child in world.children if child.slice == slice]
+        self.current = {child.role: child for child in children if child.revision == revision}
+        others = [child for child in children if child.revision != revision]
+        self.old = [
+            {child.role: child for child in others if child.revision == name} for name in newest_first(others)
+        ]
+
+    @property
+    def rolling(self) -> bool:
+        return any(child.replicas for made in self.old for child in made.values())
+
+    def initial(self, child: Child) -> int | None:
+        """Groups that it had when the rollout began; None if nobody noted it."""
+        text = child.annotation(v1.INITIAL_REPLICAS_ANNOTATION)
+        return int(text) if text.isdecimal() else None
+
+    def counts(self) -> list[Counts]:
+        """Groups of old revisions, without roles that had none in the first place."""
+        return [
+            {role: child.replicas for role, child in made.items() if child.replicas or self.initial(child)}
+            for made in self.old
+        ]
+
+    def roles(self) -> dict[str, Role]:
+        """The numbers of each role, those that are going included."""
+        initial: Counts = {}
+        for made in self.old:
+            for role, child in made.items():
+                noted = self.initial(child)
+                initial[role] = initial.get(role, 0) + (child.replicas if noted is None else noted)
+        numbers = {role: Role(initial=groups) for role, groups in initial.items()}
+        for role in self.world.set.spec.roles:
+            made = self.current.get(role.name)
+            new = made.replicas if made else 0
+            target = self.targets[role.name]
+            if role.external and self.rolling:
+                # An autoscaler that sees fewer requests for a moment must not undo what the rollout has done.
+                target = max(target, new)
+            surge, unavailable = role.bounds(target)
+            numbers[role.name] = Role(
+                target=target,
+                new=new,
+                initial=initial.get(role.name, 0),
+                max_surge=surge,
+                max_unavailable=unavailable,
+            )
+        return numbers
+
+    @property
+    def stable(self) -> bool:
+        """All roles of the current revision are there with all of their groups ready."""
+        return all(role in self.current and self.current[role].settled for role in self.world.set.role_names)
+
+
+def plan_slice(view: SliceView) -> SlicePlan:
+    """The next thing to do in this slice."""
+    plan = SlicePlan(rolling=view.rolling)
+    _note_initial(view, plan)
+    _create(view, plan)
+    _mend(view, plan)
+    step = _step(view, plan)
+    if step is not None:
+        _take(view, step, plan)
+    _clean_up(view, plan)
+    _serve(view, step, plan)
+    plan.whole = (
+        not view.old
+        and view.stable
+        and all(child.replicas == view.targets[role] for role, child in view.current.items())
+    )
+    return plan
+
+
+def _note_initial(view: SliceView, plan: SlicePlan) -> None:
+    """At the begin of a rollout, before anything changes."""
+    if not view.rolling:
+        return
+    missing = [child for made in view.old for child in made.values() if view.initial(child) is None]
+    for child in missing:
+        annotations = {v1.INITIAL_REPLICAS_ANNOTATION: str(child.replicas)}
+        plan.notes.append(ChangeSet(child, {"metadata": {"annotations": annotations}}))
+    if missing:
+        plan.events.append(
+            _event(view, "RollingUpdateStarted", f"to revision {view.revision} from {_old(view)}")
+        )
+
+
+def _create(view: SliceView, plan: SlicePlan) -> None:
+    """What the current revision lacks: empty while an old one has groups."""
+    set, world = view.world.set, view.world
+    for role in set.spec.roles:
+        if role.name in view.current:
+            continue
+        name = lws_name(set.name, view.slice, view.revision, role.name)
+        if name in world.foreign:
+            plan.blocked.append(f"LeaderWorkerSet {name} is {world.foreign[name]}")
+        elif name not in world.dying:
+            replicas = 0 if view.rolling else view.targets[role.name]
+            plan.creates.append(CreateSet(leader_worker_set(set, role, view.slice, view.revision, replicas)))
+
+
+def _mend(view: SliceView, plan: SlicePlan) -> None:
+    """What of a role reaches its LeaderWorkerSet without a rollout: labels, annotations and when workers start."""
+    for role in view.world.set.spec.roles:
+        child = view.current.get(role.name)
+        if child is None:
+            continue
+        metadata = _metadata_patch(view, role, child)
+        patch: dict[str, Any] = {"metadata": metadata} if metadata else {}
+        startup = role.spec.get("startupPolicy") or "LeaderCreated"
+        if startup != child.lws.spec.startup_policy:
+            patch["spec"] = {"startupPolicy": startup}
+        if patch:
+            plan.changes.append(ChangeSet(child, patch))
+
+
+def _metadata_patch(view: SliceView, role: RoleView, child: Child) -> dict[str, Any]:
+    had = child.annotation(ROLE_METADATA_ANNOTATION)
+    record = metadata_record(role)
+    system = system_labels(view.world.set.name, view.slice, view.revision, role.name)
+    patch: dict[str, Any] = {}
+    for kind, now in (("labels", child.lws.metadata.labels), ("annotations", child.lws.metadata.annotations)):
+        wanted = role.metadata_of(kind)
+        changes: dict[str, str | None] = {
+            key: value for key, value in wanted.items() if now.get(key) != value and key not in system
+        }
+        changes |= {
+            key: None for key in _keys(had, kind) if key in now and key not in wanted and key not in system
+        }
+        if kind == "annotations":
+            if had and had != record:
+                changes[ROLE_METADATA_ANNOTATION] = record
+            if v1.INITIAL_REPLICAS_ANNOTATION in now:
+                # It was old in another rollout, to which the set has come back from.
+                changes[v1.INITIAL_REPLICAS_ANNOTATION] = None
+        if changes:
+            patch[kind] = changes
+    return patch
+
+
+def _keys(record: str, kind: str) -> list[str]:
+    try:
+        return msgspec.json.decode(record, type=dict[str, list[str]]).get(kind, []) if record else []
+    except msgspec.DecodeError:
+        return []
+
+
+def _step(view: SliceView, plan: SlicePlan) -> Step | None:
+    """The next step of a rollout, or the way to the wanted numbers where there is nothing to roll."""
+    if plan.creates or plan.blocked or (view.rolling and (view.world.paused or plan.notes)):
+        return None
+    roles = view.roles()
+    step = next_step(roles, view.counts())
+    if step is None or not view.rolling:
+        return step
+    shrinks = step.new is not None and all(step.new[name] <= role.new for name, role in roles.items())
+    ends = not any(role.target for role in roles.values())
+    return step if view.stable or shrinks or ends else None
+
+
+def _take(view: SliceView, step: Step, plan: SlicePlan) -> None:
+    made = view.current if step.new is not None else view.old[step.revision]
+    counts = step.new if step.new is not None else step.old or {}
+    for role, count in counts.items():
+        child = made.get(role)
+        if child is None or child.replicas == count:
+            continue
+        plan.changes.append(ChangeSet(child, {"spec": {"replicas": count}}))
+        reason = "ScalingUp" if count > child.replicas else "ScalingDown"
+        plan.events.append(
+            _event(
+                view,
+                reason,
+                f"role {role} of revision {child.revision} from {child.replicas} to {count} groups",
+            )
+        )
+
+
+def _clean_up(view: SliceView, plan: SlicePlan) -> None:
+    """Old revisions whose groups are all gone."""
+    left = False
+    for made in view.old:
+        if not all(child.gone for child in made.values()):
+            left = True
+            continue
+        for child in made.values():
+            plan.deletes.append(DeleteSet(child))
+            plan.events.append(
+                Event(reason="LWSDeleted", message=f"Deleted drained LeaderWorkerSet {child.name}")
+            )
+    if plan.deletes and not left:
+        plan.events.append(_event(view, "RollingUpdateCompleted", f"to revision {view.revision}"))
+
+
+def _serve(view: SliceView, step: Step | None, plan: SlicePlan) -> None:
+    """Services of revisions that can serve; none of those that cannot any more."""
+    wanted: set[str] = set()
+    there = {each.metadata.name: each for each in view.world.services}
+    made = [view.current, *view.old]
+    for number, children in enumerate(made):
+        ends = step is not None and step.old is not None and step.revision == number - 1
+        left = {
+            role: (step.old or {}).get(role, 0) if ends and step else child.replicas
+            for role, child in children.items()
+        }
+        serves = bool(children) and all(child.ready and left[role] for role, child in children.items())
+        complete = number > 0 or children.keys() == set(view.world.set.role_names)
+        for child in children.values():
+            name = service_name(child.name)
+            if not child.sliced and view.world.set.spec.slices > 1:
+                # Its pods do not say their slice, and a selector without it finds those of other slices.
+                continue
+            # Those of the current revision stay once they are there: endpoints tell what is ready.
+            if (serves and complete) or (number == 0 and name in there):
+                wanted.add(name)
+                _one_service(view, child, name, name in there, plan)
+    for name, found in there.items():
+        labels = found.metadata.labels
+        if (labels.get(v1.SLICE_LABEL) or "0") == str(view.slice) and name not in wanted:
+            plan.services.append(DeleteService(found))
+
+
+def _one_service(view: SliceView, child: Child, name: str, there: bool, plan: SlicePlan) -> None:
+    if there:
+        return
+    taken = view.world.taken.get(f"Service {name}")
+    if taken is not None:
+        plan.blocked.append(f"Service {name} is {taken}")
+    else:
+        plan.services.append(CreateService(service(view.world.set, child)))
+
+
+def _old(view: SliceView) -> str:
+    return ", ".join(next(iter(made.values())).revision for made in view.old)
+
+
+def _event(view: SliceView, reason: str, what: str) -> Event:
+    where = f"Slice {view.slice}: " if view.world.set.spec.slices > 1 else ""
+    return Event(reason=reason, message=f"{where}{what[0].upper()}{what[1:]}")
