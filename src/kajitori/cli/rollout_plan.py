@@ -39,7 +39,7 @@ def print_plan(target: Target, options: argparse.Namespace) -> int:
         raise UsageError("with neither a group unavailable nor one in excess no group could ever be replaced")
     found = dry_run(_world(target, now), msgspec.convert(wanted, v1.LeaderWorkerSet))
     _print_verdict(target, found, exists=exists)
-    _print_steps(found.steps, found.limits.replicas, every=options.all)
+    _print_steps(found, every=options.all)
     return 0
 
 
@@ -127,13 +127,14 @@ def _print_verdict(target: Target, found: DryRun, *, exists: bool) -> None:
         )
 
 
-def _print_steps(steps: Sequence[Step], replicas: int, *, every: bool) -> None:
+def _print_steps(found: DryRun, *, every: bool) -> None:
+    steps, replicas = found.steps, found.limits.replicas
     if not steps:
         return
     rows = [
         [
             str(number),
-            _doing(step),
+            _doing(step, by_hash=found.by_hash),
             str(step.groups),
             str(step.ready),
             str(step.updated),
@@ -157,9 +158,9 @@ def _print_steps(steps: Sequence[Step], replicas: int, *, every: bool) -> None:
     )
 
 
-def _doing(step: Step) -> str:
+def _doing(step: Step, *, by_hash: bool) -> str:
     parts = [
-        f"{word} {_numbers(indexes)}"
+        f"{word} {len(indexes) if by_hash else _numbers(indexes)}"
         for word, indexes in (("make", step.created), ("replace", step.replaced), ("remove", step.removed))
         if indexes
     ]

@@ -6,11 +6,14 @@ every group that is made becomes ready.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
+from kajitori.groups.leader_worker_sets.identity import Candidate, choose
 from kajitori.groups.leader_worker_sets.observed import Pod, World
 from kajitori.groups.leader_worker_sets.options import options_of
 from kajitori.groups.leader_worker_sets.revision_changes import Change, changes
@@ -28,10 +31,15 @@ from kajitori.groups.leader_worker_sets.rollout import Group, Limits, Position, 
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """changes: fields of the templates that differ, none if the set would not roll for them. under_way: a rollout is
-    not finished yet. paused: nothing of it happens before the set is resumed. groups: as they are."""
+    """The answer.
+
+    changes: fields of the templates that differ, none if the set would not roll for them. under_way: a rollout is
+    not finished yet. paused: nothing of it happens before the set is resumed. groups: as they are. by_hash: groups
+    have no order, so that of the indexes in the steps only their number means something.
+    """
 
     changes: list[Change]
+    by_hash: bool
     under_way: bool
     paused: bool
     limits: Limits
@@ -51,6 +59,9 @@ def dry_run(world: World, wanted: v1.LeaderWorkerSet) -> DryRun:
         subdomain_policy(wanted.spec.network_config),
     )
     pods = _pods_by_group(world)
+    by_hash = wanted.spec.group_identity == "Hash"
+    if by_hash:
+        pods = dict(enumerate(pods.values()))
     existing = max(pods, default=-1) + 1
     limits = set_limits(wanted)
     before = read_position(newest, existing) if newest else settled(existing)
@@ -61,11 +72,12 @@ def dry_run(world: World, wanted: v1.LeaderWorkerSet) -> DryRun:
     groups = group_views(pods, existing, target)
     return DryRun(
         changes=_template_changes(world.set, wanted),
-        under_way=not before.steady,
+        under_way=any(not group.updated for group in groups) if by_hash else not before.steady,
+        by_hash=by_hash,
         paused=options_of(wanted.metadata.annotations).paused,
         limits=limits,
         groups=groups,
-        steps=steps(limits, groups, _within(position, limits)),
+        steps=hash_steps(limits, groups) if by_hash else steps(limits, groups, _within(position, limits)),
     )
 
 
@@ -76,6 +88,42 @@ def _within(position: Position, limits: Limits) -> Position:
         position
         if position.groups <= most
         else Position(min(position.partition, most), most, position.replicas)
+    )
+
+
+def hash_steps(limits: Limits, groups: Sequence[Group]) -> list[Step]:
+    """As `rollout.steps`, for groups without an order: each step stops some, then makes some in the room that is free."""
+    living = {number: Candidate(number, one.ready, one.updated) for number, one in enumerate(groups)}
+    fresh = itertools.count(len(living))
+    leaving = 0
+    found: list[Step] = []
+    while True:
+        choice = choose(limits, living.values(), leaving=leaving)
+        if not (choice.stop or choice.create or leaving):
+            return found
+        for group in choice.stop:
+            del living[group]
+        made = [next(fresh) for _ in range(choice.create)]
+        ready = sum(one.ready for one in living.values())
+        living |= {group: Candidate(group, True, True) for group in made}
+        leaving = len(choice.stop)
+        if made or choice.stop:
+            found.append(_hash_step(limits, living, made, choice.stop, ready))
+
+
+def _hash_step(
+    limits: Limits, living: Mapping[int, Candidate], made: Sequence[int], stopped: Sequence[int], ready: int
+) -> Step:
+    return Step(
+        settled(limits.replicas),
+        created=tuple(made),
+        replaced=(),
+        removed=tuple(stopped),
+        groups=len(living),
+        ready=ready,
+        updated=sum(one.updated for one in living.values()),
+        unavailable=max(0, limits.replicas - ready),
+        surge=max(0, len(living) - limits.replicas),
     )
 
 
