@@ -45,6 +45,10 @@ def subgroups(size: int, part: int, kind: str = "LeaderWorker") -> Object:
     return {"size": size, "subGroupPolicy": {"subGroupSize": part, "subGroupPolicyType": kind}}
 
 
+CLAIM = {
+    "metadata": {"name": "data"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
 # What is asked for, the field that the refusal names, and words of its sentence.
 ROLLING = "spec.rolloutStrategy.rollingUpdateConfiguration."
 SUBGROUP_SIZE = "spec.leaderWorkerTemplate.subGroupPolicy.subGroupSize"
@@ -88,6 +92,14 @@ REFUSED: list[tuple[Object, str, str]] = [
     (rolling(maxSurge=-1), ROLLING + "maxSurge", "greater than or equal to 0"),
     (rolling(maxSurge="200%"), ROLLING + "maxSurge", "should match"),
     (rolling(partition=-1), ROLLING + "partition", "greater than or equal to 0"),
+    ({"groupIdentity": "Random"}, "spec.groupIdentity", '"Hash", "Ordinal"'),
+    ({"groupIdentity": "Hash"} | rolling(partition=1), ROLLING + "partition", "there is no partition"),
+    (
+        {"groupIdentity": "Hash", "volumeClaimTemplates": [CLAIM]},
+        "spec.leaderWorkerTemplate.volumeClaimTemplates",
+        "never comes back under its name",
+    ),
+    ({"groupReplacementPolicy": "Immediate"}, "spec.groupReplacementPolicy", "the one before it is gone"),
 ]
 NAMES = [
     ("0x", {}, "metadata.name becomes the name of a Service"),
@@ -95,6 +107,7 @@ NAMES = [
     ("x" * 60, {}, "metadata.name is too long"),
     # Nine groups have one digit; with a surge there may be a tenth.
     ("x" * 59, {"replicas": 9} | rolling(maxSurge=9), "metadata.name is too long"),
+    ("x" * 53, {"groupIdentity": "Hash"}, "metadata.name is too long"),
 ]
 
 
@@ -131,6 +144,8 @@ async def test_what_makes_sense_is_taken(server: Server, namespace: str) -> None
         subgroups(4, 2),
         subgroups(5, 2, "LeaderExcluded"),
         subgroups(5, 1, "LeaderExcluded"),
+        {"groupIdentity": "Hash", "groupReplacementPolicy": "Immediate", "replicas": 1_000},
+        {"groupIdentity": "Hash"} | rolling(partition=0, maxSurge=1),
     ]
     for change in accepted:
         await create(server.client, namespace, manifest(**change), dry_run=True)
@@ -146,6 +161,8 @@ async def test_defaults_are_filled_in(server: Server, namespace: str) -> None:
     spec = (await create(server.client, namespace, lws))["spec"]
     assert spec["replicas"] == 1
     assert spec["startupPolicy"] == "LeaderCreated"
+    assert spec["groupIdentity"] == "Ordinal"
+    assert spec["groupReplacementPolicy"] == "PostTermination"
     assert spec["networkConfig"] == {"subdomainPolicy": "Shared"}
     assert spec["leaderWorkerTemplate"]["size"] == 1
     assert spec["leaderWorkerTemplate"]["restartPolicy"] == "RecreateGroupOnPodRestart"
@@ -164,6 +181,7 @@ async def test_what_cannot_change_does_not(server: Server, namespace: str) -> No
         ("parted", {"leaderWorkerTemplate": {"subGroupPolicy": None}}, "cannot be added to or removed"),
         ("parted", {"leaderWorkerTemplate": {"subGroupPolicy": {"subGroupSize": 4}}}, "cannot change"),
         ("plain", {"networkConfig": {"subdomainPolicy": None}}, "can be changed but not taken away"),
+        ("plain", {"groupIdentity": "Hash"}, "groups cannot be named another way"),
     ):
         with pytest.raises(Invalid) as refused:
             await client.patch(LEADER_WORKER_SETS, name, {"spec": change}, namespace=namespace)
