@@ -113,6 +113,30 @@ class FakeNode:
                 await self.client.create(PODS, binding, subresource="binding")
             elif pod.get("status", {}).get("phase") == "Pending":
                 await self.report(name, namespace, ready=name not in self.unready)
+            elif pod["spec"].get("readinessGates"):
+                await self._follow_gates(pod)
+
+    async def _follow_gates(self, pod: dict[str, Any]) -> None:
+        """A pod with readiness gates is Ready when its containers are and somebody wrote all of them."""
+        states = {one["type"]: one["status"] for one in pod["status"].get("conditions", ())}
+        wanted = [gate["conditionType"] for gate in pod["spec"]["readinessGates"]]
+        ready = all(states.get(kind) == "True" for kind in ("ContainersReady", *wanted))
+        if states.get("Ready") != str(ready):
+            await self._write_conditions(pod["metadata"], {"Ready": ready})
+
+    async def _write_conditions(
+        self, metadata: dict[str, Any], states: dict[str, bool], **status: Any
+    ) -> None:
+        conditions = [{"type": kind, "status": str(state)} for kind, state in states.items()]
+        patch = {"metadata": {"uid": metadata["uid"]}, "status": {**status, "conditions": conditions}}
+        await self.client.patch(
+            PODS,
+            metadata["name"],
+            patch,
+            namespace=metadata["namespace"],
+            patch_type="strategic",
+            subresource="status",
+        )
 
     async def report(
         self, name: str, namespace: str = "default", *, ready: bool = True, restarts: int = 0
@@ -127,22 +151,20 @@ class FakeNode:
                 "finishedAt": None,
             }
         }
-        status: dict[str, Any] = {
-            "phase": "Running",
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
-            "containerStatuses": [
-                {
-                    "name": "engine",
-                    "ready": ready,
-                    "restartCount": restarts,
-                    "image": "busybox:1",
-                    "imageID": "",
-                    "lastState": last if restarts else {},
-                    "state": {"running": {}},
-                }
-            ],
+        container = {
+            "name": "engine",
+            "ready": ready,
+            "restartCount": restarts,
+            "image": "busybox:1",
+            "imageID": "",
+            "lastState": last if restarts else {},
+            "state": {"running": {}},
         }
-        await self.client.patch(PODS, name, {"status": status}, namespace=namespace, subresource="status")
+        states = {"ContainersReady": ready}
+        if not self._seen[name]["spec"].get("readinessGates"):
+            states["Ready"] = ready
+        metadata = {"name": name, "namespace": namespace, "uid": self._seen[name]["metadata"]["uid"]}
+        await self._write_conditions(metadata, states, phase="Running", containerStatuses=[container])
 
 
 class Loop:
