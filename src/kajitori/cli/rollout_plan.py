@@ -40,6 +40,14 @@ def print_plan(target: Target, options: argparse.Namespace) -> int:
     found = dry_run(_world(target, now), msgspec.convert(wanted, v1.LeaderWorkerSet))
     _print_verdict(target, found, exists=exists)
     _print_steps(found, every=options.all)
+    if found.in_the_way:
+        print(
+            paint(
+                f"It would not get further: group {_numbers(found.in_the_way)} is not ready, which uses up what may be"
+                " unavailable. It goes on when that is ready, or when more may be unavailable or in excess.",
+                "33",
+            )
+        )
     return 0
 
 

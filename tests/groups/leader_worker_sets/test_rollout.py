@@ -14,8 +14,11 @@ from kajitori.groups.leader_worker_sets.rollout import (
     Position,
     advance,
     begin,
+    begin_held,
+    hold,
     resolve_limits,
     settled,
+    steps,
 )
 
 
@@ -213,3 +216,140 @@ def test_bounds_hold_and_rollouts_converge_whatever_happens(
             fleet.make_ready(index)
     assert fleet.position == settled(replicas)
     assert fleet.groups == [Group(True, True)] * replicas
+
+
+def test_a_paused_rollout_stays_where_it_is_and_goes_on_from_there() -> None:
+    fleet = Fleet(Limits(4), [Group(True, True)] * 4)
+    fleet.new_revision()
+    fleet.step()
+    fleet.make_ready(3)
+    for _ in range(5):
+        fleet.position = hold(fleet.position, fleet.limits)
+        fleet.obey()
+    assert fleet.position == Position(3, 4, 4)
+    fleet.limits = fleet.limits._replace(replicas=6)
+    fleet.position = hold(fleet.position, fleet.limits)
+    fleet.obey()
+    assert [group.updated for group in fleet.groups] == [False] * 3 + [True] * 3
+    for _ in range(20):
+        for index in fleet.unready:
+            fleet.make_ready(index)
+        fleet.step()
+    assert fleet.position == settled(6)
+
+
+def test_a_revision_that_comes_while_rollouts_are_paused_replaces_nothing() -> None:
+    limits = Limits(4, max_surge=2)
+    assert begin_held(limits, 4) == Position(4, 4, 4)
+    # The surge of a rollout that it overtakes stays, and a scale-up goes on.
+    assert begin_held(limits, 5) == Position(5, 5, 4)
+    assert begin_held(limits, 2) == Position(2, 4, 4)
+
+
+def test_the_steps_of_a_rollout_are_told_with_the_groups_at_each() -> None:
+    told = steps(Limits(4, max_unavailable=1, max_surge=1), [Group(True, False)] * 4)
+    assert [(step.created, step.replaced, step.removed) for step in told] == [
+        ((4,), (), ()),
+        ((), (2, 3), ()),
+        ((), (0, 1), ()),
+        ((), (), (4,)),
+    ]
+    assert [(step.groups, step.ready, step.updated, step.unavailable, step.surge) for step in told] == [
+        (5, 4, 1, 0, 1),
+        (5, 3, 3, 1, 1),
+        (5, 3, 5, 1, 1),
+        (4, 4, 4, 0, 0),
+    ]
+
+
+def test_the_steps_end_at_the_partition_that_is_asked_for() -> None:
+    told = steps(Limits(6, partition=4), [Group(True, False)] * 6)
+    assert [step.replaced for step in told] == [(5,), (4,)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    ready=st.lists(st.booleans(), max_size=9),
+    unavailable=st.integers(0, 4),
+    surge=st.integers(0, 4),
+    partition=st.integers(0, 9),
+)
+def test_steps_keep_the_bounds_and_end_whatever_there_is_to_begin_with(
+    ready: list[bool], unavailable: int, surge: int, partition: int
+) -> None:
+    replicas = len(ready)
+    limits = resolve_limits(replicas, partition, unavailable, surge)
+    told = steps(limits, [Group(each, False) for each in ready])
+    most_ready = sum(ready)
+    for step in told:
+        assert step.groups <= limits.replicas + limits.max_surge
+        assert step.ready >= min(most_ready, limits.replicas - limits.max_unavailable), step
+        most_ready = max(most_ready, step.ready)
+    if all(ready) and replicas and not partition:
+        assert (told[-1].groups, told[-1].updated) == (replicas, replicas)
+
+
+def test_the_steps_end_where_a_group_that_is_not_ready_uses_up_what_may_be_unavailable() -> None:
+    told = steps(Limits(4), [Group(False, False), *[Group(True, False)] * 3])
+    assert told == []
+    told = steps(Limits(4, max_unavailable=2), [Group(False, False), *[Group(True, False)] * 3])
+    assert [step.replaced for step in told] == [(3,), (2,), (0, 1)]
+
+
+wild_events = st.lists(
+    st.one_of(
+        st.tuples(st.just("step"), st.just(0)),
+        st.tuples(st.just("hold"), st.just(0)),
+        st.tuples(st.just("ready"), st.integers(0, 15)),
+        st.tuples(st.just("fail"), st.integers(0, 15)),
+        st.tuples(st.just("revision"), st.just(0)),
+        st.tuples(st.just("held revision"), st.just(0)),
+        st.tuples(st.just("scale"), st.integers(0, 12)),
+        st.tuples(st.just("unavailable"), st.integers(0, 4)),
+        st.tuples(st.just("surge"), st.integers(0, 4)),
+        st.tuples(st.just("partition"), st.integers(0, 9)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(replicas=st.integers(0, 9), happens=wild_events)
+def test_whatever_is_changed_or_paused_in_mid_roll_it_converges_and_a_pause_takes_nothing_down(
+    replicas: int, happens: list[tuple[str, int]]
+) -> None:
+    asked = {"replicas": replicas, "partition": 0, "unavailable": 1, "surge": 0}
+    fleet = Fleet(resolve_limits(replicas, 0, 1, 0), [Group(True, True)] * replicas)
+    fleet.new_revision()
+    for what, number in happens:
+        if what == "step":
+            fleet.step()
+        elif what in ("hold", "held revision"):
+            if what == "held revision":
+                fleet.groups = [Group(group.ready, False) for group in fleet.groups]
+                fleet.position = begin_held(fleet.limits, len(fleet.groups))
+            wanted = fleet.limits.replicas
+            ready = sum(group.ready for group in fleet.groups[:wanted])
+            fleet.position = hold(fleet.position, fleet.limits)
+            fleet.obey()
+            if what == "hold" and fleet.position.partition > 0:
+                assert sum(group.ready for group in fleet.groups[:wanted]) == ready
+        elif what == "revision":
+            fleet.new_revision()
+        elif what in ("ready", "fail"):
+            if fleet.groups:
+                index = number % len(fleet.groups)
+                fleet.groups[index] = Group(what == "ready", fleet.groups[index].updated)
+        else:
+            asked["replicas" if what == "scale" else what] = number
+            limits = (asked["replicas"], asked["partition"], asked["unavailable"], asked["surge"])
+            fleet.limits = resolve_limits(*limits)
+            fleet.scaled_to = -1
+    fleet.limits = fleet.limits._replace(partition=0)
+    fleet.scaled_to = -1
+    for _ in range(60):
+        fleet.step()
+        for index in fleet.unready:
+            fleet.make_ready(index)
+    assert fleet.position == settled(asked["replicas"])
+    assert fleet.groups == [Group(True, True)] * asked["replicas"]

@@ -35,7 +35,8 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
 
     changes: fields of the templates that differ, none if the set would not roll for them. under_way: a rollout is
     not finished yet. paused: nothing of it happens before the set is resumed. groups: as they are. by_hash: groups
-    have no order, so that of the indexes in the steps only their number means something.
+    have no order, so that of the indexes in the steps only their number means something. in_the_way: groups that are
+    not ready and because of which others are not replaced.
     """
 
     changes: list[Change]
@@ -45,6 +46,7 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     groups: list[Group]
     steps: list[Step]
+    in_the_way: list[int]
 
 
 def dry_run(world: World, wanted: v1.LeaderWorkerSet) -> DryRun:
@@ -70,6 +72,7 @@ def dry_run(world: World, wanted: v1.LeaderWorkerSet) -> DryRun:
     else:
         position, _ = first_position(limits, pods, newest, target.hash, begin)
     groups = group_views(pods, existing, target)
+    told = hash_steps(limits, groups) if by_hash else steps(limits, groups, _within(position, limits))
     return DryRun(
         changes=_template_changes(world.set, wanted),
         under_way=any(not group.updated for group in groups) if by_hash else not before.steady,
@@ -77,7 +80,8 @@ def dry_run(world: World, wanted: v1.LeaderWorkerSet) -> DryRun:
         paused=options_of(wanted.metadata.annotations).paused,
         limits=limits,
         groups=groups,
-        steps=hash_steps(limits, groups) if by_hash else steps(limits, groups, _within(position, limits)),
+        steps=told,
+        in_the_way=_in_the_way(limits, groups, told),
     )
 
 
@@ -124,6 +128,20 @@ def _hash_step(
         updated=sum(one.updated for one in living.values()),
         unavailable=max(0, limits.replicas - ready),
         surge=max(0, len(living) - limits.replicas),
+    )
+
+
+def _in_the_way(limits: Limits, groups: Sequence[Group], told: Sequence[Step]) -> list[int]:
+    gone = {index for step in told for index in (*step.replaced, *step.removed)}
+    left = [
+        index
+        for index, group in enumerate(groups)
+        if not group.updated and limits.partition <= index and index not in gone
+    ]
+    return (
+        [index for index in range(len(groups)) if not groups[index].ready and index not in gone]
+        if left
+        else []
     )
 
 
