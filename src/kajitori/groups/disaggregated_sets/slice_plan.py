@@ -140,9 +140,8 @@ def _note_initial(view: SliceView, plan: SlicePlan) -> None:
         annotations = {v1.INITIAL_REPLICAS_ANNOTATION: str(child.replicas)}
         plan.notes.append(ChangeSet(child, {"metadata": {"annotations": annotations}}))
     if missing:
-        plan.events.append(
-            _event(view, "RollingUpdateStarted", f"to revision {view.revision} from {_old(view)}")
-        )
+        what = f"rolling update to revision {view.revision} from {_old(view)} begins"
+        plan.events.append(_event(view, "RollingUpdateStarted", what))
 
 
 def _create(view: SliceView, plan: SlicePlan) -> None:
@@ -221,19 +220,18 @@ def _step(view: SliceView, plan: SlicePlan) -> Step | None:
 def _take(view: SliceView, step: Step, plan: SlicePlan) -> None:
     made = view.current if step.new is not None else view.old[step.revision]
     counts = step.new if step.new is not None else step.old or {}
-    for role, count in counts.items():
-        child = made.get(role)
-        if child is None or child.replicas == count:
-            continue
-        plan.changes.append(ChangeSet(child, {"spec": {"replicas": count}}))
-        reason = "ScalingUp" if count > child.replicas else "ScalingDown"
-        plan.events.append(
-            _event(
-                view,
-                reason,
-                f"role {role} of revision {child.revision} from {child.replicas} to {count} groups",
-            )
-        )
+    changed = [(made[role], count) for role, count in counts.items() if role in made]
+    changed = [(child, count) for child, count in changed if child.replicas != count]
+    plan.changes += [ChangeSet(child, {"spec": {"replicas": count}}) for child, count in changed]
+    for reason, up in (("ScalingUp", True), ("ScalingDown", False)):
+        moves = [
+            f"{child.role} {child.replicas} to {count}"
+            for child, count in changed
+            if (count > child.replicas) is up
+        ]
+        if moves:
+            what = f"revision {next(iter(made.values())).revision}: {', '.join(moves)} groups"
+            plan.events.append(_event(view, reason, what))
 
 
 def _clean_up(view: SliceView, plan: SlicePlan) -> None:
@@ -243,13 +241,12 @@ def _clean_up(view: SliceView, plan: SlicePlan) -> None:
         if not all(child.gone for child in made.values()):
             left = True
             continue
-        for child in made.values():
-            plan.deletes.append(DeleteSet(child))
-            plan.events.append(
-                Event(reason="LWSDeleted", message=f"Deleted drained LeaderWorkerSet {child.name}")
-            )
+        plan.deletes += [DeleteSet(child) for child in made.values()]
+        names = ", ".join(child.name for child in made.values())
+        plan.events.append(Event(reason="LWSDeleted", message=f"Deleted drained LeaderWorkerSets: {names}"))
     if plan.deletes and not left:
-        plan.events.append(_event(view, "RollingUpdateCompleted", f"to revision {view.revision}"))
+        what = f"rolling update to revision {view.revision} is complete"
+        plan.events.append(_event(view, "RollingUpdateCompleted", what))
 
 
 def _serve(view: SliceView, step: Step | None, plan: SlicePlan) -> None:
