@@ -100,6 +100,11 @@ class Client:
     ) -> None:
         await self.close()
 
+    @property
+    def transport(self) -> Transport:
+        """What carries the requests, for those that are no requests: see `kajitori.kube.exec`."""
+        return self._transport
+
     async def close(self) -> None:
         """Close all connections; running watches end with Unreachable."""
         await self._transport.close()

@@ -21,7 +21,7 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from kajitori.base.errors import Unreachable
+from kajitori.base.errors import Unreachable, api_error
 from kajitori.kube.config import ClusterConfig
 from kajitori.kube.credentials import Credentials, Identity
 
@@ -129,7 +129,7 @@ class HttpTransport:
     async def websocket(
         self, target: str, protocols: Sequence[str]
     ) -> AsyncGenerator[aiohttp.ClientWebSocketResponse]:
-        """An upgraded connection in one of these protocols. Raises Unreachable where the upgrade is refused."""
+        """An upgraded connection in one of these protocols. Raises the ApiError with which an upgrade is refused."""
         identity = await self._identity()
         if self._session is None:
             self._session = self._new_session()
@@ -233,6 +233,9 @@ class _Errors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if isinstance(error, aiohttp.WSServerHandshakeError) and error.status >= 400:
+            # The answer's text is not kept; its code says what it is.
+            raise api_error({}, error.status) from error
         if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
             raise _unreachable(self._server, error) from error
 

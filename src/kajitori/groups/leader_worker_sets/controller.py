@@ -26,11 +26,16 @@ from kajitori.control.controller import After, Controller, Key, Result
 from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
 from kajitori.groups.leader_worker_sets.actions import Event, Plan
-from kajitori.groups.leader_worker_sets.blame import with_authors
+from kajitori.groups.leader_worker_sets.blame import Witness
+from kajitori.groups.leader_worker_sets.container_commands import ContainerCommands
 from kajitori.groups.leader_worker_sets.engine_watch import EngineWatch
 from kajitori.groups.leader_worker_sets.execution import Execution, Informers, pod_reference
+from kajitori.groups.leader_worker_sets.hanging import hanging_pods
+from kajitori.groups.leader_worker_sets.hash_plan import names_groups_by_hash
+from kajitori.groups.leader_worker_sets.history import recall
 from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.node_reading import NodeReader
+from kajitori.groups.leader_worker_sets.node_states import NodeStates
 from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service, StatefulSet, World
 from kajitori.groups.leader_worker_sets.options import GangDefault
 from kajitori.groups.leader_worker_sets.plan import same_status
@@ -54,12 +59,14 @@ class GroupController:
         self, runtime: Runtime, gate: Gate, *, audit: bool, gang_default: GangDefault = "None"
     ) -> None:
         self._gate = gate
-        self._audit = audit
         self._gang_default: GangDefault = gang_default
         self._client = runtime.client
         self._clock = runtime.clock
         self._random = runtime.random
         self._recorder = runtime.recorder(COMPONENT)
+        self._node_states = NodeStates(runtime.client, runtime.clock)
+        self._witness = Witness(runtime.client, self._node_states, audit=audit)
+        self._commands = ContainerCommands(runtime.client, runtime.clock)
         self._memories: dict[Key, Memory] = {}
         self._nodes = NodeReader(runtime.client, runtime.clock)
         self._engines = EngineWatch(runtime.client, runtime.clock)
@@ -110,15 +117,18 @@ class GroupController:
             return None
         memory = self._memories.get(key)
         if memory is None or memory.uid != lws.metadata.uid:
-            memory = self._memories[key] = Memory(lws.metadata.uid or "")
+            hashed = names_groups_by_hash(lws)
+            waiting = recall(lws.status.restarts, self._clock.now(), hashed=hashed)
+            memory = self._memories[key] = Memory(lws.metadata.uid or "", waiting)
         world = self._look(lws, index, memory)
         if nodes := await self._nodes.nodes_for(world.pods):
             world = msgspec.structs.replace(world, nodes=nodes)
         if draining := [pod for pod in world.pods if pod.worker == 0 and is_draining(pod)]:
             world = msgspec.structs.replace(world, idle=await self._engines.idle(draining))
-        plan = plan_any_set(world)
-        if self._audit:
-            plan = await with_authors(self._client, world, plan)
+        if hanging := hanging_pods(world.pods, world.now):
+            states = await self._node_states.of(pod.spec.node_name for pod in hanging)
+            world = msgspec.structs.replace(world, node_states=states)
+        plan = await self._witness.complete(world, plan_any_set(world))
         await self._say(lws, plan.events)
         try:
             await Execution(self._client, self._informers, self._recorder, world, memory).carry_out(plan)
@@ -126,6 +136,8 @@ class GroupController:
             await self._report(world, error)
             raise
         await self._write_status(lws, plan)
+        memory.unrecorded = ()
+        await self._commands.run(plan.restart_containers, memory)
         if plan.again_after_seconds is not None:
             return After(plan.again_after_seconds)
         return None
@@ -143,6 +155,10 @@ class GroupController:
             token=f"{self._random.getrandbits(40):010x}",
             restarts=memory.restarts,
             taken=memory.taken(now),
+            lives=memory.lives,
+            unrecorded=memory.unrecorded,
+            commands_refused=self._commands.refused,
+            command_failures=memory.command_failures,
             gang_default=self._gang_default,
         )
 
@@ -168,7 +184,11 @@ class GroupController:
     async def _write_status(self, lws: v1.LeaderWorkerSet, plan: Plan) -> None:
         if same_status(lws.status, plan.status):
             return
-        patch = {"metadata": {"uid": lws.metadata.uid}, "status": _status_patch(plan.status)}
+        status = _status_patch(plan.status)
+        if plan.status.restarts != lws.status.restarts:
+            # Not every definition of the kind has this field.
+            status["restarts"] = msgspec.to_builtins(plan.status.restarts)
+        patch = {"metadata": {"uid": lws.metadata.uid}, "status": status}
         try:
             written = await self._client.patch(
                 LEADER_WORKER_SETS,

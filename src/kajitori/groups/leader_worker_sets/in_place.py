@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from kajitori.groups.leader_worker_sets.observed import ContainerStatus, Pod
-from kajitori.groups.leader_worker_sets.options import Options
+from kajitori.groups.leader_worker_sets.observed import ContainerStatus, Pod, World
+from kajitori.groups.leader_worker_sets.options import RESTART, Options
 from kajitori.groups.leader_worker_sets.restart import Blame, RestartCounts
 
 MARKER_ANNOTATION = "groups.kajitori.dev/restarting-in-place"
@@ -42,6 +42,14 @@ class RestartContainer(msgspec.Struct, frozen=True):
     container: str
     restarts: int
     command: tuple[str, ...]
+
+
+def refused_commands(world: World) -> list[str]:
+    """For the condition that names what a set asks for and does not get."""
+    asked = world.set.metadata.annotations.get(RESTART) == "InPlace"
+    if not asked or not world.commands_refused:
+        return []
+    return [f"annotation {RESTART}: {world.commands_refused}; groups are recreated"]
 
 
 def marker_of(leader: Pod) -> Marker | None:

@@ -45,6 +45,7 @@ from kajitori.groups.leader_worker_sets.hash_plan import (
 )
 from kajitori.groups.leader_worker_sets.history import with_history
 from kajitori.groups.leader_worker_sets.identity import group_word, is_hash
+from kajitori.groups.leader_worker_sets.in_place import refused_commands
 from kajitori.groups.leader_worker_sets.observed import Metadata, Pod, World
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
 from kajitori.groups.leader_worker_sets.pods import leader_name, service_body
@@ -230,7 +231,7 @@ def _assemble(
     if names_groups_by_hash(world.set):
         states = numbered(states)
     ours = {
-        FIELDS_NOT_HONOURED: fields_not_honoured(world.set, _too_late(world)),
+        FIELDS_NOT_HONOURED: fields_not_honoured(world.set, [*_too_late(world), *refused_commands(world)]),
         BLOCKED: blocked or deletion_hangs(hanging_pods(_own_pods(world), world.now), world.node_states),
         GROUPS_FAILED: groups_failed({plan.state.index: plan.failed for plan in plans if plan.failed}),
         **shared_conditions(world, revision),

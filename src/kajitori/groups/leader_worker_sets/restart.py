@@ -14,6 +14,7 @@ import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import parse_rfc3339
+from kajitori.groups.leader_worker_sets.last_lines import last_lines
 from kajitori.groups.leader_worker_sets.observed import ContainerStatus, Pod, Terminated
 
 How = Literal["deleted", "container restarted", "failed", "gone", "not placed", "lifted"]
@@ -206,7 +207,7 @@ def _restart_of(pod: Pod, container: ContainerStatus) -> Blame:
         exit_code=ended.exit_code if ended else None,
         signal=ended.signal if ended else None,
         reason=ended.reason if ended else "",
-        last_log=ended.message if ended else "",
+        last_log=last_lines(ended.message) if ended else "",
     )
 
 
@@ -238,7 +239,7 @@ def end_of(pod: Pod) -> Blame:
         reason=pod.status.reason or disruption,
         message=pod.status.message,
         container_reason=ended.reason if ended else "",
-        last_log=ended.message if ended else "",
+        last_log=last_lines(ended.message) if ended else "",
     )
 
 

@@ -1,0 +1,103 @@
+"""Runs the commands of a restart in place, many at once and each for a few seconds at most.
+
+Each container is looked at just before: one that is another by now, or is being restarted already, is left alone.
+What a command leads to shows in the pod; here only matters why it could not be run, so that the group is made anew
+at once rather than after a minute of waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Sequence
+
+from kajitori.api.resource import PODS
+from kajitori.base.clock import Clock
+from kajitori.base.errors import ApiError, Forbidden, NotFound, Unreachable
+from kajitori.groups.leader_worker_sets.in_place import RestartContainer
+from kajitori.groups.leader_worker_sets.memory import Memory
+from kajitori.groups.leader_worker_sets.observed import Pod
+from kajitori.kube.client import Client
+from kajitori.kube.exec import Executed, execute
+from kajitori.kube.transport import HttpTransport
+
+COMMANDS_AT_ONCE = 32
+COMMAND_SECONDS = 10.0
+# So long a right that was refused is not asked for again.
+REFUSED_SECONDS = 3600.0
+# The command goes down with the container that it ends: killed, or by the signal that it sent.
+_TAKEN_ALONG = (137, 143)
+
+
+class ContainerCommands:
+    """Commands in containers of all sets, and whether the controller may run any."""
+
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._limit = asyncio.Semaphore(COMMANDS_AT_ONCE)
+        self._refused = ""
+        self._refused_at = float("-inf")
+
+    @property
+    def refused(self) -> str:
+        """Why commands cannot be run here; empty if they can, or it is time to try again."""
+        return self._refused if self._clock.now() - self._refused_at < REFUSED_SECONDS else ""
+
+    async def run(self, restarts: Sequence[RestartContainer], memory: Memory) -> None:
+        """Run those that were not run yet; failures go into the memory, by group."""
+        async with asyncio.TaskGroup() as tasks:
+            for restart in restarts:
+                if memory.is_first_run(restart.pod.metadata.uid, restart.container, restart.restarts):
+                    tasks.create_task(self._run(restart, memory))
+
+    async def _run(self, restart: RestartContainer, memory: Memory) -> None:
+        async with self._limit:
+            try:
+                failure = await self._execute(restart)
+            except Forbidden:
+                self._refused = "the controller may not run commands in containers (pods/exec)"
+                self._refused_at = self._clock.now()
+                failure = self._refused
+            except NotFound:
+                # The pod is gone, and the watch will tell.
+                return
+            except (ApiError, Unreachable) as error:
+                # A connection that is cut may be the container's end; a refusal is none.
+                failure = "" if isinstance(error, Unreachable) else f"no command runs there: {error.message}"
+        if failure:
+            memory.command_failures[restart.group] = failure
+
+    async def _execute(self, restart: RestartContainer) -> str:
+        """What went wrong; empty if nothing did, or there was nothing to do."""
+        metadata = restart.pod.metadata
+        pod = await self._client.get(PODS, metadata.name, metadata.namespace, type=Pod)
+        statuses = {status.name: status for status in pod.status.container_statuses}
+        status = statuses.get(restart.container)
+        if pod.metadata.uid != metadata.uid or status is None or status.state.running is None:
+            return ""
+        if status.restart_count != restart.restarts:
+            return ""
+        transport = self._client.transport
+        if not isinstance(transport, HttpTransport):
+            return "no command can be sent over this connection"
+        ended = await execute(
+            transport,
+            metadata.namespace,
+            metadata.name,
+            list(restart.command),
+            container=restart.container,
+            timeout_seconds=COMMAND_SECONDS,
+        )
+        return _failure(restart, ended)
+
+
+def _failure(restart: RestartContainer, ended: Executed) -> str:
+    if ended.exit_code == 0 or ended.exit_code in _TAKEN_ALONG:
+        return ""
+    said = (ended.errors or ended.output).strip().splitlines()
+    what = f": {said[-1][:200]}" if said else ""
+    return (
+        f"{shlex.join(restart.command)} ended with exit code {ended.exit_code} in container {restart.container}"
+        f" of pod {restart.pod.name}{what}"
+    )
