@@ -38,8 +38,9 @@ def _paused(world: World, revision: RevisionPlan) -> Reason | None:
 def _does_not_fit(world: World, revision: RevisionPlan) -> Reason | None:
     if world.nodes is None:
         return None
+    owners = {world.uid, *(each.metadata.uid for each in world.stateful_sets)}
     waiting = sorted(
-        {pod.revision for pod in world.pods if pod.owner_uid == world.uid and is_unplaced(pod)},
+        {pod.revision for pod in world.pods if pod.owner_uid in owners and is_unplaced(pod)},
         key=lambda hash: hash != revision.target.hash,
     )
     for hash in waiting:

@@ -22,10 +22,12 @@ from kajitori.groups.leader_worker_sets.actions import (
     LabelPod,
     Plan,
 )
+from kajitori.groups.leader_worker_sets.conditions import shared_conditions
 from kajitori.groups.leader_worker_sets.group_plan import restart_policy
 from kajitori.groups.leader_worker_sets.observed import Pod, StatefulSet, World
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
 from kajitori.groups.leader_worker_sets.plan import (
+    again_after,
     blocked_reason,
     phase_events,
     plan_services,
@@ -102,6 +104,7 @@ def _plan_stateful_set(asked: World, *, wanted: bool) -> Plan:
     ours = {
         FIELDS_NOT_HONOURED: _not_honoured(asked, wanted=wanted),
         BLOCKED: _blocked(world, blocked),
+        **shared_conditions(world, revision),
     }
     counts, status = status_of(world, states, ours)
     return Plan(
@@ -119,6 +122,7 @@ def _plan_stateful_set(asked: World, *, wanted: bool) -> Plan:
             *warning_events(world, ours),
         ],
         status=status,
+        again_after_seconds=again_after(world, (), ours),
     )
 
 
