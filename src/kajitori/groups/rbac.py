@@ -8,5 +8,10 @@ from kajitori.groups.job_sets import rbac as job_sets
 from kajitori.groups.disaggregated_sets import rbac as disaggregated_sets
 from kajitori.groups.leader_worker_sets import rbac as leader_worker_sets
 
-RULES: list[dict[str, Any]] = [*leader_worker_sets.RULES, *disaggregated_sets.RULES, *job_sets.RULES]
+RULES: list[dict[str, Any]] = [
+    *leader_worker_sets.RULES,
+    *leader_worker_sets.GANG_OBJECT_RULES,
+    *disaggregated_sets.RULES,
+    *job_sets.RULES,
+]
 LAPTOP_RULES: list[dict[str, Any]] = [*leader_worker_sets.LAPTOP_RULES, *job_sets.LAPTOP_RULES]

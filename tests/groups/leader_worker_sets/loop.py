@@ -25,7 +25,7 @@ from kajitori.api.resource import (
 from kajitori.base.errors import AlreadyExists, Conflict, NotFound, Unreachable
 from kajitori.control.runtime import Runtime
 from kajitori.groups.leader_worker_sets import controller
-from kajitori.groups.leader_worker_sets.rbac import LAPTOP_RULES, RULES
+from kajitori.groups.leader_worker_sets.rbac import GANG_OBJECT_RULES, LAPTOP_RULES, RULES
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.transport import HttpTransport
@@ -269,7 +269,9 @@ async def running_loop(*, with_controller: bool = True) -> AsyncIterator[Loop]:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kajitori-")))
         (home / "run").mkdir()
         roles = home / "run" / "component-roles.json"
-        roles.write_text(json.dumps({"system:kajitori:controllers": [*RULES, *LAPTOP_RULES]}))
+        roles.write_text(
+            json.dumps({"system:kajitori:controllers": [*RULES, *GANG_OBJECT_RULES, *LAPTOP_RULES]})
+        )
         server = await stack.enter_async_context(running_api_server(home))
         config = load_config(str(server.kubeconfig))
         admin = await stack.enter_async_context(Client(config, user_agent="kubectl/test"))

@@ -9,16 +9,19 @@ import msgspec
 from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
+from kajitori.api.resource import Resource
 from kajitori.groups.leader_worker_sets.budget import Life
+from kajitori.groups.leader_worker_sets.gang import GangChoice
 from kajitori.groups.leader_worker_sets.in_place import RestartContainer
-from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service
+from kajitori.groups.leader_worker_sets.observed import Claim, GangObject, Pod, Revision, Service
 from kajitori.groups.leader_worker_sets.restart import Blame, Restart
 
 
 class CreatePod(msgspec.Struct, frozen=True):
     """Make one pod, its claims first. A worker is made only after its leader was.
 
-    claims: volume claims to make if there are none of their names. restart: what the pod comes back from.
+    claims: volume claims to make if there are none of their names. restart: what the pod comes back from. gang: what it was marked
+    with, if its scheduler wants to know more.
     """
 
     group: int
@@ -26,10 +29,29 @@ class CreatePod(msgspec.Struct, frozen=True):
     body: dict[str, Any]
     claims: list[dict[str, Any]] = []
     restart: Restart | None = None
+    gang: GangChoice | None = None
 
     @property
     def name(self) -> str:
         return self.body["metadata"]["name"]
+
+
+class CreateGangObject(msgspec.Struct, frozen=True):
+    """Make what another scheduler must know of a group before its pods are there."""
+
+    resource: Resource
+    body: dict[str, Any]
+
+
+class DeleteGangObject(msgspec.Struct, frozen=True):
+    resource: Resource
+    object: GangObject
+
+
+class ReleaseWorkload(msgspec.Struct, frozen=True):
+    """Delete Kueue's record of a gang of this name, so that it lets go of the pods."""
+
+    name: str
 
 
 class DeletePod(msgspec.Struct, frozen=True):
@@ -158,6 +180,9 @@ Action = (
     | OwnClaim
     | LabelPod
     | ApplyStatefulSet
+    | CreateGangObject
+    | DeleteGangObject
+    | ReleaseWorkload
 )
 
 

@@ -30,13 +30,27 @@ from kajitori.groups.leader_worker_sets.blame import Witness
 from kajitori.groups.leader_worker_sets.container_commands import ContainerCommands
 from kajitori.groups.leader_worker_sets.engine_watch import EngineWatch
 from kajitori.groups.leader_worker_sets.execution import Execution, Informers, pod_reference
+from kajitori.groups.leader_worker_sets.gang_kinds import GangKinds
+from kajitori.groups.leader_worker_sets.gang_objects import (
+    methods_in_play,
+    with_gang_objects,
+    with_schedulers,
+)
 from kajitori.groups.leader_worker_sets.hanging import hanging_pods
 from kajitori.groups.leader_worker_sets.hash_plan import names_groups_by_hash
 from kajitori.groups.leader_worker_sets.history import recall
 from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.node_reading import NodeReader
 from kajitori.groups.leader_worker_sets.node_states import NodeStates
-from kajitori.groups.leader_worker_sets.observed import Claim, Pod, Revision, Service, StatefulSet, World
+from kajitori.groups.leader_worker_sets.observed import (
+    Claim,
+    GangObject,
+    Pod,
+    Revision,
+    Service,
+    StatefulSet,
+    World,
+)
 from kajitori.groups.leader_worker_sets.options import GangDefault
 from kajitori.groups.leader_worker_sets.plan import same_status
 from kajitori.groups.leader_worker_sets.readiness import is_draining
@@ -88,6 +102,7 @@ class GroupController:
             stateful_sets=runtime.informer(
                 STATEFUL_SETS, StatefulSet, label_selector=v1.SET_NAME_LABEL, indexers=by_set
             ),
+            gangs=GangKinds(runtime, lambda obj: self._enqueue(controller, obj)),
         )
         controller = runtime.controller("leaderworkerset", self.reconcile, workers=WORKERS)
         controller.watch(self._sets)
@@ -97,6 +112,11 @@ class GroupController:
         controller.watch(self._informers.claims, _keys)
         controller.watch(self._informers.stateful_sets, _keys)
         gate.on_change(lambda: self._begin_again(controller))
+
+    @staticmethod
+    def _enqueue(controller: Controller, obj: GangObject) -> None:
+        for key in _keys(obj):
+            controller.enqueue(key)
 
     def _begin_again(self, controller: Controller) -> None:
         """What others did with the sets meanwhile is for the plan to find out; what we remembered is of no use."""
@@ -114,6 +134,9 @@ class GroupController:
         lws = self._sets.get(*key)
         if lws is None:
             self._memories.pop(key, None)
+            await self._informers.gangs.release_ended(
+                key.namespace, self._informers.pods.by_index("set", index)
+            )
             return None
         memory = self._memories.get(key)
         if memory is None or memory.uid != lws.metadata.uid:
@@ -125,10 +148,12 @@ class GroupController:
             world = msgspec.structs.replace(world, nodes=nodes)
         if draining := [pod for pod in world.pods if pod.worker == 0 and is_draining(pod)]:
             world = msgspec.structs.replace(world, idle=await self._engines.idle(draining))
+        if methods := methods_in_play(world):
+            world = with_schedulers(world, await self._informers.gangs.look(methods, index))
         if hanging := hanging_pods(world.pods, world.now):
             states = await self._node_states.of(pod.spec.node_name for pod in hanging)
             world = msgspec.structs.replace(world, node_states=states)
-        plan = await self._witness.complete(world, plan_any_set(world))
+        plan = await self._witness.complete(world, with_gang_objects(world, plan_any_set(world)))
         await self._say(lws, plan.events)
         try:
             await Execution(self._client, self._informers, self._recorder, world, memory).carry_out(plan)
@@ -221,7 +246,7 @@ def _set_of(obj: Pod | Service | Revision | Claim | StatefulSet) -> list[str]:
     return [f"{obj.metadata.namespace}/{name}"] if name else []
 
 
-def _keys(obj: Pod | Service | Revision | Claim | StatefulSet) -> list[Key]:
+def _keys(obj: GangObject | Pod | Service | Revision | Claim | StatefulSet) -> list[Key]:
     name = obj.metadata.labels.get(v1.SET_NAME_LABEL)
     return [Key(obj.metadata.namespace, name)] if name else []
 

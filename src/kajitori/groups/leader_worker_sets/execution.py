@@ -32,10 +32,12 @@ from kajitori.groups.leader_worker_sets.actions import (
     ApplyStatefulSet,
     BeginDrain,
     CallOffDrain,
+    CreateGangObject,
     CreatePod,
     CreateRevision,
     CreateService,
     DeleteClaim,
+    DeleteGangObject,
     DeletePod,
     DeleteRevision,
     DeleteService,
@@ -45,8 +47,10 @@ from kajitori.groups.leader_worker_sets.actions import (
     NoteOnLeader,
     OwnClaim,
     Plan,
+    ReleaseWorkload,
     SetGroupReady,
 )
+from kajitori.groups.leader_worker_sets.gang_kinds import GangKinds
 from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.observed import (
     COMPLETE_ANNOTATION,
@@ -78,6 +82,7 @@ class Informers(msgspec.Struct, frozen=True):
     revisions: Informer[Revision]
     claims: Informer[Claim]
     stateful_sets: Informer[StatefulSet]
+    gangs: GangKinds
 
 
 class Execution:
@@ -140,15 +145,11 @@ class Execution:
                 await self._patch(SERVICES, service, mended, Service, self._informers.services)
             case DeleteService(service):
                 await self._delete(SERVICES, service, self._informers.services)
-            case CreateRevision(body):
-                await self._create(CONTROLLER_REVISIONS, body, Revision, self._informers.revisions)
-            case AnnotateRevision(revision, annotations, number):
-                patch: dict[str, Any] = {"metadata": {"annotations": annotations}}
-                if number is not None:
-                    patch["revision"] = number
-                await self._patch(CONTROLLER_REVISIONS, revision, patch, Revision, self._informers.revisions)
-            case DeleteRevision(revision):
-                await self._delete(CONTROLLER_REVISIONS, revision, self._informers.revisions)
+            case CreateRevision() | AnnotateRevision() | DeleteRevision():
+                await self._keep_revision(action)
+            case CreateGangObject() | DeleteGangObject() | ReleaseWorkload():
+                world = self._world
+                await self._informers.gangs.carry_out(action, world.namespace, world.uid, self._memory)
             case MarkComplete() | SetGroupReady() | BeginDrain() | CallOffDrain():
                 await self._note_on_leader(action)
             case NoteOnLeader(leader, _, notes, restart, because):
@@ -172,6 +173,18 @@ class Execution:
                 await self._create_pod(action)
             case DeletePod():
                 await self._delete_pod(action)
+
+    async def _keep_revision(self, action: CreateRevision | AnnotateRevision | DeleteRevision) -> None:
+        match action:
+            case CreateRevision(body):
+                await self._create(CONTROLLER_REVISIONS, body, Revision, self._informers.revisions)
+            case AnnotateRevision(revision, annotations, number):
+                patch: dict[str, Any] = {"metadata": {"annotations": annotations}}
+                if number is not None:
+                    patch["revision"] = number
+                await self._patch(CONTROLLER_REVISIONS, revision, patch, Revision, self._informers.revisions)
+            case DeleteRevision(revision):
+                await self._delete(CONTROLLER_REVISIONS, revision, self._informers.revisions)
 
     async def _note_on_leader(self, action: MarkComplete | SetGroupReady | BeginDrain | CallOffDrain) -> None:
         match action:

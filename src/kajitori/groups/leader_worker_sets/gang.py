@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import parse_rfc3339
+from kajitori.groups.leader_worker_sets.identity import group_word
 from kajitori.groups.leader_worker_sets.observed import Pod, World
 from kajitori.groups.leader_worker_sets.options import (
     GANG,
@@ -67,24 +68,34 @@ class GangChoice(msgspec.Struct, frozen=True, kw_only=True):
     gang: Gang = Gang(name="", size=0)
     leader_apart: bool = False
     object_name: str = ""
+    templates: Templates | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
 
 def resolve_method(
-    lws: v1.LeaderWorkerSet, templates: Templates, options: Options, default: GangDefault
+    lws: v1.LeaderWorkerSet,
+    templates: Templates,
+    options: Options,
+    default: GangDefault,
+    absent: Collection[str] = (),
 ) -> Method:
-    """Which way a group that begins now is placed. default: what `Auto` means on this cluster."""
+    """Which way a group that begins now is placed. default: what `Auto` means on this cluster.
+
+    absent: methods whose scheduler is known not to be here.
+    """
     asked = options.gang
     if asked == "Auto":
-        return _automatic(lws, templates, default)
+        return _automatic(lws, templates, default, absent)
     if asked == "Gate" and templates.size < 2:
         return "None"
     return asked
 
 
-def _automatic(lws: v1.LeaderWorkerSet, templates: Templates, default: GangDefault) -> Method:
-    if default == "Gate" and KUEUE_QUEUE_LABEL in lws.metadata.labels:
+def _automatic(
+    lws: v1.LeaderWorkerSet, templates: Templates, default: GangDefault, absent: Collection[str]
+) -> Method:
+    if KUEUE_QUEUE_LABEL in lws.metadata.labels and "Kueue" not in absent:
         return "Kueue"
     scheduler = scheduler_of(templates)
     if scheduler not in OUR_SCHEDULERS:
@@ -97,6 +108,28 @@ def _automatic(lws: v1.LeaderWorkerSet, templates: Templates, default: GangDefau
         # Each gate costs a request; pods that fit anywhere need none.
         return "None"
     return default
+
+
+def unheard_marks(world: World) -> list[str]:
+    """Labels and annotations of the set for a scheduler that its groups are not placed by, one line each."""
+    lws = world.set
+    marks = [*lws.metadata.annotations, *lws.metadata.labels]
+    theirs = {
+        "Volcano": sorted(mark for mark in marks if mark.startswith(VOLCANO_PREFIXES)),
+        "KAI": sorted(mark for mark in marks if mark.startswith(KAI_PREFIX)),
+        "Kueue": [mark for mark in lws.metadata.labels if mark == KUEUE_QUEUE_LABEL],
+    }
+    if not any(theirs.values()):
+        return []
+    current = Templates("", lws.spec.leader_worker_template, "Shared")
+    options = options_of(lws.metadata.annotations)
+    method = resolve_method(lws, current, options, world.gang_default, world.schedulers.absent)
+    found: list[str] = []
+    for other, marked in theirs.items():
+        if marked and other != method:
+            why = "is not installed" if other in world.schedulers.absent else "does not place these groups"
+            found.append(f"{', '.join(marked)}: {other} {why} (annotation {GANG}: {options.gang})")
+    return found
 
 
 def scheduler_of(templates: Templates) -> str:
@@ -120,16 +153,15 @@ def choose_gang(
     lws = world.set
     options = options_of(lws.metadata.annotations)
     if leader is None:
-        method = resolve_method(lws, templates, options, world.gang_default)
+        method = resolve_method(lws, templates, options, world.gang_default, world.schedulers.absent)
         apart = lws.spec.startup_policy == "LeaderReady"
     else:
         method = method_of(leader)
         apart = LEADER_APART_ANNOTATION in leader.metadata.annotations
     if method == "None":
         return GangChoice()
-    leader_name = f"{world.name}-{index}"
     gang = Gang(
-        name=fitting_name(leader_name, incarnation),
+        name=fitting_name(f"{world.name}-{group_word(index)}", incarnation),
         size=templates.size - 1 if apart else templates.size,
         required_topology=lws.metadata.annotations.get(v1.EXCLUSIVE_TOPOLOGY_ANNOTATION, ""),
         preferred_topology=options.preferred_topology,
@@ -140,6 +172,7 @@ def choose_gang(
         gang=gang,
         leader_apart=apart,
         object_name=object_name(world.name, index, templates.hash),
+        templates=templates,
         labels=_inherited(method, lws.metadata.labels),
         annotations=_inherited(method, lws.metadata.annotations),
     )
@@ -157,7 +190,7 @@ def waits_for_workers(leader: Pod) -> bool:
 
 def object_name(set_name: str, index: int, revision: str) -> str:
     """Of the object that another scheduler wants for a group, as upstream names it."""
-    return fitting_name(f"{set_name}-{index}", revision)
+    return fitting_name(f"{set_name}-{group_word(index)}", revision)
 
 
 def fitting_name(first: str, last: str) -> str:

@@ -208,7 +208,7 @@ def _create(
     pod = pod_name(group.set_name, group.index, worker)
     templates = group.templates.group.volume_claim_templates
     claims = claim_bodies(setting.world.set, templates, group.index, pod, setting.owner) if templates else []
-    return CreatePod(group.index, worker, pod_body(group, worker), claims, restart)
+    return CreatePod(group.index, worker, pod_body(group, worker), claims, restart, group.gang)
 
 
 def _taken(setting: GroupSetting, index: int, workers: Iterable[int]) -> list[str]:

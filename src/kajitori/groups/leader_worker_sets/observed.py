@@ -12,6 +12,7 @@ import msgspec
 from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
+from kajitori.api.resource import Resource
 from kajitori.groups.leader_worker_sets.identity import group_of_label
 
 if TYPE_CHECKING:
@@ -147,6 +148,23 @@ class Pod(msgspec.Struct, frozen=True):
         return self.status.phase == "Pending"
 
 
+class GangObject(msgspec.Struct, frozen=True):
+    """What another scheduler knows of a group."""
+
+    metadata: Metadata
+
+
+class OtherSchedulers(msgspec.Struct, frozen=True):
+    """What the ways of placing gangs need that matter to a set. All by the name of the way.
+
+    kinds: those that the cluster serves. absent: those that it does not. objects: of the set, as they are.
+    """
+
+    kinds: Mapping[str, Resource] = {}
+    absent: frozenset[str] = frozenset()
+    objects: Mapping[str, Sequence[GangObject]] = {}
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A PersistentVolumeClaim."""
 
@@ -212,7 +230,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     restarts: for each group index the end that an earlier plan decided, until the group is there anew.
     nodes: those of the cluster, if pods wait for one. trouble: what the last attempt to carry out a plan ran into.
     taken: names (`Pod x-0`, `Service x`) that a create found in use by an object of somebody else, which is in words.
-    gang_default: how groups are placed on this cluster if nobody says. idle: uids of draining leaders whose engine says
+    gang_default: how groups are placed on this cluster if nobody says. schedulers: what is known of others. idle: uids of draining leaders whose engine says
     that it has nothing to do. lives: what is known of groups that were restarted. unrecorded: restarts that the status
     does not tell of yet. node_states: what is wrong with nodes of pods that do not end. commands_refused: why no command
     can be run in containers; command_failures: what became of one, by group.
@@ -231,6 +249,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     trouble: Reason | None = None
     taken: Mapping[str, str] = field(default_factory=dict[str, str])
     gang_default: GangDefault = "None"
+    schedulers: OtherSchedulers = OtherSchedulers()
     idle: Collection[str] = ()
     lives: Mapping[int, Life] = field(default_factory=dict[int, "Life"])
     unrecorded: Sequence[v1.GroupRestart] = ()

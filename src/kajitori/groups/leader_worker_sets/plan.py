@@ -32,7 +32,7 @@ from kajitori.groups.leader_worker_sets.conditions import (
     PAUSED,
     shared_conditions,
 )
-from kajitori.groups.leader_worker_sets.gang import next_release
+from kajitori.groups.leader_worker_sets.gang import next_release, unheard_marks
 from kajitori.groups.leader_worker_sets.group_ending import stop_group
 from kajitori.groups.leader_worker_sets.group_plan import plan_group
 from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting
@@ -231,7 +231,7 @@ def _assemble(
     if names_groups_by_hash(world.set):
         states = numbered(states)
     ours = {
-        FIELDS_NOT_HONOURED: fields_not_honoured(world.set, [*_too_late(world), *refused_commands(world)]),
+        FIELDS_NOT_HONOURED: fields_not_honoured(world.set, [*_too_late(world), *refused_commands(world), *unheard_marks(world)]),
         BLOCKED: blocked or deletion_hangs(hanging_pods(_own_pods(world), world.now), world.node_states),
         GROUPS_FAILED: groups_failed({plan.state.index: plan.failed for plan in plans if plan.failed}),
         **shared_conditions(world, revision),

@@ -11,9 +11,6 @@ from kajitori.api.leaderworkerset import v1
 from kajitori.base.reason import Reason
 from kajitori.groups.leader_worker_sets.options import options_of
 
-_GANG_PREFIXES = ("scheduling.volcano.sh/", "volcano.sh/", "kai.scheduler/")
-_KUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-
 
 def fields_not_honoured(lws: v1.LeaderWorkerSet, more: Sequence[str] = ()) -> Reason | None:
     """One reason that lists every such field with what happens instead; None if there is none.
@@ -28,13 +25,8 @@ def fields_not_honoured(lws: v1.LeaderWorkerSet, more: Sequence[str] = ()) -> Re
             f"annotation {v1.SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION}: there are no subgroups without"
             " spec.leaderWorkerTemplate.subGroupPolicy"
         )
-    gang = sorted(key for key in annotations if key.startswith(_GANG_PREFIXES))
-    if gang:
-        found.append(f"annotation {', '.join(gang)}: no PodGroup is made for this scheduler")
     refused = options_of(annotations).refused
     found += [f"annotation {key}: {wrong}; the default counts" for key, wrong in sorted(refused.items())]
-    if _KUEUE_LABEL in lws.metadata.labels:
-        found.append(f"label {_KUEUE_LABEL}: Kueue looks for StatefulSets, and there are none to hold back")
     if not found:
         return None
     return Reason("FieldsNotHonoured", "; ".join(found))
