@@ -153,6 +153,26 @@ def test_a_deleted_worker_restarts_its_whole_group_and_no_other(
     assert victim in other, other
 
 
+def test_a_process_killed_in_a_container_restarts_its_whole_group_and_no_other(
+    cluster: Cluster, groups: dict[str, str]
+) -> None:
+    before = ready_pods(cluster)
+    victim = "deepseek-r1-inference-1-2"
+    cluster.kaji("exec", victim, "--", "kill", "1")
+    group = {name for name in PODS if name.startswith("deepseek-r1-inference-1")}
+
+    def recreated() -> dict[str, str] | None:
+        now = ready_pods(cluster)
+        return now if len(now) == 16 and all(now[name] != before[name] for name in group) else None
+
+    after = wait_until(recreated, "group 1 is Ready with new pods", seconds=90)
+    assert {name: after[name] for name in set(PODS) - group} == {
+        name: before[name] for name in set(PODS) - group
+    }
+    told = cluster.kaji("explain", f"pod/{victim}").stdout
+    assert re.search(r"vllm-worker.*exit code|exit code.*vllm-worker", told), told
+
+
 class Provider:
     """One of the stand-ins, as a process that can be killed."""
 
