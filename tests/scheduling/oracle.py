@@ -17,7 +17,7 @@ def assignment(members: Sequence[Demand], names: Iterable[str], state: ClusterSt
     if not members:
         return {}
     demand, rest = members[0], members[1:]
-    filters = [refuse for refuse in filters_for(demand, state)]
+    filters = filters_for(demand, state)
     for name in names:
         node = state.nodes[name]
         if any(refuse(node) for refuse in filters):

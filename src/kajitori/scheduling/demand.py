@@ -106,7 +106,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     key: namespace/name. owner: uid of its controller, empty for none. gang: pods that it must be placed with. group,
     group_size: whom it wants to be near to, its gang or else its LeaderWorkerSet group, and how many pods that has; empty
-    and 0 for none. spread, soft_spread: constraints that must hold, and that should. node_shape: equal for pods that
+    and 0 for none. kin: its LeaderWorkerSet group where that is more than its gang. spread, soft_spread: constraints that must hold, and that should. node_shape: equal for pods that
     ask the same of a node. shape: also equal in what other pods may ask of them; empty where they ask something of others.
     preempts: whether less important pods may have to go for it. nominated_node: the node that is being cleared for it.
     created: when, as text that sorts. leaving: it is being deleted.
@@ -135,6 +135,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     node_shape: bytes
     shape: bytes
     gang: Gang | None = None
+    kin: str = ""
     preempts: bool = True
     nominated_node: str = ""
     created: str = ""
@@ -188,6 +189,7 @@ def demand_of(pod: PodView) -> Demand:
         labels=metadata.labels,
         owner=owner.uid if owner is not None else "",
         gang=gang,
+        kin=metadata.labels.get(GROUP_KEY_LABEL, "") if gang is not None else "",
         group=group,
         group_size=group_size,
         priority=spec.priority,

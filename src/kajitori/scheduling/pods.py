@@ -31,7 +31,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     node: empty where none will do. nodes: how many there are. refusals: how many nodes were refused for each reason.
     candidates: the best nodes with their scores. hint: what would have to change, where no node could ever take the pod.
-    preemption: less important pods that shall go for it.
+    able: how many nodes would do. preemption: less important pods that shall go for it. words: said instead of all that.
     """
 
     demand: Demand
@@ -39,12 +39,16 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 0
     refusals: dict[str, int] = {}
     candidates: list[tuple[str, float]] = []
+    able: int = 0
     hint: str = ""
+    words: str = ""
     preemption: Preemption | None = None
 
     @property
     def message(self) -> str:
         """Why the pod waits, in kube-scheduler's form, and what would help."""
+        if self.words:
+            return self.words
         reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in self.refusals.items()))
         text = (
             f"0/{self.nodes} nodes are available: {reasons}."
@@ -79,6 +83,7 @@ def decide(demand: Demand, state: ClusterState, within: Container[str] | None = 
         node=ranked[0][0].name,
         nodes=len(state.nodes),
         refusals=dict(refusals),
+        able=len(feasible),
         candidates=[(node.name, score) for node, score in ranked[:_KEPT_CANDIDATES]],
     )
 
@@ -104,7 +109,7 @@ def hint_for(demand: Demand, state: ClusterState) -> str:
             parts.append(f"no node has any {name}")
         elif wanted > most:
             parts.append(
-                f"it asks for {_written(name, wanted)} {name} and no node has more than {_written(name, most)}"
+                f"it asks for {written(name, wanted)} {name} and no node has more than {written(name, most)}"
             )
     what = "; ".join(parts) or "no single node has enough of everything that it asks for"
     device = next((name for name in wanting if name in demand.extended), "")
@@ -127,7 +132,8 @@ def _selector_hint(demand: Demand, nodes: list[NodeState]) -> str:
     return "no node matches the pod's node selector and node affinity together"
 
 
-def _written(name: str, count: int) -> str:
+def written(name: str, count: int) -> str:
+    """An amount of a resource as people write it."""
     if name == "cpu":
         return f"{count / 1000:g}"
     return format_quantity(count, binary=name in ("memory", "ephemeral-storage"))

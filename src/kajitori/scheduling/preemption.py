@@ -2,20 +2,29 @@
 
 On each node where it would help, all less important pods are taken away in thought; if the pod then fits, as many of
 them as possible may stay, those whose disruption budget would be broken first, then the more important ones. Of the
-nodes the one that loses least is chosen. Source of the order: kube-scheduler's default preemption.
+nodes the one that loses least is chosen. A gang goes as a whole, wherever its pods are. Source of the order:
+kube-scheduler's default preemption. Room for a gang is made in `gangs.victims`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from kajitori.model.selection import matches
 from kajitori.model.taints import first_untolerated, tolerates_unschedulable
 from kajitori.scheduling.filters import filters_for
 from kajitori.scheduling.node_match import suits
+from kajitori.scheduling.units import (
+    broken_budgets,
+    loss,
+    lower_units,
+    put_back,
+    stay_order,
+    take_away,
+    victims_of,
+)
 
 if TYPE_CHECKING:
     from kajitori.scheduling.demand import Demand
@@ -27,7 +36,7 @@ _MOST_CANDIDATES = 100
 
 
 class Preemption(msgspec.Struct, frozen=True):
-    """Who goes, and from where. violations: how many of them their disruption budget does not allow to go."""
+    """Who goes so that there is room on the node. violations: how many of them their disruption budget does not allow to go."""
 
     node: str
     victims: list[Demand]
@@ -45,7 +54,7 @@ def preempt(demand: Demand, state: ClusterState, budgets: Sequence[BudgetView] =
             candidates.append(found)
             if len(candidates) >= _MOST_CANDIDATES:
                 break
-    return min(candidates, key=_loss, default=None)
+    return min(candidates, key=lambda found: loss(found.victims, found.violations), default=None)
 
 
 def waits_for_victims(demand: Demand, state: ClusterState) -> bool:
@@ -72,54 +81,26 @@ def _may_help(demand: Demand, node: NodeState) -> bool:
 def _on_node(
     demand: Demand, node: NodeState, state: ClusterState, budgets: Sequence[BudgetView]
 ) -> Preemption | None:
-    lower = [other for other in node.pods.values() if other.priority < demand.priority]
-    for other in lower:
-        state.remove(other.uid)
-    away = {other.uid: other for other in lower}
+    units = list(lower_units(list(node.pods.values()), demand.priority, state))
+    for unit in units:
+        take_away(unit, state)
+    away = {id(unit): unit for unit in units}
     try:
-        if not _fits(demand, node, state):
+        if not units or not _fits(demand, node, state):
             return None
-        broken = _broken_budgets(lower, budgets)
-        order = sorted(lower, key=lambda other: (other.uid not in broken, -other.priority, other.created))
-        for other in order:
-            state.place(other, node.name)
+        broken = broken_budgets(units, budgets)
+        for unit in sorted(units, key=lambda unit: stay_order(unit, broken)):
+            put_back(unit, state)
             if _fits(demand, node, state):
-                del away[other.uid]
+                del away[id(unit)]
             else:
-                state.remove(other.uid)
-        victims = sorted(away.values(), key=lambda other: (-other.priority, other.created))
+                take_away(unit, state)
+        victims = victims_of(away.values())
         return Preemption(node.name, victims, sum(victim.uid in broken for victim in victims))
     finally:
-        for other in away.values():
-            state.place(other, node.name)
+        for unit in away.values():
+            put_back(unit, state)
 
 
 def _fits(demand: Demand, node: NodeState, state: ClusterState) -> bool:
     return not any(refuse(node) for refuse in filters_for(demand, state))
-
-
-def _broken_budgets(pods: Iterable[Demand], budgets: Sequence[BudgetView]) -> set[str]:
-    """Uids of pods whose going would break a disruption budget, if all of them went."""
-    left = {id(budget): budget.status.disruptions_allowed for budget in budgets}
-    broken: set[str] = set()
-    for pod in sorted(pods, key=lambda pod: (-pod.priority, pod.created)):
-        for budget in budgets:
-            selector = budget.spec.selector
-            if budget.metadata.namespace != pod.namespace or selector is None:
-                continue
-            if not matches(selector, pod.labels) or pod.name in budget.status.disrupted_pods:
-                continue
-            left[id(budget)] -= 1
-            if left[id(budget)] < 0:
-                broken.add(pod.uid)
-    return broken
-
-
-def _loss(found: Preemption) -> tuple[int, int, int, int, str]:
-    """What a node would lose; the least is chosen. The last part breaks ties: the youngest of the most important go."""
-    priorities = [victim.priority for victim in found.victims]
-    highest = max(priorities, default=0)
-    oldest = min((victim.created for victim in found.victims if victim.priority == highest), default="")
-    # A later time is better: the digits are turned round.
-    youngest_first = "".join(chr(0x7F - ord(letter)) for letter in oldest)
-    return (found.violations, highest, sum(priorities), len(priorities), youngest_first)

@@ -110,8 +110,8 @@ class ClusterState:
     """
 
     def __init__(self) -> None:
-        self.touched_nodes: set[str] = set()
-        self.changed_nodes: set[str] = set()
+        self.touched_nodes: dict[str, None] = {}
+        self.changed_nodes: dict[str, None] = {}
         self.table: NodeTable | None = None
         self.nodes: dict[str, NodeState] = {}
         self.namespace_labels: dict[str, Mapping[str, str]] = {}
@@ -126,7 +126,7 @@ class ClusterState:
 
     def set_node(self, view: NodeView) -> None:
         name = view.metadata.name
-        self.changed_nodes.add(name)
+        self.changed_nodes[name] = None
         known = self.nodes.get(name)
         if known is not None:
             known.set_view(view)
@@ -140,7 +140,7 @@ class ClusterState:
         node = self.nodes.get(name)
         if node is None:
             return
-        self.changed_nodes.add(name)
+        self.changed_nodes[name] = None
         pods = list(node.pods.values())
         for demand in pods:
             self.remove(demand.uid)
@@ -167,7 +167,7 @@ class ClusterState:
             self._strays.setdefault(node_name, {})[demand.uid] = demand
             return
         node.add(demand)
-        self.touched_nodes.add(node_name)
+        self.touched_nodes[node_name] = None
         self._recount(demand, node_name, 1)
 
     def remove(self, uid: str) -> bool:
@@ -184,7 +184,7 @@ class ClusterState:
             return True
         demand = node.pods[uid]
         node.remove(uid)
-        self.touched_nodes.add(node_name)
+        self.touched_nodes[node_name] = None
         self._recount(demand, node_name, -1)
         return True
 
@@ -218,6 +218,11 @@ class ClusterState:
             if value is not None:
                 domains[value] = domains.get(value, 0) + count
         return domains
+
+    @property
+    def anyone_keeps_away(self) -> bool:
+        """Whether pods that are placed do not want some others near."""
+        return bool(self._keep_away)
 
     def terms_against(self, demand: Demand) -> Iterable[tuple[Term, Mapping[str, int]]]:
         """Anti-affinity of pods that are placed already and do not want this one near, with the nodes they are on."""
@@ -255,20 +260,26 @@ class ClusterState:
         for selection, counts in self._counts.items():
             if self._chooses(selection, demand):
                 _step(counts, node_name, sign)
-        if demand.group:
-            group = self._groups.setdefault(demand.group, GroupState(demand))
-            _step(group.members, node_name, sign)
-            if sign > 0:
-                group.pods[demand.uid] = demand
-            else:
-                del group.pods[demand.uid]
-            if not group.members:
-                del self._groups[demand.group]
+        for key in (demand.group, demand.kin):
+            if key:
+                self._recount_group(key, demand, node_name, sign)
         for term in demand.anti_affinity:
             nodes = self._keep_away.setdefault(term, {})
             _step(nodes, node_name, sign)
             if not nodes:
                 del self._keep_away[term]
+
+    def _recount_group(self, key: str, demand: Demand, node_name: str, sign: int) -> None:
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = GroupState(demand)
+        _step(group.members, node_name, sign)
+        if sign > 0:
+            group.pods[demand.uid] = demand
+        else:
+            del group.pods[demand.uid]
+        if not group.members:
+            del self._groups[key]
 
 
 def _step(counts: dict[str, int], key: str, sign: int) -> None:

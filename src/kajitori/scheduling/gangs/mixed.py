@@ -30,7 +30,7 @@ def steps(counts: Sequence[int], nodes: int) -> int:
 def pack(free: Ints, counts: Sequence[int], amounts: Ints, masks: Bools) -> Ints | None:
     """How many pods of each shape [nodes, shapes] go to each node; None where they do not fit.
 
-    free: [nodes, columns]. counts: pods of each shape. amounts: [shapes, columns]. masks: [nodes, shapes].
+    free: [nodes, columns], never negative. counts: pods of each shape. amounts: [shapes, columns]. masks: [nodes, shapes].
     """
     last = int(np.argmax(counts))
     others = [number for number in range(len(counts)) if number != last]

@@ -55,15 +55,17 @@ def place_gang(
 
 
 def placed_rows(members: Sequence[Demand], state: ClusterState, table: NodeTable) -> list[int]:
-    """Rows where pods of the gang are that stay."""
+    """Rows where pods of the gang are that stay; if there are none, those of its kin, such as a leader that came first."""
     waiting = {demand.uid for demand in members}
-    return sorted(
-        {
+    for group in (members[0].group, members[0].kin):
+        rows = {
             table.row[name]
-            for uid, pod in state.group_pods(members[0].group).items()
+            for uid, pod in state.group_pods(group).items()
             if uid not in waiting and not pod.leaving and (name := state.node_of(uid)) in table.row
         }
-    )
+        if rows:
+            return sorted(rows)
+    return []
 
 
 def natural_order(demand: Demand) -> list[tuple[str, int]]:
@@ -80,9 +82,7 @@ def _liked(request: Request, table: NodeTable) -> Bools | None:
 def _solve(problem: Problem, there: Sequence[int]) -> Placement | None:
     if not there:
         return place(problem)
-    *_, loosest = problem.levels
-    problem = within(problem, np.isin(loosest, loosest[there]) & (loosest > 0))
-    nodes = np.arange(1, len(loosest) + 1)
+    nodes = np.arange(1, len(problem.levels[-1]) + 1)
     for numbers in (nodes, *problem.levels):
         homes = numbers[there]
         near = np.isin(numbers, homes[homes > 0])

@@ -37,13 +37,14 @@ USUAL_TOPOLOGY = (
 class Request(msgspec.Struct):
     """A gang's members by shape, and the problem that they pose.
 
-    required: labels of which all members must share the value. levels: those that were tried, beside the required ones, the
+    resources: names of the problem's columns, as far as they are not made up. required: labels of which all members must share the value. levels: those that were tried, beside the required ones, the
     closest first; the last is empty for the loosest that is allowed. odd: whether the
     problem leaves out something that members ask of each other.
     """
 
     members: list[list[Demand]]
     problem: Problem
+    resources: list[str]
     required: tuple[str, ...]
     levels: list[tuple[str, ...]]
     odd: bool
@@ -78,7 +79,7 @@ def request_of(members: Sequence[Demand], state: ClusterState, table: NodeTable)
         levels=[table.domains((*required, *level)) for level in levels],
         tight=any(demand.extended for demand in members),
     )
-    return Request([group for group, _ in chosen], problem, required, levels, rules.odd)
+    return Request([group for group, _ in chosen], problem, resources, required, levels, rules.odd)
 
 
 def _shape(

@@ -92,7 +92,7 @@ class NodeTable:
         self._taints = Column(_taints_of)
         self._shapes: OrderedDict[bytes, ShapeRows] = OrderedDict()
         self._domains: dict[tuple[str, ...], Ints] = {}
-        state.changed_nodes.update(state.nodes)
+        state.changed_nodes.update(dict.fromkeys(state.nodes))
         state.touched_nodes.clear()
 
     def __len__(self) -> int:
