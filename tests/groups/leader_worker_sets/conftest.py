@@ -21,6 +21,7 @@ from kajitori.groups.leader_worker_sets.actions import (
     DeleteService,
     MarkComplete,
     MendService,
+    NoteOnLeader,
     OwnClaim,
     Plan,
     SetGroupReady,
@@ -123,7 +124,7 @@ class PlannedCluster:
                 self.memory = {"restarts": {}, "taken": {}}
                 return plan
             self._do(action)
-        self.memory["restarts"] = plan.restarts
+        self.memory |= {"restarts": plan.restarts, "lives": plan.lives, "command_failures": {}}
         self.events += [(event.reason, event.text()) for event in plan.events]
         status = msgspec.to_builtins(plan.status)
         self.lws["status"] = status
@@ -148,6 +149,11 @@ class PlannedCluster:
                 del self.revisions[revision.metadata.name]
             case MarkComplete(leader):
                 self.pods[leader.name]["metadata"]["annotations"][COMPLETE_ANNOTATION] = "true"
+            case NoteOnLeader(leader, _, annotations, restart, because):
+                noted = self.pods[leader.name]["metadata"]["annotations"]
+                noted |= annotations | ({because: restart.blame.sentence()} if restart else {})
+                for key in [key for key, value in noted.items() if value is None]:
+                    del noted[key]
             case SetGroupReady(leader, gate, ready):
                 self.pods[leader.name].setdefault("gates", {})[gate] = ready
                 if not self.slow_nodes:
@@ -205,7 +211,12 @@ class PlannedCluster:
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
             "containerStatuses": [
-                {"name": "engine", "restartCount": restarts, "lastState": last if restarts else {}}
+                {
+                    "name": "engine",
+                    "restartCount": restarts,
+                    "state": {"running": {}},
+                    "lastState": last if restarts else {},
+                }
             ],
         }
         if ready:

@@ -364,7 +364,7 @@ def warning_events(world: World, own: dict[str, Reason | None]) -> list[Event]:
     said = _true_conditions(world)
     return [
         Event(
-            reason="FailedCreate" if kind == BLOCKED else why.code,
+            reason="FailedCreate" if why.code == "NameTaken" else why.code,
             message=str(why),
             type="Normal" if kind == PAUSED else "Warning",
             action="Update" if kind == PAUSED else "Create",
