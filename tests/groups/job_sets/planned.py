@@ -22,7 +22,10 @@ Object = dict[str, Any]
 
 
 def replicated(name: str, replicas: int = 1, pods: int = 1, **fields: Any) -> Object:
-    """A replicated job. fields: `job={...}` of the Job's spec, `pod={...}` of the pod's, `meta={...}`; others its own."""
+    """A replicated job. fields: `job={...}` of the Job's spec (None: left out), `pod={...}` of the pod's; others its own.
+
+    meta, marks: metadata of the Job's template and of the pod's.
+    """
     pod = {"containers": [{"name": "worker", "image": "busybox:1"}], **fields.pop("pod", {})}
     spec = {
         "parallelism": pods,
@@ -31,6 +34,7 @@ def replicated(name: str, replicas: int = 1, pods: int = 1, **fields: Any) -> Ob
         **fields.pop("job", {}),
         "template": {"metadata": fields.pop("marks", {}), "spec": pod},
     }
+    spec = {key: value for key, value in spec.items() if value is not None}
     return {
         "name": name,
         "replicas": replicas,
