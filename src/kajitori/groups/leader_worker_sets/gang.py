@@ -13,26 +13,22 @@ Sources: the API documents of Kueue (plain pod groups), Volcano, KAI, scheduler-
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, cast
 
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.base.clock import parse_rfc3339
 from kajitori.groups.leader_worker_sets.identity import group_word
 from kajitori.groups.leader_worker_sets.observed import Pod, World
 from kajitori.groups.leader_worker_sets.options import (
     GANG,
-    GANG_DEADLINE_SECONDS,
     GangDefault,
     Options,
     options_of,
 )
-from kajitori.groups.leader_worker_sets.restart import Blame
 from kajitori.groups.leader_worker_sets.revisions import Templates
-from kajitori.model.gang import GATE, RELEASED_ANNOTATION, Gang, gang_annotations, gang_labels
+from kajitori.model.gang import GATE, Gang, gang_annotations, gang_labels
 from kajitori.model.pod_resources import pod_requests
 
 Method = Literal["None", "Binder", "Gate", "Volcano", "KAI", "Coscheduling", "Kueue", "Native"]
@@ -277,59 +273,3 @@ def _kueue(gang: Gang) -> dict[str, str]:
     elif gang.preferred_topology:
         annotations[KUEUE_PREFERRED_ANNOTATION] = gang.preferred_topology[0]
     return annotations
-
-
-def find_release(world: World, members: Sequence[Pod], size: int) -> Blame | None:
-    """Why a group must let go of the places that it has, to begin anew; None if it may keep them.
-
-    Either whoever places it gave it up, or a part of it has waited longer than its deadline beside a part that holds.
-    """
-    for pod in members:
-        if not pod.dying and (reason := pod.metadata.annotations.get(RELEASED_ANNOTATION)):
-            return _release(pod, reason)
-    seconds = _deadline_seconds(world.set)
-    due = _release_due(members, seconds)
-    if due is None or due > world.now:
-        return None
-    held = sum(bool(pod.spec.node_name) for pod in members)
-    waiting = next(pod for pod in members if not pod.spec.node_name)
-    return _release(waiting, f"the group held {held} of {size} places for {seconds} s without the rest")
-
-
-def next_release(world: World) -> float | None:
-    """When the next group must let go if nothing changes, seconds since 1970; None if none must."""
-    seconds = _deadline_seconds(world.set)
-    if seconds is None:
-        return None
-    groups: dict[tuple[int, str], list[Pod]] = defaultdict(list)
-    for pod in world.pods:
-        groups[pod.group, pod.incarnation].append(pod)
-    found = (_release_due(members, seconds) for members in groups.values())
-    return min((due for due in found if due is not None and due > world.now), default=None)
-
-
-def _deadline_seconds(lws: v1.LeaderWorkerSet) -> int | None:
-    text = lws.metadata.annotations.get(GANG_DEADLINE_SECONDS, "").strip()
-    return int(text) if text.isdecimal() else None
-
-
-def _release_due(members: Sequence[Pod], deadline_seconds: int | None) -> float | None:
-    """When a group that holds a part of what it needs must let go."""
-    if deadline_seconds is None:
-        return None
-    waiting = [pod for pod in members if not pod.spec.node_name and not pod.dying]
-    if not waiting or len(waiting) == len(members):
-        return None
-    made = [pod.metadata.creation_timestamp for pod in waiting if pod.metadata.creation_timestamp]
-    return max(map(parse_rfc3339, made)) + deadline_seconds if made else None
-
-
-def _release(pod: Pod, reason: str) -> Blame:
-    return Blame(
-        pod=pod.name,
-        pod_uid=pod.metadata.uid,
-        worker=pod.worker,
-        node=pod.spec.node_name,
-        how="not placed",
-        reason=reason,
-    )

@@ -24,6 +24,7 @@ from kajitori.groups.leader_worker_sets.budget import (
     restarts_of,
 )
 from kajitori.groups.leader_worker_sets.draining import plan_drain
+from kajitori.groups.leader_worker_sets.gang_release import begin_release
 from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting, templates_of
 from kajitori.groups.leader_worker_sets.history import is_failed
 from kajitori.groups.leader_worker_sets.identity import group_word, is_hash
@@ -143,7 +144,10 @@ def _restart_event(setting: GroupSetting, index: int, restart: Restart, message:
         message = f"Leader pod {leader} failed, recreating group {group_word(index)}"
     wait = round(restart.not_before - setting.world.now)
     if wait > 0:
-        message += f" in {wait} s (restart {restart.count} in a row)"
+        attempt = (
+            f"attempt {restart.releases + 1}" if restart.releases else f"restart {restart.count} in a row"
+        )
+        message += f" in {wait} s ({attempt})"
     return Event(reason="RecreateGroup", message=message, action="Recreate", group=index, blame=restart.blame)
 
 
@@ -158,6 +162,10 @@ def answer_fault(
 ) -> GroupPlan:
     """A pod failed and the leader lives. pods: all of the group. members: those of the leader's incarnation."""
     world, options = setting.world, setting.options
+    if blame.how == "not placed":
+        message = f"Group {group_word(index)} was not placed as a whole and gives back what it holds; it begins anew"
+        release = begin_release(blame, leader, world.now)
+        return end_group(setting, index, pods, release, new=True, message=message)
     restart = begin_restart(blame, leader, world.lives.get(index), world.now)
     if exhausted(restart, options.max_restarts):
         return _give_up(setting, index, leader, members, size, restart)

@@ -20,12 +20,12 @@ from kajitori.groups.leader_worker_sets.actions import (
 )
 from kajitori.groups.leader_worker_sets.budget import (
     PROPOSED_COUNT_ANNOTATION,
-    count_annotations,
     failure_of,
     watch_life,
 )
 from kajitori.groups.leader_worker_sets.claims import claim_bodies
-from kajitori.groups.leader_worker_sets.gang import choose_gang, find_release, waits_for_workers
+from kajitori.groups.leader_worker_sets.gang import choose_gang, waits_for_workers
+from kajitori.groups.leader_worker_sets.gang_release import annotations_after, find_release, may_be_made
 from kajitori.groups.leader_worker_sets.group_ending import (
     answer_fault,
     finish_group,
@@ -75,15 +75,12 @@ def begin_group(setting: GroupSetting, index: int, ending: Restart | None) -> Gr
     world = setting.world
     templates = _due_templates(setting, index, ending)
     state = GroupState(index)
-    if ending is not None and ending.not_before > world.now:
+    if not may_be_made(world, index) or (ending is not None and ending.not_before > world.now):
         return GroupPlan(state=state, ends=ending, templates=templates)
     annotations: dict[str, str] = {}
     restart = ending if ending is not None and ending.blame is not None else None
     if restart is not None and restart.blame is not None:
-        annotations = {
-            **count_annotations(restart.count),
-            RESTARTED_BECAUSE_ANNOTATION: restart.blame.sentence(),
-        }
+        annotations = annotations_after(restart, restart.blame)
     group = _identity(setting, index, templates, world.token, annotations)
     workers = range(templates.size if world.set.spec.startup_policy == "LeaderCreated" else 1)
     blocked = _taken(setting, index, workers)
@@ -188,7 +185,7 @@ def _missing_workers(
     # A pod that is still being deleted holds its name.
     there = {pod.worker for pod in pods}
     missing = [worker for worker in range(1, size) if worker not in there]
-    if not missing:
+    if not missing or not may_be_made(world, index):
         return [], []
     inherited = {
         key: leader.metadata.annotations[key]

@@ -222,6 +222,13 @@ class StatefulSet(msgspec.Struct, frozen=True):
     spec: StatefulSetSpec = StatefulSetSpec()
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """What the API server said of a pod that it did not take. until: not to be tried again before, seconds since 1970."""
+
+    message: str
+    until: float
+
+
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the plan of one set depends on.
 
@@ -251,6 +258,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     gang_default: GangDefault = "None"
     schedulers: OtherSchedulers = OtherSchedulers()
     idle: Collection[str] = ()
+    refused: Mapping[int, Refusal] = field(default_factory=dict[int, Refusal])
     lives: Mapping[int, Life] = field(default_factory=dict[int, "Life"])
     unrecorded: Sequence[v1.GroupRestart] = ()
     node_states: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -32,7 +32,8 @@ from kajitori.groups.leader_worker_sets.conditions import (
     PAUSED,
     shared_conditions,
 )
-from kajitori.groups.leader_worker_sets.gang import next_release, unheard_marks
+from kajitori.groups.leader_worker_sets.gang import unheard_marks
+from kajitori.groups.leader_worker_sets.gang_release import gang_blocked, next_release
 from kajitori.groups.leader_worker_sets.group_ending import stop_group
 from kajitori.groups.leader_worker_sets.group_plan import plan_group
 from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting
@@ -230,14 +231,18 @@ def _assemble(
     states = [plan.state for plan in (*groups.kept, *groups.leaving)]
     if names_groups_by_hash(world.set):
         states = numbered(states)
+    restarts = {**groups.later, **{plan.state.index: plan.ends for plan in plans if plan.ends is not None}}
     ours = {
-        FIELDS_NOT_HONOURED: fields_not_honoured(world.set, [*_too_late(world), *refused_commands(world), *unheard_marks(world)]),
-        BLOCKED: blocked or deletion_hangs(hanging_pods(_own_pods(world), world.now), world.node_states),
+        FIELDS_NOT_HONOURED: fields_not_honoured(
+            world.set, [*_too_late(world), *refused_commands(world), *unheard_marks(world)]
+        ),
+        BLOCKED: blocked
+        or gang_blocked(world, restarts, _own_pods(world))
+        or deletion_hangs(hanging_pods(_own_pods(world), world.now), world.node_states),
         GROUPS_FAILED: groups_failed({plan.state.index: plan.failed for plan in plans if plan.failed}),
         **shared_conditions(world, revision),
     }
     counts, status = status_of(world, states, ours)
-    restarts = {**groups.later, **{plan.state.index: plan.ends for plan in plans if plan.ends is not None}}
     looks = [next_hanging(_own_pods(world), world.now), *(plan.look_again for plan in plans)]
     plan = Plan(
         before=[*revision.actions, *services],

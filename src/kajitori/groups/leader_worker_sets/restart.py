@@ -105,6 +105,7 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
 
     incarnation, revision: of the pods that end. blame: None if it ends for an update or for want of replicas.
     count: restarts in a row. not_before: when it may be begun anew, seconds since 1970. outcome: what is done about it.
+    releases: how often in a row it gave back what it held (see `gang_release`).
     """
 
     incarnation: str
@@ -113,6 +114,7 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     not_before: float = 0.0
     outcome: Outcome = "Recreated"
+    releases: int = 0
 
 
 def find_blame(
