@@ -147,6 +147,24 @@ class PlannedCluster:
                     stored["revision"] = number
             case DeleteRevision(revision):
                 del self.revisions[revision.metadata.name]
+            case MarkComplete() | NoteOnLeader() | SetGroupReady() | BeginDrain() | CallOffDrain():
+                self._note(action)
+            case DeleteClaim(claim):
+                del self.claims[claim.metadata.name]
+            case OwnClaim(claim, owners):
+                self.claims[claim.metadata.name]["metadata"]["ownerReferences"] = owners
+            case _ if hasattr(action, "body"):
+                for claim in action.claims:
+                    if claim["metadata"]["name"] not in self.claims:
+                        self._create(self.claims, claim)
+                self._create(self.pods, action.body)
+                self.created.append(action.name)
+            case _:
+                self.delete(action.pod.name, uid=action.pod.metadata.uid)
+
+    def _note(self, action: Any) -> None:
+        """What is written on a leader."""
+        match action:
             case MarkComplete(leader):
                 self.pods[leader.name]["metadata"]["annotations"][COMPLETE_ANNOTATION] = "true"
             case NoteOnLeader(leader, _, annotations, restart, because):
@@ -160,21 +178,11 @@ class PlannedCluster:
                     self._show_gates(self.pods[leader.name])
             case BeginDrain(leader, gate, since):
                 self.pods[leader.name]["metadata"]["annotations"][DRAINING_ANNOTATION] = rfc3339_micro(since)
-                self._do(SetGroupReady(leader, gate, False, "Draining", ""))
+                self._note(SetGroupReady(leader, gate, False, "Draining", ""))
             case CallOffDrain(leader):
                 del self.pods[leader.name]["metadata"]["annotations"][DRAINING_ANNOTATION]
-            case DeleteClaim(claim):
-                del self.claims[claim.metadata.name]
-            case OwnClaim(claim, owners):
-                self.claims[claim.metadata.name]["metadata"]["ownerReferences"] = owners
-            case _ if hasattr(action, "body"):
-                for claim in action.claims:
-                    if claim["metadata"]["name"] not in self.claims:
-                        self._create(self.claims, claim)
-                self._create(self.pods, action.body)
-                self.created.append(action.name)
             case _:
-                self.delete(action.pod.name, uid=action.pod.metadata.uid)
+                raise AssertionError(action)
 
     def _create(self, where: dict[str, dict[str, Any]], body: dict[str, Any]) -> None:
         body = copy.deepcopy(body)
