@@ -1,7 +1,8 @@
 """Why: what was decided about an object or a request, by whom, and what would change it.
 
   kaji explain pod/web-0            why it waits, why it was restarted, and by whom
-  kaji explain lws/deepseek         a group's story
+  kaji explain lws/deepseek         a group's story: restarts with the last lines of their logs, revisions, events
+  kaji explain deployment/web       why its pods are stuck; also jobs, jobsets, disaggregatedsets
   kaji explain aigatewayroute/gpt   why a route does not serve
   kaji explain request ID           which backends were tried, what each answered, what it cost
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from kajitori.api.resource import Resource
@@ -28,7 +28,9 @@ from kajitori.cli.connection import (
     open_cluster,
 )
 from kajitori.cli.events import events_of
+from kajitori.cli.members import between, has_members, pod_warnings, pods_of, stuck_pods
 from kajitori.cli.output import paint
+from kajitori.cli.timeline import Entry, merged, print_timeline
 
 # Conditions that are good when False.
 _GOOD_WHEN_FALSE = (
@@ -38,14 +40,32 @@ _GOOD_WHEN_FALSE = (
     "UpdateInProgress",
     "Conflicted",
     "DisruptionTarget",
+    "Failed",
+    "FailureTarget",
+    "ReplicaFailure",
+    "Blocked",
+    "DoesNotFit",
+    "FieldsNotHonoured",
+    "Paused",
 )
 # Conditions that describe rather than judge.
-_PLAIN = ("kajitori.dev/Simulated", "Progressing", "PodScheduled")
+_PLAIN = (
+    "kajitori.dev/Simulated",
+    "Progressing",
+    "PodScheduled",
+    "Suspended",
+    "RestartingJobSet",
+    "StartupPolicyInProgress",
+    "StartupPolicyCompleted",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", help="RESOURCE/NAME, RESOURCE, or the word request")
     parser.add_argument("name", nargs="?", help="the object's name, or the request's id")
+    parser.add_argument(
+        "--all", action="store_true", help="everything that happened, not just the last forty"
+    )
     cluster_arguments(parser)
 
 
@@ -58,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         return _explain_request(options, name)
     cluster = open_cluster(options)
     resource = cluster.find(word).resource
-    return explain_object(cluster, resource, name)
+    return explain_object(cluster, resource, name, every=options.all)
 
 
 def _explain_request(options: argparse.Namespace, request_id: str) -> int:
@@ -72,18 +92,8 @@ def _explain_request(options: argparse.Namespace, request_id: str) -> int:
     return explain_request_of_cluster(cluster_config(options), request_id)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of a timeline."""
-
-    at_seconds: float
-    who: str
-    what: str
-    warning: bool = False
-
-
-def explain_object(cluster: Cluster, resource: Resource, name: str) -> int:
-    """Print the object's state, what keeps it from being well, and its timeline."""
+def explain_object(cluster: Cluster, resource: Resource, name: str, *, every: bool = False) -> int:
+    """Print the object's state, what keeps it from being well, and its timeline. every: however long that is."""
     namespace = cluster.namespace if resource.namespaced else None
     timeline = _timeline(cluster, resource, name, namespace)
     try:
@@ -92,19 +102,52 @@ def explain_object(cluster: Cluster, resource: Resource, name: str) -> int:
         if not timeline:
             raise
         print(f"{resource.kind} {name} does not exist now.")
-        _print_timeline(timeline)
+        print_timeline(timeline, every=every)
         return 0
     print(paint(_headline(resource, obj), "1"))
     bad = troubles(obj)
+    if has_members(resource.kind):
+        more, timeline = _members(cluster, resource, obj, timeline)
+        bad += more
     for line in bad:
         print(f"  {paint('✗', '31')} {line}")
     for line in _remarks(obj):
         print(f"  · {line}")
     _print_owner(cluster, obj)
-    _print_timeline(timeline)
+    print_timeline(timeline, every=every)
     if not bad and not timeline:
         print("  nothing is recorded about it: no condition is bad, no event, no change in the audit")
     return 0
+
+
+def _members(
+    cluster: Cluster, resource: Resource, obj: dict[str, Any], timeline: list[Entry]
+) -> tuple[list[str], list[Entry]]:
+    """What is wrong with what stands under it, and the timeline with that of its pods."""
+    namespace = obj["metadata"].get("namespace")
+    pods = pods_of(cluster, resource, obj)
+    found: list[str] = []
+    sources: list[list[Entry]] = []
+    for kind, child in between(cluster, resource, obj):
+        title = f"{kind.kind} {child['metadata']['name']}"
+        if kind.kind == "LeaderWorkerSet":
+            from kajitori.cli.explain_group import counts, restart_entries
+
+            sources.append(restart_entries(child))
+            if troubles(child):
+                found.append(f"{title}: {counts(child)}")
+        found += [f"{title}: {text}" for text in troubles(child) if text not in troubles(obj)]
+    if resource.kind == "LeaderWorkerSet":
+        from kajitori.cli import explain_group as group
+
+        restarts = group.restart_entries(obj)
+        timeline = group.without_restart_events(timeline, restarts)
+        sources += [restarts, group.revision_entries(cluster, obj), group.condition_entries(obj, timeline)]
+        found += [text for text in (group.unready_groups(pods), *group.waits_for(obj, pods)) if text]
+    found += stuck_pods(pods, troubles)
+    names = {pod["metadata"]["name"] for pod in pods}
+    sources.append(pod_warnings(cluster, namespace, names))
+    return found, merged(timeline, *sources)
 
 
 def _headline(resource: Resource, obj: dict[str, Any]) -> str:
@@ -118,6 +161,10 @@ def _headline(resource: Resource, obj: dict[str, Any]) -> str:
     node = (obj.get("spec") or {}).get("nodeName")
     if node:
         parts.append(f"on {node}")
+    if resource.kind == "LeaderWorkerSet":
+        from kajitori.cli.explain_group import counts
+
+        parts.append(counts(obj))
     if metadata.get("deletionTimestamp"):
         parts.append("being deleted")
     return ", ".join(parts)
@@ -222,13 +269,3 @@ def _audit(cluster: Cluster, resource: Resource, name: str, namespace: str | Non
         for record in records
         if not record.get("subresource")
     ]
-
-
-def _print_timeline(entries: list[Entry]) -> None:
-    if not entries:
-        return
-    print("  what happened:")
-    for entry in entries:
-        clock = time.strftime("%H:%M:%S", time.localtime(entry.at_seconds))
-        text = paint(entry.what, "33") if entry.warning else entry.what
-        print(f"    {clock}  {entry.who}  {text}")
