@@ -269,7 +269,7 @@ class GroupRestart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
         Meta(
             description="Begun anew with new pods, its containers restarted, or left as it is for inspection."
         ),
-    ] = "Recreated"
+    ]
     container: str = ""
     exit_code: Int32 | None = None
     signal: Int32 | None = None
