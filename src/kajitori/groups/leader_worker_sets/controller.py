@@ -80,7 +80,7 @@ class GroupController:
         self._recorder = runtime.recorder(COMPONENT)
         self._node_states = NodeStates(runtime.client, runtime.clock)
         self._witness = Witness(runtime.client, self._node_states, audit=audit)
-        self._commands = ContainerCommands(runtime.client, runtime.clock)
+        self._commands = ContainerCommands(runtime.client, runtime.clock, self._node_states)
         self._memories: dict[Key, Memory] = {}
         self._nodes = NodeReader(runtime.client, runtime.clock)
         self._engines = EngineWatch(runtime.client, runtime.clock)
@@ -163,6 +163,9 @@ class GroupController:
         await self._write_status(lws, plan)
         memory.unrecorded = ()
         await self._commands.run(plan.restart_containers, memory)
+        if memory.take_news():
+            # What was refused goes into the status, and is waited for.
+            return After(0.0)
         if plan.again_after_seconds is not None:
             return After(plan.again_after_seconds)
         return None
@@ -180,6 +183,7 @@ class GroupController:
             token=f"{self._random.getrandbits(40):010x}",
             restarts=memory.restarts,
             taken=memory.taken(now),
+            refused=memory.refused(now),
             lives=memory.lives,
             unrecorded=memory.unrecorded,
             commands_refused=self._commands.refused,

@@ -24,7 +24,7 @@ from kajitori.api.resource import (
     Resource,
 )
 from kajitori.base.clock import rfc3339, rfc3339_micro
-from kajitori.base.errors import AlreadyExists, Conflict, KajitoriError, NotFound
+from kajitori.base.errors import AlreadyExists, Conflict, Forbidden, KajitoriError, NotFound
 from kajitori.control.cache import Informer
 from kajitori.groups.leader_worker_sets.actions import (
     Action,
@@ -51,6 +51,7 @@ from kajitori.groups.leader_worker_sets.actions import (
     SetGroupReady,
 )
 from kajitori.groups.leader_worker_sets.gang_kinds import GangKinds
+from kajitori.groups.leader_worker_sets.gang_release import deadline_seconds
 from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.observed import (
     COMPLETE_ANNOTATION,
@@ -228,6 +229,15 @@ class Execution:
             self._informers.pods.remember(changed)
 
     async def _create_pod(self, create: CreatePod) -> None:
+        try:
+            await self._make_pod(create)
+        except Forbidden as error:
+            # A group that gives back what it holds waits with the rest; any other is tried until it is whole.
+            if deadline_seconds(self._world.set) is None:
+                raise
+            self._memory.note_refused(create.group, error.message, self._world.now)
+
+    async def _make_pod(self, create: CreatePod) -> None:
         for claim in create.claims:
             if self._informers.claims.get(self._world.namespace, claim["metadata"]["name"]) is None:
                 await self._create_claim(claim)

@@ -14,6 +14,7 @@ from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import parse_rfc3339
+from kajitori.groups.leader_worker_sets.gang_release import may_be_made
 from kajitori.groups.leader_worker_sets.group_ending import stop_group
 from kajitori.groups.leader_worker_sets.group_plan import begin_group, plan_group
 from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting
@@ -57,13 +58,16 @@ def plan_hash_groups(setting: GroupSetting, limits: Limits, pods: Mapping[int, S
     )
     stop = set(choice.stop)
     due = [group for group in pending if group not in waiting]
-    fresh = fresh_groups(f"{world.uid}/{world.token}", choice.create, pods.keys())
+    # Each attempt has another name: what holds for one that was refused holds for all.
+    refused = any(group not in pods and not may_be_made(world, group) for group in world.refused)
+    create = 0 if refused else choice.create
+    fresh = fresh_groups(f"{world.uid}/{world.token}", create, pods.keys())
     begun = [
         begin_group(setting, group, pending[due[number]] if number < len(due) else None)
         for number, group in enumerate(fresh)
     ]
     # A group that is not wanted any more is forgotten.
-    later = [*waiting[: choice.waiting], *due[choice.create : choice.missing]]
+    later = [*waiting[: choice.waiting], *due[create : choice.missing]]
     return Groups(
         kept=[*(plan for group, plan in plans.items() if group not in stop), *begun],
         leaving=[stop_group(setting, group, pods[group]) for group in choice.stop],

@@ -12,10 +12,15 @@ from kajitori.api.leaderworkerset import v1
 from kajitori.groups.leader_worker_sets.actions import Plan
 from kajitori.groups.leader_worker_sets.budget import Life
 from kajitori.groups.leader_worker_sets.history import records_of
-from kajitori.groups.leader_worker_sets.observed import World
+from kajitori.groups.leader_worker_sets.identity import is_hash
+from kajitori.groups.leader_worker_sets.observed import Refusal, World
 from kajitori.groups.leader_worker_sets.restart import Restart
 
 TAKEN_SECONDS = 30.0
+FIRST_REFUSAL_SECONDS = 1.0
+LONGEST_REFUSAL_SECONDS = 60.0
+# So long after it may be tried again, a refusal is still told of, and makes the next one last longer.
+REFUSAL_KEPT_SECONDS = 60.0
 
 
 class Memory:
@@ -33,6 +38,8 @@ class Memory:
         self.command_failures: dict[int, str] = {}
         self._commands_run: set[tuple[str, str, int]] = set()
         self._taken: dict[str, tuple[str, float]] = {}
+        self._refused: dict[int, tuple[Refusal, int]] = {}
+        self._news = False
 
     def note_plan(self, world: World, plan: Plan) -> None:
         """The plan is about to be carried out, as far as it goes beyond what comes before any pod."""
@@ -54,6 +61,33 @@ class Memory:
     def note_taken(self, name: str, holder: str, now: float) -> None:
         """A create found `name` (`Pod x-0`) in use; do not try again for a while. now: seconds since 1970."""
         self._taken[name] = (holder, now + TAKEN_SECONDS)
+
+    def note_refused(self, group: int, message: str, now: float) -> None:
+        """The API server did not take a pod of the group; each time in a row it is left alone for longer."""
+        known = self._refused.get(group)
+        if known is not None and known[0].until > now:
+            return
+        before = known[1] if known is not None else 0
+        if is_hash(group):
+            # It had another name the last time.
+            before = max((times for one, times in self._refused.values() if one.until <= now), default=0)
+        times = before + 1
+        delay = min(LONGEST_REFUSAL_SECONDS, FIRST_REFUSAL_SECONDS * 2.0 ** min(times - 1, 30))
+        self._refused[group] = (Refusal(message, now + delay), times)
+        self._news = True
+
+    def refused(self, now: float) -> dict[int, Refusal]:
+        """What was refused lately, by group."""
+        fresh = {
+            group: one for group, one in self._refused.items() if one[0].until + REFUSAL_KEPT_SECONDS > now
+        }
+        self._refused = fresh
+        return {group: refusal for group, (refusal, _) in fresh.items()}
+
+    def take_news(self) -> bool:
+        """Whether a refusal came since this was asked last, so that the set is to be looked at again."""
+        news, self._news = self._news, False
+        return news
 
     def taken(self, now: float) -> dict[str, str]:
         """Names that are in use and by whom, as far as it is fresh."""
