@@ -165,7 +165,7 @@ class PlannedSet:
                 self.serve(name)
             if not plan.actions and self.sets == before:
                 return
-        raise AssertionError(f"it does not end: {plan.actions}")
+        raise AssertionError(f"it does not end: {self.look().actions}")
 
     def replicas(self) -> dict[str, int]:
         """Groups of each LeaderWorkerSet by `slice/revision/role`, the revision by its place in time."""

@@ -17,6 +17,7 @@ from kajitori.api.resource import (
     DISAGGREGATED_SETS,
     LEADER_WORKER_SETS,
     SERVICES,
+    Resource,
 )
 from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminal
 from kajitori.base.reason import Reason
@@ -71,7 +72,7 @@ class DisaggregatedSetController:
         )
         controller = runtime.controller("disaggregatedset", self.reconcile, workers=WORKERS)
         controller.watch(self._sets)
-        controller.watch(self._informers.leader_worker_sets, _keys)
+        controller.watch(self._informers.leader_worker_sets, self._keys_of_lws)
         controller.watch(self._informers.services, _keys)
         controller.watch(self._informers.scalers, self._keys_of_scaler)
         gate.on_change(lambda: self._begin_again(controller))
@@ -125,9 +126,12 @@ class DisaggregatedSetController:
             else:
                 children.append(child)
         fresh = taken.fresh(now)
-        prefix = f"{LEADER_WORKER_SETS.kind} "
-        foreign |= {name.removeprefix(prefix): why for name, why in fresh.items() if name.startswith(prefix)}
-        scalers, foreign_scalers = self._look_at_scalers(found, fresh)
+        foreign |= {
+            name: why
+            for name, why in _of_kind(LEADER_WORKER_SETS, fresh).items()
+            if self._informers.leader_worker_sets.get(found.namespace, name) is not None
+        }
+        scalers, foreign_scalers = self._look_at_scalers(found)
         return World(
             set=found,
             children=sorted(children, key=lambda child: child.name),
@@ -145,9 +149,7 @@ class DisaggregatedSetController:
             paused=found.metadata.annotations.get(PAUSED_ANNOTATION) == "true",
         )
 
-    def _look_at_scalers(
-        self, found: SetView, taken: dict[str, str]
-    ) -> tuple[dict[str, Scaler], dict[str, str]]:
+    def _look_at_scalers(self, found: SetView) -> tuple[dict[str, Scaler], dict[str, str]]:
         ours: dict[str, Scaler] = {}
         foreign: dict[str, str] = {}
         names = {f"{found.name}-{role.name}" for role in found.spec.roles}
@@ -159,9 +161,16 @@ class DisaggregatedSetController:
                 ours[name] = scaler
             else:
                 foreign[name] = holder_of(scaler.metadata)
-        prefix = f"{DISAGGREGATED_SET_ROLE_SCALERS.kind} "
-        foreign |= {name.removeprefix(prefix): why for name, why in taken.items() if name.startswith(prefix)}
         return ours, foreign
+
+    def _keys_of_lws(self, lws: LeaderWorkerSet) -> list[Key]:
+        """Of its set, or of those in whose way it is."""
+        name = f"{LEADER_WORKER_SETS.kind} {lws.metadata.name}"
+        return _keys(lws) or [
+            key
+            for key, taken in self._taken.items()
+            if key.namespace == lws.metadata.namespace and taken.has(name)
+        ]
 
     def _keys_of_scaler(self, scaler: Scaler) -> list[Key]:
         """Of its set, or of those in whose way it may be."""
@@ -219,6 +228,11 @@ def _status_patch(status: v1.DisaggregatedSetStatus) -> dict[str, Any]:
         "observedGeneration": status.observed_generation,
         "roleStatuses": msgspec.to_builtins(status.role_statuses),
     }
+
+
+def _of_kind(resource: Resource, taken: dict[str, str]) -> dict[str, str]:
+    prefix = f"{resource.kind} "
+    return {name.removeprefix(prefix): why for name, why in taken.items() if name.startswith(prefix)}
 
 
 def _set_name(obj: LeaderWorkerSet | Service | Scaler) -> str:

@@ -65,6 +65,9 @@ class Taken:
         """name: such as `Service x-0-12345678-prefill-prv`. now: seconds since 1970."""
         self._names[name] = (holder, now + TAKEN_SECONDS)
 
+    def has(self, name: str) -> bool:
+        return name in self._names
+
     def fresh(self, now: float) -> dict[str, str]:
         self._names = {name: entry for name, entry in self._names.items() if entry[1] > now}
         return {name: holder for name, (holder, _) in self._names.items()}
