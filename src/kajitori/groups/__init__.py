@@ -2,4 +2,5 @@
 
 `leader_worker_sets`: a leader and its workers, made, placed, updated and restarted as one.
 `disaggregated_sets`: roles of them that serve together and are rolled out as one.
+`job_sets`: Jobs that are one workload, started in order, restarted and ended together.
 """
