@@ -27,6 +27,7 @@ _WRITE = ["create", "delete", "deletecollection", "patch", "update"]
 # What this cluster serves besides the kinds of Kubernetes is for viewers and editors as those are.
 _OURS: list[tuple[str, list[str]]] = [
     ("leaderworkerset.x-k8s.io", ["leaderworkersets", "leaderworkersets/scale"]),
+    ("jobset.x-k8s.io", ["jobsets"]),
     ("gateway.networking.k8s.io", ["*"]),
     ("gateway.envoyproxy.io", ["*"]),
     ("aigateway.envoyproxy.io", ["*"]),
@@ -86,6 +87,7 @@ def default_roles() -> list[Object]:
     everything = [rule(_EVERY, _EVERY, _EVERY), {"nonResourceURLs": _EVERY, "verbs": _EVERY}]
     view = [rule([group], resources, _READ) for group, resources in _OURS]
     view.append(rule(["leaderworkerset.x-k8s.io"], ["leaderworkersets/status"], _READ))
+    view.append(rule(["jobset.x-k8s.io"], ["jobsets/status"], _READ))
     edit = [rule([group], resources, _WRITE) for group, resources in _OURS]
     return [
         _cluster_role("cluster-admin", everything),
