@@ -25,7 +25,7 @@ from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.observed import GangObject, OtherSchedulers, Pod
 from kajitori.kube.client import Client
 
-ABSENT_SECONDS = 10.0
+ABSENT_SECONDS = 5.0
 SYNC_SECONDS = 10.0
 
 

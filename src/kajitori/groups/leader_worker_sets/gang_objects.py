@@ -45,7 +45,7 @@ from kajitori.groups.leader_worker_sets.revisions import Templates, templates
 from kajitori.model.pod_resources import Amounts, add, pod_requests
 
 CONTENT_ANNOTATION = "groups.kajitori.dev/gang-object"
-ABSENT_RETRY_SECONDS = 15.0
+ABSENT_RETRY_SECONDS = 6.0
 
 
 class Kind(msgspec.Struct, frozen=True):

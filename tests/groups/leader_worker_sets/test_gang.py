@@ -1,0 +1,212 @@
+"""How pods of a group are marked for whoever places them, and when a group lets go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.groups.leader_worker_sets.conftest import START, PlannedCluster, a_set, container, template
+
+from kajitori.groups.leader_worker_sets.gang import fitting_name
+from kajitori.groups.leader_worker_sets.observed import OtherSchedulers
+from kajitori.groups.leader_worker_sets.plan import plan_set
+from kajitori.model.gang import GATE, RELEASED_ANNOTATION, Gang, gang_of
+
+GPUS = {"resources": {"requests": {"nvidia.com/gpu": "8", "cpu": "4"}}}
+RACK = "leaderworkerset.sigs.k8s.io/exclusive-topology"
+
+
+def with_gpus(**fields: Any) -> dict[str, Any]:
+    return a_set(workerTemplate=template(container(**GPUS)), **fields)
+
+
+def bodies(lws: dict[str, Any], default: str = "Gate", **world: Any) -> dict[str, dict[str, Any]]:
+    cluster = PlannedCluster(lws)
+    plan = plan_set(cluster.world(gang_default=default, **world))
+    return {create.name: create.body for create in plan.creates}
+
+
+def gang(body: dict[str, Any]) -> Gang | None:
+    return gang_of(body["metadata"]["labels"], body["metadata"]["annotations"])
+
+
+def is_gated(body: dict[str, Any]) -> bool:
+    return {"name": GATE} in body["spec"].get("schedulingGates", [])
+
+
+def test_a_group_that_asks_for_devices_is_gated_as_one_on_a_real_cluster() -> None:
+    pods = bodies(
+        with_gpus(replicas=2, size=3, annotations={"groups.kajitori.dev/preferred-topology": "a, b"})
+    )
+    assert all(is_gated(pod) for pod in pods.values())
+    first = gang(pods["x-0"])
+    assert first == Gang(name="x-0-token1", size=3, preferred_topology=("a", "b"))
+    assert {gang(pods[name]) for name in ("x-0", "x-0-1", "x-0-2")} == {first}
+    assert gang(pods["x-1"]) != first
+
+
+def test_a_group_that_fits_anywhere_is_left_alone_on_a_real_cluster() -> None:
+    pods = bodies(a_set(size=3))
+    assert not any(is_gated(pod) or gang(pod) for pod in pods.values())
+
+
+def test_exclusive_topology_is_what_the_gang_requires() -> None:
+    pods = bodies(
+        a_set(size=2, annotations={RACK: "rack", "groups.kajitori.dev/gang-deadline-seconds": "60"})
+    )
+    assert gang(pods["x-0"]) == Gang(
+        name="x-0-token1", size=2, required_topology="rack", deadline_seconds=60.0
+    )
+    assert is_gated(pods["x-0-1"])
+
+
+def test_our_own_scheduler_needs_no_gates() -> None:
+    pods = bodies(with_gpus(size=2), default="Binder")
+    assert all(gang(pod) for pod in pods.values())
+    assert not any(is_gated(pod) for pod in pods.values())
+
+
+@pytest.mark.parametrize("asked", ["None", "Gate"])
+def test_the_annotation_counts_more_than_the_cluster(asked: str) -> None:
+    pods = bodies(with_gpus(size=2, annotations={"groups.kajitori.dev/gang": asked}), default="Binder")
+    assert all(is_gated(pod) == (asked == "Gate") for pod in pods.values())
+    assert all(bool(gang(pod)) == (asked == "Gate") for pod in pods.values())
+
+
+def test_a_leader_alone_is_no_gang() -> None:
+    pods = bodies(with_gpus(size=1, annotations={"groups.kajitori.dev/gang": "Gate"}))
+    assert not any(gang(pod) or is_gated(pod) for pod in pods.values())
+
+
+def test_with_leader_ready_the_workers_are_a_gang_among_themselves() -> None:
+    cluster = PlannedCluster(with_gpus(replicas=1, size=4, startupPolicy="LeaderReady"))
+    plan = plan_set(cluster.world(gang_default="Gate"))
+    (leader,) = plan.creates
+    assert not is_gated(leader.body)
+    for action in (*plan.before, *plan.creates):
+        cluster._do(action)
+    cluster.run("x-0")
+    plan = plan_set(cluster.world(gang_default="Gate"))
+    workers = [create.body for create in plan.creates]
+    assert len(workers) == 3
+    assert {gang(body) for body in workers} == {Gang(name="x-0-token1", size=3)}
+    assert all(is_gated(body) for body in workers)
+
+
+def test_pods_that_are_made_later_follow_their_leader_whatever_the_set_says_by_then() -> None:
+    cluster = PlannedCluster(with_gpus(replicas=1, size=3, restartPolicy="None"))
+    for action in plan_set(cluster.world(gang_default="Gate")).creates:
+        cluster._do(action)
+    cluster.lws["metadata"]["annotations"]["groups.kajitori.dev/gang"] = "None"
+    cluster.lingering = False
+    cluster.delete("x-0-2")
+    (create,) = plan_set(cluster.world(gang_default="Gate")).creates
+    assert gang(create.body) == Gang(name="x-0-token1", size=3)
+    assert is_gated(create.body)
+
+
+def test_another_way_of_placing_rolls_nothing() -> None:
+    cluster = PlannedCluster(with_gpus(size=2)).settle()
+    before = {name: pod["metadata"]["uid"] for name, pod in cluster.pods.items()}
+    cluster.lws["metadata"]["annotations"]["groups.kajitori.dev/gang"] = "Volcano"
+    cluster.settle()
+    assert {name: pod["metadata"]["uid"] for name, pod in cluster.pods.items()} == before
+
+
+def test_volcano_is_told_the_group_and_what_the_set_says_to_it() -> None:
+    annotations = {"groups.kajitori.dev/gang": "Volcano", "volcano.sh/preemptable": "true"}
+    pods = bodies(with_gpus(size=2, annotations=annotations))
+    leader = pods["x-0"]
+    revision = leader["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/template-revision-hash"]
+    assert leader["metadata"]["annotations"]["scheduling.k8s.io/group-name"] == f"x-0-{revision}"
+    assert leader["metadata"]["annotations"]["volcano.sh/preemptable"] == "true"
+    assert leader["spec"]["schedulerName"] == "volcano"
+
+
+def test_a_scheduler_that_the_template_names_is_kept_and_chooses_the_way() -> None:
+    named = a_set(size=2, workerTemplate=template(schedulerName="volcano"))
+    assert "scheduling.k8s.io/group-name" in bodies(named)["x-0-1"]["metadata"]["annotations"]
+    other = a_set(size=2, workerTemplate=template(container(**GPUS), schedulerName="mine"))
+    assert not any(gang(pod) or is_gated(pod) for pod in bodies(other).values())
+    asked = a_set(
+        size=2,
+        workerTemplate=template(schedulerName="volcano-2"),
+        annotations={"groups.kajitori.dev/gang": "Volcano"},
+    )
+    assert bodies(asked)["x-0"]["spec"]["schedulerName"] == "volcano-2"
+
+
+def test_kueue_takes_pods_of_a_group_as_a_group_of_plain_pods() -> None:
+    queued = with_gpus(replicas=1, size=3, annotations={RACK: "rack"})
+    queued["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team"}
+    pods = bodies(queued)
+    for body in pods.values():
+        assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+        assert body["metadata"]["labels"]["kueue.x-k8s.io/pod-group-name"] == "x-0-token1"
+        assert body["metadata"]["annotations"]["kueue.x-k8s.io/pod-group-total-count"] == "3"
+        assert body["metadata"]["annotations"]["kueue.x-k8s.io/podset-required-topology"] == "rack"
+        assert not is_gated(body)
+
+
+def test_a_queue_without_kueue_is_named_and_the_group_placed_as_others_are() -> None:
+    queued = with_gpus(replicas=1, size=2)
+    queued["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team"}
+    absent = OtherSchedulers(absent=frozenset({"Kueue"}))
+    assert all(is_gated(body) for body in bodies(queued, schedulers=absent).values())
+    plan = plan_set(PlannedCluster(queued).world(gang_default="Gate", schedulers=absent))
+    (said,) = [one for one in plan.status.conditions if one.type == "kajitori.dev/FieldsNotHonoured"]
+    assert "kueue.x-k8s.io/queue-name: Kueue is not installed" in said.message
+
+
+def test_marks_for_a_scheduler_that_does_not_place_the_groups_are_named() -> None:
+    plan = plan_set(PlannedCluster(a_set(annotations={"kai.scheduler/topology": "t"})).world())
+    (said,) = [one for one in plan.status.conditions if one.type == "kajitori.dev/FieldsNotHonoured"]
+    assert "kai.scheduler/topology: KAI does not place these groups" in said.message
+
+
+@pytest.mark.parametrize("method, where", [("KAI", "kai-scheduler"), ("Coscheduling", None)])
+def test_other_schedulers_find_their_marks(method: str, where: str | None) -> None:
+    pods = bodies(
+        with_gpus(size=2, annotations={"groups.kajitori.dev/gang": method, "kai.scheduler/topology": "t"})
+    )
+    assert pods["x-0"]["spec"].get("schedulerName") == where
+    marks = pods["x-0"]["metadata"]["labels"] | pods["x-0"]["metadata"]["annotations"]
+    assert ("scheduling.x-k8s.io/pod-group" in marks) == (method == "Coscheduling")
+    assert ("kai.scheduler/topology" in marks) == (method == "KAI")
+
+
+def test_a_group_that_its_placer_gave_up_is_begun_anew_and_says_why() -> None:
+    cluster = PlannedCluster(with_gpus(replicas=1, size=2)).settle()
+    before = cluster.uids(0)
+    cluster.pods["x-0-1"]["metadata"]["annotations"][RELEASED_ANNOTATION] = "the scheduler refuses node-7"
+    cluster.settle()
+    assert not set(before.values()) & set(cluster.uids(0).values())
+    (said,) = [text for reason, text in cluster.events if reason == "RecreateGroup"]
+    assert said.endswith("pod x-0-1 on node-1 has no place: the scheduler refuses node-7")
+
+
+def test_a_group_that_holds_a_part_lets_go_at_its_deadline_and_not_before() -> None:
+    lws = with_gpus(replicas=1, size=2, annotations={"groups.kajitori.dev/gang-deadline-seconds": "30"})
+    cluster = PlannedCluster(lws)
+    cluster.reconcile()
+    cluster.run("x-0", ready=False)
+    assert cluster.reconcile().again_after_seconds == 30.0
+    assert len(cluster.pods) == 2
+    cluster.now = START + 31
+    assert len(cluster.reconcile().deletes) == 2
+    assert any("1 of 2 pods were placed, and 30 s are over" in text for _, text in cluster.events)
+
+
+def test_a_group_that_holds_nothing_waits_for_as_long_as_it_takes() -> None:
+    lws = with_gpus(replicas=1, size=2, annotations={"groups.kajitori.dev/gang-deadline-seconds": "30"})
+    cluster = PlannedCluster(lws)
+    cluster.reconcile()
+    cluster.now = START + 1000
+    assert not cluster.reconcile().deletes
+
+
+def test_long_names_of_gangs_stay_labels_and_stay_apart() -> None:
+    long = "n" * 60
+    names = {fitting_name(f"{long}-{group}", "0123456789") for group in range(3)}
+    assert len(names) == 3
+    assert all(len(name) <= 63 for name in names)
