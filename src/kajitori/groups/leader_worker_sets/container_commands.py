@@ -16,6 +16,7 @@ from kajitori.base.clock import Clock
 from kajitori.base.errors import ApiError, Forbidden, NotFound, Unreachable
 from kajitori.groups.leader_worker_sets.in_place import RestartContainer
 from kajitori.groups.leader_worker_sets.memory import Memory
+from kajitori.groups.leader_worker_sets.node_states import NodeStates
 from kajitori.groups.leader_worker_sets.observed import Pod
 from kajitori.kube.client import Client
 from kajitori.kube.exec import Executed, execute
@@ -32,8 +33,9 @@ _TAKEN_ALONG = (137, 143)
 class ContainerCommands:
     """Commands in containers of all sets, and whether the controller may run any."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock, nodes: NodeStates) -> None:
         self._client = client
+        self._nodes = nodes
         self._clock = clock
         self._limit = asyncio.Semaphore(COMMANDS_AT_ONCE)
         self._refused = ""
@@ -78,6 +80,8 @@ class ContainerCommands:
             return ""
         if status.restart_count != restart.restarts:
             return ""
+        if await self._nodes.shares_processes(pod.spec.node_name):
+            return f"containers on node {pod.spec.node_name} have no process ids of their own"
         transport = self._client.transport
         if not isinstance(transport, HttpTransport):
             return "no command can be sent over this connection"
