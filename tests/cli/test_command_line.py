@@ -178,3 +178,60 @@ def test_a_refusal_that_names_the_command_is_not_given_it_twice() -> None:
     told = b'{"error": {"message": "no backend answered; `kaji explain request 1` tells of each attempt"}}'
     assert str(_refusal(503, told, "1")).count("kaji explain request") == 1
     assert str(_refusal(503, b"{}", "1")).count("kaji explain request") == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("image.pullPolicy=Sometimes", "expected Always or IfNotPresent or Never"),
+        ("group.replicas=3", "there is no choice 'group.replicas' (did you mean groups.replicas"),
+        ("groups=3", "groups has choices of its own (they are groups.enabled, "),
+        ("groups.replicas=many", "expected integer"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_a_wrong_call_that_says_what_there_is(setting: str, told: str) -> None:
+    done = run("install", "--render", "--set", setting)
+    assert done.returncode == 2
+    assert f"kaji: --set {setting}: {told}" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_kubeconfig_that_was_named_and_is_not_there_is_not_answered_with_another_cluster(
+    tmp_path: Path,
+) -> None:
+    done = run("get", "pods", "--kubeconfig", str(tmp_path / "none"))
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"kaji: {tmp_path}/none: no such kubeconfig (is the path right?)\n",
+    )
+    done = run("get", "pods", "--home", str(tmp_path / "none"))
+    assert done.stderr == f"kaji: no cluster in {tmp_path}/none (`kaji up` starts one)\n"
+
+
+def test_a_cluster_that_was_named_and_does_not_answer_is_not_answered_with_another(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "{apiVersion: v1, kind: Config, current-context: x, users: [{name: x, user: {}}],"
+        " clusters: [{name: x, cluster: {server: 'http://127.0.0.1:9'}}],"
+        " contexts: [{name: x, context: {cluster: x, user: x}}]}"
+    )
+    done = run("get", "pods", "--kubeconfig", str(tmp_path / "config"))
+    assert done.returncode == 3
+    assert f"is the cluster of {tmp_path}/config running?" in done.stderr
+    assert "kaji up" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["rollout"], "the following arguments are required: VERB"),
+        (["rollout", "status"], "the following arguments are required: what"),
+        (["rollout", "undo", "web"], "'web' names no object (kaji rollout undo KIND/NAME, such as lws/web)"),
+        (["rollout", "status", "lws/x", "--watch=maybe"], "invalid choice: 'maybe'"),
+        (["rollout", "undo", "lws/x", "--to-revision", "two"], "invalid int value: 'two'"),
+    ],
+)
+def test_a_rollout_that_is_asked_for_wrongly_says_so(words: list[str], told: str) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1

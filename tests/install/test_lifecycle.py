@@ -194,6 +194,12 @@ def test_missing_rights_are_named_before_anything_is_applied(cluster: Installati
     assert "this user may not:\n  get, create, patch, list namespaces\n" in told
     assert "nothing was changed" in told
     assert cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None
+    told = cluster.kaji("uninstall", "--yes", code=2, kubeconfig=poor)
+    assert "list deployments.apps" in told
+    assert "use a kubeconfig of a cluster administrator" in told
+    told = cluster.kaji("upgrade", code=2, kubeconfig=poor)
+    assert f"get configmaps in namespace {NAMESPACE}" in told
+    assert "nothing was changed" in told
 
 
 def test_an_upgrade_rewrites_what_is_stored_in_an_old_version(installed: Installation) -> None:

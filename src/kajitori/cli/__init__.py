@@ -112,6 +112,8 @@ def _run(name: str, words: list[str]) -> int:
         return EXIT_USAGE
     except Unreachable as error:
         named = os.environ.get("KUBECONFIG")
+        if getattr(options, "kubeconfig", None) and "kaji up" in error.hint:
+            error.hint = f"is the cluster of {options.kubeconfig} running?"
         if (
             named
             and error.hint

@@ -72,10 +72,9 @@ def cluster_config(options: argparse.Namespace) -> ClusterConfig:
     named = getattr(options, "home", None) is not None
     if path is None and (named or (not os.environ.get("KUBECONFIG") and local.exists())):
         path = str(local)
-    try:
-        return load_config(path, getattr(options, "context", None))
-    except FileNotFoundError:
-        raise UsageError(f"no kubeconfig at {path}", hint="start a cluster with `kaji up`") from None
+    if path == str(local) and not local.exists():
+        raise UsageError(f"no cluster in {local.parent}", hint="`kaji up` starts one")
+    return load_config(path, getattr(options, "context", None))
 
 
 def open_cluster(options: argparse.Namespace) -> Cluster:

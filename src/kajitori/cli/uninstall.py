@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from kajitori.app.install import removal
 
     with open_client(options) as client:
+        removal.check_reads(client)
         remains = removal.find_remains(client, options.namespace)
         going = remains.definitions if options.delete_crds else []
         if not remains.objects and not going:

@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from kajitori.app.install.values import complete, overlay, read_choices
 
     with open_client(options) as client:
+        installer.check_record_right(client, options.namespace)
         record = installer.read_record(client, options.namespace)
         kept = {} if options.reset_values else record.get("values", {})
         chosen = overlay(kept, read_choices(options.values, options.settings))

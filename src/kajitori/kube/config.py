@@ -231,7 +231,7 @@ def _from_files(files: list[Path], context: str | None, *, must_exist: bool) -> 
         raise UsageError(
             "no such kubeconfig" if must_exist else "none of the files in KUBECONFIG exists",
             where=os.pathsep.join(str(file) for file in files),
-            hint=_NO_CONFIG_HINT,
+            hint="is the path right?" if must_exist else _NO_CONFIG_HINT,
         )
     merged, where = _merge(present), os.pathsep.join(str(file) for file in present)
     chosen = context or merged.current_context

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kajitori import __version__
-from kajitori.api.resource import LEADER_WORKER_SETS
+from kajitori.api.resource import CONFIG_MAPS, LEADER_WORKER_SETS
 from kajitori.app.install.cluster import (
     DEFINITIONS,
     FIELD_MANAGER,
@@ -71,6 +71,11 @@ class Survey:
     installed: str = ""
     helm: bool = False
     stale: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+def check_record_right(client: DirectClient, namespace: str) -> None:
+    """Raise UsageError if this user may not see what is installed."""
+    refuse_missing(client, [("get", CONFIG_MAPS, namespace)])
 
 
 def read_record(client: DirectClient, namespace: str) -> dict[str, Any]:

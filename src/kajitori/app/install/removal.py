@@ -239,6 +239,16 @@ def _free_objects(client: DirectClient, definition: dict[str, Any]) -> None:
             raise KajitoriError(f"cannot take our finalizers off {title(item)}: {error}") from error
 
 
+def check_reads(client: DirectClient) -> None:
+    """Raise UsageError that names every right that is missing to look for what there is. Comes before `find_remains`."""
+    secrets, leases = MADE_BY_PROCESSES
+    wanted: list[tuple[str, Resource, str | None]] = [
+        ("list", resource, None) for resource in (*KINDS, secrets) if resource.kind != "Namespace"
+    ]
+    wanted += [("list", leases, None), ("list", DEFINITIONS, None)]
+    refuse_missing(client, wanted)
+
+
 def check_rights(client: DirectClient, remains: Remains, *, definitions: bool) -> None:
     """Raise UsageError that names every right that is missing."""
     wanted: list[tuple[str, Resource, str | None]] = [

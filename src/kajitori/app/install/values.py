@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -248,8 +249,36 @@ def read_choices(files: Sequence[str], settings: Sequence[str]) -> dict[str, Any
             value = text
         for name in reversed(path.split(".")):
             value = {name: value}
+        _check_setting(setting, path, value)
         chosen = overlay(chosen, value)
     return chosen
+
+
+def _check_setting(setting: str, path: str, chosen: Mapping[str, Any]) -> None:
+    """Raise UsageError for a choice that there is not, or a value that it cannot have, and say what there is."""
+    known = {here: kind for here, kind, _, _ in rows()}
+    here = next((one for one in known if path == one or path.startswith(f"{one}.")), None)
+    if here is None and not any(one.startswith(f"{path}.") for one in known):
+        near = get_close_matches(path, known, n=3, cutoff=0.4)
+        raise UsageError(
+            f"--set {setting}: there is no choice {path!r}",
+            hint=f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}",
+        )
+    try:
+        msgspec.convert(overlay(defaults(), chosen), Values)
+    except msgspec.ValidationError as error:
+        if here is None:
+            below = ", ".join(one for one in known if one.startswith(f"{path}."))
+            raise UsageError(
+                f"--set {setting}: {path} has choices of its own", hint=f"they are {below}"
+            ) from None
+        expected = f"expected {known[here].replace('`', '')}"
+        if known[here] in ("list", "mapping"):
+            expected += f": {str(error).partition(' - at ')[0].replace('`', '').lower()}"
+        raise UsageError(
+            f"--set {setting}: {expected}",
+            hint="docs/reference/installation.md lists what there is",
+        ) from None
 
 
 def rows(section: type[msgspec.Struct] = Values, path: str = "") -> Iterator[tuple[str, str, Any, str]]:
