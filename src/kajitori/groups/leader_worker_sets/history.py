@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kajitori.groups.leader_worker_sets.observed import World
 
 MOST_RECORDS = 10
+# So long after it could have begun anew, a group without pods is taken for one whose controller died before it did.
+RECALL_SECONDS = 60.0
 
 _Name = Literal["Deleted", "ContainerRestarted", "Failed", "Gone", "NotPlaced", "Lifted"]
 _NAMES: dict[How, _Name] = {
@@ -90,7 +92,7 @@ def _same(new: v1.GroupRestart, old: v1.GroupRestart) -> bool:
 
 
 def recall(records: Iterable[v1.GroupRestart], now: float, *, hashed: bool) -> dict[int, Restart]:
-    """For a controller that knows nothing yet: the groups that still have to wait.
+    """For a controller that knows nothing yet: the groups that still have to wait, or could have begun just now.
 
     hashed: groups are named by digits (see `identity`).
     """
@@ -98,8 +100,8 @@ def recall(records: Iterable[v1.GroupRestart], now: float, *, hashed: bool) -> d
     waiting: dict[int, Restart] = {}
     for word, record in newest.items():
         group = FIRST_HASH + int(word, 16) if hashed else int(word)
-        not_before = parse_rfc3339(record.not_before) if record.not_before else 0.0
-        if record.outcome == "Recreated" and not_before > now:
+        not_before = parse_rfc3339(record.not_before or record.time)
+        if record.outcome == "Recreated" and not_before + RECALL_SECONDS > now:
             blame = Blame(
                 pod=record.pod,
                 node=record.node,
