@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import running_api_server
 from kajitori.laptop.scheduler.controller import Scheduler, register
 from kajitori.laptop.scheduler.rbac import RULES
+from kajitori.model.gang import GANG_LABEL, Gang, gang_annotations, gang_labels
 
 PATIENCE_SECONDS = 20
 
@@ -72,11 +73,37 @@ class World:
             "limits": {k: v for k, v in (requests or {}).items() if "/" in k},
         }
         container = {"name": "c", "image": "busybox", "resources": resources}
+        marks = {"labels": spec.pop("labels", {}), "annotations": spec.pop("annotations", {})}
         body = {
-            "metadata": {"name": name, "labels": {"app": name}},
+            "metadata": {
+                "name": name,
+                "labels": {"app": name, **marks["labels"]},
+                "annotations": marks["annotations"],
+            },
             "spec": {"containers": [container], **spec},
         }
         await self.client.create(PODS, body, namespace="default")
+
+    async def add_gang(
+        self, gang: Gang, numbers: Iterable[int], requests: dict[str, str], **spec: Any
+    ) -> None:
+        labels, annotations = gang_labels(gang), gang_annotations(gang)
+        for number in numbers:
+            name = f"{gang.name}-{number}"
+            await self.add_pod(name, requests, labels=labels, annotations=annotations, **spec)
+
+    async def nodes_of(self, gang: Gang) -> list[str]:
+        """Of its pods that exist; empty for those without."""
+        chosen = f"{GANG_LABEL}={gang.name}"
+        pods = (await self.client.list(PODS, "default", label_selector=chosen)).items
+        return [pod["spec"].get("nodeName", "") for pod in pods]
+
+    async def all_bound(self, gang: Gang) -> list[str]:
+        async def check() -> list[str]:
+            nodes = await self.nodes_of(gang)
+            return nodes if len(nodes) == gang.size and all(nodes) else []
+
+        return await self.until(check, f"all of {gang.name} on nodes")
 
     async def pod(self, name: str) -> dict[str, Any]:
         return await self.client.get(PODS, name, "default")

@@ -137,7 +137,7 @@ async def counted(scheduler, node: str) -> bool:
 async def test_a_binding_that_is_refused_gives_its_room_back(world, monkeypatch):
     await world.add_node("a", cpu="1")
     scheduler = await world.start()
-    create, refused = scheduler._client.create, []
+    create, refused = scheduler._errands._client.create, []
 
     async def refuse_once(resource, body, **options):
         if options.get("subresource") == "binding" and not refused:
@@ -145,7 +145,7 @@ async def test_a_binding_that_is_refused_gives_its_room_back(world, monkeypatch)
             raise Conflict("as if it had been bound")
         return await create(resource, body, **options)
 
-    monkeypatch.setattr(scheduler._client, "create", refuse_once)
+    monkeypatch.setattr(scheduler._errands._client, "create", refuse_once)
     await world.add_pod("x", {"cpu": "1"})
     assert await world.bound("x") == "a"
     assert refused

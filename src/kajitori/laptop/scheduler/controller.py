@@ -4,21 +4,24 @@ Informers keep a `ClusterState`; a pod that was decided about counts there at on
 and the watch have said so. A pod for which there is no node is told so by a condition and an event, and then looked at
 again only after something has changed that could help: a node, a pod that ended, the pod itself. Nothing is polled.
 Where less important pods are in its way they are deleted, and the pod is bound once they have ended.
+
+The pods of a gang are planned together. Where one of them could not be bound after all, the others keep their nodes and
+it is planned again, near them; whoever made the gang takes it back if that lasts longer than the gang's deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kajitori.api.resource import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
-from kajitori.base.clock import rfc3339
-from kajitori.base.errors import Conflict, KajitoriError, NotFound
-from kajitori.kube.objects import Object, set_condition
+from kajitori.laptop.scheduler.errands import COMPONENT, RETRY_SECONDS, Errands
+from kajitori.laptop.scheduler.gathering import Gathering
+from kajitori.laptop.scheduler.telling import Telling
+from kajitori.model.gang import GANG_LABEL, PREFIX
 from kajitori.scheduling.demand import Demand, demand_of
 from kajitori.scheduling.plan import plan
 from kajitori.scheduling.pods import Decision
@@ -26,28 +29,20 @@ from kajitori.scheduling.state import ClusterState
 from kajitori.scheduling.views import BudgetView, NodeView, PodView, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from kajitori.control.runtime import Runtime
     from kajitori.scheduling.preemption import Preemption
 
-_log = logging.getLogger(__name__)
-
-COMPONENT = "default-scheduler"
 # Whose pods are ours: the default, and our own name for manifests that want to be sure.
 OUR_NAMES = ("", "default-scheduler", "kajitori")
 
-_BINDINGS_AT_ONCE = 8
+_WRITES_AT_ONCE = 8
 _BATCH = 100
-_RETRY_SECONDS = 1.0
-_CONDITION_TRIES = 10
 # Changes that could help waiting pods come in bursts; one look at all of them for a burst is enough.
 _SHORTEST_REST_SECONDS = 0.05
 # Looking at waiting pods again may take at most this share of one core.
 _LOOK_SHARE = 0.1
-
-GATED = "SchedulingGated"
-UNSCHEDULABLE = "Unschedulable"
 
 
 def register(runtime: Runtime) -> Scheduler:
@@ -56,31 +51,33 @@ def register(runtime: Runtime) -> Scheduler:
 
 
 class Scheduler:
-    """Watches, decides, binds.
+    """Watches, decides, has it carried out.
 
     A pod that needs a node is in exactly one of: `_active` (to be planned next), `_binding` (assumed, until the watch
-    shows it on its node), `_parked` (waits for a change).
+    shows it on its node), `_parked` (waits for a change, or for the rest of its gang).
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self.state = ClusterState()
-        self._client = runtime.client
-        self._clock = runtime.clock
-        self._recorder = runtime.recorder(COMPONENT)
         self._active: dict[str, Demand] = {}
         self._binding: dict[str, Demand] = {}
         self._parked: dict[str, Demand] = {}
+        self._gangs = Gathering()
+        self._watched: set[str] = set()
         self._wake = asyncio.Event()
         self._look_at: float = 0.0
         self._look: asyncio.TimerHandle | None = None
         # The event loop keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
-        self._bindings = asyncio.Semaphore(_BINDINGS_AT_ONCE)
         runtime.informer(NAMESPACES, View).on_change(self._namespace_changed)
         runtime.informer(NODES, NodeView).on_change(self._node_changed)
         self._pods = runtime.informer(PODS, PodView)
         self._pods.on_change(self._pod_changed)
         self._budgets = runtime.informer(POD_DISRUPTION_BUDGETS, BudgetView)
+        client, clock, recorder = runtime.client, runtime.clock, runtime.recorder(COMPONENT)
+        writes = asyncio.Semaphore(_WRITES_AT_ONCE)
+        self._errands = Errands(client, clock, recorder, self._pods, writes)
+        self._telling = Telling(client, clock, recorder, self._pods, writes, lambda uid: uid in self._parked)
         runtime.service("scheduler", self.run)
 
     # Changes.
@@ -103,13 +100,13 @@ class Scheduler:
     def _pod_changed(self, old: PodView | None, new: PodView | None) -> None:
         if new is None or new.has_ended:
             gone = new or old
-            if gone is not None and self._forget(gone.metadata.uid):
-                self._look_again()
+            if gone is not None:
+                self._pod_ended(gone, exists=new is not None)
             return
         uid = new.metadata.uid
         if new.spec.node_name:
-            for queue in (self._active, self._parked, self._binding):
-                queue.pop(uid, None)
+            self._dequeue(uid)
+            self._binding.pop(uid, None)
             if old is None or old.spec.node_name != new.spec.node_name or _asks(old) != _asks(new):
                 self.state.place(demand_of(new), new.spec.node_name)
                 # It may be what others want to be near to.
@@ -125,17 +122,63 @@ class Scheduler:
         if new.spec.scheduling_gates:
             self._forget(uid)
             gates = ", ".join(gate.name for gate in new.spec.scheduling_gates)
-            self._start(self._tell_gated(demand_of(new), gates))
+            self._start(self._telling.tell_gated(demand_of(new), gates))
             return
-        self._parked.pop(uid, None)
-        self._active[uid] = demand_of(new)
+        self._enqueue(demand_of(new))
+
+    def _pod_ended(self, pod: PodView, *, exists: bool) -> None:
+        if GANG_LABEL in pod.metadata.labels:
+            demand = demand_of(pod)
+            if exists and pod.status.phase == "Succeeded":
+                self._gangs.set_done(demand.group, demand.uid)
+            else:
+                self._gangs.forget_done(demand.group, demand.uid)
+        if self._forget(pod.metadata.uid):
+            self._look_again()
+
+    # Queues.
+
+    def _enqueue(self, demand: Demand) -> None:
+        """It needs a node; if it is of a gang, those that wait for it may go on."""
+        self._parked.pop(demand.uid, None)
+        self._active[demand.uid] = demand
+        self._gangs.remove(demand.uid)
+        if demand.gang is not None:
+            self._gangs.add(demand, self._now())
+            self._wake_gang(demand.group)
+            if demand.group not in self._watched:
+                self._watched.add(demand.group)
+                self._watch_patience(demand.group)
         self._wake.set()
+
+    def _wake_gang(self, gang: str) -> None:
+        for uid in self._gangs.waiting(gang):
+            if uid in self._parked:
+                self._active[uid] = self._parked.pop(uid)
+        self._wake.set()
+
+    def _dequeue(self, uid: str) -> None:
+        """It waits for no decision any more."""
+        for queue in (self._active, self._parked):
+            demand = queue.pop(uid, None)
+            if demand is not None:
+                self._gangs.remove(uid)
+        self._telling.forget(uid)
 
     def _forget(self, uid: str) -> bool:
         """The pod needs nothing any more. True where that leaves room."""
-        for queue in (self._active, self._parked, self._binding):
-            queue.pop(uid, None)
+        self._dequeue(uid)
+        self._binding.pop(uid, None)
         return self.state.remove(uid)
+
+    def _watch_patience(self, gang: str) -> None:
+        """Look at the gang again once nothing of it has come for a while."""
+        seconds = self._gangs.patience(gang, self._now())
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._watch_patience, gang)
+        else:
+            self._watched.discard(gang)
+            self._wake_gang(gang)
 
     def _look_again(self) -> None:
         """Something changed that could help pods that wait."""
@@ -176,52 +219,75 @@ class Scheduler:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _decide(self) -> None:
-        """One batch: the most important pods that are active."""
-        batch = sorted(self._active.values(), key=lambda demand: -demand.priority)[:_BATCH]
-        started = self._now()
-        for demand in batch:
-            del self._active[demand.uid]
-        for decision in plan(batch, self.state, self._budgets.list()):
-            uid = decision.demand.uid
-            if decision.node:
-                self._binding[uid] = decision.demand
-                self._start(self._bind(decision))
+    def _take_batch(self) -> list[Demand]:
+        """The most important pods that are active, gangs whole; those that wait for the rest of their gang are parked."""
+        batch: list[Demand] = []
+        now = self._now()
+        for demand in sorted(self._active.values(), key=lambda demand: -demand.priority):
+            if len(batch) >= _BATCH:
+                break
+            if demand.uid not in self._active:
                 continue
-            self._parked[uid] = decision.demand
-            self._start(self._tell_waiting(decision))
-            if decision.preemption is not None:
-                self._start(self._make_way(decision.demand, decision.preemption))
+            if demand.gang is None:
+                batch.append(self._active.pop(demand.uid))
+                continue
+            members = [
+                self._active.pop(uid, None) or self._parked.pop(uid)
+                for uid in self._gangs.waiting(demand.group)
+            ]
+            placed = self.state.group_pods(demand.group).values()
+            if self._gangs.is_due(demand.group, demand.group_size, placed, now):
+                batch += members
+            else:
+                self._parked.update((member.uid, member) for member in members)
+        return batch
+
+    def _decide(self) -> None:
+        """One batch."""
+        started = self._now()
+        batch = self._take_batch()
+        try:
+            decisions = plan(batch, self.state, self._budgets.list(), self._gangs.done)
+        except BaseException:
+            # Nobody is lost: this service is started again.
+            self._active.update((demand.uid, demand) for demand in batch)
+            raise
+        for decision in decisions:
+            demand = decision.demand
+            if decision.node:
+                self._binding[demand.uid] = demand
+                self._gangs.remove(demand.uid)
+                self._telling.forget(demand.uid)
+                self._start(self._bind(demand, decision.node))
+            else:
+                self._park(decision)
         self._look_at = self._now() + (self._now() - started) / _LOOK_SHARE
+
+    def _park(self, decision: Decision) -> None:
+        demand, found = decision.demand, decision.preemption
+        if found is not None:
+            demand = msgspec.structs.replace(demand, nominated_node=found.node)
+            for victim in found.victims:
+                self._lose_nomination(victim)
+        self._parked[demand.uid] = demand
+        if self._telling.news(demand, decision.message):
+            self._start(self._telling.tell(demand))
+        if found is not None:
+            self._start(self._make_way(demand, found))
+
+    def _lose_nomination(self, victim: Demand) -> None:
+        """A pod that only held its place has lost it; it is looked at again."""
+        for queue in (self._active, self._parked):
+            waiting = queue.get(victim.uid)
+            if waiting is not None:
+                queue[victim.uid] = msgspec.structs.replace(waiting, nominated_node="")
 
     # Carrying out.
 
-    async def _bind(self, decision: Decision) -> None:
-        demand = decision.demand
-        body: Object = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": demand.name, "namespace": demand.namespace, "uid": demand.uid},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": decision.node},
-        }
-        try:
-            async with self._bindings:
-                await self._client.create(PODS, body, namespace=demand.namespace, subresource="binding")
-        except (NotFound, Conflict) as error:
-            # Gone, or bound by someone else: the watch tells. If it is neither, the pod is planned again.
-            _log.info("%s was not bound to %s: %s", demand.key, decision.node, error)
-            asyncio.get_running_loop().call_later(_RETRY_SECONDS / 10, self._take_back, demand)
-        except KajitoriError as error:
-            _log.warning("%s could not be bound to %s, again soon: %s", demand.key, decision.node, error)
-            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._take_back, demand)
-        else:
-            pod = self._pods.get(demand.namespace, demand.name)
-            await self._recorder.record(
-                pod or _about(demand),
-                "Scheduled",
-                f"Successfully assigned {demand.key} to {decision.node}",
-                action="Binding",
-            )
+    async def _bind(self, demand: Demand, node: str) -> None:
+        retry_seconds = await self._errands.bind(demand, node)
+        if retry_seconds is not None:
+            asyncio.get_running_loop().call_later(retry_seconds, partial(self._take_back, demand))
 
     def _take_back(self, demand: Demand) -> None:
         """A binding failed: what was assumed does not hold."""
@@ -233,123 +299,22 @@ class Scheduler:
         self.state.remove(demand.uid)
         self._look_again()
         if pod is not None and pod.metadata.uid == demand.uid and _wants_a_node(pod):
-            self._active[demand.uid] = demand_of(pod)
-            self._wake.set()
-
-    async def _tell_waiting(self, decision: Decision) -> None:
-        demand = decision.demand
-
-        def still_waits(pod: PodView) -> bool:
-            return pod.metadata.uid == demand.uid and demand.uid in self._parked
-
-        pod = await self._set_condition(demand, UNSCHEDULABLE, decision.message, still_waits)
-        if pod is not None:
-            await self._recorder.record(
-                pod, "FailedScheduling", decision.message, type="Warning", action="Scheduling"
-            )
+            self._enqueue(demand_of(pod))
 
     async def _make_way(self, demand: Demand, found: Preemption) -> None:
         """Less important pods are told to go; the one that they go for gets the node's name."""
-        nominated = msgspec.structs.replace(demand, nominated_node=found.node)
-        if demand.uid in self._parked:
-            self._parked[demand.uid] = nominated
-        await self._nominate(nominated)
+        await self._errands.nominate(demand, found.node)
         for victim in found.victims:
             if victim.nominated_node:
-                await self._nominate(msgspec.structs.replace(victim, nominated_node=""))
+                await self._errands.nominate(victim, "")
                 self._look_again()
             elif not victim.leaving:
-                await self._evict(victim, demand, found.node)
-
-    async def _nominate(self, demand: Demand) -> None:
-        patch: Object = {
-            "metadata": {"uid": demand.uid},
-            "status": {"nominatedNodeName": demand.nominated_node or None},
-        }
-        with contextlib.suppress(NotFound, Conflict):
-            await self._patch_status(demand, patch)
-
-    async def _evict(self, victim: Demand, demand: Demand, node: str) -> None:
-        pod = self._pods.get(victim.namespace, victim.name)
-        if pod is None or pod.metadata.uid != victim.uid:
-            return
-        now = rfc3339(self._clock.now())
-        message = f"{COMPONENT}: preempting to accommodate a higher priority pod"
-        conditions = set_condition(
-            pod.status.conditions, "DisruptionTarget", "True", "PreemptionByScheduler", message, now
-        )
-        patch: Object = {"metadata": {"uid": victim.uid}, "status": {"conditions": conditions}}
-        try:
-            await self._patch_status(victim, patch)
-            async with self._bindings:
-                await self._client.delete(PODS, victim.name, victim.namespace, preconditions_uid=victim.uid)
-        except (NotFound, Conflict):
-            return
-        except KajitoriError as error:
-            # It is found again when the pod that waits is looked at again.
-            _log.warning("%s could not be told to go: %s", victim.key, error)
-            self.state.place(victim, node)
-            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._look_again)
-            return
-        await self._recorder.record(
-            pod, "Preempted", f"Preempted by pod {demand.uid} on node {node}", action="Preempting"
-        )
-
-    async def _patch_status(self, demand: Demand, patch: Object) -> None:
-        async with self._bindings:
-            await self._client.patch(
-                PODS, demand.name, patch, namespace=demand.namespace, subresource="status", type=PodView
-            )
-
-    async def _tell_gated(self, demand: Demand, gates: str) -> None:
-        def still_gated(pod: PodView) -> bool:
-            return pod.metadata.uid == demand.uid and bool(pod.spec.scheduling_gates)
-
-        message = f"Scheduling is blocked due to non-empty scheduling gates: {gates}"
-        await self._set_condition(demand, GATED, message, still_gated)
-
-    async def _set_condition(
-        self, demand: Demand, reason: str, message: str, holds: Callable[[PodView], bool]
-    ) -> PodView | None:
-        """PodScheduled=False for this reason, as long as that `holds`. The pod if it was news to it.
-
-        The version guards against saying so of a pod that has been bound since.
-        """
-        for _ in range(_CONDITION_TRIES):
-            pod = self._pods.get(demand.namespace, demand.name)
-            if pod is None or not holds(pod):
-                return None
-            known = pod.condition("PodScheduled")
-            if (known.get("status"), known.get("reason"), known.get("message")) == ("False", reason, message):
-                return None
-            now = rfc3339(self._clock.now())
-            conditions = set_condition(pod.status.conditions, "PodScheduled", "False", reason, message, now)
-            patch: Object = {
-                "metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version},
-                "status": {"conditions": conditions},
-            }
-            try:
-                async with self._bindings:
-                    changed = await self._client.patch(
-                        PODS,
-                        demand.name,
-                        patch,
-                        namespace=demand.namespace,
-                        subresource="status",
-                        type=PodView,
-                    )
-            except NotFound:
-                return None
-            except Conflict:
-                # The cache is behind by a moment.
-                await asyncio.sleep(_RETRY_SECONDS / 10)
-            except KajitoriError as error:
-                _log.warning("the condition of %s could not be written, again soon: %s", demand.key, error)
-                await asyncio.sleep(_RETRY_SECONDS)
-            else:
-                self._pods.remember(changed)
-                return changed
-        return None
+                node = self.state.node_of(victim.uid)
+                cause = f"pod {demand.uid} on node {node}" if demand.gang is None else f"gang {demand.group}"
+                if not await self._errands.evict(victim, cause):
+                    # It is found again when the pod that waits is looked at again.
+                    self.state.place(victim, node)
+                    asyncio.get_running_loop().call_later(RETRY_SECONDS, self._look_again)
 
 
 def _offer(node: NodeView) -> object:
@@ -359,7 +324,9 @@ def _offer(node: NodeView) -> object:
 
 def _asks(pod: PodView) -> object:
     """What a pod's change has to touch to matter."""
-    return pod.metadata.uid, pod.metadata.labels, pod.spec, pod.metadata.deletion_timestamp
+    metadata = pod.metadata
+    gang = [value for key, value in metadata.annotations.items() if key.startswith(PREFIX)]
+    return metadata.uid, metadata.labels, gang, pod.spec, metadata.deletion_timestamp
 
 
 def _wants_a_node(pod: PodView) -> bool:
@@ -369,11 +336,3 @@ def _wants_a_node(pod: PodView) -> bool:
         and not pod.spec.scheduling_gates
         and pod.metadata.deletion_timestamp is None
     )
-
-
-def _about(demand: Demand) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"namespace": demand.namespace, "name": demand.name, "uid": demand.uid},
-    }

@@ -1,0 +1,116 @@
+"""What it costs to place gangs, and the laptop's scheduler to bind them.
+
+    python -m bench.scheduling [place] [make-room] [loop]     # all by default
+
+CPU time of this process, the best of a few rounds. `place` and `make-room` are the pure functions on a state that is kept
+from gang to gang, printed beside a floor: one pass over as many numbers. `loop` is the scheduler on an embedded API server
+in a process of its own, whose time is not counted; pods are gangs of 8, and for comparison pods of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from kajitori.model.gang import Gang, gang_annotations, gang_labels  # noqa: E402
+from kajitori.scheduling.demand import Demand  # noqa: E402
+from kajitori.scheduling.gangs.plan import place_gang  # noqa: E402
+from kajitori.scheduling.gangs.victims import make_room  # noqa: E402
+from kajitori.scheduling.plan import plan  # noqa: E402
+from kajitori.scheduling.state import ClusterState  # noqa: E402
+from tests.scheduling.objects import cluster, node, pod  # noqa: E402
+
+GPU = "nvidia.com/gpu"
+RACK, ZONE = "kajitori.dev/rack", "topology.kubernetes.io/zone"
+NODES_A_RACK, NODES_A_ZONE = 16, 512
+
+
+def nodes(count: int) -> ClusterState:
+    return cluster(
+        *(
+            node(
+                f"n{number}",
+                {RACK: f"r{number // NODES_A_RACK}", ZONE: f"z{number // NODES_A_ZONE}"},
+                **{GPU: "8", "cpu": "128", "memory": "1Ti"},
+            )
+            for number in range(count)
+        )
+    )
+
+
+def gang(name: str, size: int, leader_cpu: str = "8", priority: int = 0, gpus: int = 8) -> list[Demand]:
+    wish = Gang(name=name, size=size, preferred_topology=(RACK, ZONE))
+    labels = gang_labels(wish) | {"leaderworkerset.sigs.k8s.io/group-key": name}
+    return [
+        pod(
+            f"{name}-{number}",
+            {GPU: str(gpus), "cpu": "8" if number else leader_cpu, "memory": "64Gi"},
+            labels=labels,
+            annotations=gang_annotations(wish),
+            priority=priority,
+        )
+        for number in range(size)
+    ]
+
+
+def spent(work: Any) -> float:
+    """CPU milliseconds."""
+    began = time.process_time()
+    work()
+    return (time.process_time() - began) * 1000
+
+
+def floor_ms(count: int) -> float:
+    free, wanted = np.arange(count) % 9, 8
+    return min(spent(lambda: [(free // wanted).sum() for _ in range(100)]) for _ in range(5)) / 100
+
+
+def measure_place() -> None:
+    print("one gang of 8-GPU pods: ms of CPU to choose its nodes | to plan it and count it in the state | floor")
+    for count in (1_000, 10_000):
+        for leader in ("8", "16"):
+            row: list[str] = []
+            for size in (2, 8, 16, 64):
+                state = nodes(count)
+                plan(gang("warm", size, leader), state)
+                gangs = [gang(f"g{number}", size, leader) for number in range(min(60, count // size - 2))]
+                choices: list[float] = []
+                plans: list[float] = []
+                for members in gangs:
+                    choices.append(spent(lambda: place_gang(members, state)))
+                    plans.append(spent(lambda: plan(members, state)))
+                assert all(state.node_of(demand.uid) for members in gangs for demand in members)
+                row.append(f"{size}: {statistics.median(choices):.2f} | {statistics.median(plans):.2f}")
+            kind = "equal pods" if leader == "8" else "leader of another shape"
+            print(f"  {count} nodes, {kind}: {'   '.join(row)}   floor {floor_ms(count):.3f}")
+
+
+def measure_make_room() -> None:
+    for count in (1_000, 10_000):
+        state = nodes(count)
+        for number in range(count // 8):
+            plan(gang(f"g{number}", 8, priority=number % 3), state)
+        members = gang("urgent", 16, priority=5)
+        milliseconds = min(spent(lambda: make_room(members, state)) for _ in range(3))
+        found = make_room(members, state)
+        assert found is not None
+        print(
+            f"  {count} nodes full of {count // 8} gangs of 8: room for a gang of 16 in {milliseconds:.0f} ms, "
+            f"{len(found.victims)} pods go"
+        )
+
+
+MEASURES: dict[str, Any] = {"place": measure_place, "make-room": measure_make_room}
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or MEASURES:
+        MEASURES[chosen]()
