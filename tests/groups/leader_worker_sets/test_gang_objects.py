@@ -78,8 +78,8 @@ async def pods(server: Server, namespace: str) -> list[dict[str, Any]]:
     return (await server.client.list(PODS, namespace)).items
 
 
-async def blocked(server: Server, namespace: str) -> str:
-    found = await server.client.get(LEADER_WORKER_SETS, "x", namespace)
+async def blocked(server: Server, namespace: str, name: str = "x") -> str:
+    found = await server.client.get(LEADER_WORKER_SETS, name, namespace)
     said = [
         condition["message"]
         for condition in found.get("status", {}).get("conditions", ())
@@ -116,8 +116,11 @@ async def test_no_group_is_begun_while_its_scheduler_is_absent_and_each_has_its_
                 (owner,) = one["metadata"]["ownerReferences"]
                 assert (owner["kind"], owner["name"], owner["controller"]) == ("LeaderWorkerSet", "x", True)
             assert len(found) == 2
-            assert not await blocked(server, namespace)
 
+            async def free() -> bool:
+                return not await blocked(server, namespace)
+
+            await eventually(free, "the set is not blocked any more")
             await server.client.patch(LEADER_WORKER_SETS, "x", {"spec": {"replicas": 1}}, namespace=namespace)
 
             async def one_left() -> bool:
@@ -158,15 +161,8 @@ async def test_a_podgroup_of_somebody_else_is_left_alone_and_named(server: Serve
         # The leader goes first, alone; the two workers are the gang.
         assert first["spec"]["minMember"] == 2
         assert first["spec"]["minResources"] == {"cpu": "1", "memory": "2Gi"}
-        await server.client.delete(LEADER_WORKER_SETS, "x", namespace)
-
-        async def none() -> bool:
-            return not await pods(server, namespace)
-
-        await eventually(none, "the pods are gone")
-        name = first["metadata"]["name"]
-        with contextlib.suppress(NotFound):
-            await server.client.delete(COSCHEDULING, name, namespace)
+        # Of equal templates the revision is the same.
+        name = "y" + first["metadata"]["name"].removeprefix("x")
         foreign = {
             "apiVersion": COSCHEDULING.api_version,
             "kind": "PodGroup",
@@ -174,11 +170,12 @@ async def test_a_podgroup_of_somebody_else_is_left_alone_and_named(server: Serve
             "spec": {"minMember": 7},
         }
         await server.client.create(COSCHEDULING, foreign)
+        asked["metadata"]["name"] = "y"
         await server.client.create(LEADER_WORKER_SETS, asked)
-        said = await eventually(lambda: blocked(server, namespace), "the set says whose it is")
+        said = await eventually(lambda: blocked(server, namespace, "y"), "the set says whose it is")
         assert f"PodGroup {name}" in said
-        assert not await pods(server, namespace)
-        (there,) = await objects(server, COSCHEDULING, namespace)
+        assert not [pod for pod in await pods(server, namespace) if pod["metadata"]["name"].startswith("y")]
+        there = await server.client.get(COSCHEDULING, name, namespace)
         assert there["spec"]["minMember"] == 7
 
 
