@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.groups.leader_worker_sets.conftest import PlannedCluster, a_set, container, template
 from tests.groups.leader_worker_sets.test_convergence import check_incarnations, happen, happenings
 
+from kajitori.groups.leader_worker_sets.stateful_sets.plan import plan_any_set
+
 GATE = "leaderworkerset.sigs.k8s.io/group-ready"
 
 
@@ -259,3 +261,14 @@ def test_whatever_happens_everything_ends_as_it_was_asked_for(
     assert all(len(names) == size for names in groups(cluster).values())
     assert cluster.conditions()["Available"] == "True"
     assert not any(pod["metadata"].get("deletionTimestamp") for pod in cluster.pods.values())
+
+
+def test_a_set_of_hashes_that_asks_for_stateful_sets_is_told_that_there_are_none() -> None:
+    lws = a_set(
+        groupIdentity="Hash", annotations={"groups.kajitori.dev/compatibility": "StatefulSet"}, replicas=1
+    )
+    world = PlannedCluster(lws).world()
+    plan = plan_any_set(world)
+    assert len(plan.creates) == 3
+    told = [one.message for one in plan.status.conditions if one.type == "kajitori.dev/FieldsNotHonoured"]
+    assert "groups that are named by hashes have none" in told[0]

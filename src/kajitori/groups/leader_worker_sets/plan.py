@@ -274,9 +274,11 @@ def _assemble(
 def _too_late(world: World) -> list[str]:
     if options_of(world.set.metadata.annotations).compatibility != "StatefulSet":
         return []
-    return [
-        f"annotation {COMPATIBILITY}: it counts when the set is made; this one has pods of its own already"
-    ]
+    if names_groups_by_hash(world.set):
+        why = "StatefulSets number their pods, and groups that are named by hashes have none"
+    else:
+        why = "it counts when the set is made; this one has pods of its own already"
+    return [f"annotation {COMPATIBILITY}: {why}"]
 
 
 def status_of(

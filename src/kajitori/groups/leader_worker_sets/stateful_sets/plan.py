@@ -24,6 +24,7 @@ from kajitori.groups.leader_worker_sets.actions import (
 )
 from kajitori.groups.leader_worker_sets.conditions import shared_conditions
 from kajitori.groups.leader_worker_sets.group_plan import restart_policy
+from kajitori.groups.leader_worker_sets.hash_plan import names_groups_by_hash
 from kajitori.groups.leader_worker_sets.observed import Pod, StatefulSet, World
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
 from kajitori.groups.leader_worker_sets.plan import (
@@ -73,6 +74,8 @@ def plan_any_set(world: World) -> Plan:
     if world.set.metadata.deletion_timestamp:
         return plan_set(world)
     wanted = options_of(world.set.metadata.annotations).compatibility == "StatefulSet"
+    # Names that a StatefulSet would give have numbers.
+    wanted = wanted and not names_groups_by_hash(world.set)
     lives_so = any(each.metadata.controlled_by(world.uid) for each in world.stateful_sets)
     if lives_so or (wanted and not any(pod.owner_uid == world.uid for pod in world.pods)):
         return _plan_stateful_set(world, wanted=wanted)
