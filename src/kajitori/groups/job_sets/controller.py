@@ -192,7 +192,7 @@ def status_patch(status: v1.JobSetStatus) -> dict[str, Any]:
     patch = {
         "conditions": msgspec.to_builtins(status.conditions),
         "restarts": status.restarts,
-        "restartsCountTowardsMax": status.restarts_count_towards_max,
+        "restartsCountTowardsMax": status.restarts_count_towards_max or None,
         "terminalState": status.terminal_state or None,
         "replicatedJobsStatus": msgspec.to_builtins(status.replicated_jobs_status),
         "previousInPlaceRestartAttempt": status.previous_in_place_restart_attempt,

@@ -18,24 +18,19 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _LONGEST_LABEL = 63
 
 
-def exclusive_topology(job_set: v1.JobSet, replicated: v1.ReplicatedJob) -> tuple[str, bool]:
-    """The node label of the domains, empty for none, and whether nodes are chosen by a label that users put there.
-
-    The replicated job's own annotations come before those of the set.
-    """
+def placement_annotations(job_set: v1.JobSet, replicated: v1.ReplicatedJob) -> dict[str, str]:
+    """What Jobs and pods say of their exclusive placement: the replicated job's own words before those of the set."""
     own: dict[str, str] = replicated.template.metadata.get("annotations") or {}
     for said in (own, job_set.metadata.annotations):
-        if topology := said.get(v1.EXCLUSIVE_TOPOLOGY):
-            return topology, v1.NODE_SELECTOR in said
-    return "", False
+        if said.get(v1.EXCLUSIVE_TOPOLOGY):
+            return {key: said[key] for key in (v1.EXCLUSIVE_TOPOLOGY, v1.NODE_SELECTOR) if key in said}
+    return {}
 
 
-def placement_annotations(job_set: v1.JobSet, replicated: v1.ReplicatedJob) -> dict[str, str]:
-    """What Jobs and pods say of their exclusive placement."""
-    topology, by_selector = exclusive_topology(job_set, replicated)
-    if not topology:
-        return {}
-    return {v1.EXCLUSIVE_TOPOLOGY: topology} | ({v1.NODE_SELECTOR: "true"} if by_selector else {})
+def exclusive_topology(job_set: v1.JobSet, replicated: v1.ReplicatedJob) -> tuple[str, bool]:
+    """The node label of the domains, empty for none, and whether nodes are chosen by a label that users put there."""
+    said = placement_annotations(job_set, replicated)
+    return said.get(v1.EXCLUSIVE_TOPOLOGY, ""), v1.NODE_SELECTOR in said
 
 
 def exclusive_affinity(affinity: dict[str, Any], topology: str, key: str) -> dict[str, Any]:
