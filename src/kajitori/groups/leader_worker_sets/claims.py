@@ -76,10 +76,11 @@ def plan_claims(world: World, groups: int, with_pods: Collection[int]) -> list[A
         group = label_index(claim.metadata.labels, v1.GROUP_INDEX_LABEL)
         if group < 0 or claim.metadata.deletion_timestamp:
             continue
+        if any(owner.uid != world.uid for owner in claim.metadata.owner_references):
+            # Somebody else's, whatever its labels say.
+            continue
         if group >= groups and group not in with_pods and _when(world.set, "whenScaled") == "Delete":
             actions.append(DeleteClaim(claim))
-        elif any(owner.uid != world.uid for owner in claim.metadata.owner_references):
-            continue
         elif bool(claim.metadata.owner_references) != _goes_with_set(world.set):
             owners = [world.owner_entry()] if _goes_with_set(world.set) else []
             actions.append(OwnClaim(claim, owners))

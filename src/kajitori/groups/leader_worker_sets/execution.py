@@ -104,6 +104,7 @@ class Execution:
         """Raises the first error, when all was tried that could be."""
         await self._all(self._do, plan.before)
         self._raise_first()
+        self._refuse_taken(plan.before)
         self._memory.note_plan(self._world, plan)
         await self._all(self._delete_pod, plan.deletes)
         await self._all(self._create_pod, (create for create in plan.creates if create.worker == 0))
@@ -114,6 +115,15 @@ class Execution:
         await self._all(self._create_pod, workers)
         await self._all(self._do, plan.after)
         self._raise_first()
+
+    def _refuse_taken(self, before: Iterable[Action]) -> None:
+        """Raises Conflict if somebody else has the name of what pods depend on: no pod is made, the next plan knows it."""
+        taken = self._memory.taken(self._world.now)
+        for action in before:
+            if isinstance(action, CreateService | CreateRevision):
+                name = f"{action.body['kind']} {action.body['metadata']['name']}"
+                if name in taken:
+                    raise Conflict(f"{name} is {taken[name]}", reason="Conflict")
 
     def _is_there(self, name: str) -> bool:
         pod = self._informers.pods.get(self._world.namespace, name)

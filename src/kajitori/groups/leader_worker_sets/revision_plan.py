@@ -32,6 +32,7 @@ from kajitori.groups.leader_worker_sets.revisions import (
     read_position,
     revision_body,
     revision_data,
+    revision_name,
     subdomain_policy,
     templates,
     write_position,
@@ -85,6 +86,7 @@ def plan_revision(world: World, pods: Mapping[int, Sequence[Pod]]) -> RevisionPl
         actions: list[Action] = [AnnotateRevision(found, annotations, number)]
         message = f"Returning to revision {hash}"
     else:
+        number = _free_number(world, hash, number)
         body = revision_body(world.set.metadata, world.owner_entry(), hash, number, data, annotations)
         actions = [CreateRevision(body)]
         message = f"Creating revision {hash}" + ("" if newest is None else " for changed templates")
@@ -96,6 +98,14 @@ def plan_revision(world: World, pods: Mapping[int, Sequence[Pod]]) -> RevisionPl
         actions=actions,
         events=[Event(reason="CreatingRevision", message=message, action="Create")],
     )
+
+
+def _free_number(world: World, hash: str, number: int) -> int:
+    """The first from `number` on whose name nobody has: an earlier set of this name may have left a revision."""
+    held = {f"ControllerRevision {revision.metadata.name}" for revision in world.revisions} | world.taken.keys()
+    while f"ControllerRevision {revision_name(world.name, hash, number)}" in held:
+        number += 1
+    return number
 
 
 def set_limits(lws: v1.LeaderWorkerSet) -> Limits:

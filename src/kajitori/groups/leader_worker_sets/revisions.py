@@ -118,6 +118,10 @@ def write_position(position: Position, previous: str) -> dict[str, str]:
     return {POSITION_ANNOTATION: "/".join(map(str, position)), PREVIOUS_ANNOTATION: previous}
 
 
+def revision_name(set_name: str, hash: str, number: int) -> str:
+    return f"{set_name}-{hash}-{number}"
+
+
 def revision_body(
     metadata: ObjectMeta,
     owner: dict[str, Any],
@@ -131,7 +135,7 @@ def revision_body(
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
-            "name": f"{metadata.name}-{hash}-{number}",
+            "name": revision_name(metadata.name or "", hash, number),
             "namespace": metadata.namespace,
             "labels": {v1.SET_NAME_LABEL: metadata.name, v1.REVISION_LABEL: hash},
             "annotations": annotations,
