@@ -74,7 +74,7 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: engine}
+metadata: {name: engine-leaders}
 spec:
   selector: {leaderworkerset.sigs.k8s.io/name: engine, leaderworkerset.sigs.k8s.io/worker-index: "0"}
   ports: [{port: 80, targetPort: 8000}]
@@ -126,7 +126,7 @@ def open_stream(address: str, wanted: str) -> http.client.HTTPResponse:
 def test_an_answer_ends_before_its_group_does_and_no_new_one_begins_there(bare: Cluster) -> None:
     manifest = SET % quoted(ENGINE)
     bare.apply(manifest)
-    address: str = bare.get("service", "engine")["spec"]["clusterIP"]
+    address: str = bare.get("service", "engine-leaders")["spec"]["clusterIP"]
     wait_until(lambda: {ask(address) for _ in range(6)} == {"engine-0", "engine-1"}, "both leaders answer")
     stream = open_stream(address, "engine-1")
     bare.apply(manifest.replace("replicas: 2", "replicas: 1"))

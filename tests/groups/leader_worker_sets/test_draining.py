@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.groups.leader_worker_sets.conftest import PlannedCluster, a_set, container, template
+from tests.groups.leader_worker_sets.test_convergence import check_incarnations, happen, happenings
 from tests.groups.leader_worker_sets.test_readiness import ready
 
 SINCE = "groups.kajitori.dev/draining-since"
@@ -197,3 +198,42 @@ def test_no_drain_makes_more_groups_unavailable_than_may_be(
 def alive(cluster: PlannedCluster, name: str) -> bool:
     pod = cluster.pods[name]
     return "status" in pod and "deletionTimestamp" not in pod["metadata"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    replicas=st.integers(0, 3),
+    size=st.integers(1, 3),
+    startup=st.sampled_from(["LeaderCreated", "LeaderReady"]),
+    surge=st.integers(0, 2),
+    happens=happenings,
+)
+def test_whatever_happens_drained_groups_end_as_it_was_asked_for(
+    replicas: int, size: int, startup: str, surge: int, happens: list[tuple[str, int]]
+) -> None:
+    rolling = {"partition": 0, "maxUnavailable": 1, "maxSurge": surge}
+    cluster = PlannedCluster(
+        a_set(
+            replicas=replicas,
+            size=size,
+            startupPolicy=startup,
+            annotations={**DRAINED, "groups.kajitori.dev/group-ready": "true"},
+            rolloutStrategy={"type": "RollingUpdate", "rollingUpdateConfiguration": rolling},
+        )
+    )
+    for what, number in happens:
+        cluster.now += 1
+        if what == "scale":
+            scale(cluster, number % 4)
+        elif what == "resize":
+            size = 1 + number % 3
+            cluster.lws["spec"]["leaderWorkerTemplate"]["size"] = size
+        elif what == "update":
+            update(cluster, f"busybox:{number % 3}")
+        else:
+            happen(cluster, what, number)
+        check_incarnations(cluster)
+    cluster.settle(rounds=600)
+    assert len(cluster.pods) == cluster.wanted_groups * size
+    assert not draining(cluster)
+    assert cluster.conditions()["Available"] == "True"
