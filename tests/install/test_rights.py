@@ -135,6 +135,7 @@ def test_the_controllers_need_every_right_that_they_have_and_no_other(installed:
     installed.until(
         lambda: installed.client.get(f"{CORE}/services/x-0")["spec"].get("publishNotReadyAddresses"), "mended"
     )
+    _fail(installed, sets)
     _take_names(installed, sets)
     time.sleep(5.5)  # counts of events are written every 5 s
     installed.until(
@@ -144,6 +145,37 @@ def test_the_controllers_need_every_right_that_they_have_and_no_other(installed:
     assert refused(installed, "kajitori-controllers") == []
     idle = granted(installed, "kajitori-controllers") - used(installed, "kajitori-controllers")
     assert idle == ONLY_CHECKED
+
+
+def _fail(cluster: Installation, sets: Sets) -> None:
+    """A pod on a node that is no more fails: its log and its node are asked for before its group begins anew."""
+    sets.apply("failing")
+    sets.until_available("failing", 1)
+    pod = f"{CORE}/pods/failing-0-1"
+    uid = cluster.client.get(pod)["metadata"]["uid"]
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "failing-0-1", "namespace": "default"},
+        "target": {"kind": "Node", "name": "nowhere"},
+    }
+    cluster.client.request("POST", f"{pod}/binding", body=json.dumps(binding).encode())
+    ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    container = {
+        "name": "engine",
+        "image": "busybox:1",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": ended,
+    }
+    sets.patch(f"{pod}/status", {"status": {"phase": "Failed", "containerStatuses": [container]}})
+
+    def begun_anew() -> bool:
+        found = [one for one in sets.pods("failing") if one["metadata"]["name"] == "failing-0-1"]
+        return bool(found) and found[0]["metadata"]["uid"] != uid
+
+    cluster.until(begun_anew, "the group begins anew")
 
 
 def _take_names(cluster: Installation, sets: Sets) -> None:
