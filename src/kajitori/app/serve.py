@@ -22,7 +22,14 @@ from kajitori import __version__
 from kajitori.api.resource import Resource
 from kajitori.app.daemon import stop_on_signals
 from kajitori.app.standby import Standby
-from kajitori.app.upstream import State, reason_of
+from kajitori.app.upstream import (
+    COMPONENTS,
+    DISAGGREGATED_SETS,
+    JOB_SETS,
+    LEADER_WORKER_SETS,
+    State,
+    reason_of,
+)
 from kajitori.base.errors import NotFound
 from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
@@ -50,6 +57,13 @@ class ServeOptions:
     endpoint: str
     yields: bool = True
     lease: LeaseSettings = field(default_factory=LeaseSettings)
+
+
+@dataclass(frozen=True)
+class ControllersOptions(ServeOptions):
+    """gang_gates: hold back the pods of groups that ask for devices until there is room for a whole group."""
+
+    gang_gates: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,25 +122,41 @@ def _client(options: ServeOptions, component: str) -> Client:
     return Client(load_config(options.kubeconfig), user_agent=agent)
 
 
-async def serve_controllers(options: ServeOptions) -> None:
+async def serve_controllers(options: ControllersOptions) -> None:
     """The controllers of groups, until told to stop. Raises LeadershipLost."""
-    from kajitori.groups.leader_worker_sets.controller import register
-    from kajitori.scheduling.gates.controller import register as register_gates
-
     stop = stop_on_signals()
     async with _client(options, "controllers") as client:
         runtime = _runtime(client, options, "controllers", own_identity())
         standby = Standby(runtime, "controllers", options.namespace, yields=options.yields)
-        gate = Gate()
-        register(runtime, gate, audit=False, gang_default="Gate")
-        register_gates(runtime)
+        gates = _register_groups(runtime, options)
 
         def follow(states: list[State]) -> None:
-            (groups,) = states
-            gate.set(reason_of(groups))
+            for state in states:
+                gates[state.capability].set(reason_of(state))
 
         standby.on_change(follow)
         await runtime.run(stop)
+
+
+def _register_groups(runtime: Runtime, options: ControllersOptions) -> dict[str, Gate]:
+    """The controllers; the gate of each capability, by its name."""
+    from kajitori.groups.disaggregated_sets import controller as disaggregated_sets
+    from kajitori.groups.job_sets import controller as job_sets
+    from kajitori.groups.leader_worker_sets import controller as leader_worker_sets
+    from kajitori.scheduling.gates import controller as gang_gates
+
+    gates = {capability.name: Gate() for capability in COMPONENTS["controllers"]}
+    leader_worker_sets.register(
+        runtime,
+        gates[LEADER_WORKER_SETS.name],
+        audit=False,
+        gang_default="Gate" if options.gang_gates else "None",
+    )
+    disaggregated_sets.register(runtime, gates[DISAGGREGATED_SETS.name])
+    job_sets.register(runtime, gates[JOB_SETS.name])
+    if options.gang_gates:
+        gang_gates.register(runtime)
+    return gates
 
 
 async def serve_gateway(options: GatewayOptions) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from kajitori.api.resource import DEPLOYMENTS, VALIDATING_WEBHOOK_CONFIGURATIONS, Resource
 from kajitori.base.reason import Reason
 
-Project = Literal["lws", "envoy-gateway", "envoy-ai-gateway"]
+Project = Literal["lws", "jobset", "envoy-gateway", "envoy-ai-gateway"]
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -53,6 +53,7 @@ class State(msgspec.Struct, frozen=True, rename="camel"):
 
 TITLES: dict[Project, str] = {
     "lws": "the LeaderWorkerSet controller of kubernetes-sigs/lws",
+    "jobset": "the JobSet controller of kubernetes-sigs/jobset",
     "envoy-gateway": "Envoy Gateway",
     "envoy-ai-gateway": "Envoy AI Gateway",
 }
@@ -60,10 +61,17 @@ TITLES: dict[Project, str] = {
 SIGNALS: tuple[Signal, ...] = (
     Signal("lws", DEPLOYMENTS, "lws-controller-manager"),
     Signal("lws", VALIDATING_WEBHOOK_CONFIGURATIONS, "lws-validating-webhook-configuration"),
+    Signal("jobset", DEPLOYMENTS, "jobset-controller-manager"),
+    Signal("jobset", VALIDATING_WEBHOOK_CONFIGURATIONS, "jobset-validating-webhook-configuration"),
     Signal("envoy-gateway", DEPLOYMENTS, "envoy-gateway"),
     Signal("envoy-ai-gateway", DEPLOYMENTS, "ai-gateway-controller"),
 )
-GROUPS = Capability("groups", ("LeaderWorkerSet",), ("lws",))
+LEADER_WORKER_SETS = Capability("leader-worker-sets", ("LeaderWorkerSet",), ("lws",))
+# Upstream's one process serves both kinds.
+DISAGGREGATED_SETS = Capability(
+    "disaggregated-sets", ("DisaggregatedSet", "DisaggregatedSetRoleScaler"), ("lws",)
+)
+JOB_SETS = Capability("job-sets", ("JobSet",), ("jobset",))
 AI_ROUTES = Capability(
     "ai-gateway", ("AIGatewayRoute", "AIServiceBackend", "BackendSecurityPolicy"), ("envoy-ai-gateway",)
 )
@@ -73,7 +81,7 @@ ENVOY_CLASSES = Capability(
     ("envoy-gateway",),
 )
 COMPONENTS: dict[str, tuple[Capability, ...]] = {
-    "controllers": (GROUPS,),
+    "controllers": (LEADER_WORKER_SETS, DISAGGREGATED_SETS, JOB_SETS),
     "gateway": (AI_ROUTES, ENVOY_CLASSES),
 }
 

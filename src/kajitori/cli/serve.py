@@ -38,6 +38,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lease-seconds", type=float, default=15.0, help="a Lease not renewed is free after")
     parser.add_argument("--renew-deadline-seconds", type=float, default=10.0, help="a leader gives up after")
     parser.add_argument("--retry-seconds", type=float, default=2.0, help="between two attempts to renew")
+    controllers = parser.add_argument_group("controllers")
+    controllers.add_argument(
+        "--no-gang-gates",
+        action="store_true",
+        help="do not hold back pods of groups with devices until a whole group fits",
+    )
     gateway = parser.add_argument_group("gateway")
     gateway.add_argument(
         "--discovery",
@@ -61,8 +67,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from kajitori.app.daemon import run_daemon
     from kajitori.app.serve import (
+        ControllersOptions,
         GatewayOptions,
-        ServeOptions,
         own_namespace,
         serve_controllers,
         serve_gateway,
@@ -83,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     }
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     if options.component == "controllers":
-        run_daemon(serve_controllers(ServeOptions(**common)))
+        run_daemon(serve_controllers(ControllersOptions(**common, gang_gates=not options.no_gang_gates)))
         return 0
     named: str | None = options.secret_namespaces
     run_daemon(

@@ -84,15 +84,21 @@ def _priority_class() -> If:
 
 def _controllers() -> list[Any]:
     lease = _lease_rules(CONTROLLERS)
+    gates = [If("groups.gangGates", "--no-gang-gates", negated=True)]
     return [
         *_account(
             CONTROLLERS,
             "controllers",
-            [*groups_rbac.RULES, *scheduling_rbac.RULES, *watch_rules("controllers")],
+            [
+                *groups_rbac.RULES,
+                *(If("groups.gangGates", rule) for rule in scheduling_rbac.RULES),
+                *(If("groups.inPlaceRestart", rule) for rule in groups_rbac.IN_PLACE_RULES),
+                *watch_rules("controllers"),
+            ],
             [*lease, _status_rule("controllers")],
         ),
         _status_map("controllers"),
-        _deployment("controllers", "groups", _process("controllers", "groups", [], []), []),
+        _deployment("controllers", "groups", _process("controllers", "groups", gates, []), []),
         *_guards("controllers", {METRICS_PORT: None}),
     ]
 
@@ -124,9 +130,7 @@ def _gateway() -> list[Any]:
     ]
 
 
-def _account(
-    name: str, component: str, rules: list[dict[str, Any]], own: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _account(name: str, component: str, rules: list[Any], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A service account, its rights everywhere, and those in the namespace of the installation."""
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(name, component)},
@@ -137,7 +141,7 @@ def _account(
     ]
 
 
-def _role(kind: str, name: str, component: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+def _role(kind: str, name: str, component: str, rules: list[Any]) -> dict[str, Any]:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": kind,

@@ -66,13 +66,27 @@ class Placement(_Section):
 
 
 class Groups(_Section):
-    enabled: Annotated[bool, Meta(description="Serve LeaderWorkerSets.")] = True
+    enabled: Annotated[bool, Meta(description="Serve LeaderWorkerSets, DisaggregatedSets and JobSets.")] = (
+        True
+    )
     yield_to_upstream: Annotated[
         bool,
         Meta(
-            description="Stand back while the controller of kubernetes-sigs/lws runs in the cluster; false: act all the same."
+            description="Stand back from a kind while its controller of kubernetes-sigs runs in the cluster; false: act all the same."
         ),
     ] = True
+    gang_gates: Annotated[
+        bool,
+        Meta(
+            description="Hold back the pods of groups that ask for devices until there is room for a whole group."
+        ),
+    ] = True
+    in_place_restart: Annotated[
+        bool,
+        Meta(
+            description="Grant the right to run commands in pods, for sets whose groups shall restart in place."
+        ),
+    ] = False
     replicas: Annotated[Replicas, Meta(description="Processes, of which one acts.")] = 2
     resources: Resources = field(default_factory=Resources)
     placement: Placement = field(default_factory=Placement)
