@@ -41,8 +41,8 @@ def find_release(world: World, members: Sequence[Pod], size: int) -> Blame | Non
     Either whoever places it gave it up, or its deadline is over. members: of one incarnation.
     """
     for pod in members:
-        if not pod.dying and (reason := pod.metadata.annotations.get(RELEASED_ANNOTATION)):
-            return _release(pod, reason)
+        if RELEASED_ANNOTATION in pod.metadata.annotations and not pod.dying:
+            return _release(pod, pod.metadata.annotations[RELEASED_ANNOTATION])
     seconds = deadline_seconds(world.set)
     due = _release_due(world, members, seconds)
     if due is None or due > world.now:
