@@ -255,6 +255,13 @@ async def test_a_job_that_is_in_the_way_is_named_and_the_set_goes_on_when_it_is_
     assert not (await sets.status("m"))
 
 
+async def test_a_template_that_makes_no_job_says_why_on_the_set(sets: Sets) -> None:
+    await sets.apply(job_set(replicated("a", pod={"containers": [{"name": "worker"}]})))
+    blocked = await sets.until_condition("kajitori.dev/Blocked")
+    assert blocked["reason"] == "JobCreationFailed"
+    assert "spec.template.spec.containers[0].image" in blocked["message"]
+
+
 def bad(change: Object, *jobs: Object, name: str = "x") -> Object:
     return job_set(*(jobs or (replicated("a"), replicated("b"))), name=name, **change)
 

@@ -447,6 +447,20 @@ def test_the_history_of_restarts_says_which_pod_began_each_and_stays_short() -> 
     assert history[-1]["job"] == "x-a-0"
 
 
+def test_where_the_set_asks_for_it_each_restart_waits_twice_as_long_as_the_one_before() -> None:
+    asked = {"groups.kajitori.dev/restart-backoff-seconds": "10"}
+    policy = rules(maxRestarts=100)
+    planned = Planned(job_set(replicated("a"), failurePolicy=policy, annotations=asked)).settle()
+    for wait in (10, 20, 40, 80, 160, 320, 600, 600):
+        planned.ready().fail("x-a-0").settle()
+        assert not planned.jobs
+        assert planned.plan().again_after_seconds == pytest.approx(wait, abs=1)
+        planned.now += wait - 1
+        assert not planned.settle().jobs
+        planned.now += 1
+        assert planned.settle().jobs
+
+
 def in_place() -> Planned:
     job = {"backoffLimit": MAX_INT, "podReplacementPolicy": "Failed"}
     policy = {"maxRestarts": 2, "restartStrategy": "InPlaceRestart"}

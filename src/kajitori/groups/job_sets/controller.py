@@ -161,7 +161,7 @@ class JobSetController:
         """A refused request goes into the status, where its author looks. Raises Terminal if it is his to mend."""
         if isinstance(error, Conflict) or not isinstance(error, Forbidden | Invalid):
             return
-        trouble = Reason("CreationFailed", error.message, error.hint)
+        trouble = Reason(_what_failed(error), error.message, error.hint)
         plan = plan_job_set(msgspec.structs.replace(world, trouble=trouble))
         await self._write_status(world.set, plan)
         if isinstance(error, Invalid):
@@ -185,6 +185,13 @@ class JobSetController:
                 return
             self._sets.remember(written)
         await self._say(job_set, plan.events)
+
+
+def _what_failed(error: ApiError) -> str:
+    """The word that upstream's events have for it. A refusal names the kind in the singular or in the plural."""
+    kind = str(error.details.get("kind", "")).lower()
+    known = {"service": "HeadlessServiceCreationFailed", "persistentvolumeclaim": "PVCCreationFailed"}
+    return known.get(kind.removesuffix("s"), "JobCreationFailed")
 
 
 def status_patch(status: v1.JobSetStatus) -> dict[str, Any]:

@@ -15,6 +15,7 @@ GANG = PREFIX + "gang"
 GANG_UNIT = PREFIX + "gang-unit"
 GANG_DEADLINE_SECONDS = PREFIX + "gang-deadline-seconds"
 PREFERRED_TOPOLOGY = PREFIX + "preferred-topology"
+RESTART_BACKOFF_SECONDS = PREFIX + "restart-backoff-seconds"
 
 GangMethod = Literal["None", "Auto", "Gate"]
 GangUnit = Literal["Job", "JobSet"]
@@ -28,14 +29,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The choices of one set.
 
     gang: whether pods say that they are of use only together (`Auto`), and wait for it at a gate (`Gate`). unit: the
-    pods of one Job, or all of the set. preferred_topology: node labels, the closest first. refused: per annotation what
-    is wrong with it.
+    pods of one Job, or all of the set. preferred_topology: node labels, the closest first. restart_backoff_seconds: how
+    long nothing is made after the first restart, twice as long after the next, and so on. refused: per annotation
+    what is wrong with it.
     """
 
     gang: GangMethod = "None"
     unit: GangUnit = "Job"
     deadline_seconds: int | None = None
     preferred_topology: tuple[str, ...] = ()
+    restart_backoff_seconds: int = 0
     refused: dict[str, str] = {}
 
 
@@ -51,14 +54,18 @@ def options_of(annotations: Mapping[str, str]) -> Options:
         refused[key] = f"{text!r} is not one of {', '.join(allowed)}"
         return allowed[0]
 
-    deadline = annotations.get(GANG_DEADLINE_SECONDS, "").strip()
-    if deadline and not deadline.isdecimal():
-        refused[GANG_DEADLINE_SECONDS] = f"{deadline!r} is not a whole number of seconds"
+    def seconds(key: str) -> int | None:
+        text = annotations.get(key, "").strip()
+        if text and not text.isdecimal():
+            refused[key] = f"{text!r} is not a whole number of seconds"
+        return int(text) if text.isdecimal() else None
+
     preferred = annotations.get(PREFERRED_TOPOLOGY, "")
     return Options(
         gang=choice(GANG, _METHODS),
         unit=choice(GANG_UNIT, _UNITS),
-        deadline_seconds=int(deadline) if deadline.isdecimal() else None,
+        deadline_seconds=seconds(GANG_DEADLINE_SECONDS),
         preferred_topology=tuple(key.strip() for key in preferred.split(",") if key.strip()),
+        restart_backoff_seconds=seconds(RESTART_BACKOFF_SECONDS) or 0,
         refused=refused,
     )

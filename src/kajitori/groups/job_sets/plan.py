@@ -31,7 +31,7 @@ from kajitori.groups.job_sets.jobs import Object, claim_bodies, job_body, servic
 from kajitori.groups.job_sets.names import job_name, job_restarts, layout_of
 from kajitori.groups.job_sets.observed import Job, World
 from kajitori.groups.job_sets.options import options_of
-from kajitori.groups.job_sets.policies import apply_failure, has_succeeded
+from kajitori.groups.job_sets.policies import apply_failure, backoff_left_seconds, has_succeeded
 from kajitori.groups.job_sets.resume import changed_template
 from kajitori.groups.job_sets.startup import may_begin, tell_order
 from kajitori.groups.job_sets.status import (
@@ -182,6 +182,10 @@ class _Planning:
         policy = self._spec.failure_policy
         if self._jobs.previous and policy and policy.restart_strategy == "BlockingRecreate":
             return
+        left = backoff_left_seconds(self._status, self._options.restart_backoff_seconds, self._world.now)
+        if left > 0:
+            self._again = left
+            return
         layout, there = layout_of(self._spec), self._jobs.names
         foreign = {job.name for job in self._world.jobs} - there
         for replicated in may_begin(self._spec, self._numbers):
@@ -224,7 +228,7 @@ class _Planning:
             hint = "delete or rename what has the name; it is never taken over"
             blocked = Reason("NameTaken", f"names are in use: {names}", hint)
             if not self._conditions.is_true(v1.COMPLETED) and not self._conditions.is_true(v1.FAILED):
-                self._again = TAKEN_AGAIN_SECONDS
+                self._again = min(self._again or TAKEN_AGAIN_SECONDS, TAKEN_AGAIN_SECONDS)
         self._conditions.tell(BLOCKED, blocked)
         self._conditions.tell(FIELDS_NOT_HONOURED, fields_not_honoured(self._world, self._options))
 

@@ -14,10 +14,12 @@ import msgspec
 from kajitori.api.jobset import v1alpha2 as v1
 from kajitori.base.cel.errors import EvaluationError
 from kajitori.base.cel.regular import compile_pattern
+from kajitori.base.clock import parse_rfc3339
 from kajitori.groups.job_sets.actions import Event, Failure
 from kajitori.groups.job_sets.observed import Job
 from kajitori.groups.job_sets.status import Conditions
 
+LONGEST_BACKOFF_SECONDS = 600.0
 DEFAULT_ACTION: v1.FailureAction = "RestartJobSet"
 _COUNTED = frozenset({"RestartJobSet", "RestartJob"})
 _OF_ONE_JOB = frozenset({"RestartJob", "RestartJobAndIgnoreMaxRestarts"})
@@ -87,6 +89,16 @@ def restarts_towards_max(status: v1.JobSetStatus) -> int:
     """Of the set and of single Jobs, as far as they are counted."""
     alone = (sum(one.job_restarts_count_towards_max) for one in status.replicated_jobs_status)
     return status.restarts_count_towards_max + sum(alone)
+
+
+def backoff_left_seconds(status: v1.JobSetStatus, first_seconds: int, now: float) -> float:
+    """How long nothing shall be made yet after the latest restart: each time twice as long, ten minutes at most."""
+    if not first_seconds or not status.restart_history:
+        return 0.0
+    alone = (sum(one.job_restarts) for one in status.replicated_jobs_status)
+    number = status.restarts + sum(alone)
+    delay = min(LONGEST_BACKOFF_SECONDS, first_seconds * 2.0 ** min(number - 1, 20))
+    return parse_rfc3339(status.restart_history[-1].time) + delay - now
 
 
 def apply_failure(

@@ -12,7 +12,7 @@ from kajitori.base.reason import Reason
 from kajitori.groups.job_sets.jobs import Object, mounted, own_volumes
 from kajitori.groups.job_sets.names import claim_name
 from kajitori.groups.job_sets.observed import World
-from kajitori.groups.job_sets.options import GANG_UNIT, Options
+from kajitori.groups.job_sets.options import GANG_UNIT, RESTART_BACKOFF_SECONDS, Options
 from kajitori.groups.job_sets.placement import starts_at_once
 from kajitori.groups.job_sets.policies import invalid_patterns
 
@@ -22,6 +22,7 @@ def fields_not_honoured(world: World, options: Options) -> Reason | None:
     found = [
         *(f"annotation {key}: {problem}" for key, problem in options.refused.items()),
         *_gangs(world.set.spec, options),
+        *_backoff(world.set.status, options),
         *_dependencies(world.set.spec),
         *(
             f"spec.failurePolicy.rules: pattern {pattern!r} matches nothing: {problem}"
@@ -37,6 +38,14 @@ def _gangs(spec: v1.JobSetSpec, options: Options) -> Iterator[str]:
         yield (
             f"annotation {GANG_UNIT}: replicated jobs that wait for others cannot be placed with them at once;"
             " each Job is a gang of its own"
+        )
+
+
+def _backoff(status: v1.JobSetStatus, options: Options) -> Iterator[str]:
+    if options.restart_backoff_seconds and status.restarts and not status.restart_history:
+        yield (
+            f"annotation {RESTART_BACKOFF_SECONDS}: the definition of JobSet that is installed keeps no"
+            " status.restartHistory, so nobody knows when the last restart was"
         )
 
 
