@@ -100,7 +100,7 @@ class _Batch:
         present = len(members) + there + self._done.get(members[0].group, 0)
         if not there and present < size:
             return [incomplete(demand, present, size) for demand in members]
-        question = self._question(members) if not (reserved or there) else b""
+        question = question_of(members, state) if not (reserved or there) else b""
         nodes = place_gang(members, state) if question not in self._refused else None
         if nodes is not None:
             for demand in members:
@@ -142,16 +142,6 @@ class _Batch:
             victims, violations = [], 0
         return preemptions
 
-    def _question(self, members: Sequence[Demand]) -> bytes:
-        """Equal for gangs that ask the same; empty where other pods have a say."""
-        kin_there = bool(members[0].kin and self._state.group_pods(members[0].kin))
-        if kin_there or self._state.anyone_keeps_away or not all(demand.shape for demand in members):
-            return b""
-        gang = members[0].gang
-        shapes = sorted(Counter(demand.node_shape for demand in members).items())
-        wishes = (gang.required_topology, gang.preferred_topology) if gang is not None else ()
-        return msgspec.json.encode((wishes, shapes))
-
     def _clear(self, victims: Sequence[Demand]) -> None:
         for victim in victims:
             if victim.nominated_node:
@@ -160,3 +150,14 @@ class _Batch:
             elif not victim.leaving:
                 leaving = msgspec.structs.replace(victim, leaving=True)
                 self._state.place(leaving, self._state.node_of(victim.uid))
+
+
+def question_of(members: Sequence[Demand], state: ClusterState) -> bytes:
+    """Equal for gangs that ask the same; empty where other pods have a say."""
+    kin_there = bool(members[0].kin and state.group_pods(members[0].kin))
+    if kin_there or state.anyone_keeps_away or not all(demand.shape for demand in members):
+        return b""
+    gang = members[0].gang
+    shapes = sorted(Counter(demand.node_shape for demand in members).items())
+    wishes = (gang.required_topology, gang.preferred_topology) if gang is not None else ()
+    return msgspec.json.encode((wishes, shapes))

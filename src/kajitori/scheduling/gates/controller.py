@@ -19,10 +19,10 @@ from kajitori.api.resource import NAMESPACES, NODES, PODS, Resource
 from kajitori.base.errors import Conflict, KajitoriError, NotFound
 from kajitori.control.runtime import Runtime
 from kajitori.model.gang import GANG_LABEL, RELEASED_ANNOTATION
-from kajitori.scheduling.demand import demand_of
+from kajitori.scheduling.demand import Demand, demand_of
 from kajitori.scheduling.gates.members import Failure, Standing, facts_of, failure_of, is_gated, standing_of
 from kajitori.scheduling.gates.opening import opening_patch, tied_to
-from kajitori.scheduling.gates.placing import place_waiting
+from kajitori.scheduling.gates.placing import Round
 from kajitori.scheduling.gates.records import PlacedPod
 from kajitori.scheduling.state import ClusterState
 from kajitori.scheduling.views import NodeView, PodView, View
@@ -63,6 +63,7 @@ class GangGates:
         self._open: set[GangKey] = set()
         self._busy: set[GangKey] = set()
         self._assumed: set[str] = set()
+        self._demands: dict[str, Demand] = {}
         self._since: dict[GangKey, dict[str, float]] = {}
         self._told: dict[GangKey, tuple[str, float]] = {}
         self._wake = asyncio.Event()
@@ -83,6 +84,8 @@ class GangGates:
         if pod is None:
             return
         uid = pod.metadata.uid
+        if new is None or old is None or old.spec != new.spec:
+            self._demands.pop(uid, None)
         if new is None or new.has_ended:
             if uid in self._assumed:
                 self._forget(uid)
@@ -106,6 +109,14 @@ class GangGates:
     def _assume(self, pod: PodView, node: str) -> None:
         self._assumed.add(pod.metadata.uid)
         self.state.place(demand_of(pod), node)
+
+    def _demand(self, pod: PodView) -> Demand:
+        """Of a pod that waits; worked out once."""
+        uid = pod.metadata.uid
+        demand = self._demands.get(uid)
+        if demand is None:
+            demand = self._demands[uid] = demand_of(pod)
+        return demand
 
     def _forget(self, uid: str) -> None:
         self._assumed.discard(uid)
@@ -211,8 +222,9 @@ class GangGates:
                 due.append(again)
             if standing.ready_to_place:
                 ready.append((key, standing))
+        placing = Round(self.state)
         for key, standing in sorted(ready, key=_turn):
-            self._place(key, standing)
+            self._place(key, standing, placing)
         return min(due, default=None)
 
     def _settle(self, key: GangKey) -> None:
@@ -220,8 +232,9 @@ class GangGates:
         self._since.pop(key, None)
         self._told.pop(key, None)
 
-    def _place(self, key: GangKey, standing: Standing) -> None:
-        placing = place_waiting(standing, self.state)
+    def _place(self, key: GangKey, standing: Standing, look: Round) -> None:
+        members = [self._demand(pod) for pod in standing.waiting]
+        placing = look.place(members, holds=standing.holds)
         if not placing.nodes:
             self._start(None, self._tell_waiting(key, standing, placing.reason))
             return
