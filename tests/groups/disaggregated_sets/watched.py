@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+import pytest
 from tests.servers import Server, eventually
 
 from kajitori.api.disaggregatedset import v1
@@ -27,7 +28,7 @@ from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 
 Object = dict[str, Any]
-SECONDS = 60.0
+SECONDS = 15.0
 
 
 @contextlib.asynccontextmanager
@@ -141,7 +142,18 @@ class Watched:
             current = status.get("observedGeneration") == found["metadata"]["generation"]
             return found if current and condition(found, v1.AVAILABLE) == "True" else None
 
-        return await self.until(check, f"{name} is available")
+        try:
+            return await self.until(check, f"{name} is available")
+        except pytest.fail.Exception as late:
+            found = (await self.the_set(name)).get("status")
+            sets = {
+                name: (one["spec"]["replicas"], one.get("status"))
+                for name, one in (await self.sets()).items()
+            }
+            pods = {
+                name: one.get("status", {}).get("conditions") for name, one in (await self.pods()).items()
+            }
+            raise AssertionError(f"{late}\n{found}\n{sets}\n{pods}") from None
 
     def sampled(self) -> list[dict[str, dict[str, tuple[int, int]]]]:
         """For each moment and revision the groups of each role of the first slice."""
