@@ -60,7 +60,9 @@ def clusters(draw) -> ClusterState:
         nodes.append(node(f"n{number}", labels, taints, **offered))
     state = cluster(*nodes)
     for number in range(draw(st.integers(0, 3))):
-        existing = pod(f"there-{number}", {"cpu": "1"}, labels={"team": draw(st.sampled_from("xyz"))})
+        team = draw(st.sampled_from("xyz"))
+        # Nobody sends away whom it wants to be near to.
+        existing = pod(f"there-{number}", {"cpu": "1"}, labels={"team": team}, priority=9 * (team == "x"))
         state.place(existing, f"n{draw(st.integers(0, len(nodes) - 1))}")
     return state
 

@@ -101,7 +101,8 @@ def _candidates(
         names = {table.names[row] for row in here.tolist()}
         found.append((loss(victims, sum(pod.uid in broken for pod in victims)), names, going))
     found.sort(key=lambda each: each[0])
-    return [(names, going) for _, names, going in found[:_TRIES]]
+    # Last, what is known to do: anywhere, if all of them go. Pods that keep others away may be in another domain.
+    return [*((names, going) for _, names, going in found[:_TRIES]), (set(table.row), set(units))]
 
 
 def _most_that_stay(
