@@ -41,7 +41,7 @@ def member(
         "annotations": {**gang_annotations(gang), **parts.pop("annotations", {})},
         "creationTimestamp": rfc3339(NOW - parts.pop("age", 10)),
     }
-    status = {"conditions": parts.pop("conditions", [])}
+    status = {"conditions": parts.pop("conditions", []), "phase": parts.pop("phase", "Pending")}
     return msgspec.convert(
         {"metadata": metadata | parts.pop("metadata", {}), "spec": spec | parts, "status": status}, PodView
     )
@@ -69,6 +69,11 @@ def test_a_gang_is_placed_when_all_of_it_is_there_and_nothing_else_holds_it() ->
     assert standing(member(0), member(1), member(2)).ready_to_place
     other_gate = member(2, schedulingGates=[{"name": GATE}, {"name": "kueue.x-k8s.io/admission"}])
     assert not standing(member(0), member(1), other_gate).ready_to_place
+
+
+def test_pods_that_have_done_their_work_are_not_waited_for_but_those_that_failed_are() -> None:
+    assert standing(member(0, node="a", phase="Succeeded"), member(1), member(2)).ready_to_place
+    assert not standing(member(0, node="a", phase="Failed"), member(1), member(2)).ready_to_place
 
 
 def test_a_gang_that_is_being_taken_back_is_left_alone() -> None:

@@ -57,13 +57,15 @@ def standing_of(pods: Sequence[PodView]) -> Standing | None:
     given_up = any(RELEASED_ANNOTATION in pod.metadata.annotations for pod in alive)
     waiting = [pod for pod in alive if is_gated(pod)]
     only_ours = all(len(pod.spec.scheduling_gates) == 1 for pod in waiting)
+    # A Job makes no pod again that has done its work; the others need not wait for it.
+    done = sum(pod.status.phase == "Succeeded" for pod in pods)
     return Standing(
         gang=gangs[0],
         waiting=waiting,
         tied=[pod for pod in alive if not is_gated(pod) and not pod.spec.node_name],
         bound=[pod for pod in alive if pod.spec.node_name],
         over=dying or given_up,
-        ready_to_place=bool(waiting) and only_ours and len(alive) >= gangs[0].size,
+        ready_to_place=bool(waiting) and only_ours and len(alive) + done >= gangs[0].size,
     )
 
 
