@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kajitori.api.resource import LEADER_WORKER_SETS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
-from kajitori.model.gang import GATE, Gang
+from kajitori.model.gang import GATE, RELEASED_ANNOTATION, Gang
 from tests.groups.leader_worker_sets.loop import condition
 from tests.scheduling.gates.racks import (
     GPU,
@@ -210,3 +210,47 @@ async def test_a_group_whose_place_the_scheduler_refuses_lets_go_of_all_and_is_b
             assert {pod["metadata"]["uid"] for pod in now}.isdisjoint(pod["metadata"]["uid"] for pod in first)
         finally:
             await server.client.delete(PERSISTENT_VOLUMES, f"weights-{namespace}")
+
+
+async def test_a_set_whose_group_waits_says_so_with_the_numbers(server: Server, namespace: str) -> None:
+    async with running_racks(server, namespace, racks=1), running_gates(server, with_groups=True):
+        stray = gang_pod(namespace, gang("stray", 1), 0, gated=False, nodeName=f"{namespace}-r1-1")
+        stray["metadata"] |= {"labels": {}, "annotations": {}}
+        await make(server, stray)
+        wanted = lws(namespace, 8)
+        wanted["spec"]["replicas"] = 1
+        await server.client.create(LEADER_WORKER_SETS, wanted)
+
+        async def said() -> list[dict[str, Any]]:
+            events = await told(server, namespace, "FailedScheduling")
+            return [event for event in events if event["regarding"]["kind"] == "LeaderWorkerSet"]
+
+        (event, *_) = await eventually(said, "the set has an event")
+        assert f"needs 8 places of 1 {GPU} each in one rack" in event["note"]
+        assert "has 7" in event["note"]
+        assert not any(await places(server, namespace, "deepseek"))
+        await server.client.delete(PODS, "stray-0", namespace)
+        await eventually(lambda: available(server, namespace), "the set is available")
+
+
+async def test_a_gang_whose_node_is_gone_before_it_is_bound_is_given_up(
+    server: Server, namespace: str
+) -> None:
+    async with running_racks(server, namespace, racks=1, nodes=1), running_gates(server):
+        gone = {"key": "metadata.name", "operator": "In", "values": ["no-such-node"]}
+        terms = {"nodeSelectorTerms": [{"matchFields": [gone]}]}
+        tied = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        await make(
+            server,
+            gang_pod(namespace, gang("a", 2), 0, gated=False, affinity=tied),
+            gang_pod(namespace, gang("a", 2), 1),
+        )
+
+        async def given_up() -> str:
+            (first, second) = await pods_of(server, namespace, "a-")
+            assert gates_of(second)
+            return first["metadata"]["annotations"].get(RELEASED_ANNOTATION, "")
+
+        why = await eventually(given_up, "the gang is given up")
+        assert why == "node no-such-node, which was chosen for it, is gone"
+        assert await eventually(lambda: told(server, namespace, "GangReleased"), "an event says so")
