@@ -85,6 +85,11 @@ def test_the_bash_completion_completes(tmp_path: Path) -> None:
     assert done.stdout.strip() == "status"
 
 
+def test_the_completion_of_rollout_offers_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "--candidates", "rollout", ""]) == 0
+    assert capsys.readouterr().out.split() == ["status", "pause", "resume", "undo", "history", "plan"]
+
+
 def test_up_refuses_impossible_numbers(tmp_path: Path) -> None:
     done = run("up", "--nodes", "0", "--home", str(tmp_path / "c"))
     assert done.returncode == 2

@@ -87,6 +87,9 @@ def test_a_set_of_roles_tells_each() -> None:
     told = progress("DisaggregatedSet", obj)
     assert told.text == "prefill: 4 of 4 groups updated, 3 ready; decode: 1 of 2 groups updated, 2 ready"
     assert told.state == "going"
+    obj["metadata"]["annotations"] = {"groups.kajitori.dev/paused": "true"}
+    obj["status"]["conditions"][0]["message"] = "The rollout to revision a is paused"
+    assert progress("DisaggregatedSet", obj).state == "stuck"
 
 
 def a_job_set(*conditions: str, suspend: bool = False, ready: int = 0, succeeded: int = 0) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kajitori.cli import COMMANDS
+from kajitori.cli.rollout import VERBS
 
 _BASH = """_kaji() {
   local current=${COMP_WORDS[COMP_CWORD]}
@@ -57,7 +58,11 @@ def candidates(words: list[str]) -> list[str]:
     from kajitori.cli import connection
 
     command, *typed = words
-    if command not in ("get", "describe", "delete", "logs", "explain", "chat"):
+    if command == "rollout":
+        if len(typed) <= 1:
+            return list(VERBS)
+        typed = typed[1:]
+    elif command not in ("get", "describe", "delete", "logs", "explain", "chat"):
         return []
     try:
         cluster = connection.open_cluster(argparse.Namespace())

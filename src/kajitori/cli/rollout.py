@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             error.hint = f"`kaji get {resource.plural} -n {cluster.namespace}` lists those that there are"
             raise
-    return _VERBS[options.verb](Target(cluster, resource, obj, f"{word}/{name}"), options)
+    return VERBS[options.verb](Target(cluster, resource, obj, f"{word}/{name}"), options)
 
 
 def _status(target: Target, options: argparse.Namespace) -> int:
@@ -203,7 +203,7 @@ def _plan(target: Target, options: argparse.Namespace) -> int:
     return print_plan(target, options)
 
 
-_VERBS = {
+VERBS = {
     "status": _status,
     "pause": _pause,
     "resume": _resume,

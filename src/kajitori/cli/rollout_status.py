@@ -48,10 +48,11 @@ def progress(kind: str, obj: dict[str, Any]) -> Progress:
         return _job_progress(obj, true, counts)
     if "Available" in true:
         return Progress("done", counts)
-    # The condition lags behind the annotation, by which somebody may have resumed it.
-    held = (metadata.get("annotations") or {}).get("groups.kajitori.dev/paused") == "true"
-    if held and _PAUSED in true:
-        return Progress("stuck", f"{counts}; {_reason(true[_PAUSED])}")
+    # Conditions lag behind the annotation, by which somebody may have resumed it.
+    if (metadata.get("annotations") or {}).get("groups.kajitori.dev/paused") == "true":
+        paused = true.get(_PAUSED) or true.get("Progressing") or {}
+        if "is paused" in paused.get("message", ""):
+            return Progress("stuck", f"{counts}; {_reason(paused)}")
     return Progress("going", counts)
 
 
