@@ -113,6 +113,7 @@ class Pod(msgspec.Struct, frozen=True):
 
     group, worker: from its labels, -1 if they say nothing sensible (see `identity`); worker 0 is the leader. revision: hash of its
     templates. owner_uid: of its controller. dying: it is being deleted. ready: it runs, is Ready, and is not dying.
+    suspect: it is dying, has ended, or a container of it was restarted.
     """
 
     metadata: Metadata
@@ -125,6 +126,7 @@ class Pod(msgspec.Struct, frozen=True):
     owner_uid: str = ""
     dying: bool = False
     ready: bool = False
+    suspect: bool = False
 
     def __post_init__(self) -> None:
         metadata, status = self.metadata, self.status
@@ -138,6 +140,9 @@ class Pod(msgspec.Struct, frozen=True):
         work_out(self, "owner_uid", owner.uid if owner else "")
         work_out(self, "dying", dying)
         work_out(self, "ready", not dying and status.phase == "Running" and status.has("Ready"))
+        containers = (*status.container_statuses, *status.init_container_statuses)
+        ended = status.phase in ("Failed", "Succeeded")
+        work_out(self, "suspect", dying or ended or any(one.restart_count for one in containers))
 
     @property
     def name(self) -> str:

@@ -196,6 +196,8 @@ def _wanted_services(
 
 
 def blocked_reason(world: World, names: Sequence[str], taken: Mapping[str, str]) -> Reason | None:
+    if not names:
+        return world.trouble
     services = {f"Service {service.metadata.name}": service for service in world.services}
     holders = {f"Pod {pod.name}": pod.metadata for pod in world.pods}
     holders |= {name: service.metadata for name, service in services.items()}

@@ -142,7 +142,7 @@ def find_blame(
 
 def blame_of_ending(members: Iterable[Pod], accepted: RestartCounts = _NONE_ACCEPTED) -> Blame | None:
     """The first of these pods that failed, or else was deleted."""
-    culprits = [(pod, restarted(pod, accepted)) for pod in members]
+    culprits = [(pod, restarted(pod, accepted)) for pod in members if pod.suspect]
     culprits = [(pod, container) for pod, container in culprits if container or _ended(pod)]
     if not culprits:
         return None
