@@ -395,6 +395,33 @@ def test_all_pods_of_a_set_can_be_one_gang_and_wait_at_a_gate() -> None:
     assert all(pod["spec"]["schedulingGates"] == [{"name": "scheduling.kajitori.dev/gang"}] for pod in pods)
 
 
+@pytest.mark.parametrize("unit", ["Job", "JobSet"])
+def test_a_gang_that_was_given_up_is_taken_back_without_a_failure_and_made_again(unit: str) -> None:
+    asked = {"groups.kajitori.dev/gang": "Gate", "groups.kajitori.dev/gang-unit": unit}
+    planned = Planned(job_set(replicated("a", 2, 2), annotations=asked)).settle().ready()
+    planned.settle()
+    planned.pods = [
+        {
+            "metadata": {
+                "name": "p",
+                "labels": {"batch.kubernetes.io/job-name": "x-a-1"},
+                "annotations": {"scheduling.kajitori.dev/gang-released": "no node fits"},
+            }
+        }
+    ]
+    planned.settle()
+    suspended = [job["spec"]["suspend"] for job in planned.jobs.values()]
+    assert suspended == ([False, True] if unit == "Job" else [True, True])
+    assert "GangReleased" in planned.reasons()
+    planned.pods = []
+    assert planned.settle().jobs["x-a-1"]["spec"]["suspend"], "its controller has not deleted its pods yet"
+    for job in planned.jobs.values():
+        job["status"] = {}
+    planned.settle()
+    assert not any(job["spec"]["suspend"] for job in planned.jobs.values())
+    assert planned.status["restarts"] == 0
+
+
 def test_a_set_whose_jobs_wait_for_each_other_is_no_gang_and_says_so() -> None:
     asked = {"groups.kajitori.dev/gang": "Auto", "groups.kajitori.dev/gang-unit": "JobSet"}
     planned = Planned(

@@ -1,7 +1,7 @@
 """The controller of JobSets: looks, asks the plan, writes the status, carries the plan out.
 
 Reads come from caches that hold only what has a set's name on it; pods are watched only once a set restarts them in
-place, and listed when a Job has failed. A status is written with the version that it was decided on, so a restart that
+place or holds them at a gate, and listed when a Job has failed. A status is written with the version that it was decided on, so a restart that
 was decided on an outdated look is refused, not counted.
 """
 
@@ -23,10 +23,10 @@ from kajitori.control.runtime import Runtime
 from kajitori.groups.job_sets.actions import Event, Plan
 from kajitori.groups.job_sets.blame import restart_entry, sentence, with_entry
 from kajitori.groups.job_sets.execution import Execution, Informers
-from kajitori.groups.job_sets.in_place import is_in_place
 from kajitori.groups.job_sets.memory import Memory
 from kajitori.groups.job_sets.observed import Claim, Job, Pod, Service, World
-from kajitori.groups.job_sets.plan import is_ours, plan_job_set
+from kajitori.groups.job_sets.plan import is_ours, looks_at_pods, plan_job_set
+from kajitori.groups.job_sets.release import JOB_NAME_LABEL
 from kajitori.groups.job_sets.status import same_status
 
 COMPONENT = "kajitori.dev/job-sets"
@@ -34,7 +34,6 @@ WORKERS = 4
 # A set of many Jobs changes many times a second: looking at a thousand of them at most ten times a second keeps the
 # work in proportion to the Jobs.
 JOBS_LOOKED_AT_PER_SECOND = 10_000
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 
 
 class JobSetController:
@@ -114,13 +113,13 @@ class JobSetController:
             jobs=self._informers.jobs.by_index("set", index),
             services=self._informers.services.by_index("set", index),
             claims=self._informers.claims.by_index("set", index),
-            pods=await self._pods_of(index) if is_in_place(job_set.spec) else (),
+            pods=await self._pods_of(index) if looks_at_pods(job_set) else (),
             now=now,
             taken=memory.taken(now),
         )
 
     async def _pods_of(self, index: str) -> list[Pod]:
-        """From a cache that is filled when the first set restarts its pods in place."""
+        """From a cache that is filled when the first set needs it."""
         if self._pods is None:
             self._pods = self._runtime.informer(
                 PODS, Pod, label_selector=v1.JOB_SET_NAME, indexers={"set": _set_of}, optional=True

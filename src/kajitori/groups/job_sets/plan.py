@@ -20,6 +20,7 @@ from kajitori.groups.job_sets.actions import (
     CreateService,
     DeleteJob,
     DeleteSet,
+    Event,
     Failure,
     MendService,
     Plan,
@@ -32,6 +33,7 @@ from kajitori.groups.job_sets.names import job_name, job_restarts, layout_of
 from kajitori.groups.job_sets.observed import Job, World
 from kajitori.groups.job_sets.options import options_of
 from kajitori.groups.job_sets.policies import apply_failure, backoff_left_seconds, has_succeeded
+from kajitori.groups.job_sets.release import given_up, is_empty
 from kajitori.groups.job_sets.resume import changed_template
 from kajitori.groups.job_sets.startup import may_begin, tell_order
 from kajitori.groups.job_sets.status import (
@@ -52,6 +54,11 @@ def is_ours(job_set: v1.JobSet) -> bool:
     return job_set.spec.managed_by in (None, "", v1.CONTROLLER_NAME) and not (
         job_set.metadata.deletion_timestamp
     )
+
+
+def looks_at_pods(job_set: v1.JobSet) -> bool:
+    """Whether the plan depends on the pods: on what an agent in them, or a gate before them, writes."""
+    return is_in_place(job_set.spec) or options_of(job_set.metadata.annotations).gang == "Gate"
 
 
 class _Jobs(msgspec.Struct):
@@ -144,7 +151,9 @@ class _Planning:
         if self._spec.suspend:
             self._suspend()
         else:
-            self._resume()
+            released = given_up(self._world, self._options)
+            self._take_back(released)
+            self._resume(released)
         if is_in_place(self._spec):
             self._status = next_attempts(self._spec, self._status, self._world.pods, self._conditions)
 
@@ -202,10 +211,19 @@ class _Planning:
         self._conditions.set_true(v1.SUSPENDED, "SuspendedJobs", "jobset is suspended")
         self._conditions.set_false(v1.RESTARTING, "JobSetSuspended", "jobset is suspended")
 
-    def _resume(self) -> None:
+    def _take_back(self, released: dict[str, str]) -> None:
+        for job in self._jobs.active:
+            if job.name in released and not job.spec.suspend:
+                self._actions.append(SuspendJob(job))
+                message = f"pods of {job.name} are taken back and made again: {released[job.name]}"
+                self._conditions.events.append(Event(reason="GangReleased", message=message, type="Warning"))
+
+    def _resume(self, released: dict[str, str]) -> None:
         held: dict[str, list[Job]] = {}
         for job in self._jobs.active:
-            if job.spec.suspend and not job.dying:
+            if not job.spec.suspend or job.dying or job.name in released:
+                continue
+            if self._options.gang != "Gate" or is_empty(job):
                 held.setdefault(job.replicated, []).append(job)
         layout = layout_of(self._spec)
         for replicated in may_begin(self._spec, self._numbers):
