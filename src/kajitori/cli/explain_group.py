@@ -15,10 +15,12 @@ import msgspec
 from kajitori.api.leaderworkerset import v1
 from kajitori.api.resource import CONTROLLER_REVISIONS
 from kajitori.base.clock import parse_rfc3339
+from kajitori.base.duration import format_age
 from kajitori.cli.connection import Cluster
 from kajitori.cli.members import is_ready
 from kajitori.cli.timeline import Entry
 from kajitori.groups.leader_worker_sets.observed import Revision
+from kajitori.groups.leader_worker_sets.options import MAX_RESTARTS
 from kajitori.groups.leader_worker_sets.revision_changes import changes, summary
 from kajitori.groups.leader_worker_sets.revision_history import history
 
@@ -26,6 +28,7 @@ Object = dict[str, Any]
 # Events that tell of a restart what its record tells better.
 _TOLD_BY_RECORDS = ("RecreateGroup: ", "GroupRestarted: ", "GroupFailed: ", "RestartGroup")
 _SAME_MOMENT_SECONDS = 5.0
+_KEEPS_FAILING_SECONDS = 600.0
 _PHASES = ("Available", "Progressing", "UpdateInProgress")
 _HOW = {
     "Deleted": "was deleted",
@@ -52,11 +55,17 @@ def waits_for(lws: Object, pods: Sequence[Object]) -> list[str]:
     records: list[Object] = status.get("restarts") or []
     newest = {record["group"]: record for record in records}
     for group, record in newest.items():
+        attempt, ago = record.get("attempt", 1), time.time() - parse_rfc3339(record["time"])
         left = parse_rfc3339(record["notBefore"]) - time.time() if record.get("notBefore") else 0.0
-        if left > 0:
+        again = f"group {group} begins anew in {left:.0f} s" if left > 0 else ""
+        if attempt > 1 and ago < _KEEPS_FAILING_SECONDS and record.get("outcome") != "Failed":
             found.append(
-                f"group {group} begins anew in {left:.0f} s (restart {record.get('attempt', 1)} in a row)"
+                f"group {group} keeps failing: {attempt} restarts in a row, the last {format_age(ago)} ago:"
+                f" {_cause(record)}; {again + '; ' if again else ''}the annotation {MAX_RESTARTS} leaves such a group"
+                " for inspection"
             )
+        elif again:
+            found.append(again)
     dying = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
     if dying:
         found.append(f"{len(dying)} pods are being deleted")
