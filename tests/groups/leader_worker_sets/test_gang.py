@@ -73,6 +73,17 @@ def test_the_annotation_counts_more_than_the_cluster(asked: str) -> None:
     assert all(bool(gang(pod)) == (asked == "Gate") for pod in pods.values())
 
 
+def test_nothing_is_gated_where_nobody_opens_gates_and_the_set_says_so() -> None:
+    lws = with_gpus(size=2, annotations={"groups.kajitori.dev/gang": "Gate"})
+    assert not any(is_gated(pod) for pod in bodies(lws, default="None").values())
+    (said,) = [
+        one
+        for one in plan_set(PlannedCluster(lws).world(gang_default="None")).status.conditions
+        if one.type == "kajitori.dev/FieldsNotHonoured"
+    ]
+    assert "this installation opens no gates" in said.message
+
+
 def test_a_leader_alone_is_no_gang() -> None:
     pods = bodies(with_gpus(size=1, annotations={"groups.kajitori.dev/gang": "Gate"}))
     assert not any(gang(pod) or is_gated(pod) for pod in pods.values())

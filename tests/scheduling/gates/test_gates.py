@@ -94,16 +94,23 @@ async def test_what_a_killed_process_opened_in_part_is_finished_in_the_same_rack
     if server.name == "embedded":
         pytest.skip("its gates run in a process of their own that tests do not kill")
     async with running_racks(server, namespace):
-        await make(server, *(gang_pod(namespace, gang("a"), number) for number in range(8)))
-        async with running_gates(server, writes=3):
+        for writes in (1, 4, 7):
+            await make(server, *(gang_pod(namespace, gang("a"), number) for number in range(8)))
+            async with running_gates(server, writes=writes):
 
-            async def opened() -> bool:
-                return sum(not gates_of(pod) for pod in await pods_of(server, namespace, "a-")) == 3
+                async def opened(writes: int = writes) -> bool:
+                    return sum(not gates_of(pod) for pod in await pods_of(server, namespace, "a-")) == writes
 
-            await eventually(opened, "three gates are open")
-        async with running_gates(server):
-            nodes = await eventually(lambda: all_placed(server, namespace, "a-", 8), "the gang is placed")
-            assert len(racks_of(namespace, nodes)) == 1
+                await eventually(opened, f"{writes} gates are open")
+            async with running_gates(server):
+                nodes = await eventually(lambda: all_placed(server, namespace, "a-", 8), "the gang is placed")
+                assert len(racks_of(namespace, nodes)) == 1
+            await delete_all(server, namespace, "a-")
+
+            async def gone() -> bool:
+                return not await pods_of(server, namespace, "a-")
+
+            await eventually(gone, "the pods are gone")
 
 
 def lws(namespace: str, size: int, **template: Any) -> dict[str, Any]:

@@ -83,7 +83,8 @@ def resolve_method(
     asked = options.gang
     if asked == "Auto":
         return _automatic(lws, templates, default, absent)
-    if asked == "Gate" and templates.size < 2:
+    if asked == "Gate" and (templates.size < 2 or default == "None"):
+        # Nobody would open the gates.
         return "None"
     return asked
 
@@ -115,12 +116,15 @@ def unheard_marks(world: World) -> list[str]:
         "KAI": sorted(mark for mark in marks if mark.startswith(KAI_PREFIX)),
         "Kueue": [mark for mark in lws.metadata.labels if mark == KUEUE_QUEUE_LABEL],
     }
+    closed = world.gang_default == "None" and lws.metadata.annotations.get(GANG) == "Gate"
+    found = (
+        [f"annotation {GANG}: Gate: this installation opens no gates (groups.gangGates)"] if closed else []
+    )
     if not any(theirs.values()):
-        return []
+        return found
     current = Templates("", lws.spec.leader_worker_template, "Shared")
     options = options_of(lws.metadata.annotations)
     method = resolve_method(lws, current, options, world.gang_default, world.schedulers.absent)
-    found: list[str] = []
     for other, marked in theirs.items():
         if marked and other != method:
             why = "is not installed" if other in world.schedulers.absent else "does not place these groups"
