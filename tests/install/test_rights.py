@@ -9,12 +9,16 @@ from typing import Any
 from kajitori.api.resource import LEADER_WORKER_SETS, PODS
 from tests.gateway.test_controller import RESOURCES
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy
+from tests.install import role_sets
 from tests.install.installation import NAMESPACE, Installation
 
 Right = tuple[str, str, str]
 CORE = "/api/v1/namespaces/default"
 # Asked of by an admission plugin, never in a request of its own.
-ONLY_CHECKED = {("leaderworkerset.x-k8s.io", "leaderworkersets/finalizers", "update")}
+ONLY_CHECKED = {
+    ("leaderworkerset.x-k8s.io", "leaderworkersets/finalizers", "update"),
+    ("disaggregatedset.x-k8s.io", "disaggregatedsets/finalizers", "update"),
+}
 
 
 def granted(cluster: Installation, account: str) -> set[Right]:
@@ -137,6 +141,7 @@ def test_the_controllers_need_every_right_that_they_have_and_no_other(installed:
     )
     _fail(installed, sets)
     _take_names(installed, sets)
+    role_sets.live(installed, sets.run)
     time.sleep(5.5)  # counts of events are written every 5 s
     installed.until(
         lambda: ("events.k8s.io", "events", "patch") in used(installed, "kajitori-controllers"), "a count"

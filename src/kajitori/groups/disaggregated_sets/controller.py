@@ -43,6 +43,8 @@ from kajitori.groups.disaggregated_sets.status import same_status
 
 COMPONENT = "kajitori.dev/groups"
 WORKERS = 4
+# Nobody tells when a cache without objects is filled.
+UNSERVED_SECONDS = 0.5
 
 
 class DisaggregatedSetController:
@@ -84,8 +86,10 @@ class DisaggregatedSetController:
 
     async def reconcile(self, key: Key) -> Result:
         """One look at one set."""
-        if self._gate.closed is not None or not self._served():
+        if self._gate.closed is not None:
             return None
+        if not self._served():
+            return After(UNSERVED_SECONDS)
         found = self._sets.get(*key)
         if found is None or found.metadata.deletion_timestamp is not None:
             # What it has goes with it.

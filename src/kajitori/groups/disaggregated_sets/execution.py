@@ -141,6 +141,9 @@ class Execution:
         self, resource: Resource, name: str, kind: type[Any], informer: Informer[Any]
     ) -> None:
         """The name is in use: by the set itself, so that the cache is late, or by somebody else."""
+        if resource is DISAGGREGATED_SET_ROLE_SCALERS:
+            # All of them are in the cache, whosever they are.
+            raise Conflict(f"{resource.kind} {name} is not known yet", reason="AlreadyExists")
         try:
             held = await self._client.get(resource, name, self._world.set.namespace, type=kind)
         except NotFound as gone:

@@ -19,7 +19,7 @@ RULES: list[dict[str, Any]] = [
     {
         "apiGroups": [GROUP],
         "resources": ["disaggregatedsetrolescalers"],
-        "verbs": ["get", "list", "watch", "create", "delete"],
+        "verbs": ["list", "watch", "create", "delete"],
     },
     {
         "apiGroups": [LEADER_WORKER_SET_GROUP],
