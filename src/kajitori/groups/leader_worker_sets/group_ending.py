@@ -284,7 +284,7 @@ def go_on_in_place(
     because = leader.metadata.annotations.get(RESTARTED_BECAUSE_ANNOTATION, "")
     message = (
         f"All containers of group {group_word(index)} were restarted in place within"
-        f" {world.now - marker.since:.0f} s, their pods stay: {because}"
+        f" {world.now - marker.since:.1f} s, their pods stay: {because}"
     )
     return msgspec.structs.replace(
         living,
