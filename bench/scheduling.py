@@ -28,6 +28,7 @@ from kajitori.scheduling.gangs.victims import make_room  # noqa: E402
 from kajitori.scheduling.plan import plan  # noqa: E402
 from kajitori.scheduling.state import ClusterState  # noqa: E402
 from tests.scheduling.objects import cluster, node, pod  # noqa: E402
+from tests.scheduling.test_gangs import exclusive  # noqa: E402
 
 GPU = "nvidia.com/gpu"
 RACK, ZONE = "kajitori.dev/rack", "topology.kubernetes.io/zone"
@@ -109,7 +110,51 @@ def measure_make_room() -> None:
         )
 
 
-MEASURES: dict[str, Any] = {"place": measure_place, "make-room": measure_make_room}
+GANGS, SIZE = 1_000, 8
+
+
+def measure_many() -> None:
+    """The plan alone, for pods that come in batches as they do in the loop."""
+    for label, mark in KINDS.items():
+        row: list[str] = []
+        for gangs, count in ((GANGS // 10, GANGS // 10), (GANGS, GANGS)):
+            state = nodes(count)
+            demands = [mark(f"g{number}") for number in range(gangs)]
+            milliseconds = spent(lambda: [plan(members, state) for members in demands])
+            placed = sum(bool(state.node_of(demand.uid)) for members in demands for demand in members)
+            assert placed == gangs * SIZE
+            row.append(f"{gangs} on {count} nodes {milliseconds / placed:.3f}")
+        print(f"  groups of {SIZE}, {label}: ms of CPU a pod: {', '.join(row)}")
+
+
+def whole(name: str) -> list[Demand]:
+    return gang(name, SIZE, gpus=1)
+
+
+def drawn_together(name: str) -> list[Demand]:
+    """As pods of a LeaderWorkerSet are that is not placed as a gang."""
+    labels = {"leaderworkerset.sigs.k8s.io/group-key": name}
+    annotations = {"leaderworkerset.sigs.k8s.io/size": str(SIZE)}
+    requests = {GPU: "1", "cpu": "8"}
+    return [pod(f"{name}-{n}", requests, labels=labels, annotations=annotations) for n in range(SIZE)]
+
+
+def exclusive_racks(name: str) -> list[Demand]:
+    """One group a rack, by affinity terms; racks here are nodes, so that all find one."""
+    label = "leaderworkerset.sigs.k8s.io/group-key"
+    wish = Gang(name=name, size=SIZE, required_topology="kubernetes.io/hostname")
+    affinity = exclusive(label, name, "kubernetes.io/hostname")
+    labels = gang_labels(wish) | {label: name}
+    requests = {GPU: "1", "cpu": "8"}
+    return [
+        pod(f"{name}-{n}", requests, labels=labels, annotations=gang_annotations(wish), affinity=affinity)
+        for n in range(SIZE)
+    ]
+
+
+KINDS = {"as gangs": whole, "as gangs, exclusive": exclusive_racks, "drawn together": drawn_together}
+
+MEASURES: dict[str, Any] = {"place": measure_place, "make-room": measure_make_room, "many": measure_many}
 
 if __name__ == "__main__":
     for chosen in sys.argv[1:] or MEASURES:

@@ -469,7 +469,7 @@ def test_counts_kept_step_by_step_are_those_of_counting_anew(state, batch, gone,
 
 
 def _by_term(state: ClusterState, demand) -> dict:
-    return {term: dict(nodes) for term, nodes in state.terms_against(demand)}
+    return {term: dict(nodes) for term, nodes in state.keep_away.against(demand)}
 
 
 @given(state=clusters(), batch=demands())

@@ -25,6 +25,7 @@ from kajitori.api.leaderworkerset.v1 import GROUP_KEY_LABEL, SIZE_ANNOTATION
 from kajitori.base.quantity import parse_quantity
 from kajitori.model.gang import Gang, gang_of
 from kajitori.model.selection import matches
+from kajitori.scheduling.label_counts import OneLabel, one_label
 from kajitori.scheduling.views import ContainerView, PodView
 
 Amounts = dict[str, int]
@@ -54,13 +55,14 @@ class Selection(msgspec.Struct, frozen=True):
     """Pods chosen by namespace and labels.
 
     namespaces: by name. namespace_selector: further ones by their labels, None for none, empty for all. key: equal
-    exactly for selections that choose alike.
+    exactly for selections that choose alike. one_label: all that it says, where that is about one label in one namespace.
     """
 
     namespaces: frozenset[str]
     namespace_selector: LabelSelector | None
     selector: LabelSelector | None
     key: bytes
+    one_label: OneLabel | None = None
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -319,4 +321,5 @@ def _selection(
     namespaces: frozenset[str], namespace_selector: LabelSelector | None, selector: LabelSelector | None
 ) -> Selection:
     key = msgspec.json.encode((sorted(namespaces), namespace_selector, selector), order="deterministic")
-    return Selection(namespaces, namespace_selector, selector, key)
+    alone = len(namespaces) == 1 and namespace_selector is None
+    return Selection(namespaces, namespace_selector, selector, key, one_label(selector) if alone else None)

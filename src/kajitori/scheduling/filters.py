@@ -146,7 +146,7 @@ def _pod_affinity(demand: Demand, state: ClusterState) -> list[Filter]:
         )
     against = [
         (term.topology_key, state.by_domain(nodes, term.topology_key))
-        for term, nodes in state.terms_against(demand)
+        for term, nodes in state.keep_away.against(demand)
     ]
     if against:
         chosen.append(

@@ -155,7 +155,7 @@ class _Batch:
 def question_of(members: Sequence[Demand], state: ClusterState) -> bytes:
     """Equal for gangs that ask the same; empty where other pods have a say."""
     kin_there = bool(members[0].kin and state.group_pods(members[0].kin))
-    if kin_there or state.anyone_keeps_away or not all(demand.shape for demand in members):
+    if kin_there or state.keep_away or not all(demand.shape for demand in members):
         return b""
     gang = members[0].gang
     shapes = sorted(Counter(demand.node_shape for demand in members).items())

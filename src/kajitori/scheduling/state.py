@@ -7,11 +7,13 @@ that some constraint asks about there is a running count for each node. A pod co
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kajitori.api.kubernetes.core_v1 import Taint
-from kajitori.scheduling.demand import Amounts, Demand, HostPort, Selection, Term, amounts
+from kajitori.scheduling.demand import Amounts, Demand, HostPort, Selection, amounts
+from kajitori.scheduling.keep_away import KeepAway
+from kajitori.scheduling.label_counts import MOST_LABELS, LabelCounts, step
 from kajitori.scheduling.views import NodeView
 
 if TYPE_CHECKING:
@@ -119,7 +121,8 @@ class ClusterState:
         self._strays: dict[str, dict[str, Demand]] = {}
         self._place: dict[str, str] = {}
         self._counts: OrderedDict[Selection, dict[str, int]] = OrderedDict()
-        self._keep_away: dict[Term, dict[str, int]] = {}
+        self._label_counts: dict[str, LabelCounts] = {}
+        self.keep_away = KeepAway(self.chooses)
         self._groups: dict[str, GroupState] = {}
 
     # Changes.
@@ -196,11 +199,16 @@ class ClusterState:
 
     def count(self, selection: Selection) -> Mapping[str, int]:
         """How many chosen pods each node has; nodes without any are left out."""
+        if selection.one_label is not None:
+            counts = self._counts_of(selection.one_label.label)
+            if counts is not None:
+                (namespace,) = selection.namespaces
+                return counts.count(namespace, selection.one_label)
         known = self._counts.get(selection)
         if known is None:
             known = {}
             for node in self.nodes.values():
-                chosen = sum(self._chooses(selection, demand) for demand in node.pods.values())
+                chosen = sum(self.chooses(selection, demand) for demand in node.pods.values())
                 if chosen:
                     known[node.name] = chosen
             self._counts[selection] = known
@@ -208,6 +216,16 @@ class ClusterState:
                 self._counts.popitem(last=False)
         else:
             self._counts.move_to_end(selection)
+        return known
+
+    def _counts_of(self, label: str) -> LabelCounts | None:
+        """Counts by the values of a label; None where too many labels are counted already."""
+        known = self._label_counts.get(label)
+        if known is None and len(self._label_counts) < MOST_LABELS:
+            known = self._label_counts[label] = LabelCounts(label)
+            for node in self.nodes.values():
+                for demand in node.pods.values():
+                    known.step(demand, node.name, 1)
         return known
 
     def by_domain(self, counts: Mapping[str, int], topology_key: str) -> dict[str, int]:
@@ -218,17 +236,6 @@ class ClusterState:
             if value is not None:
                 domains[value] = domains.get(value, 0) + count
         return domains
-
-    @property
-    def anyone_keeps_away(self) -> bool:
-        """Whether pods that are placed do not want some others near."""
-        return bool(self._keep_away)
-
-    def terms_against(self, demand: Demand) -> Iterable[tuple[Term, Mapping[str, int]]]:
-        """Anti-affinity of pods that are placed already and do not want this one near, with the nodes they are on."""
-        for term, nodes in self._keep_away.items():
-            if self._chooses(term.selection, demand):
-                yield term, nodes
 
     def group_members(self, group: str) -> Mapping[str, int]:
         """How many pods of a group each node has."""
@@ -249,40 +256,29 @@ class ClusterState:
                 claimed[group.home] = claimed.get(group.home, 0) + wanted
         return claimed
 
-    def _chooses(self, selection: Selection, demand: Demand) -> bool:
-        return selection.chooses(demand.namespace, demand.labels, self.namespace_labels)
-
     def chooses(self, selection: Selection, demand: Demand) -> bool:
         """Whether the selection includes this pod."""
-        return self._chooses(selection, demand)
+        return selection.chooses(demand.namespace, demand.labels, self.namespace_labels)
 
     def _recount(self, demand: Demand, node_name: str, sign: int) -> None:
         for selection, counts in self._counts.items():
-            if self._chooses(selection, demand):
-                _step(counts, node_name, sign)
+            if self.chooses(selection, demand):
+                step(counts, node_name, sign)
         for key in (demand.group, demand.kin):
             if key:
                 self._recount_group(key, demand, node_name, sign)
-        for term in demand.anti_affinity:
-            nodes = self._keep_away.setdefault(term, {})
-            _step(nodes, node_name, sign)
-            if not nodes:
-                del self._keep_away[term]
+        for counts in self._label_counts.values():
+            counts.step(demand, node_name, sign)
+        self.keep_away.step(demand, node_name, sign)
 
     def _recount_group(self, key: str, demand: Demand, node_name: str, sign: int) -> None:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = GroupState(demand)
-        _step(group.members, node_name, sign)
+        step(group.members, node_name, sign)
         if sign > 0:
             group.pods[demand.uid] = demand
         else:
             del group.pods[demand.uid]
         if not group.members:
             del self._groups[key]
-
-
-def _step(counts: dict[str, int], key: str, sign: int) -> None:
-    counts[key] = counts.get(key, 0) + sign
-    if not counts[key]:
-        del counts[key]

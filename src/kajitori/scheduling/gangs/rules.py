@@ -36,7 +36,7 @@ class Rules:
         self.odd = any(demand.spread for demand in members)
         self._near = {term: self._rows_near(term) for term in _distinct(d.affinity for d in members)}
         self._far = {term: self._rows_far(term) for term in _distinct(d.anti_affinity for d in members)}
-        self._against: dict[Term, Bools] = {}
+        self._against: dict[object, list[Bools]] = {}
         self._check_first()
         for port in {port[1:] for demand in members for port in demand.host_ports}:
             self._limit_port(*port)
@@ -49,10 +49,13 @@ class Rules:
         """Rows that pods which are there already leave to this one; None for all."""
         masks = [mask for term in demand.affinity if (mask := self._near[term]) is not None]
         masks += [self._far[term] for term in demand.anti_affinity]
-        for term, nodes in self._state.terms_against(demand):
-            if term not in self._against:
-                self._against[term] = ~self._rows_with(term, nodes)
-            masks.append(self._against[term])
+        keep_away = self._state.keep_away
+        alike = (demand.namespace, keep_away.relevant_labels(demand))
+        if alike not in self._against:
+            self._against[alike] = [
+                ~self._rows_with(term, nodes) for term, nodes in keep_away.against(demand)
+            ]
+        masks += self._against[alike]
         if demand.host_ports:
             nodes = self._state.nodes
             clear = [not name or not ports_clash(demand, nodes[name]) for name in self._table.names]
