@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from tests.groups.leader_worker_sets.conftest import a_set, container, template
-from tests.groups.leader_worker_sets.loop import Loop, running_controller, running_loop
+from tests.groups.leader_worker_sets.loop import Loop, condition, running_controller, running_loop
 
-from kajitori.api.resource import LEADER_WORKER_SETS, PODS
+from kajitori.api.resource import LEADER_WORKER_SETS, PODS, SERVICES
 
 SINCE = "groups.kajitori.dev/draining-since"
 INCARNATION = "groups.kajitori.dev/incarnation"
@@ -248,3 +248,22 @@ async def test_an_update_of_drained_groups_keeps_as_many_in_the_endpoints_as_it_
         await loop.until(updated)
         await loop.available()
         assert fewest == 2
+
+
+async def test_no_pod_is_made_whose_name_would_lead_to_somebody_else_s_service() -> None:
+    async with running_loop() as loop:
+        foreign = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "x", "namespace": "default"},
+            "spec": {"clusterIP": "None", "selector": {"app": "other"}},
+        }
+        await loop.client.create(SERVICES, foreign)
+        await loop.apply(lws(replicas=2, size=2))
+
+        async def blocked() -> bool:
+            return condition(await loop.set(), "kajitori.dev/Blocked") == "True"
+
+        await loop.until(blocked)
+        assert not await loop.pods()
+        assert (await loop.client.get(SERVICES, "x", "default"))["spec"]["selector"] == {"app": "other"}

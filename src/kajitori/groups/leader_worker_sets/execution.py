@@ -107,11 +107,12 @@ class Execution:
         self._refuse_taken(plan.before)
         self._memory.note_plan(self._world, plan)
         await self._all(self._delete_pod, plan.deletes)
-        await self._all(self._create_pod, (create for create in plan.creates if create.worker == 0))
+        creates = [] if self._names_lead_elsewhere() else plan.creates
+        await self._all(self._create_pod, (create for create in creates if create.worker == 0))
         failed = {
-            create.group for create in plan.creates if create.worker == 0 and not self._is_there(create.name)
+            create.group for create in creates if create.worker == 0 and not self._is_there(create.name)
         }
-        workers = (create for create in plan.creates if create.worker > 0 and create.group not in failed)
+        workers = (create for create in creates if create.worker > 0 and create.group not in failed)
         await self._all(self._create_pod, workers)
         await self._all(self._do, plan.after)
         self._raise_first()
@@ -124,6 +125,11 @@ class Execution:
                 name = f"{action.body['kind']} {action.body['metadata']['name']}"
                 if name in taken:
                     raise Conflict(f"{name} is {taken[name]}", reason="Conflict")
+
+    def _names_lead_elsewhere(self) -> bool:
+        """Whether a Service that the pods need turned out to be somebody else's just now."""
+        found = self._memory.taken(self._world.now).keys() - self._world.taken.keys()
+        return any(name.startswith("Service ") for name in found)
 
     def _is_there(self, name: str) -> bool:
         pod = self._informers.pods.get(self._world.namespace, name)

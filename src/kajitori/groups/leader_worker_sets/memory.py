@@ -61,6 +61,7 @@ class Memory:
     def note_taken(self, name: str, holder: str, now: float) -> None:
         """A create found `name` (`Pod x-0`) in use; do not try again for a while. now: seconds since 1970."""
         self._taken[name] = (holder, now + TAKEN_SECONDS)
+        self._news = True
 
     def note_refused(self, group: int, message: str, now: float) -> None:
         """The API server did not take a pod of the group; each time in a row it is left alone for longer."""
@@ -85,7 +86,7 @@ class Memory:
         return {group: refusal for group, (refusal, _) in fresh.items()}
 
     def take_news(self) -> bool:
-        """Whether a refusal came since this was asked last, so that the set is to be looked at again."""
+        """Whether something was refused or taken since this was asked last: the set is to be looked at again."""
         news, self._news = self._news, False
         return news
 

@@ -187,8 +187,9 @@ def _spec(group: GroupIdentity, worker: int, name: str, template: dict[str, Any]
     if affinity := _affinity(group, worker, template.get("affinity") or {}):
         spec["affinity"] = affinity
     if worker == 0 and group.readiness_gate:
+        gate = {"conditionType": group.readiness_gate}
         gates = template.get("readinessGates") or []
-        spec["readinessGates"] = [*gates, {"conditionType": group.readiness_gate}]
+        spec["readinessGates"] = gates if gate in gates else [*gates, gate]
     if init_containers := template.get("initContainers"):
         spec["initContainers"] = [_with_variables(container, variables, []) for container in init_containers]
     return spec
