@@ -98,6 +98,23 @@ class Groups:
         listed = await self.client.list(EVENTS, "default")
         return [event["note"] for event in listed.items if event["reason"] == reason]
 
+    async def fails_to_obey(self) -> None:
+        """A command that ends badly leads to new pods at once, not after a minute."""
+        command = json.dumps(["sh", "-c", "echo no such process >&2; exit 3"])
+        asked = {"groups.kajitori.dev/restart": "InPlace", "groups.kajitori.dev/in-place-command": command}
+        await self.apply(a_set("y", **asked))
+        await self.crash((await self.pods())["y-0-1"])
+
+        async def told() -> str:
+            notes = [note for note in await self.told("RecreateGroup") if "y-0" in note]
+            return notes[0] if notes else ""
+
+        note = await self.until(told)
+        assert (
+            "echo no such process >&2; exit 3' ended with exit code 3 in container engine of pod y-0" in note
+        )
+        assert "no such process), recreating it: container engine of pod y-0-1" in note
+
     async def crash(self, pod: dict[str, Any]) -> None:
         """Have the engine of the pod fail."""
         volume = self.node.home / "nodes/node-1/pods" / pod["metadata"]["uid"] / "volumes" / "weights"
@@ -165,6 +182,7 @@ async def test_a_group_restarts_in_its_pods_and_fetches_no_weights_again(
 
         await groups.until(recreated)
         recreated_seconds = time.monotonic() - began
+        await groups.fails_to_obey()
         with capsys.disabled():
             print(f" in place {in_place_seconds:.1f} s, with new pods {recreated_seconds:.1f} s", end="")
 
