@@ -10,7 +10,7 @@ from tests.groups.leader_worker_sets.conftest import a_set, template
 from tests.servers import Server, eventually
 
 from kajitori.api.leaderworkerset.policies import policies
-from kajitori.api.leaderworkerset.v1 import SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION
+from kajitori.api.leaderworkerset.v1 import LEADER_NAME_ANNOTATION, SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION
 from kajitori.api.resource import LEADER_WORKER_SETS, Resource
 from kajitori.base.errors import Invalid
 from kajitori.kube.client import Client
@@ -101,6 +101,11 @@ REFUSED: list[tuple[Object, str, str]] = [
     ),
     ({"groupReplacementPolicy": "Immediate"}, "spec.groupReplacementPolicy", "the one before it is gone"),
 ]
+NAMING_A_LEADER = {**template(), "metadata": {"annotations": {LEADER_NAME_ANNOTATION: "x-7"}}}
+REFUSED += [
+    ({"leaderTemplate": NAMING_A_LEADER}, "spec.leaderWorkerTemplate", "another one's worker"),
+    ({"workerTemplate": NAMING_A_LEADER}, "spec.leaderWorkerTemplate", "another one's worker"),
+]
 NAMES = [
     ("0x", {}, "metadata.name becomes the name of a Service"),
     ("x.y", {}, "metadata.name becomes the name of a Service"),
@@ -140,6 +145,7 @@ async def test_what_makes_sense_is_taken(server: Server, namespace: str) -> None
         {"replicas": 0} | rolling(maxUnavailable=0),
         {"replicas": 0} | rolling(maxUnavailable="10%"),
         {"restartPolicy": "Default"},
+        {"leaderTemplate": template(), "workerTemplate": NAMING_A_LEADER},
         subgroups(5, 2),
         subgroups(4, 2),
         subgroups(5, 2, "LeaderExcluded"),

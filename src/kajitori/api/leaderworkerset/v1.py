@@ -140,10 +140,24 @@ _SUBGROUP_RULES = [
 ]
 
 
+def _names_no_leader(template: str) -> str:
+    metadata = f"self.{template}.metadata"
+    return f"!has({metadata}) || !has({metadata}.annotations) || !('{LEADER_NAME_ANNOTATION}' in {metadata}.annotations)"
+
+
+_LEADER_RULES = [
+    rule(
+        f"has(self.leaderTemplate) ? {_names_no_leader('leaderTemplate')} : {_names_no_leader('workerTemplate')}",
+        f"the annotation {LEADER_NAME_ANNOTATION} would make the leader another one's worker",
+        reason="FieldValueForbidden",
+    )
+]
+
+
 class LeaderWorkerTemplate(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What one group is made of."""
 
-    __crd__: ClassVar[dict[str, Any]] = {"x-kubernetes-validations": _SUBGROUP_RULES}
+    __crd__: ClassVar[dict[str, Any]] = {"x-kubernetes-validations": [*_SUBGROUP_RULES, *_LEADER_RULES]}
     leader_template: (
         Annotated[PodTemplate, Meta(description="The leader's pod; the worker's template if left out.")]
         | None
