@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from kajitori.api.resource import RESOURCE_QUOTAS
+from tests.behaviours.controllers import Controllers
 from tests.behaviours.manifests import a_set, template
 from tests.behaviours.sight import Sight
 from tests.wire import Object
@@ -92,3 +93,24 @@ async def test_leaders_are_told_that_their_group_is_ready(sight: Sight) -> None:
     )
     await sight.available("l")
     await sight.available("h")
+
+
+async def test_a_drain_goes_on_under_the_controllers_that_come_next(
+    sight: Sight, controllers: Controllers
+) -> None:
+    await sight.apply(a_set("l", replicas=2, size=2, annotations={"groups.kajitori.dev/drain-seconds": "4"}))
+    await sight.available("l")
+    kept = sight.uids("l", 0)
+    await sight.patch_set("l", {"replicas": 1})
+    since = "groups.kajitori.dev/draining-since"
+    await sight.until(lambda: since in annotations(sight, "l-1"), "the drain is noted on the leader")
+    noted = annotations(sight, "l-1")[since]
+    controllers.replace()
+    assert annotations(sight, "l-1").get(since, noted) == noted
+    await sight.until(lambda: set(sight.pods) == {"l-0", "l-0-1"}, "the drained group is gone")
+    await sight.available("l")
+    assert sight.uids("l") == kept
+
+
+def annotations(sight: Sight, pod: str) -> dict[str, str]:
+    return sight.pods.get(pod, {}).get("metadata", {}).get("annotations", {})
