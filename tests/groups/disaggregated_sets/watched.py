@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.groups.leader_worker_sets.loop import CountingTransport
 from tests.servers import Server, eventually
 
 from kajitori.api.disaggregatedset import v1
@@ -28,26 +29,34 @@ from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 
 Object = dict[str, Any]
-SECONDS = 15.0
+SECONDS = 60.0
 
 
 @contextlib.asynccontextmanager
-async def group_controllers(server: Server) -> AsyncGenerator[None]:
-    """Both on the real server; the embedded one has them among its controllers."""
+async def group_controllers(
+    server: Server, writes: float = float("inf")
+) -> AsyncGenerator[Callable[[], float]]:
+    """Both on the real server; the embedded one has them among its controllers.
+
+    writes: that of DisaggregatedSets dies after so many. Gives how many are left to it.
+    """
     if server.name == "embedded":
-        yield
+        yield lambda: writes
         return
-    async with Client(load_config(str(server.kubeconfig)), user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, grace_seconds=0.0)
-        leader_worker_sets.register(runtime, audit=False)
-        disaggregated_sets.register(runtime)
+    config = load_config(str(server.kubeconfig))
+    transport = CountingTransport(config, user_agent="kajitori-controllers")
+    transport.writes_left = writes
+    async with Client(config) as client, Client(config, transport=transport) as dying:
+        runtimes = [Runtime(client, grace_seconds=0.0), Runtime(dying, grace_seconds=0.0)]
+        leader_worker_sets.register(runtimes[0], audit=False)
+        disaggregated_sets.register(runtimes[1])
         stop = asyncio.Event()
-        working = asyncio.ensure_future(runtime.run(stop))
+        working = [asyncio.ensure_future(runtime.run(stop)) for runtime in runtimes]
         try:
-            yield
+            yield lambda: transport.writes_left
         finally:
             stop.set()
-            await working
+            await asyncio.gather(*working)
 
 
 class Watched:
@@ -130,8 +139,10 @@ class Watched:
         listed = await self.client.list(EVENTS, self.namespace)
         return [event["note"] for event in listed.items if event["reason"] == reason]
 
-    async def until(self, condition: Callable[[], Awaitable[Any]], what: str) -> Any:
-        return await eventually(condition, what, SECONDS)
+    async def until(
+        self, condition: Callable[[], Awaitable[Any]], what: str, seconds: float = SECONDS
+    ) -> Any:
+        return await eventually(condition, what, seconds)
 
     async def available(self, name: str = "x") -> Object:
         """Wait until the set says so of itself as it stands."""

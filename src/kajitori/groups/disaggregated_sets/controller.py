@@ -6,6 +6,7 @@ made anew each time; beside it only names that were found in use are remembered,
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -43,6 +44,8 @@ from kajitori.groups.disaggregated_sets.status import same_status
 
 COMPONENT = "kajitori.dev/groups"
 WORKERS = 4
+# A set of many slices changes many times a second: looking at it now and then keeps the work in proportion.
+SETS_LOOKED_AT_PER_SECOND = 2_000
 # Nobody tells when a cache without objects is filled.
 UNSERVED_SECONDS = 0.5
 
@@ -90,6 +93,8 @@ class DisaggregatedSetController:
             return None
         if not self._served():
             return After(UNSERVED_SECONDS)
+        children = self._informers.leader_worker_sets.by_index("disaggregated", f"{key.namespace}/{key.name}")
+        await asyncio.sleep(len(children) / SETS_LOOKED_AT_PER_SECOND)
         found = self._sets.get(*key)
         if found is None or found.metadata.deletion_timestamp is not None:
             # What it has goes with it.

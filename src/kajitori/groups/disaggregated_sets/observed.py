@@ -112,6 +112,12 @@ class Service(msgspec.Struct, frozen=True):
 
     metadata: PartialMetadata
 
+    @property
+    def slice(self) -> int:
+        """0 where there is no label, as v0.9.0 made them."""
+        number = self.metadata.labels.get(v1.SLICE_LABEL) or "0"
+        return int(number) if number.isdecimal() else 0
+
 
 class Scaler(msgspec.Struct, frozen=True):
     """The scaler of one role."""

@@ -1,20 +1,24 @@
 """From a set and what there is of it to what to do: pure, made anew at each look.
 
 Scalers come first, since they say how many groups a role shall have. Each slice then has a plan of its own, and slices
-that are not wanted any more go as a whole, the highest first among names but all at once.
+that are not wanted any more go as they are.
 """
 
 from __future__ import annotations
 
-from kajitori.api.disaggregatedset import v1
+from collections.abc import Sequence
+from typing import TypeVar
+
 from kajitori.base.reason import Reason
 from kajitori.groups.disaggregated_sets.actions import Action, DeleteService, DeleteSet, Event, Plan
-from kajitori.groups.disaggregated_sets.observed import World
+from kajitori.groups.disaggregated_sets.observed import Child, Service, World
 from kajitori.groups.disaggregated_sets.revisions import current_revision
 from kajitori.groups.disaggregated_sets.scaling import scaler_actions, targets, tell_scalers
 from kajitori.groups.disaggregated_sets.slice_plan import SlicePlan, SliceView, plan_slice
 from kajitori.groups.disaggregated_sets.status import next_status
 from kajitori.groups.disaggregated_sets.unsupported import fields_not_honoured
+
+S = TypeVar("S", Child, Service)
 
 # An object in the way may be nobody's whom we watch.
 BLOCKED_SECONDS = 30.0
@@ -25,8 +29,12 @@ def plan_set(world: World) -> Plan:
     revision = current_revision(world.set.spec.roles, world.children)
     wanted = targets(world)
     scalers, events, warnings = scaler_actions(world)
+    children, services = _by_slice(world.children), _by_slice(world.services)
     slices = [
-        plan_slice(SliceView(world, number, revision, wanted)) for number in range(world.set.spec.slices)
+        plan_slice(
+            SliceView(world, number, revision, wanted, children.get(number, ()), services.get(number, ()))
+        )
+        for number in range(world.set.spec.slices)
     ]
     gone, said = _removed_slices(world)
     blocked = _blocked(world, slices)
@@ -58,6 +66,13 @@ def plan_set(world: World) -> Plan:
     )
 
 
+def _by_slice(found: Sequence[S]) -> dict[int, list[S]]:
+    by_slice: dict[int, list[S]] = {}
+    for each in found:
+        by_slice.setdefault(each.slice, []).append(each)
+    return by_slice
+
+
 def _each(slices: list[SlicePlan], stage: str) -> list[Action]:
     return [action for each in slices for action in getattr(each, stage)]
 
@@ -67,10 +82,7 @@ def _removed_slices(world: World) -> tuple[list[Action], list[Event]]:
     number = world.set.spec.slices
     actions: list[Action] = []
     events: list[Event] = []
-    for service in world.services:
-        label = service.metadata.labels.get(v1.SLICE_LABEL) or "0"
-        if label.isdecimal() and int(label) >= number:
-            actions.append(DeleteService(service))
+    actions += [DeleteService(service) for service in world.services if service.slice >= number]
     for child in world.children:
         if child.slice >= number:
             actions.append(DeleteSet(child))

@@ -25,7 +25,7 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 def template_hash(roles: Iterable[RoleView]) -> str:
     """Eight hexadecimal digits for the names and templates of all roles."""
-    data = [{"name": role.name, "template": bare(_plain(role.template))} for role in roles]
+    data = [{"name": role.name, "template": bare(plain_template(role.template))} for role in roles]
     return hashlib.sha256(msgspec.json.encode(data, order="deterministic")).hexdigest()[: v1.REVISION_LENGTH]
 
 
@@ -72,12 +72,12 @@ def _same(template: Body, child: Child) -> bool:
     made: Body = msgspec.to_builtins(child.lws.spec.leader_worker_template)
     # Whose defaults filled in what does not matter.
     wanted = {"size": 1, "restartPolicy": "RecreateGroupOnPodRestart"} | template
-    return bare(_plain(wanted)) == bare(
-        _plain({"size": 1, "restartPolicy": "RecreateGroupOnPodRestart"} | made)
+    return bare(plain_template(wanted)) == bare(
+        plain_template({"size": 1, "restartPolicy": "RecreateGroupOnPodRestart"} | made)
     )
 
 
-def _plain(template: Body) -> Body:
+def plain_template(template: Body) -> Body:
     """Without our labels and affinities."""
     plain = dict(template)
     if plain.get("restartPolicy") == "Default":

@@ -7,7 +7,7 @@ last of its groups do: so nobody finds a prefill of one revision beside a decode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,7 +31,13 @@ from kajitori.groups.disaggregated_sets.children import (
     service_name,
     system_labels,
 )
-from kajitori.groups.disaggregated_sets.observed import ROLE_METADATA_ANNOTATION, Child, RoleView, World
+from kajitori.groups.disaggregated_sets.observed import (
+    ROLE_METADATA_ANNOTATION,
+    Child,
+    RoleView,
+    Service,
+    World,
+)
 from kajitori.groups.disaggregated_sets.revisions import newest_first
 from kajitori.groups.disaggregated_sets.rollout import Counts, Role, Step, next_step
 
@@ -51,14 +57,22 @@ class SlicePlan(msgspec.Struct):
 
 
 class SliceView:
-    """The LeaderWorkerSets of one slice, told apart. targets: wanted groups of each role."""
+    """The LeaderWorkerSets of one slice, told apart, and its Services. targets: wanted groups of each role."""
 
-    def __init__(self, world: World, slice: int, revision: str, targets: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        world: World,
+        slice: int,
+        revision: str,
+        targets: Mapping[str, int],
+        children: Sequence[Child],
+        services: Sequence[Service],
+    ) -> None:
         self.world = world
         self.slice = slice
         self.revision = revision
         self.targets = targets
-        children = [child for child in world.children if child.slice == slice]
+        self.services = services
         self.current = {child.role: child for child in children if child.revision == revision}
         others = [child for child in children if child.revision != revision]
         self.old = [
@@ -252,7 +266,7 @@ def _clean_up(view: SliceView, plan: SlicePlan) -> None:
 def _serve(view: SliceView, step: Step | None, plan: SlicePlan) -> None:
     """Services of revisions that can serve; none of those that cannot any more."""
     wanted: set[str] = set()
-    there = {each.metadata.name: each for each in view.world.services}
+    there = {each.metadata.name: each for each in view.services}
     made = [view.current, *view.old]
     for number, children in enumerate(made):
         ends = step is not None and step.old is not None and step.revision == number - 1
@@ -271,10 +285,7 @@ def _serve(view: SliceView, step: Step | None, plan: SlicePlan) -> None:
             if (serves and complete) or (number == 0 and name in there):
                 wanted.add(name)
                 _one_service(view, child, name, name in there, plan)
-    for name, found in there.items():
-        labels = found.metadata.labels
-        if (labels.get(v1.SLICE_LABEL) or "0") == str(view.slice) and name not in wanted:
-            plan.services.append(DeleteService(found))
+    plan.services += [DeleteService(found) for name, found in there.items() if name not in wanted]
 
 
 def _one_service(view: SliceView, child: Child, name: str, there: bool, plan: SlicePlan) -> None:

@@ -1,4 +1,4 @@
-"""The controller may die between any two of its writes, and asks for little while nothing changes."""
+"""The controller may die between any two of its writes, asks for little, and stands back while its gate is closed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from tests.groups.disaggregated_sets.loop import SetLoop, running, running_set_l
 
 from kajitori.api.disaggregatedset import v1
 from kajitori.api.resource import DISAGGREGATED_SETS
+from kajitori.base.reason import Reason
+from kajitori.control.gate import Gate
+from kajitori.control.runtime import Runtime
 from kajitori.groups.disaggregated_sets import controller
 
 Object = dict[str, Any]
@@ -123,3 +126,28 @@ async def test_scalers_are_made_once_whenever_the_controller_dies(loop: SetLoop)
         async with running(loop.server, [controller]):
             found = await loop.available_set(name)
         assert [role["replicas"] for role in found["status"]["roleStatuses"]] == [1, 1]
+
+
+async def test_while_the_gate_is_closed_nothing_is_made_and_when_it_opens_all_is(loop: SetLoop) -> None:
+    gate = Gate()
+    gate.set(Reason("ServedByUpstream", "another controller serves the kind"))
+
+    class Gated:
+        @staticmethod
+        def register(runtime: Runtime) -> None:
+            controller.register(runtime, gate)
+
+    async with running(loop.server, [Gated]) as transport:
+        await loop.apply_set(a_set())
+        await loop.client.create(DISAGGREGATED_SETS, a_set(name="y"), namespace="default")
+
+        async def seen() -> bool:
+            return transport.requests["GET v1"] >= 4
+
+        await loop.until(seen)
+        gate.set(Reason("ServedByUpstream", "another controller still serves the kind"))
+        assert not await loop.children()
+        assert "status" not in await loop.the_set()
+        gate.set(None)
+        await loop.available_set("x")
+        await loop.available_set("y")
