@@ -209,6 +209,18 @@ def test_what_fails_again_and_again_in_place_gets_new_pods() -> None:
     assert not set(cluster.uids(0).values()) & set(before.values())
 
 
+def test_a_long_life_is_forgotten_with_the_restart_that_ended_it() -> None:
+    cluster = cluster_of(size=2)
+    cluster.delete("x-0-1")
+    finish(cluster)
+    cluster.now += 7200
+    cluster.reconcile()
+    for count in ("1", "2", "3"):
+        restart(cluster, "x-0-1")
+        finish(cluster)
+        assert cluster.pods["x-0"]["metadata"]["annotations"]["groups.kajitori.dev/restarts"] == count
+
+
 def test_restarts_in_place_spend_the_budget_too() -> None:
     cluster = cluster_of(size=2, **{MAX_RESTARTS: "1"})
     before = cluster.uids(0)

@@ -272,16 +272,19 @@ class GroupRestart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     group: Annotated[str, Meta(description="Its index, or its digits where groups have no order.")]
     attempt: Annotated[Int32, Meta(description="Restarts of this group in a row, this one counted.")]
     pod: Annotated[str, Meta(description="The pod that began it.")] = ""
+    # Words rather than an enumeration: what a newer version writes must not stop an older one.
     how: Annotated[
-        Literal["Deleted", "ContainerRestarted", "Failed", "Gone", "NotPlaced", "Lifted"],
+        str,
         Meta(
-            description="What happened to the pod; Lifted: a failed group was begun anew because its user wanted it."
+            description="What happened to the pod: Deleted, ContainerRestarted, Failed, Gone, NotPlaced, or Lifted:"
+            " a failed group was begun anew because its user wanted it."
         ),
     ]
     outcome: Annotated[
-        Literal["Recreated", "InPlace", "Failed"],
+        str,
         Meta(
-            description="Begun anew with new pods, its containers restarted, or left as it is for inspection."
+            description="Recreated: begun anew with new pods. InPlace: its containers restarted. Failed: left as it is"
+            " for inspection."
         ),
     ]
     container: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -63,14 +63,14 @@ class Witness:
     async def _complete(self, namespace: str, blame: Blame) -> Blame:
         found: dict[str, str] = {}
 
-        async def find(what: str, question: asyncio.Future[str] | asyncio.Task[str]) -> None:
-            found[what] = await question
+        async def find(what: str, ask: Callable[[str, Blame], Awaitable[str]]) -> None:
+            found[what] = await ask(namespace, blame)
 
         questions = {"by": self._author, "last_log": self._last_log, "node_state": self._node_state}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
                 for what, ask in questions.items():
-                    tasks.create_task(find(what, tasks.create_task(ask(namespace, blame))))
+                    tasks.create_task(find(what, ask))
         return msgspec.structs.replace(blame, **{what: text for what, text in found.items() if text})
 
     async def _author(self, namespace: str, blame: Blame) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from kajitori.groups.leader_worker_sets.actions import DeletePod, Event, NoteOnLeader
 from kajitori.groups.leader_worker_sets.budget import (
     FAILED_ANNOTATION,
+    Life,
     begin_restart,
     count_annotations,
     exhausted,
@@ -248,7 +249,7 @@ def _begin_in_place(
             )
         ],
         begun=restart,
-        life=setting.world.lives.get(index),
+        life=Life(leader.incarnation),
         templates=templates_of(setting, leader.revision) or setting.target,
     )
 
@@ -272,7 +273,8 @@ def go_on_in_place(
     living = GroupPlan(
         state=_living(setting, index, leader),
         after=after,
-        life=world.lives.get(index),
+        # It has to become ready anew.
+        life=Life(leader.incarnation),
         templates=templates_of(setting, leader.revision) or setting.target,
     )
     if not is_done(marker, members):

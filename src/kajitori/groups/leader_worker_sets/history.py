@@ -8,7 +8,7 @@ a controller died, the newest record of a group still says how long the group ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,8 +26,7 @@ MOST_RECORDS = 10
 # So long after it could have begun anew, a group without pods is taken for one whose controller died before it did.
 RECALL_SECONDS = 60.0
 
-_Name = Literal["Deleted", "ContainerRestarted", "Failed", "Gone", "NotPlaced", "Lifted"]
-_NAMES: dict[How, _Name] = {
+_NAMES: dict[How, str] = {
     "deleted": "Deleted",
     "container restarted": "ContainerRestarted",
     "failed": "Failed",
@@ -35,7 +34,7 @@ _NAMES: dict[How, _Name] = {
     "not placed": "NotPlaced",
     "lifted": "Lifted",
 }
-_HOWS: dict[_Name, How] = {name: how for how, name in _NAMES.items()}
+_HOWS: dict[str, How] = {name: how for how, name in _NAMES.items()}
 
 
 def record_of(group: int, restart: Restart, now: float) -> v1.GroupRestart | None:
@@ -99,13 +98,14 @@ def recall(records: Iterable[v1.GroupRestart], now: float, *, hashed: bool) -> d
     newest = {record.group: record for record in records}
     waiting: dict[int, Restart] = {}
     for word, record in newest.items():
-        group = FIRST_HASH + int(word, 16) if hashed else int(word)
+        if (group := _number(word, hashed=hashed)) is None:
+            continue
         not_before = parse_rfc3339(record.not_before or record.time)
         if record.outcome == "Recreated" and not_before + RECALL_SECONDS > now:
             blame = Blame(
                 pod=record.pod,
                 node=record.node,
-                how=_HOWS[record.how],
+                how=_HOWS.get(record.how, "gone"),
                 container=record.container,
                 exit_code=record.exit_code,
                 signal=record.signal,
@@ -116,6 +116,14 @@ def recall(records: Iterable[v1.GroupRestart], now: float, *, hashed: bool) -> d
                 incarnation="", revision="", blame=blame, count=record.attempt, not_before=not_before
             )
     return waiting
+
+
+def _number(word: str, *, hashed: bool) -> int | None:
+    """The group of this name; None if somebody else wrote it."""
+    try:
+        return FIRST_HASH + int(word, 16) if hashed else int(word)
+    except ValueError:
+        return None
 
 
 def is_failed(records: Sequence[v1.GroupRestart], group: int) -> bool:
