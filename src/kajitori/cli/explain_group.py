@@ -21,8 +21,8 @@ from kajitori.cli.members import is_ready
 from kajitori.cli.timeline import Entry
 from kajitori.groups.leader_worker_sets.observed import Revision
 from kajitori.groups.leader_worker_sets.options import MAX_RESTARTS
-from kajitori.groups.leader_worker_sets.revision_changes import changes, summary
 from kajitori.groups.leader_worker_sets.revision_history import history
+from kajitori.model.changes import changes, summary
 
 Object = dict[str, Any]
 # Events that tell of a restart what its record tells better.

@@ -15,9 +15,9 @@ from kajitori.base.errors import KajitoriError
 from kajitori.cli.output import print_objects, print_rows
 from kajitori.groups.leader_worker_sets.observed import Revision
 from kajitori.groups.leader_worker_sets.options import PAUSED, options_of
-from kajitori.groups.leader_worker_sets.revision_changes import changes, summary
 from kajitori.groups.leader_worker_sets.revision_history import KEPT_REVISIONS, Past, history
 from kajitori.groups.leader_worker_sets.revisions import revision_data, same_meaning
+from kajitori.model.changes import changes, summary
 
 if TYPE_CHECKING:
     from kajitori.cli.rollout import Target

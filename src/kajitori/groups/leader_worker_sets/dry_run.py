@@ -16,7 +16,6 @@ from kajitori.api.leaderworkerset import v1
 from kajitori.groups.leader_worker_sets.identity import Candidate, choose
 from kajitori.groups.leader_worker_sets.observed import Pod, World
 from kajitori.groups.leader_worker_sets.options import options_of
-from kajitori.groups.leader_worker_sets.revision_changes import Change, changes
 from kajitori.groups.leader_worker_sets.revision_plan import first_position, group_views, set_limits
 from kajitori.groups.leader_worker_sets.revisions import (
     Templates,
@@ -28,6 +27,7 @@ from kajitori.groups.leader_worker_sets.revisions import (
     subdomain_policy,
 )
 from kajitori.groups.leader_worker_sets.rollout import Group, Limits, Position, Step, begin, settled, steps
+from kajitori.model.changes import Change, changes
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):

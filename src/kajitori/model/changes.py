@@ -1,4 +1,4 @@
-"""What differs between two sets of templates, field by field, for people: `workerTemplate...image: a:1 → a:2`. Pure."""
+"""What differs between two specs, field by field, for people: `workerTemplate.containers[c].image: a:1 → a:2`. Pure."""
 
 from __future__ import annotations
 
