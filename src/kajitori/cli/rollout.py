@@ -184,12 +184,20 @@ def _refuse_upstream(target: Target) -> None:
 
 
 def _undo(target: Target, options: argparse.Namespace) -> int:
+    if target.resource.kind == "DisaggregatedSet":
+        from kajitori.cli.rollout_roles import undo_roles
+
+        return undo_roles(target, number=options.to_revision, resume=options.resume)
     from kajitori.cli.rollout_history import undo
 
     return undo(target, number=options.to_revision, resume=options.resume)
 
 
 def _history(target: Target, options: argparse.Namespace) -> int:
+    if target.resource.kind == "DisaggregatedSet":
+        from kajitori.cli.rollout_roles import print_role_history
+
+        return print_role_history(target)
     from kajitori.cli.rollout_history import print_history, print_revision
 
     if options.revision:
@@ -216,7 +224,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "status": (*_SETS, "JobSet"),
     "pause": _SETS,
     "resume": _SETS,
-    "undo": ("LeaderWorkerSet",),
-    "history": ("LeaderWorkerSet",),
-    "plan": ("LeaderWorkerSet",),
+    "undo": _SETS,
+    "history": _SETS,
+    "plan": _SETS,
 }

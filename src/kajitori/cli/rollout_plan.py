@@ -32,6 +32,10 @@ def print_plan(target: Target, options: argparse.Namespace) -> int:
     exists = "spec" in target.object
     manifest = _manifest_of(target, options.filename) if options.filename else None
     wanted = _as_the_server_would_have_it(target, manifest) if manifest else target.object
+    if target.resource.kind == "DisaggregatedSet":
+        from kajitori.cli.rollout_roles import print_role_plan
+
+        return print_role_plan(target, options, wanted)
     wanted = _with_limits(wanted, options)
     now = target.object if exists else wanted
     rolling = wanted["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]
