@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.groups.leader_worker_sets.conftest import START, PlannedCluster, a_set, container, template
 
+from kajitori.api.resource import Resource
+from kajitori.groups.leader_worker_sets.actions import CreateGangObject, DeleteGangObject, Plan
 from kajitori.groups.leader_worker_sets.gang import fitting_name
-from kajitori.groups.leader_worker_sets.observed import OtherSchedulers
+from kajitori.groups.leader_worker_sets.gang_objects import with_gang_objects
+from kajitori.groups.leader_worker_sets.observed import GangObject, OtherSchedulers
 from kajitori.groups.leader_worker_sets.plan import plan_set
 from kajitori.model.gang import GATE, RELEASED_ANNOTATION, Gang, gang_of
 
@@ -221,3 +225,52 @@ def test_long_names_of_gangs_stay_labels_and_stay_apart() -> None:
     names = {fitting_name(f"{long}-{group}", "0123456789") for group in range(3)}
     assert len(names) == 3
     assert all(len(name) <= 63 for name in names)
+
+
+VOLCANO = OtherSchedulers(
+    kinds={"Volcano": Resource("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGroup")}
+)
+
+
+def volcano_cluster() -> PlannedCluster:
+    return PlannedCluster(with_gpus(replicas=1, size=2, annotations={"groups.kajitori.dev/gang": "Volcano"}))
+
+
+def made_objects(plan: Plan) -> list[str]:
+    return [action.body["metadata"]["name"] for action in plan.before if isinstance(action, CreateGangObject)]
+
+
+def test_an_object_that_somebody_deleted_is_made_anew_but_not_for_a_set_that_goes() -> None:
+    cluster = volcano_cluster().settle()
+    world = cluster.world(schedulers=VOLCANO)
+    (name,) = made_objects(with_gang_objects(world, plan_set(world)))
+    assert name.startswith("x-0-")
+    cluster.lws["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world = cluster.world(schedulers=VOLCANO)
+    assert made_objects(with_gang_objects(world, plan_set(world))) == []
+
+
+def test_an_object_that_says_something_else_is_replaced_before_its_group_is_begun() -> None:
+    cluster = volcano_cluster()
+    world = cluster.world(schedulers=VOLCANO)
+    plan = with_gang_objects(world, plan_set(world))
+    (create,) = [action for action in plan.before if isinstance(action, CreateGangObject)]
+    metadata = create.body["metadata"] | {
+        "uid": "old",
+        "annotations": {"groups.kajitori.dev/gang-object": "x"},
+    }
+    there = msgspec.convert({"metadata": metadata}, GangObject)
+    world = cluster.world(schedulers=msgspec.structs.replace(VOLCANO, objects={"Volcano": [there]}))
+    plan = with_gang_objects(world, plan_set(world))
+    assert not plan.creates
+    assert [action.object.metadata.uid for action in plan.after if isinstance(action, DeleteGangObject)] == [
+        "old"
+    ]
+
+
+def test_objects_of_others_are_never_deleted() -> None:
+    cluster = volcano_cluster().settle()
+    foreign = msgspec.convert({"metadata": {"name": "theirs", "uid": "u"}}, GangObject)
+    world = cluster.world(schedulers=msgspec.structs.replace(VOLCANO, objects={"Volcano": [foreign]}))
+    plan = with_gang_objects(world, plan_set(world))
+    assert not any(isinstance(action, DeleteGangObject) for action in plan.after)

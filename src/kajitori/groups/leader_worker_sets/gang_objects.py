@@ -132,9 +132,12 @@ def with_schedulers(world: World, schedulers: OtherSchedulers) -> World:
 
 def with_gang_objects(world: World, plan: Plan) -> Plan:
     """The plan with what other schedulers need before its pods, and without pods that must wait for it."""
-    releases = [ReleaseWorkload(name) for name in ended_workloads(world.pods)]
     if not (world.schedulers.kinds or world.schedulers.absent):
         return plan
+    releases = [ReleaseWorkload(name) for name in ended_workloads(world.pods)]
+    if world.set.metadata.deletion_timestamp:
+        # The garbage collector takes the objects; one that was made anew would only be in its way.
+        return msgspec.structs.replace(plan, after=[*plan.after, *releases])
     begun = {
         create.group: create.gang for create in plan.creates if create.gang is not None and create.worker == 0
     }
