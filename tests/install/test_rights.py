@@ -9,7 +9,7 @@ from typing import Any
 from kajitori.api.resource import LEADER_WORKER_SETS, PODS
 from tests.gateway.test_controller import RESOURCES
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy
-from tests.install import role_sets
+from tests.install import job_sets, role_sets
 from tests.install.installation import NAMESPACE, Installation
 
 Right = tuple[str, str, str]
@@ -18,7 +18,10 @@ CORE = "/api/v1/namespaces/default"
 ONLY_CHECKED = {
     ("leaderworkerset.x-k8s.io", "leaderworkersets/finalizers", "update"),
     ("disaggregatedset.x-k8s.io", "disaggregatedsets/finalizers", "update"),
+    ("jobset.x-k8s.io", "jobsets/finalizers", "update"),
 }
+# Since 1.36 the Job controller itself forgets the start of a suspended Job.
+FOR_OLDER_SERVERS = {("batch", "jobs/status", "patch")}
 
 
 def granted(cluster: Installation, account: str) -> set[Right]:
@@ -142,6 +145,7 @@ def test_the_controllers_need_every_right_that_they_have_and_no_other(installed:
     _fail(installed, sets)
     _take_names(installed, sets)
     role_sets.live(installed, sets.run)
+    job_sets.live(installed)
     time.sleep(5.5)  # counts of events are written every 5 s
     installed.until(
         lambda: ("events.k8s.io", "events", "patch") in used(installed, "kajitori-controllers"), "a count"
@@ -149,7 +153,7 @@ def test_the_controllers_need_every_right_that_they_have_and_no_other(installed:
     assert controllers.terminate() == 0  # a watch is in the log when it ends
     assert refused(installed, "kajitori-controllers") == []
     idle = granted(installed, "kajitori-controllers") - used(installed, "kajitori-controllers")
-    assert idle == ONLY_CHECKED
+    assert idle == ONLY_CHECKED | FOR_OLDER_SERVERS
 
 
 def _fail(cluster: Installation, sets: Sets) -> None:

@@ -18,6 +18,8 @@ from kajitori.groups.job_sets import controller
 from kajitori.groups.job_sets.rbac import RULES
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
+from kajitori.scheduling.gates import controller as gates
+from kajitori.scheduling.rbac import RULES as GATE_RULES
 
 USER = "job-set-tests"
 EXIT = "kajitori.dev/test-exit"
@@ -100,7 +102,7 @@ async def allow(client: Client) -> None:
     """Give the controller's user on the real server the rights that the controller says it needs, and no others."""
     api = "rbac.authorization.k8s.io"
     for plural, kind, body in (
-        ("clusterroles", "ClusterRole", {"rules": RULES}),
+        ("clusterroles", "ClusterRole", {"rules": [*RULES, *GATE_RULES]}),
         (
             "clusterrolebindings",
             "ClusterRoleBinding",
@@ -129,6 +131,7 @@ async def controller_of(server: Server) -> AsyncIterator[None]:
     async with Client(config, user_agent="kajitori-controllers") as client:
         runtime, stop = Runtime(client, grace_seconds=0.0), asyncio.Event()
         controller.register(runtime)
+        gates.register(runtime)
         running = asyncio.ensure_future(runtime.run(stop))
         try:
             yield

@@ -255,6 +255,30 @@ async def test_a_job_that_is_in_the_way_is_named_and_the_set_goes_on_when_it_is_
     assert not (await sets.status("m"))
 
 
+async def test_gangs_of_whole_sets_run_one_after_the_other_where_only_one_fits(sets: Sets) -> None:
+    gang = {"groups.kajitori.dev/gang": "Gate", "groups.kajitori.dev/gang-unit": "JobSet"}
+    whole_node = {"limits": {"nvidia.com/gpu": "8"}}
+    pod = {"containers": [{"name": "worker", "image": "busybox:1", "resources": whole_node}], **NEVER}
+    for name in ("first", "second"):
+        await sets.apply(job_set(replicated("a", 2, pod=pod), name=name, annotations=gang))
+        await sets.until_jobs(f"{name}-a-0", f"{name}-a-1", of=name)
+        if name == "first":
+            for job in ("first-a-0", "first-a-1"):
+                await sets.running(job)
+
+    async def waits() -> bool:
+        pods = [*await sets.pods("second-a-0"), *await sets.pods("second-a-1")]
+        return len(pods) == 2 and all(pod["spec"].get("schedulingGates") for pod in pods)
+
+    await sets.until("the second waits at the gate", waits)
+    await sets.end("first-a-0", 0)
+    await asyncio.sleep(0.5)
+    assert await waits(), "half of it would fit now"
+    await sets.end("first-a-1", 0)
+    for job in ("second-a-0", "second-a-1"):
+        await sets.running(job)
+
+
 async def test_a_template_that_makes_no_job_says_why_on_the_set(sets: Sets) -> None:
     await sets.apply(job_set(replicated("a", pod={"containers": [{"name": "worker"}]})))
     blocked = await sets.until_condition("kajitori.dev/Blocked")

@@ -259,6 +259,20 @@ def test_a_suspended_set_has_suspended_jobs_and_takes_over_where_its_pods_may_ru
     assert planned.numbers("a")["suspended"] == 2
 
 
+def test_a_job_that_still_has_pods_is_sent_elsewhere_only_when_they_are_gone() -> None:
+    planned = Planned(job_set(replicated("a"))).settle().ready()
+    planned.set["spec"]["suspend"] = True
+    planned.settle()
+    pod = planned.set["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    pod["nodeSelector"] = {"pool": "p"}
+    planned.set["spec"]["suspend"] = False
+    assert planned.settle().jobs["x-a-0"]["spec"]["suspend"]
+    planned.jobs["x-a-0"]["status"] = {}
+    planned.settle()
+    assert not planned.jobs["x-a-0"]["spec"]["suspend"]
+    assert planned.pod("x-a-0")["spec"]["nodeSelector"] == {"pool": "p"}
+
+
 def test_jobs_of_a_suspended_set_go_on_in_order() -> None:
     planned = Planned(
         job_set(

@@ -223,14 +223,15 @@ class _Planning:
         for job in self._jobs.active:
             if not job.spec.suspend or job.dying or job.name in released:
                 continue
-            if self._options.gang != "Gate" or is_empty(job):
-                held.setdefault(job.replicated, []).append(job)
+            held.setdefault(job.replicated, []).append(job)
         layout = layout_of(self._spec)
         for replicated in may_begin(self._spec, self._numbers):
             for job in held.get(replicated.name, ()):
                 body = job_body(self._world.set, layout, replicated, job.index, self._options)
                 template = changed_template(job, body["spec"]["template"])
-                self._actions.append(ResumeJob(job, template))
+                # A server refuses a new template while there are pods of the old one; gangs are taken back whole.
+                if is_empty(job) or (template is None and self._options.gang != "Gate"):
+                    self._actions.append(ResumeJob(job, template))
         self._conditions.set_false(v1.SUSPENDED, "ResumeJobs", "jobset is resumed")
 
     def _tell(self) -> None:
