@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.groups.leader_worker_sets.podgroups import COSCHEDULING, VOLCANO, WORKLOADS, served
-from tests.scheduling.gates.racks import GPU, running_racks
+from tests.scheduling.gates.racks import GPU, RACK, racks_of, running_racks
 from tests.servers import Place, Server, eventually, make_namespace
 from tests.wire import Api, tls_context
 from tools.kubernetes.build import have_go
@@ -24,6 +24,7 @@ from kajitori.groups.leader_worker_sets import controller
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 
+TOPOLOGY = "leaderworkerset.sigs.k8s.io/exclusive-topology"
 NATIVE = Resource("scheduling.k8s.io", "v1alpha2", "podgroups", "PodGroup")
 
 
@@ -259,10 +260,12 @@ async def native(tmp_path: Path) -> AsyncIterator[Server]:
                 await server.close()
 
 
-async def test_kube_schedulers_own_gangs_place_one_group_whole_and_none_of_the_other(native: Server) -> None:
+async def test_kube_schedulers_own_gangs_place_two_groups_in_racks_of_their_own_and_none_of_the_third(
+    native: Server,
+) -> None:
     await make_namespace(native, "gangs")
-    async with running_racks(native, "gangs", racks=1, nodes=2, gpus=2), groups(native):
-        asked = a_set("gangs", "Native", replicas=2, size=3)
+    async with running_racks(native, "gangs", racks=2, nodes=2, gpus=2), groups(native):
+        asked = a_set("gangs", "Native", replicas=3, size=3, annotations={TOPOLOGY: RACK})
         template = asked["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]
         template["containers"][0]["resources"] = {"requests": {GPU: "1"}, "limits": {GPU: "1"}}
         await native.client.create(LEADER_WORKER_SETS, asked)
@@ -271,10 +274,10 @@ async def test_kube_schedulers_own_gangs_place_one_group_whole_and_none_of_the_o
             found = [pod for pod in await pods(native, "gangs") if pod["spec"].get("nodeName")]
             return [pod["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/group-index"] for pod in found]
 
-        async def one_whole() -> bool:
-            return len(await placed()) == 3
+        async def two_whole() -> bool:
+            return len(await placed()) == 6
 
-        await eventually(one_whole, "one group is placed")
+        await eventually(two_whole, "two groups are placed")
 
         async def refused() -> bool:
             waiting = [pod for pod in await pods(native, "gangs") if not pod["spec"].get("nodeName")]
@@ -283,10 +286,15 @@ async def test_kube_schedulers_own_gangs_place_one_group_whole_and_none_of_the_o
                 for pod in waiting
             )
 
-        await eventually(refused, "the other one is refused as a whole")
-        (winner,) = set(await placed())
-        assert winner in ("0", "1")
+        await eventually(refused, "the third one is refused as a whole")
+        racks: dict[str, set[str]] = {}
+        for pod in await pods(native, "gangs"):
+            group = pod["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/group-index"]
+            if node := pod["spec"].get("nodeName"):
+                racks.setdefault(group, set()).update(racks_of("gangs", [node]))
+        assert sorted(map(sorted, racks.values())) == [["r1"], ["r2"]]
         found = {one["metadata"]["name"]: one["spec"] for one in await objects(native, NATIVE, "gangs")}
         for pod in await pods(native, "gangs"):
             spec = found[pod["spec"]["schedulingGroup"]["podGroupName"]]
             assert spec["schedulingPolicy"] == {"gang": {"minCount": 3}}
+            assert spec["schedulingConstraints"] == {"topology": [{"key": RACK}]}
