@@ -151,3 +151,19 @@ async def test_while_the_gate_is_closed_nothing_is_made_and_when_it_opens_all_is
         gate.set(None)
         await loop.available_set("x")
         await loop.available_set("y")
+
+
+async def test_what_the_server_refuses_is_told_on_the_set_until_its_author_mends_it(loop: SetLoop) -> None:
+    async with running(loop.server, [controller]) as transport:
+        bad = a_role("prefill", metadata={"labels": {"team": "not a label!"}})
+        await loop.apply_set(a_set(bad, a_role("decode")))
+
+        async def told() -> str:
+            conditions = (await loop.the_set()).get("status", {}).get("conditions", ())
+            return next((one["message"] for one in conditions if one["type"] == "kajitori.dev/Blocked"), "")
+
+        assert "metadata.labels" in await loop.until(told)
+        before = transport.requests["POST leaderworkersets"]
+        await loop.apply_set(a_set())
+        await loop.available_set()
+        assert transport.requests["POST leaderworkersets"] <= before + 2

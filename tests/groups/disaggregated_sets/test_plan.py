@@ -246,6 +246,28 @@ def test_a_paused_rollout_stays_where_it_is() -> None:
     assert len(cluster.sets) == 2
 
 
+def test_what_makes_no_sense_or_is_of_a_newer_definition_is_named() -> None:
+    manifest = a_set(a_role("prefill", metadata={"name": "mine", "labels": QUEUE}), a_role("decode"))
+    manifest["spec"]["roles"][1]["subRoles"] = [{"name": "short"}]
+    manifest["metadata"]["annotations"] = {"groups.kajitori.dev/paused": "yes"}
+    cluster = converged(manifest)
+    message = cluster.condition("kajitori.dev/FieldsNotHonoured")[2]
+    assert "spec.roles[prefill].metadata.name: " in message
+    assert "spec.roles[decode].subRoles: " in message
+    assert "annotation groups.kajitori.dev/paused: 'yes' is not true or false" in message
+    manifest = a_set(
+        a_role("prefill", networkConfig={"subdomainPolicy": "UniquePerReplica"}), a_role("decode")
+    )
+    cluster.write(manifest)
+    cluster.converge()
+    message = cluster.condition("kajitori.dev/FieldsNotHonoured")[2]
+    assert message.startswith("spec.roles[prefill].spec.networkConfig: x-0-")
+    assert "; " not in message
+    cluster.write(a_set())
+    cluster.converge()
+    assert cluster.condition("kajitori.dev/FieldsNotHonoured")[:2] == ("False", "Resolved")
+
+
 def test_no_groups_are_wanted_in_the_middle_of_a_rollout_that_hangs() -> None:
     cluster = converged(a_set())
     cluster.write(a_set(a_role("prefill", image="broken"), a_role("decode")))

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from kajitori.api.disaggregatedset import v1
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta, OwnerReference
@@ -36,7 +35,7 @@ class RoleView(msgspec.Struct, frozen=True, rename="camel"):
     spec: Body
     metadata: Body | None = None
     scaling: v1.RoleScaling | None = None
-    sub_roles: msgspec.Raw | UnsetType = UNSET
+    sub_roles: list[Any] | None = None
 
     @property
     def external(self) -> bool:

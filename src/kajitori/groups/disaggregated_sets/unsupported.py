@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-from msgspec import UNSET
 
 from kajitori.base.reason import Reason
 from kajitori.groups.disaggregated_sets.children import scaler_name
-from kajitori.groups.disaggregated_sets.observed import PLACEMENT_ANNOTATION, Child, RoleView, World
+from kajitori.groups.disaggregated_sets.observed import (
+    PAUSED_ANNOTATION,
+    PLACEMENT_ANNOTATION,
+    Child,
+    RoleView,
+    World,
+)
 from kajitori.groups.disaggregated_sets.placement import policy_text
 from kajitori.groups.disaggregated_sets.revisions import bare
 
@@ -27,6 +32,9 @@ def fields_not_honoured(world: World, revision: str) -> Reason | None:
         for role in world.set.spec.roles
         for problem in _of_role(world, role, [child for child in current if child.role == role.name])
     ]
+    paused = world.set.metadata.annotations.get(PAUSED_ANNOTATION)
+    if paused not in (None, "true", "false"):
+        found.append(f"annotation {PAUSED_ANNOTATION}: {paused!r} is not true or false; nothing is paused")
     wanted = policy_text(world.set.spec.placement_policy)
     others = sorted(child.name for child in current if child.annotation(PLACEMENT_ANNOTATION) != wanted)
     if others:
@@ -43,7 +51,7 @@ def fields_not_honoured(world: World, revision: str) -> Reason | None:
 
 
 def _of_role(world: World, role: RoleView, current: list[Child]) -> Iterator[str]:
-    if role.sub_roles is not UNSET and role.sub_roles not in (b"null", b"[]"):
+    if role.sub_roles:
         yield "subRoles: the groups of a role are not divided"
     others = sorted(
         key for key, value in (role.metadata or {}).items() if value and key not in _HONOURED_METADATA
