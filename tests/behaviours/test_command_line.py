@@ -185,3 +185,51 @@ async def test_a_service_of_the_same_name_is_named_as_what_blocks(
     )
     for resource in (PODS, REPLICA_SETS, JOBS):
         assert not (await server.client.list(resource, namespace)).items
+
+
+def roles(ready: bool = True) -> Object:
+    template: Object = {"spec": {"containers": [{"name": "engine", "image": "busybox:1"}]}}
+    if not ready:
+        template["metadata"] = {"annotations": {"kajitori.dev/test-ready": "false"}}
+    return {
+        "apiVersion": "disaggregatedset.x-k8s.io/v1",
+        "kind": "DisaggregatedSet",
+        "metadata": {"name": "pd"},
+        "spec": {
+            "roles": [
+                {
+                    "name": name,
+                    "spec": {"replicas": 2, "leaderWorkerTemplate": {"size": 1, "workerTemplate": template}},
+                }
+                for name in ("prefill", "decode")
+            ]
+        },
+    }
+
+
+async def test_a_rollout_of_roles_is_planned_and_taken_back_from_its_middle(
+    server: Server, namespace: str, sight: Sight, kaji: Kaji, tmp_path: Any
+) -> None:
+    word = "disaggregatedset/pd"
+    file = tmp_path / "pd.json"
+    file.write_text(json.dumps(roles()))
+    assert (await kaji("apply", "-f", str(file)))[0] == 0
+    code, told = await kaji("rollout", "status", word, "--timeout", "60s")
+    assert code == 0, told
+    assert "prefill: 2 of 2 groups updated, 2 ready; decode: 2 of 2 groups updated, 2 ready" in told
+    code, told = await kaji("rollout", "undo", word)
+    assert (code, "no earlier revision" in told) == (1, True)
+    file.write_text(json.dumps(roles(ready=False)))
+    code, told = await kaji("rollout", "plan", word, "-f", str(file))
+    assert "new decode 0 to 1, new prefill 0 to 1" in told
+    assert (await kaji("apply", "-f", str(file)))[0] == 0
+    await sight.until(lambda: len(sight.pods) == 6, "the new revision begins")
+    code, told = await kaji("rollout", "history", word)
+    assert [("now" in line) for line in told.splitlines()] == [False, False, True]
+    code, told = await kaji("explain", word)
+    assert "0 of 1 groups ready" in told
+    code, told = await kaji("rollout", "undo", word)
+    assert (code, "goes back to revision" in told) == (0, True), told
+    code, told = await kaji("rollout", "status", word, "--timeout", "60s")
+    assert code == 0, told
+    await sight.until(lambda: len(sight.pods) == 4, "and the new one goes")

@@ -136,7 +136,8 @@ def _members(
             sources.append(restart_entries(child))
             if troubles(child):
                 found.append(f"{title}: {counts(child)}")
-        found += [f"{title}: {text}" for text in troubles(child) if text not in troubles(obj)]
+        known = (*troubles(obj), *(text for text in troubles(child) if text.startswith("Available is")))
+        found += [f"{title}: {text}" for text in troubles(child) if text not in known]
     if resource.kind == "LeaderWorkerSet":
         from kajitori.cli import explain_group as group
 

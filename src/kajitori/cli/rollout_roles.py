@@ -148,9 +148,14 @@ def _age(made: Sequence[Child]) -> str:
 def _templates(made: Sequence[Child]) -> dict[str, Any]:
     """As their author wrote them, by role."""
     return {
-        child.role: bare(plain_template(msgspec.to_builtins(child.lws.spec.leader_worker_template)))
+        child.role: _plain(msgspec.to_builtins(child.lws.spec.leader_worker_template))
         for child in sorted(made, key=lambda child: child.role)
     }
+
+
+def _plain(template: dict[str, Any]) -> dict[str, Any]:
+    """With the defaults that the definition of LeaderWorkerSets fills in, and without what the set adds."""
+    return bare(plain_template({"size": 1, "restartPolicy": "RecreateGroupOnPodRestart"} | template))
 
 
 def undo_roles(target: Target, *, number: int, resume: bool) -> int:
@@ -188,7 +193,7 @@ def undo_roles(target: Target, *, number: int, resume: bool) -> int:
     if resume and world.paused:
         patch.append({"op": "remove", "path": f"/metadata/annotations/{PAUSED.replace('/', '~1')}"})
     target.patch(patch, "application/json-patch+json")
-    before = {role.name: bare(plain_template(role.template)) for role in world.set.spec.roles}
+    before = {role.name: _plain(role.template) for role in world.set.spec.roles}
     print(f"{target.word} goes back to revision {older[0]}: {summary(changes(before, templates))}")
     print(f"`kaji rollout status {target.word}` follows it.")
     return 0
