@@ -22,6 +22,7 @@ from kajitori.api.resource import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
+from kajitori.base.clock import Clock
 from kajitori.base.errors import AlreadyExists, Conflict, NotFound, Unreachable
 from kajitori.control.runtime import Runtime
 from kajitori.groups.leader_worker_sets import controller
@@ -245,14 +246,14 @@ async def install_definition(client: Client) -> None:
 
 @contextlib.asynccontextmanager
 async def running_controller(
-    server: RunningApiServer, writes: float = float("inf")
+    server: RunningApiServer, writes: float = float("inf"), clock: Clock | None = None
 ) -> AsyncIterator[CountingTransport]:
     """The controller, alone in its process, with the rights that it says it needs. writes: it dies after so many."""
     config = load_config(str(server.kubeconfig_of("controllers")))
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, grace_seconds=0.0)
+        runtime = Runtime(client, clock=clock, grace_seconds=0.0)
         controller.register(runtime)
         stop = asyncio.Event()
         running = asyncio.ensure_future(runtime.run(stop))

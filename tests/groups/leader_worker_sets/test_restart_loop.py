@@ -92,6 +92,42 @@ async def test_a_controller_that_dies_while_a_group_fails_is_followed_by_one_tha
         assert "group 0: container engine of pod x-0-1" in str(lws["status"]["conditions"])
 
 
+class LaterClock(SystemClock):
+    """Of a controller that sees what a minute has come to."""
+
+    def now(self) -> float:
+        return super().now() + 60.0
+
+
+async def test_a_pod_that_a_finalizer_holds_is_named_and_its_group_begins_anew_once_it_is_gone(
+    loop: Loop,
+) -> None:
+    async with running_controller(loop.server, clock=LaterClock()):
+        await loop.apply(manifest(0))
+        await loop.available()
+        before, other = await loop.uids(0), await loop.uids(1)
+        held = {"metadata": {"finalizers": ["example.com/hold"]}}
+        await loop.client.patch(PODS, "x-0-1", held, namespace="default")
+        await loop.client.delete(PODS, "x-0-1", "default")
+
+        async def blocked() -> str:
+            found = (await loop.set())["status"]["conditions"]
+            told = [one["message"] for one in found if one["type"] == "kajitori.dev/Blocked"]
+            return told[0] if condition(await loop.set(), "kajitori.dev/Blocked") == "True" else ""
+
+        message = await loop.until(blocked)
+        assert message.startswith("pod x-0-1 on fake should have been gone since 20")
+        assert "held by finalizer example.com/hold" in message
+        assert list(await loop.uids(0)) == ["x-0-1"]
+        assert await loop.uids(1) == other
+        assert (await loop.until(lambda: loop.events("DeletionHangs")))[0]["type"] == "Warning"
+        free = {"metadata": {"finalizers": None}}
+        await loop.client.patch(PODS, "x-0-1", free, namespace="default")
+        await until_anew(loop, before)
+        assert condition(await loop.set(), "kajitori.dev/Blocked") == "False"
+        assert await loop.uids(1) == other
+
+
 async def test_a_node_is_told_to_be_sick_or_gone_and_nothing_is_said_of_a_well_one(loop: Loop) -> None:
     for name, status, isolated in (
         ("well", "True", "True"),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from kajitori.api.leaderworkerset import v1
 from kajitori.groups.leader_worker_sets.actions import Plan
 from kajitori.groups.leader_worker_sets.budget import Life
-from kajitori.groups.leader_worker_sets.history import records_of
+from kajitori.groups.leader_worker_sets.history import MOST_RECORDS, records_of
 from kajitori.groups.leader_worker_sets.identity import is_hash
 from kajitori.groups.leader_worker_sets.observed import Refusal, World
 from kajitori.groups.leader_worker_sets.restart import Restart
@@ -45,7 +45,7 @@ class Memory:
         """The plan is about to be carried out, as far as it goes beyond what comes before any pod."""
         self.restarts = plan.restarts
         self.lives = plan.lives
-        self.unrecorded = [*self.unrecorded, *records_of(world, plan)]
+        self.unrecorded = [*self.unrecorded, *records_of(world, plan)][-MOST_RECORDS:]
         # They were about a restart in place that is over with this plan.
         self.command_failures = {}
         if not plan.restart_containers:
