@@ -261,3 +261,18 @@ async def test_a_gang_whose_node_is_gone_before_it_is_bound_is_given_up(
         why = await eventually(given_up, "the gang is given up")
         assert why == "node no-such-node, which was chosen for it, is gone"
         assert await eventually(lambda: told(server, namespace, "GangReleased"), "an event says so")
+
+
+async def test_a_gang_that_waited_for_a_pod_to_go_is_placed_when_it_is_gone(
+    server: Server, namespace: str
+) -> None:
+    async with running_racks(server, namespace, racks=1, nodes=1), running_gates(server):
+        leaving = gang_pod(namespace, gang("a", 2), 0)
+        leaving["metadata"]["finalizers"] = ["example.com/held"]
+        await make(server, leaving)
+        await server.client.delete(PODS, "a-0", namespace)
+        await make(server, *(gang_pod(namespace, gang("a", 2), number) for number in (1, 2)))
+        await asyncio.sleep(0.3)
+        assert places_known(await places(server, namespace, "a-")) == 0
+        await server.client.patch(PODS, "a-0", {"metadata": {"finalizers": None}}, namespace=namespace)
+        await eventually(lambda: all_placed(server, namespace, "a-", 2), "the other two are placed")

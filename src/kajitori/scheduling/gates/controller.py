@@ -89,7 +89,9 @@ class GangGates:
         if new is None or new.has_ended:
             if uid in self._assumed:
                 self._forget(uid)
-            if _key(pod) in self._open:
+            if any(is_gated(other) for other in self._pods_of(_key(pod))):
+                # They may have waited for this one to go.
+                self._open.add(_key(pod))
                 self._wake.set()
             return
         if new.spec.node_name:
@@ -105,6 +107,9 @@ class GangGates:
                 self._assume(new, node)
         self._open.add(_key(new))
         self._wake.set()
+
+    def _pods_of(self, key: GangKey) -> list[PodView]:
+        return self._pods.by_index("gang", "/".join(key))
 
     def _assume(self, pod: PodView, node: str) -> None:
         self._assumed.add(pod.metadata.uid)
@@ -206,7 +211,7 @@ class GangGates:
         due: list[float] = []
         ready: list[tuple[GangKey, Standing]] = []
         for key in list(self._open):
-            standing = standing_of(self._pods.by_index("gang", "/".join(key)))
+            standing = standing_of(self._pods_of(key))
             if standing is None or standing.settled:
                 self._settle(key)
                 continue
