@@ -262,6 +262,27 @@ def test_pods_carry_the_count_under_the_name_that_upstream_proposes_too() -> Non
         assert count == "1"
 
 
+def test_groups_without_an_order_fail_are_lifted_and_are_scaled_away_first() -> None:
+    annotations = {MAX_RESTARTS: "0"}
+    cluster = PlannedCluster(a_set(size=2, annotations=annotations, groupIdentity="Hash")).settle()
+    leaders = sorted(name for name in cluster.pods if name.count("-") == 1)
+    failed, serving = leaders
+    fail(cluster, f"{failed}-1")
+    for _ in range(2):
+        plan = cluster.reconcile()
+        assert not (plan.deletes or plan.creates)
+    assert f"group {failed.removeprefix('x-')}: container engine" in condition(cluster, FAILED)["message"]
+    cluster.delete(failed)
+    cluster.settle()
+    fresh = next(name for name in cluster.pods if name.count("-") == 1 and name != serving)
+    assert fresh != failed
+    assert restarts_of(cluster, fresh) == "0"
+    fail(cluster, f"{fresh}-1")
+    cluster.lws["spec"]["replicas"] = 1
+    cluster.settle()
+    assert set(cluster.pods) == {serving, f"{serving}-1"}
+
+
 @given(st.integers(0, 10_000))
 def test_each_wait_is_as_long_as_the_last_or_longer_and_never_over_five_minutes(count: int) -> None:
     assert delay_seconds(count) <= delay_seconds(count + 1) <= LONGEST_DELAY_SECONDS
