@@ -274,3 +274,64 @@ def test_objects_of_others_are_never_deleted() -> None:
     world = cluster.world(schedulers=msgspec.structs.replace(VOLCANO, objects={"Volcano": [foreign]}))
     plan = with_gang_objects(world, plan_set(world))
     assert not any(isinstance(action, DeleteGangObject) for action in plan.after)
+
+
+def spec_of(method: str, resource: Resource, **fields: Any) -> dict[str, Any]:
+    """What the object of the first group says."""
+    annotations = {
+        "groups.kajitori.dev/gang": method,
+        "groups.kajitori.dev/gang-deadline-seconds": "90",
+        RACK: "rack",
+        "scheduling.volcano.sh/queue-name": "gold",
+    }
+    lws = a_set(
+        replicas=1,
+        size=3,
+        annotations=annotations,
+        leaderTemplate=template(container(resources={"requests": {"cpu": "1"}})),
+        workerTemplate=template(container(**GPUS), priorityClassName="high"),
+        **fields,
+    )
+    world = PlannedCluster(lws).world(schedulers=OtherSchedulers(kinds={method: resource}))
+    (action,) = [
+        action
+        for action in with_gang_objects(world, plan_set(world)).before
+        if isinstance(action, CreateGangObject)
+    ]
+    assert action.body["apiVersion"] == resource.api_version
+    return action.body["spec"]
+
+
+def test_volcano_is_told_what_leader_and_workers_need_together() -> None:
+    resource = Resource("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGroup")
+    expected = {
+        "minMember": 3,
+        "minResources": {"cpu": "9", "nvidia.com/gpu": "16"},
+        "queue": "gold",
+        "priorityClassName": "high",
+    }
+    assert spec_of("Volcano", resource) == expected
+    assert spec_of("Volcano", resource, startupPolicy="LeaderReady") == expected | {"minMember": 1}
+
+
+def test_coscheduling_is_told_of_the_deadline_and_of_workers_alone_where_the_leader_goes_first() -> None:
+    resource = Resource("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup")
+    assert spec_of("Coscheduling", resource) == {
+        "minMember": 3,
+        "minResources": {"cpu": "9", "nvidia.com/gpu": "16"},
+        "scheduleTimeoutSeconds": 90,
+    }
+    assert spec_of("Coscheduling", resource, startupPolicy="LeaderReady") == {
+        "minMember": 2,
+        "minResources": {"cpu": "8", "nvidia.com/gpu": "16"},
+        "scheduleTimeoutSeconds": 90,
+    }
+
+
+def test_kube_scheduler_is_told_how_many_and_where() -> None:
+    resource = Resource("scheduling.k8s.io", "v1alpha2", "podgroups", "PodGroup")
+    assert spec_of("Native", resource) == {
+        "schedulingPolicy": {"gang": {"minCount": 3}},
+        "schedulingConstraints": {"topology": [{"key": "rack"}]},
+        "priorityClassName": "high",
+    }

@@ -330,10 +330,10 @@ class GangGates:
         await self._record(standing, "FailedScheduling", reason, warning=True)
 
     async def _record(self, standing: Standing, reason: str, message: str, *, warning: bool = False) -> None:
-        """On the first pod of the gang, and on what made it, where people look first."""
+        """On the first pod of the gang; a warning also on what made it, where people look first."""
         pod = min((*standing.waiting, *standing.tied, *standing.bound), key=lambda pod: pod.metadata.name)
         about: list[tuple[Any, Resource | None]] = [(pod, PODS)]
-        if (owner := pod.metadata.controller) is not None:
+        if warning and (owner := pod.metadata.controller) is not None:
             metadata = {"name": owner.name, "namespace": pod.metadata.namespace, "uid": owner.uid}
             about.append(({"apiVersion": owner.api_version, "kind": owner.kind, "metadata": metadata}, None))
         for regarding, resource in about:
