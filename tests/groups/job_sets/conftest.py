@@ -29,6 +29,7 @@ class Sets:
     """The JobSets of one namespace, as a user and the nodes see them."""
 
     def __init__(self, server: Server, namespace: str) -> None:
+        self.server = server.name
         self.client = server.client
         self.namespace = namespace
 

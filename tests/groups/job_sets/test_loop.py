@@ -9,7 +9,7 @@ import pytest
 from tests.groups.job_sets.loop import Loop, running_controller, running_loop
 from tests.groups.job_sets.planned import job_set, replicated
 
-from kajitori.api.resource import JOB_SETS, PODS
+from kajitori.api.resource import JOB_SETS, JOBS, PODS
 
 NEVER = {"restartPolicy": "Never"}
 
@@ -142,3 +142,29 @@ async def test_agents_in_the_pods_are_told_by_the_status_which_attempt_to_be_in(
             return (await loop.get("x"))["status"].get("terminalState") == "Failed"
 
         await loop.until(failed)
+
+
+async def test_a_name_that_is_in_use_is_told_once_and_stays_told(loop: Loop) -> None:
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "busybox:1"}]}}
+    body = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "x-a-0", "namespace": "default"},
+        "spec": {"template": template, "suspend": True},
+    }
+    await loop.client.create(JOBS, body)
+    await loop.apply(job_set(replicated("a")))
+    async with running_controller(loop.server) as transport:
+
+        async def blocked() -> bool:
+            conditions = (await loop.get("x")).get("status", {}).get("conditions", ())
+            return any((one["type"], one["status"]) == ("kajitori.dev/Blocked", "True") for one in conditions)
+
+        await loop.until(blocked)
+        before = transport.requests["POST jobs"]
+        note = {"metadata": {"annotations": {"a": "b"}}}
+        await loop.client.patch(JOB_SETS, "x", note, namespace="default")
+        await asyncio.sleep(0.3)
+        assert transport.requests["POST jobs"] == before == 1
+        assert await blocked()
+        assert transport.requests["PATCH x"] == 1

@@ -99,12 +99,12 @@ class JobSetController:
             await self._report(world, error)
             raise
         if plan.failure is None:
+            taken = memory.taken(world.now)
+            if taken != world.taken:
+                # Names were found in use on the way.
+                plan = plan_job_set(msgspec.structs.replace(world, taken=taken))
             await self._write_status(job_set, plan)
-        again = plan.again_after_seconds
-        if again is None and (held := memory.taken(world.now)) and not world.taken:
-            # Met while this plan was carried out: the next one says so.
-            again = 0.0 if held else None
-        return After(again) if again is not None else None
+        return After(plan.again_after_seconds) if plan.again_after_seconds is not None else None
 
     async def _look(self, job_set: v1.JobSet, index: str, memory: Memory) -> World:
         now = self._clock.now()
