@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
-from kajitori.api.resource import EVENTS, NODES, PODS
+from kajitori.api.resource import EVENTS, NODES, PODS, Resource
 from kajitori.control.runtime import Runtime
+from kajitori.groups import rbac as groups_rbac
 from kajitori.groups.leader_worker_sets import controller as groups
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.model.gang import GATE, Gang, gang_annotations, gang_labels
+from kajitori.scheduling import rbac as scheduling_rbac
 from kajitori.scheduling.gates import controller as gates
 from tests.fake_nodes import FakeNodes
 from tests.groups.leader_worker_sets.loop import CountingTransport
@@ -21,6 +24,11 @@ from tests.servers import Server, eventually
 Object = dict[str, Any]
 RACK = "example.com/rack"
 OWNER = "example.com/test"
+USER = "gang-gates"
+CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDINGS = Resource(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
 GPU = "nvidia.com/gpu"
 
 
@@ -79,7 +87,7 @@ async def running_gates(
     if server.name == "embedded" and not everywhere:
         yield None
         return
-    config = load_config(str(server.kubeconfig))
+    config = load_config(str(await _with_rights_of_controllers(server)))
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
@@ -94,6 +102,26 @@ async def running_gates(
         finally:
             stop.set()
             await asyncio.gather(running, return_exceptions=True)
+
+
+async def _with_rights_of_controllers(server: Server) -> Path:
+    """A kubeconfig of a user that may do what the gates and groups say they need, and no more."""
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": USER},
+        "rules": [*groups_rbac.RULES, *scheduling_rbac.RULES],
+    }
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": USER},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": USER},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}],
+    }
+    for resource, body in ((CLUSTER_ROLES, role), (CLUSTER_ROLE_BINDINGS, binding)):
+        await server.client.apply(resource, body, field_manager="tests")
+    return server.kubeconfig_of(USER)
 
 
 def gang_pod(test: str, gang: Gang, number: int, *, gated: bool = True, **spec: Any) -> Object:
