@@ -1,6 +1,6 @@
 """What it costs to place gangs, and the laptop's scheduler to bind them.
 
-    python -m bench.scheduling [place] [make-room] [loop]     # all by default
+    python -m bench.scheduling [place] [make-room] [many] [loop]     # all by default
 
 CPU time of this process, the best of a few rounds. `place` and `make-room` are the pure functions on a state that is kept
 from gang to gang, printed beside a floor: one pass over as many numbers. `loop` is the scheduler on an embedded API server
@@ -13,6 +13,8 @@ import asyncio
 import statistics
 import sys
 import time
+from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,20 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bench.cluster import cpu_seconds  # noqa: E402
+from tests.scheduling.objects import cluster, node, pod  # noqa: E402
+from tests.scheduling.test_gangs import exclusive  # noqa: E402
+
+from kajitori.api.resource import NODES, PODS, SERVICE_ACCOUNTS  # noqa: E402
+from kajitori.kube.client import Client  # noqa: E402
+from kajitori.kube.config import load_config  # noqa: E402
+from kajitori.laptop.apiserver.testing import running_api_server  # noqa: E402
 from kajitori.model.gang import Gang, gang_annotations, gang_labels  # noqa: E402
 from kajitori.scheduling.demand import Demand  # noqa: E402
 from kajitori.scheduling.gangs.plan import place_gang  # noqa: E402
 from kajitori.scheduling.gangs.victims import make_room  # noqa: E402
 from kajitori.scheduling.plan import plan  # noqa: E402
 from kajitori.scheduling.state import ClusterState  # noqa: E402
-from tests.scheduling.objects import cluster, node, pod  # noqa: E402
-from tests.scheduling.test_gangs import exclusive  # noqa: E402
 
 GPU = "nvidia.com/gpu"
 RACK, ZONE = "kajitori.dev/rack", "topology.kubernetes.io/zone"
@@ -76,7 +84,9 @@ def floor_ms(count: int) -> float:
 
 
 def measure_place() -> None:
-    print("one gang of 8-GPU pods: ms of CPU to choose its nodes | to plan it and count it in the state | floor")
+    print(
+        "one gang of 8-GPU pods: ms of CPU to choose its nodes | to plan it and count it in the state | floor"
+    )
     for count in (1_000, 10_000):
         for leader in ("8", "16"):
             row: list[str] = []
@@ -87,8 +97,8 @@ def measure_place() -> None:
                 choices: list[float] = []
                 plans: list[float] = []
                 for members in gangs:
-                    choices.append(spent(lambda: place_gang(members, state)))
-                    plans.append(spent(lambda: plan(members, state)))
+                    choices.append(spent(partial(place_gang, members, state)))
+                    plans.append(spent(partial(plan, members, state)))
                 assert all(state.node_of(demand.uid) for members in gangs for demand in members)
                 row.append(f"{size}: {statistics.median(choices):.2f} | {statistics.median(plans):.2f}")
             kind = "equal pods" if leader == "8" else "leader of another shape"
@@ -101,7 +111,7 @@ def measure_make_room() -> None:
         for number in range(count // 8):
             plan(gang(f"g{number}", 8, priority=number % 3), state)
         members = gang("urgent", 16, priority=5)
-        milliseconds = min(spent(lambda: make_room(members, state)) for _ in range(3))
+        milliseconds = min(spent(partial(make_room, members, state)) for _ in range(3))
         found = make_room(members, state)
         assert found is not None
         print(
@@ -120,7 +130,7 @@ def measure_many() -> None:
         for gangs, count in ((GANGS // 10, GANGS // 10), (GANGS, GANGS)):
             state = nodes(count)
             demands = [mark(f"g{number}") for number in range(gangs)]
-            milliseconds = spent(lambda: [plan(members, state) for members in demands])
+            milliseconds = sum(spent(partial(plan, members, state)) for members in demands)
             placed = sum(bool(state.node_of(demand.uid)) for members in demands for demand in members)
             assert placed == gangs * SIZE
             row.append(f"{gangs} on {count} nodes {milliseconds / placed:.3f}")
@@ -154,7 +164,92 @@ def exclusive_racks(name: str) -> list[Demand]:
 
 KINDS = {"as gangs": whole, "as gangs, exclusive": exclusive_racks, "drawn together": drawn_together}
 
-MEASURES: dict[str, Any] = {"place": measure_place, "make-room": measure_make_room, "many": measure_many}
+
+def measure_loop() -> None:
+    for kind in ("gangs", "pods"):
+        for count in (GANGS // 10, GANGS):
+            seconds, wall = asyncio.run(bound_by_a_scheduler(kind, count))
+            pods = count * SIZE
+            print(
+                f"  {pods} pods ({kind}) on {count} nodes: the scheduler's process {1000 * seconds / pods:.2f} ms of CPU "
+                f"a pod, {wall:.0f} s until all are bound"
+            )
+
+
+async def bound_by_a_scheduler(kind: str, count: int) -> tuple[float, float]:
+    """CPU seconds of a scheduler's process that finds so many groups of 8 waiting, and how long it takes."""
+    async with running_api_server() as server, Client(load_config(str(server.kubeconfig))) as client:
+        await client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default"}}, namespace="default")
+        await in_turn([make_node(client, number) for number in range(count)])
+        await in_turn(
+            [make_pod(client, kind, number // SIZE, number % SIZE) for number in range(count * SIZE)]
+        )
+        began = time.perf_counter()
+        command = [sys.executable, "-c", ONLY_THE_SCHEDULER, str(server.kubeconfig)]
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+        try:
+            while (await client.list(PODS, "default", field_selector="spec.nodeName=")).items:
+                await asyncio.sleep(1)
+            return cpu_seconds(process.pid), time.perf_counter() - began
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def in_turn(work: list[Coroutine[Any, Any, None]]) -> None:
+    """A few at a time."""
+    limit = asyncio.Semaphore(16)
+
+    async def one(each: Coroutine[Any, Any, None]) -> None:
+        async with limit:
+            await each
+
+    await asyncio.gather(*map(one, work))
+
+
+async def make_node(client: Client, number: int) -> None:
+    name = f"n{number}"
+    labels = {RACK: f"r{number // NODES_A_RACK}", ZONE: f"z{number // NODES_A_ZONE}"}
+    await client.create(NODES, {"metadata": {"name": name, "labels": labels}})
+    await client.patch(NODES, name, {"spec": {"taints": None}})
+    offered = {"cpu": "128", "memory": "1Ti", "pods": "110", GPU: "8"}
+    status = {"status": {"allocatable": offered, "capacity": offered}}
+    await client.patch(NODES, name, status, subresource="status")
+
+
+async def make_pod(client: Client, kind: str, group: int, number: int) -> None:
+    wish = Gang(name=f"g{group}", size=SIZE)
+    marks = {"labels": gang_labels(wish), "annotations": gang_annotations(wish)} if kind == "gangs" else {}
+    resources = {"requests": {GPU: "1"}, "limits": {GPU: "1"}}
+    body = {
+        "metadata": {"name": f"g{group}-{number}", **marks},
+        "spec": {"containers": [{"name": "c", "image": "busybox", "resources": resources}]},
+    }
+    await client.create(PODS, body, namespace="default")
+
+
+ONLY_THE_SCHEDULER = """
+import asyncio, sys
+from kajitori.control.runtime import Runtime
+from kajitori.kube.client import Client
+from kajitori.kube.config import load_config
+from kajitori.laptop.scheduler.controller import register
+
+async def run():
+    async with Client(load_config(sys.argv[1])) as client:
+        runtime = Runtime(client)
+        register(runtime)
+        await runtime.run(asyncio.Event())
+
+asyncio.run(run())
+"""
+
+MEASURES: dict[str, Any] = {
+    "place": measure_place,
+    "make-room": measure_make_room,
+    "many": measure_many,
+    "loop": measure_loop,
+}
 
 if __name__ == "__main__":
     for chosen in sys.argv[1:] or MEASURES:
