@@ -52,7 +52,8 @@ def progress(kind: str, obj: dict[str, Any]) -> Progress:
     if (metadata.get("annotations") or {}).get("groups.kajitori.dev/paused") == "true":
         paused = true.get(_PAUSED) or true.get("Progressing") or {}
         if "is paused" in paused.get("message", ""):
-            return Progress("stuck", f"{counts}; {_reason(paused)}")
+            since = f", since {paused['lastTransitionTime']}" if paused.get("lastTransitionTime") else ""
+            return Progress("stuck", f"{counts}; {_reason(paused)}{since}")
     return Progress("going", counts)
 
 

@@ -90,13 +90,19 @@ class Nodes:
 
 
 class _Shape(msgspec.Struct, frozen=True):
-    """One of the two kinds of pods in a group. title: what it is called."""
+    """One of the two kinds of pods in a group.
+
+    title: what it is called. taken: what one such pod takes of a node. rooms: of nodes, as far as they were looked at;
+    most nodes of a cluster are alike.
+    """
 
     title: str
     requests: Amounts
     node_selector: dict[str, str]
     affinity: NodeSelector | None
     tolerations: tuple[Toleration, ...]
+    taken: dict[str, Amount]
+    rooms: dict[tuple[Any, ...], int | None] = {}
 
 
 def _look(
@@ -137,12 +143,14 @@ def _shape(title: str, template: Mapping[str, Any]) -> _Shape:
         "containers": [_with_limits_asked(one) for one in spec.get("containers") or ()],
         "initContainers": [_with_limits_asked(one) for one in spec.get("initContainers") or ()],
     }
+    requests = {name: amount for name, amount in pod_requests({"spec": filled}).items() if amount.value > 0}
     return _Shape(
         title,
-        {name: amount for name, amount in pod_requests({"spec": filled}).items() if amount.value > 0},
+        requests,
         spec.get("nodeSelector") or {},
         msgspec.convert(affinity, NodeSelector) if affinity else None,
         tuple(msgspec.convert(spec.get("tolerations") or [], list[Toleration])),
+        {"pods": Amount(Fraction(1)), **requests},
     )
 
 
@@ -166,9 +174,7 @@ def _able_nodes(shape: _Shape, nodes: Sequence[Node]) -> tuple[list[Node], Reaso
             f"{shape.title} tolerates no taint of the {_count(chosen, 'node')} that it may go to ({what})",
             "add a toleration to its template",
         )
-    able = [
-        node for node in tolerated if all(node.has(name) >= one.value for name, one in shape.requests.items())
-    ]
+    able = [node for node in tolerated if _room(shape, node) != 0]
     return able, None if able else _too_large(shape, tolerated)
 
 
@@ -222,6 +228,14 @@ def _too_large(shape: _Shape, nodes: Sequence[Node]) -> Reason:
 
 def _room(shape: _Shape, node: Node, taken: Mapping[str, Amount] | None = None) -> int | None:
     """How many such pods an empty node holds beside what is taken; None for any number."""
+    offered = tuple(node.status.allocatable.get(name) for name in ("pods", *shape.requests))
+    key = (offered, id(taken))
+    if key not in shape.rooms:
+        shape.rooms[key] = _work_out_room(shape, node, taken)
+    return shape.rooms[key]
+
+
+def _work_out_room(shape: _Shape, node: Node, taken: Mapping[str, Amount] | None) -> int | None:
     counts = [
         (node.has(name) - (taken[name].value if taken and name in taken else 0)) // wanted.value
         for name, wanted in {"pods": Amount(Fraction(1)), **shape.requests}.items()
@@ -238,10 +252,9 @@ def _holds_group(
     if any(room is None for room in rooms.values()):
         return bool(leader_nodes), size
     total = sum(room or 0 for room in rooms.values())
-    taken = {"pods": Amount(Fraction(1)), **leader.requests}
     # The leader goes where it costs the fewest workers.
     losses = [
-        (rooms[node.metadata.name] or 0) - (_room(worker, node, taken) or 0)
+        (rooms[node.metadata.name] or 0) - (_room(worker, node, leader.taken) or 0)
         if node.metadata.name in rooms
         else 0
         for node in leader_nodes
