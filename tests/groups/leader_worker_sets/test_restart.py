@@ -212,3 +212,14 @@ def test_an_update_and_a_scale_down_blame_nobody() -> None:
     cluster.settle()
     assert "RecreateGroup" not in cluster.reasons()
     assert len(cluster.pods) == 6
+
+
+def test_a_group_whose_templates_are_lost_before_it_was_whole_comes_back_as_the_set_has_it() -> None:
+    cluster = PlannedCluster(a_set(replicas=2, size=2, startupPolicy="LeaderReady"))
+    cluster.reconcile()
+    cluster.run("x-1")
+    cluster.reconcile()
+    cluster.revisions.clear()
+    cluster.lws["spec"]["leaderWorkerTemplate"]["size"] = 3
+    cluster.settle()
+    assert len(cluster.pods) == 6

@@ -28,6 +28,7 @@ from kajitori.groups.leader_worker_sets.gang import choose_gang, waits_for_worke
 from kajitori.groups.leader_worker_sets.gang_release import annotations_after, find_release, may_be_made
 from kajitori.groups.leader_worker_sets.group_ending import (
     answer_fault,
+    end_group,
     finish_group,
     go_on_in_place,
     keep_failed,
@@ -131,6 +132,10 @@ def _keep(setting: GroupSetting, index: int, pods: Sequence[Pod], leader: Pod) -
     stale = [DeletePod(pod) for pod in pods if pod.incarnation != leader.incarnation and not pod.dying]
     known = templates or setting.target
     size = _size(leader, known)
+    if templates is None and len(members) < size:
+        # It can never be whole again: what it would be completed from is lost.
+        replacement = Restart(incarnation=leader.incarnation, revision=setting.target.hash)
+        return end_group(setting, index, pods, replacement)
     policy = restart_policy(setting.world.set, known)
     complete = COMPLETE_ANNOTATION in leader.metadata.annotations
     if (marker := marker_of(leader)) is not None:
