@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from kajitori.api.resource import (
     DISAGGREGATED_SET_ROLE_SCALERS,
     DISAGGREGATED_SETS,
     LEADER_WORKER_SETS,
+    SERVICES,
 )
 from tests.install.installation import Installation
 
@@ -20,6 +22,7 @@ def live(cluster: Installation, run: Callable[[str], None]) -> None:
     """It is made, rolled out, sized otherwise and in the way of others. run: let the pods of such a set run."""
     _apply(cluster, "busybox:1", "External")
     _until_available(cluster, run)
+    _mended(cluster)
     _apply(cluster, "busybox:2", "Static")
     _until_available(cluster, run)
     cluster.until(
@@ -39,6 +42,21 @@ def live(cluster: Installation, run: Callable[[str], None]) -> None:
         return any(one["type"] == "kajitori.dev/Blocked" for one in status.get("conditions", ()))
 
     cluster.until(blocked, "it says what is in its way")
+
+
+def _mended(cluster: Installation) -> None:
+    services = SERVICES.path("default")
+    found = cluster.until(lambda: cluster.client.get(services, query=OWN)["items"], "there are Services")
+    name, selector = found[0]["metadata"]["name"], found[0]["spec"]["selector"]
+    cluster.client.request(
+        "PATCH",
+        f"{services}/{name}",
+        body=json.dumps({"spec": {"selector": {"more": "than that"}}}).encode(),
+        content_type="application/merge-patch+json",
+    )
+    cluster.until(
+        lambda: cluster.client.get(f"{services}/{name}")["spec"]["selector"] == selector, "it is mended"
+    )
 
 
 def _sets(cluster: Installation) -> list[dict[str, Any]]:

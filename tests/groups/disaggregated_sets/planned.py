@@ -21,6 +21,7 @@ from kajitori.groups.disaggregated_sets.actions import (
     DeleteService,
     DeleteSet,
     Event,
+    MendService,
     Plan,
     TellScaler,
 )
@@ -126,6 +127,8 @@ class PlannedSet:
             case CreateService(body):
                 assert body["metadata"]["name"] not in self.services, "made twice"
                 self.services[body["metadata"]["name"]] = self._made(body)
+            case MendService(service, selector):
+                self.services[service.metadata.name]["spec"]["selector"] = selector
             case DeleteService(service):
                 del self.services[service.metadata.name]
             case CreateScaler(_, body):

@@ -191,6 +191,15 @@ def test_services_have_no_ports_and_appear_when_every_role_has_a_ready_group() -
     assert sorted(key.rpartition("/")[2] for key in spec["selector"]) == ["name", "revision", "role", "slice"]
 
 
+def test_a_selector_that_somebody_changed_is_set_right() -> None:
+    cluster = converged(a_set())
+    name, found = next(iter(cluster.services.items()))
+    wanted = dict(found["spec"]["selector"])
+    found["spec"]["selector"] = {v1.NAME_LABEL: "x", "more": "than that"}
+    cluster.converge()
+    assert cluster.services[name]["spec"]["selector"] == wanted
+
+
 def test_services_of_an_old_revision_go_before_its_last_groups_and_one_deleted_by_hand_comes_back() -> None:
     cluster = converged(a_set())
     cluster.services.popitem()

@@ -34,6 +34,13 @@ class CreateService(msgspec.Struct, frozen=True):
     body: Body
 
 
+class MendService(msgspec.Struct, frozen=True):
+    """Set its selector right."""
+
+    service: Service
+    selector: dict[str, str]
+
+
 class DeleteService(msgspec.Struct, frozen=True):
     service: Service
 
@@ -60,6 +67,7 @@ Action = (
     | ChangeSet
     | DeleteSet
     | CreateService
+    | MendService
     | DeleteService
     | CreateScaler
     | DeleteScaler

@@ -65,11 +65,7 @@ class DisaggregatedSetController:
                 LEADER_WORKER_SETS, LeaderWorkerSet, indexers={"disaggregated": _names_of}, optional=True
             ),
             services=runtime.informer(
-                SERVICES,
-                Service,
-                label_selector=v1.NAME_LABEL,
-                indexers={"set": _names_of},
-                metadata_only=True,
+                SERVICES, Service, label_selector=v1.NAME_LABEL, indexers={"set": _names_of}
             ),
             scalers=runtime.informer(
                 DISAGGREGATED_SET_ROLE_SCALERS, Scaler, indexers={"set": _names_of}, optional=True

@@ -30,6 +30,7 @@ from kajitori.groups.disaggregated_sets.actions import (
     DeleteScaler,
     DeleteService,
     DeleteSet,
+    MendService,
     Plan,
     TellScaler,
 )
@@ -115,6 +116,10 @@ class Execution:
                 )
             case CreateService(body):
                 await self._create(SERVICES, body, Service, caches.services)
+            case MendService(service, selector):
+                # In a merge patch only a null takes out what another writer put in.
+                spec = {"selector": dict.fromkeys(service.spec.selector) | selector}
+                await self._patch(SERVICES, service.metadata, {"spec": spec}, Service, caches.services)
             case DeleteService(service):
                 await self._delete(SERVICES, service, service.metadata, caches.services)
             case CreateScaler(_, body):
@@ -156,7 +161,7 @@ class Execution:
     async def _patch(
         self,
         resource: Resource,
-        metadata: ObjectMeta,
+        metadata: ObjectMeta | PartialMetadata,
         patch: dict[str, Any],
         kind: type[Any],
         informer: Informer[Any],

@@ -106,10 +106,15 @@ class PartialMetadata(msgspec.Struct, frozen=True, rename="camel"):
     deletion_timestamp: str | None = None
 
 
+class ServiceSpec(msgspec.Struct, frozen=True):
+    selector: dict[str, str] = {}
+
+
 class Service(msgspec.Struct, frozen=True):
-    """Its metadata alone."""
+    """Whose it is and which pods it finds."""
 
     metadata: PartialMetadata
+    spec: ServiceSpec = ServiceSpec()
 
     @property
     def slice(self) -> int:

@@ -14,7 +14,8 @@ from kajitori.groups.disaggregated_sets.actions import Action, DeleteService, De
 from kajitori.groups.disaggregated_sets.observed import Child, Service, World
 from kajitori.groups.disaggregated_sets.revisions import current_revision
 from kajitori.groups.disaggregated_sets.scaling import scaler_actions, targets, tell_scalers
-from kajitori.groups.disaggregated_sets.slice_plan import SlicePlan, SliceView, plan_slice
+from kajitori.groups.disaggregated_sets.slice_plan import SlicePlan, plan_slice
+from kajitori.groups.disaggregated_sets.slice_view import SliceView
 from kajitori.groups.disaggregated_sets.status import next_status
 from kajitori.groups.disaggregated_sets.unsupported import fields_not_honoured
 

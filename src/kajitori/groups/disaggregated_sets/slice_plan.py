@@ -7,7 +7,6 @@ last of its groups do: so nobody finds a prefill of one revision beside a decode
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,9 +16,7 @@ from kajitori.api.disaggregatedset import v1
 from kajitori.groups.disaggregated_sets.actions import (
     Action,
     ChangeSet,
-    CreateService,
     CreateSet,
-    DeleteService,
     DeleteSet,
     Event,
 )
@@ -27,19 +24,16 @@ from kajitori.groups.disaggregated_sets.children import (
     leader_worker_set,
     lws_name,
     metadata_record,
-    service,
-    service_name,
     system_labels,
 )
 from kajitori.groups.disaggregated_sets.observed import (
     ROLE_METADATA_ANNOTATION,
     Child,
     RoleView,
-    Service,
-    World,
 )
-from kajitori.groups.disaggregated_sets.revisions import newest_first
-from kajitori.groups.disaggregated_sets.rollout import Counts, Role, Step, next_step
+from kajitori.groups.disaggregated_sets.rollout import Step, next_step
+from kajitori.groups.disaggregated_sets.services import plan_services
+from kajitori.groups.disaggregated_sets.slice_view import SliceView
 
 
 class SlicePlan(msgspec.Struct):
@@ -56,76 +50,6 @@ class SlicePlan(msgspec.Struct):
     whole: bool = False
 
 
-class SliceView:
-    """The LeaderWorkerSets of one slice, told apart, and its Services. targets: wanted groups of each role."""
-
-    def __init__(
-        self,
-        world: World,
-        slice: int,
-        revision: str,
-        targets: Mapping[str, int],
-        children: Sequence[Child],
-        services: Sequence[Service],
-    ) -> None:
-        self.world = world
-        self.slice = slice
-        self.revision = revision
-        self.targets = targets
-        self.services = services
-        self.current = {child.role: child for child in children if child.revision == revision}
-        others = [child for child in children if child.revision != revision]
-        self.old = [
-            {child.role: child for child in others if child.revision == name} for name in newest_first(others)
-        ]
-
-    @property
-    def rolling(self) -> bool:
-        return any(child.replicas for made in self.old for child in made.values())
-
-    def initial(self, child: Child) -> int | None:
-        """Groups that it had when the rollout began; None if nobody noted it."""
-        text = child.annotation(v1.INITIAL_REPLICAS_ANNOTATION)
-        return int(text) if text.isdecimal() else None
-
-    def counts(self) -> list[Counts]:
-        """Groups of old revisions, without roles that had none in the first place."""
-        return [
-            {role: child.replicas for role, child in made.items() if child.replicas or self.initial(child)}
-            for made in self.old
-        ]
-
-    def roles(self) -> dict[str, Role]:
-        """The numbers of each role, those that are going included."""
-        initial: Counts = {}
-        for made in self.old:
-            for role, child in made.items():
-                noted = self.initial(child)
-                initial[role] = initial.get(role, 0) + (child.replicas if noted is None else noted)
-        numbers = {role: Role(initial=groups) for role, groups in initial.items()}
-        for role in self.world.set.spec.roles:
-            made = self.current.get(role.name)
-            new = made.replicas if made else 0
-            target = self.targets[role.name]
-            if role.external and self.rolling:
-                # An autoscaler that sees fewer requests for a moment must not undo what the rollout has done.
-                target = max(target, new)
-            surge, unavailable = role.bounds(target)
-            numbers[role.name] = Role(
-                target=target,
-                new=new,
-                initial=initial.get(role.name, 0),
-                max_surge=surge,
-                max_unavailable=unavailable,
-            )
-        return numbers
-
-    @property
-    def stable(self) -> bool:
-        """All roles of the current revision are there with all of their groups ready."""
-        return all(role in self.current and self.current[role].settled for role in self.world.set.role_names)
-
-
 def plan_slice(view: SliceView) -> SlicePlan:
     """The next thing to do in this slice."""
     plan = SlicePlan(rolling=view.rolling)
@@ -136,7 +60,9 @@ def plan_slice(view: SliceView) -> SlicePlan:
     if step is not None:
         _take(view, step, plan)
     _clean_up(view, plan)
-    _serve(view, step, plan)
+    services, taken = plan_services(view, step)
+    plan.services += services
+    plan.blocked += taken
     plan.whole = (
         not view.old
         and view.stable
@@ -261,41 +187,6 @@ def _clean_up(view: SliceView, plan: SlicePlan) -> None:
     if plan.deletes and not left:
         what = f"rolling update to revision {view.revision} is complete"
         plan.events.append(_event(view, "RollingUpdateCompleted", what))
-
-
-def _serve(view: SliceView, step: Step | None, plan: SlicePlan) -> None:
-    """Services of revisions that can serve; none of those that cannot any more."""
-    wanted: set[str] = set()
-    there = {each.metadata.name: each for each in view.services}
-    made = [view.current, *view.old]
-    for number, children in enumerate(made):
-        ends = step is not None and step.old is not None and step.revision == number - 1
-        left = {
-            role: (step.old or {}).get(role, 0) if ends and step else child.replicas
-            for role, child in children.items()
-        }
-        serves = bool(children) and all(child.ready and left[role] for role, child in children.items())
-        complete = number > 0 or children.keys() == set(view.world.set.role_names)
-        for child in children.values():
-            name = service_name(child.name)
-            if not child.sliced and view.world.set.spec.slices > 1:
-                # Its pods do not say their slice, and a selector without it finds those of other slices.
-                continue
-            # Those of the current revision stay once they are there: endpoints tell what is ready.
-            if (serves and complete) or (number == 0 and name in there):
-                wanted.add(name)
-                _one_service(view, child, name, name in there, plan)
-    plan.services += [DeleteService(found) for name, found in there.items() if name not in wanted]
-
-
-def _one_service(view: SliceView, child: Child, name: str, there: bool, plan: SlicePlan) -> None:
-    if there:
-        return
-    taken = view.world.taken.get(f"Service {name}")
-    if taken is not None:
-        plan.blocked.append(f"Service {name} is {taken}")
-    else:
-        plan.services.append(CreateService(service(view.world.set, child)))
 
 
 def _old(view: SliceView) -> str:
