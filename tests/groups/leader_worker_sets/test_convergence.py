@@ -41,6 +41,7 @@ happenings = st.lists(
     startup=st.sampled_from(["LeaderCreated", "LeaderReady"]),
     subdomains=st.sampled_from(["Shared", "UniquePerReplica"]),
     surge=st.integers(0, 2),
+    restart=st.sampled_from(["Recreate", "InPlace"]),
     happens=happenings,
 )
 def test_everything_converges(
@@ -50,6 +51,7 @@ def test_everything_converges(
     startup: str,
     subdomains: str,
     surge: int,
+    restart: str,
     happens: list[tuple[str, int]],
 ) -> None:
     rolling = {"partition": 0, "maxUnavailable": 1, "maxSurge": surge}
@@ -57,6 +59,7 @@ def test_everything_converges(
         a_set(
             replicas=replicas,
             size=size,
+            annotations={"groups.kajitori.dev/restart": restart},
             restartPolicy=policy,
             startupPolicy=startup,
             networkConfig={"subdomainPolicy": subdomains},
