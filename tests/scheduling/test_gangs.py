@@ -307,6 +307,14 @@ def test_a_pod_that_replaces_one_of_a_gang_goes_near_the_others():
     assert again.node == found["g-3"]
 
 
+def test_workers_go_near_a_leader_that_came_first():
+    kin = {"leaderworkerset.sigs.k8s.io/group-key": "k"}
+    state = racks(a1=[4], a2=[2, 4], b1=[4])
+    state.place(pod("leader", {GPU: "1"}, labels=kin), "a2n0")
+    found = nodes_of(plan(gang_of_pods("g", 4, labels=kin), state))
+    assert {name[:2] for name in found.values()} == {"a2"}
+
+
 def test_pods_that_are_leaving_do_not_count_as_the_gang():
     state = racks(a1=[8])
     old = [

@@ -223,7 +223,7 @@ class Scheduler:
         """The most important pods that are active, gangs whole; those that wait for the rest of their gang are parked."""
         batch: list[Demand] = []
         now = self._now()
-        for demand in sorted(self._active.values(), key=lambda demand: -demand.priority):
+        for demand in sorted(self._active.values(), key=lambda demand: (-demand.priority, demand.created)):
             if len(batch) >= _BATCH:
                 break
             if demand.uid not in self._active:

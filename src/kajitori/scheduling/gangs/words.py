@@ -108,12 +108,10 @@ def _answer(request: Request, state: ClusterState, table: NodeTable) -> tuple[st
     if bool(able_domains(empty, -1).any()):
         short = sum(max(0, count - room) for room, count in zip(has, counts.tolist(), strict=True))
         return text, f"{short} more place{'' if short == 1 else 's'} there would do."
-    most = max((int(sums(numbers, empty.shapes[-1].fit).max(initial=0)), 0))
-    return text, f"No {_whole(request)} will ever do: the largest has {most} when it is empty."
-
-
-def _whole(request: Request) -> str:
-    return noun(request.required[0]) if request.required else "set of nodes here"
+    most = int(sums(numbers, empty.shapes[-1].fit).max(initial=0))
+    if not request.required:
+        return text, f"This cluster will never do: it has {most} when it is empty."
+    return text, f"No {noun(request.required[0])} will ever do: the largest has {most} when it is empty."
 
 
 def _domain(request: Request, table: NodeTable, numbers: Ints, best: int) -> str:
