@@ -127,26 +127,36 @@ async def running_groups(home: Path, native: Path, rules: list[dict[str, Any]]) 
     (home / "run/component-roles.json").write_text(json.dumps({"system:kajitori:controllers": rules}))
     async with running_node(home, compile_programs(native)) as node:
         await install_definition(node.client)
-        config = load_config(str(node.server.kubeconfig_of("controllers")))
-        async with Client(config, user_agent="kajitori-controllers") as client:
-            runtime = Runtime(client, grace_seconds=0.0)
-            controller.register(runtime)
-            stop = asyncio.Event()
-            running = asyncio.ensure_future(runtime.run(stop))
-            try:
-                yield Groups(node)
-            finally:
+        try:
+            yield Groups(node)
+        finally:
+            for name in await Groups(node).pods():
                 with contextlib.suppress(NotFound):
-                    for name in await Groups(node).pods():
-                        await node.client.delete(PODS, name, "default", grace_period_seconds=0)
-                stop.set()
-                await asyncio.gather(running, return_exceptions=True)
+                    await node.client.delete(PODS, name, "default", grace_period_seconds=0)
+
+
+@contextlib.asynccontextmanager
+async def running_controller(groups: Groups) -> AsyncIterator[None]:
+    config = load_config(str(groups.node.server.kubeconfig_of("controllers")))
+    async with Client(config, user_agent="kajitori-controllers") as client:
+        runtime = Runtime(client, grace_seconds=0.0)
+        controller.register(runtime)
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(runtime.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_group_restarts_in_its_pods_and_fetches_no_weights_again(
     home: Path, native_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with running_groups(home, native_cache, [*RULES, *LAPTOP_RULES]) as groups:
+    async with (
+        running_groups(home, native_cache, [*RULES, *LAPTOP_RULES]) as groups,
+        running_controller(groups),
+    ):
         await groups.apply(a_set("x", **{"groups.kajitori.dev/restart": "InPlace"}))
         before = await groups.pods()
         began = time.monotonic()
@@ -191,7 +201,7 @@ async def test_without_the_right_or_the_command_the_group_is_made_anew_and_says_
     home: Path, native_cache: Path
 ) -> None:
     rules = [rule for rule in [*RULES, *LAPTOP_RULES] if rule not in IN_PLACE_RULES]
-    async with running_groups(home, native_cache, rules) as groups:
+    async with running_groups(home, native_cache, rules) as groups, running_controller(groups):
         await groups.apply(a_set("x", **{"groups.kajitori.dev/restart": "InPlace"}))
         before = await groups.pods()
         await groups.crash(before["x-0-1"])
@@ -208,3 +218,29 @@ async def test_without_the_right_or_the_command_the_group_is_made_anew_and_says_
             )
 
         await groups.until(recreated)
+
+
+async def test_a_controller_that_dies_in_the_middle_is_followed_by_one_that_finishes(
+    home: Path, native_cache: Path
+) -> None:
+    async with running_groups(home, native_cache, [*RULES, *LAPTOP_RULES]) as groups:
+
+        async def noted(annotation: str) -> str:
+            leader = (await groups.pods())["x-0"]
+            return leader["metadata"]["annotations"].get(f"groups.kajitori.dev/{annotation}", "")
+
+        async with running_controller(groups):
+            await groups.apply(a_set("x", **{"groups.kajitori.dev/restart": "InPlace"}))
+            before = await groups.pods()
+            await groups.crash(before["x-0-1"])
+            await groups.until(lambda: noted("restarting-in-place"))
+        async with running_controller(groups):
+            await groups.until(lambda: noted("accepted-restarts"))
+            await groups.until_ready("x")
+        after = await groups.pods()
+        assert {pod["metadata"]["uid"] for pod in after.values()} == {
+            pod["metadata"]["uid"] for pod in before.values()
+        }
+        assert all(pod["status"]["containerStatuses"][0]["restartCount"] for pod in after.values())
+        assert not await noted("restarting-in-place")
+        assert not await groups.told("RecreateGroup")
