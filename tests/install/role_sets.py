@@ -51,7 +51,7 @@ def _mended(cluster: Installation) -> None:
     cluster.client.request(
         "PATCH",
         f"{services}/{name}",
-        body=json.dumps({"spec": {"selector": {"more": "than that"}}}).encode(),
+        body=json.dumps({"spec": {"selector": {"more": "than-that"}}}).encode(),
         content_type="application/merge-patch+json",
     )
     cluster.until(
