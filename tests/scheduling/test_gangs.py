@@ -375,6 +375,20 @@ def test_a_gang_that_fits_once_others_have_ended_is_told_how_much_is_missing():
     assert message.endswith("; the best rack (a1) has 5. 3 more places there would do.")
 
 
+def test_where_there_is_no_room_at_all_no_rack_is_called_the_best():
+    state = racks(a1=[4], a2=[4])
+    plan(gang_of_pods("f", 8), state)
+    (message,) = {decision.message for decision in plan(gang_of_pods("g", 4, required=RACK), state)}
+    assert message == (
+        "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. gang g needs 4 places of 1 nvidia.com/gpu each in one "
+        "rack; no rack has any. 4 more places in one rack would do."
+    )
+    (message,) = {decision.message for decision in plan(gang_of_pods("g", 4), state)}
+    assert message.endswith(
+        "gang g needs 4 places of 1 nvidia.com/gpu each; no node has any. 4 more places would do."
+    )
+
+
 def test_a_gang_of_a_leader_and_workers_is_told_about_both():
     gang = Gang(name="g", size=3, required_topology=RACK)
     members = [member(gang, 0, {GPU: "2", "cpu": "4"}), *(member(gang, n, {GPU: "4"}) for n in (1, 2))]

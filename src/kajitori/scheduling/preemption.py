@@ -45,7 +45,7 @@ class Preemption(msgspec.Struct, frozen=True):
 
 def preempt(demand: Demand, state: ClusterState, budgets: Sequence[BudgetView] = ()) -> Preemption | None:
     """Room for a pod that fits nowhere; None where no node would take it even so. The state stays as it is."""
-    if not demand.preempts:
+    if not demand.preempts or not state.has_less_important(demand.priority):
         return None
     candidates: list[Preemption] = []
     for node in state.nodes.values():

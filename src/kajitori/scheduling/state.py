@@ -122,6 +122,7 @@ class ClusterState:
         self._place: dict[str, str] = {}
         self._counts: OrderedDict[Selection, dict[str, int]] = OrderedDict()
         self._label_counts: dict[str, LabelCounts] = {}
+        self._priorities: dict[int, int] = {}
         self.keep_away = KeepAway(self.chooses)
         self._groups: dict[str, GroupState] = {}
 
@@ -197,6 +198,10 @@ class ClusterState:
 
     # Questions.
 
+    def has_less_important(self, priority: int) -> bool:
+        """Whether any pod on a node is less important than that."""
+        return any(known < priority for known in self._priorities)
+
     def count(self, selection: Selection) -> Mapping[str, int]:
         """How many chosen pods each node has; nodes without any are left out."""
         if selection.one_label is not None:
@@ -267,6 +272,9 @@ class ClusterState:
         for key in (demand.group, demand.kin):
             if key:
                 self._recount_group(key, demand, node_name, sign)
+        self._priorities[demand.priority] = self._priorities.get(demand.priority, 0) + sign
+        if not self._priorities[demand.priority]:
+            del self._priorities[demand.priority]
         for counts in self._label_counts.values():
             counts.step(demand, node_name, sign)
         self.keep_away.step(demand, node_name, sign)

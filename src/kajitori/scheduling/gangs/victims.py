@@ -51,9 +51,9 @@ def make_room(
     members: Sequence[Demand], state: ClusterState, budgets: Sequence[BudgetView] = ()
 ) -> Room | None:
     """None where the gang would not fit even without everything less important. The state stays as it is."""
-    if not all(demand.preempts for demand in members):
-        return None
     priority = min(demand.priority for demand in members)
+    if not all(demand.preempts for demand in members) or not state.has_less_important(priority):
+        return None
     pods = [pod for node in state.nodes.values() for pod in node.pods.values()]
     units = list(lower_units(pods, priority, state))
     if not units:

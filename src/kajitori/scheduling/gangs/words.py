@@ -99,6 +99,10 @@ def _answer(request: Request, state: ClusterState, table: NodeTable) -> tuple[st
     best = int(np.argmax((np.minimum(rooms, counts[:, None]) / counts[:, None]).min(axis=0)))
     has = rooms[:, best].tolist() if rooms.shape[1] else [0] * len(counts)
     text = f"{_domain(request, table, numbers, best)} {' and '.join(map(str, has))}"
+    there = " there"
+    if not any(has):
+        text = f"no {noun(request.required[0]) if request.required else 'node'} has any"
+        there = f" in one {noun(request.required[0])}" if request.required else ""
     together = all(room >= count for room, count in zip(has, counts.tolist(), strict=True))
     if together and len(has) > 1:
         text += ", not beside each other"
@@ -107,7 +111,7 @@ def _answer(request: Request, state: ClusterState, table: NodeTable) -> tuple[st
     empty = _when_empty(request, state, table)
     if bool(able_domains(empty, -1).any()):
         short = sum(max(0, count - room) for room, count in zip(has, counts.tolist(), strict=True))
-        return text, f"{short} more place{'' if short == 1 else 's'} there would do."
+        return text, f"{short} more place{'' if short == 1 else 's'}{there} would do."
     most = int(sums(numbers, empty.shapes[-1].fit).max(initial=0))
     if not request.required:
         return text, f"This cluster will never do: it has {most} when it is empty."

@@ -15,15 +15,15 @@ import logging
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
-from kajitori.api.resource import NAMESPACES, NODES, PODS, Resource
-from kajitori.base.errors import Conflict, KajitoriError, NotFound
+from kajitori.api.resource import NAMESPACES, NODES, PODS
 from kajitori.control.runtime import Runtime
-from kajitori.model.gang import GANG_LABEL, RELEASED_ANNOTATION
+from kajitori.model.gang import GANG_LABEL
 from kajitori.scheduling.demand import Demand, demand_of
 from kajitori.scheduling.gates.members import Failure, Standing, facts_of, failure_of, is_gated, standing_of
-from kajitori.scheduling.gates.opening import opening_patch, tied_to
+from kajitori.scheduling.gates.opening import tied_to
 from kajitori.scheduling.gates.placing import Round
 from kajitori.scheduling.gates.records import PlacedPod
+from kajitori.scheduling.gates.writing import Writer
 from kajitori.scheduling.state import ClusterState
 from kajitori.scheduling.views import NodeView, PodView, View
 
@@ -32,7 +32,6 @@ _log = logging.getLogger(__name__)
 COMPONENT = "kajitori.dev/gang-gates"
 HOLDING_A_NODE = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
 
-_PATCHES_AT_ONCE = 32
 _RETRY_SECONDS = 1.0
 # Changes that could help come in bursts, and looking again may take at most this share of one core.
 _SHORTEST_REST_SECONDS = 0.05
@@ -57,9 +56,7 @@ class GangGates:
     def __init__(self, runtime: Runtime) -> None:
         self.state = ClusterState()
         self._runtime = runtime
-        self._client = runtime.client
         self._clock = runtime.clock
-        self._recorder = runtime.recorder(COMPONENT)
         self._open: set[GangKey] = set()
         self._busy: set[GangKey] = set()
         self._assumed: set[str] = set()
@@ -70,10 +67,10 @@ class GangGates:
         self._watching: asyncio.Task[None] | None = None
         # The event loop keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
-        self._patches = asyncio.Semaphore(_PATCHES_AT_ONCE)
         self._pods = runtime.informer(
             PODS, PodView, label_selector=GANG_LABEL, indexers={"gang": lambda pod: ["/".join(_key(pod))]}
         )
+        self._writer = Writer(runtime.client, runtime.recorder(COMPONENT), self._pods)
         self._pods.on_change(self._pod_changed)
         runtime.service("gang-gates", self.run)
 
@@ -221,7 +218,7 @@ class GangGates:
             self._since[key] = {fact: since.get(fact, now) for fact in facts_of(standing)}
             failure, again = failure_of(standing, now, self._since[key], self.state.nodes.__contains__)
             if failure is not None:
-                self._start(key, self._give_up(key, standing, failure))
+                self._start(key, self._give_up(standing, failure))
                 continue
             if again is not None:
                 due.append(again)
@@ -268,57 +265,23 @@ class GangGates:
     async def _open_all(self, key: GangKey, standing: Standing, nodes: Mapping[str, str]) -> None:
         async with asyncio.TaskGroup() as tasks:
             opened = [
-                tasks.create_task(self._open_one(pod, nodes[pod.metadata.uid])) for pod in standing.waiting
+                (pod, tasks.create_task(self._writer.open(pod, nodes[pod.metadata.uid])))
+                for pod in standing.waiting
             ]
-        if all(task.result() for task in opened):
-            self._told.pop(key, None)
-            message = f"gang {standing.gang.name} has places for all its {standing.gang.size} pods: {_spread(nodes.values())}"
-            await self._record(standing, "GangPlaced", message)
-            return
-        await asyncio.sleep(_RETRY_SECONDS)
-
-    async def _open_one(self, pod: PodView, node: str) -> bool:
-        try:
-            async with self._patches:
-                changed = await self._client.patch(
-                    PODS,
-                    pod.metadata.name,
-                    opening_patch(pod, node),
-                    namespace=pod.metadata.namespace,
-                    type=PodView,
-                )
-        except (NotFound, Conflict):
-            # Gone or made anew: the watch tells.
+        failed = [pod for pod, task in opened if not task.result()]
+        for pod in failed:
             self._forget(pod.metadata.uid)
-            return False
-        except KajitoriError as error:
-            _log.warning("the gate of %s could not be opened, again soon: %s", pod.key, error)
-            self._forget(pod.metadata.uid)
-            return False
-        self._pods.remember(changed)
-        return True
-
-    async def _give_up(self, key: GangKey, standing: Standing, failure: Failure) -> None:
-        pod = failure.pod
-        patch = {
-            "metadata": {
-                "uid": pod.metadata.uid,
-                "annotations": {RELEASED_ANNOTATION: failure.reason},
-            }
-        }
-        try:
-            changed = await self._client.patch(
-                PODS, pod.metadata.name, patch, namespace=pod.metadata.namespace, type=PodView
-            )
-        except (NotFound, Conflict):
-            return
-        except KajitoriError as error:
-            _log.warning("gang %s could not be given up, again soon: %s", key, error)
+        if failed:
             await asyncio.sleep(_RETRY_SECONDS)
             return
-        self._pods.remember(changed)
-        message = f"gang {standing.gang.name} is given up and its places released: {failure.reason}"
-        await self._record(standing, "GangReleased", message, warning=True)
+        self._told.pop(key, None)
+        gang = standing.gang
+        message = f"gang {gang.name} has places for all its {gang.size} pods: {_spread(nodes.values())}"
+        await self._writer.tell(standing, "GangPlaced", message)
+
+    async def _give_up(self, standing: Standing, failure: Failure) -> None:
+        if not await self._writer.give_up(standing, failure):
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def _tell_waiting(self, key: GangKey, standing: Standing, reason: str) -> None:
         """Say why, when it is news, and not more often than a person could read."""
@@ -327,24 +290,7 @@ class GangGates:
         if reason == known or now - at < _TELL_AGAIN_SECONDS:
             return
         self._told[key] = (reason, now)
-        await self._record(standing, "FailedScheduling", reason, warning=True)
-
-    async def _record(self, standing: Standing, reason: str, message: str, *, warning: bool = False) -> None:
-        """On the first pod of the gang; a warning also on what made it, where people look first."""
-        pod = min((*standing.waiting, *standing.tied, *standing.bound), key=lambda pod: pod.metadata.name)
-        about: list[tuple[Any, Resource | None]] = [(pod, PODS)]
-        if warning and (owner := pod.metadata.controller) is not None:
-            metadata = {"name": owner.name, "namespace": pod.metadata.namespace, "uid": owner.uid}
-            about.append(({"apiVersion": owner.api_version, "kind": owner.kind, "metadata": metadata}, None))
-        for regarding, resource in about:
-            await self._recorder.record(
-                regarding,
-                reason,
-                message,
-                type="Warning" if warning else "Normal",
-                action="Scheduling",
-                resource=resource,
-            )
+        await self._writer.tell(standing, "FailedScheduling", reason, warning=True)
 
 
 def _key(pod: PodView) -> GangKey:
