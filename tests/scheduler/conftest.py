@@ -27,12 +27,12 @@ class World:
 
     def __init__(self, client: Client, scheduler_client: Client) -> None:
         self.client = client
-        self._scheduler_client = scheduler_client
+        self.scheduler_client = scheduler_client
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> Scheduler:
-        runtime = Runtime(self._scheduler_client)
+        runtime = Runtime(self.scheduler_client)
         scheduler = register(runtime)
         self._stop = asyncio.Event()
         self._running = asyncio.create_task(runtime.run(self._stop))

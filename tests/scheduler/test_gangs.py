@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from kajitori.api.resource import NODES, PODS, Resource
 from kajitori.base.errors import Conflict
 from kajitori.laptop.scheduler.gathering import PATIENCE_SECONDS, Gathering
@@ -153,6 +155,40 @@ async def test_half_a_gang_that_a_killed_scheduler_left_behind_is_completed(worl
         await world.client.create(PODS, binding, namespace="default", subresource="binding")
     await world.start()
     await world.all_bound(gang)
+
+
+async def test_wherever_a_scheduler_is_killed_the_next_one_completes_the_gang_in_its_rack(world, monkeypatch):
+    for number in range(4):
+        await world.add_node(f"n{number}", {RACK: f"r{number // 2}"}, **{GPU: "2"})
+    for bindings in range(4):
+        gang = Gang(name=f"g{bindings}", size=4, required_topology=RACK)
+        client, bound = world.scheduler_client, []
+        create = client.create
+
+        async def die_after(resource, body, create=create, bound=bound, bindings=bindings, **options):
+            if options.get("subresource") == "binding":
+                bound.append(body)
+                if len(bound) > bindings:
+                    await asyncio.Event().wait()
+            return await create(resource, body, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "create", die_after)
+            await world.start()
+            await world.add_gang(gang, range(4), {GPU: "1"})
+            await world.until(
+                lambda bound=bound, bindings=bindings: over(bound, bindings), "the fatal binding"
+            )
+            await world.stop()
+        await world.start()
+        assert set(await world.all_bound(gang)) in ({"n0", "n1"}, {"n2", "n3"})
+        await world.stop()
+        for number in range(4):
+            await world.client.delete(PODS, f"{gang.name}-{number}", "default", grace_period_seconds=0)
+
+
+async def over(bound, bindings) -> bool:
+    return len(bound) > bindings
 
 
 # Coming together.
