@@ -40,7 +40,7 @@ from kajitori.groups.leader_worker_sets.gang import (
     scheduler_of,
 )
 from kajitori.groups.leader_worker_sets.observed import GangObject, OtherSchedulers, Pod, World
-from kajitori.groups.leader_worker_sets.options import GANG, options_of
+from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, GANG, options_of
 from kajitori.groups.leader_worker_sets.revisions import Templates, templates
 from kajitori.model.pod_resources import Amounts, add, pod_requests
 
@@ -102,6 +102,9 @@ def _next_method(world: World) -> Method:
     if not named and scheduler_of(current) not in SCHEDULERS:
         # As most sets are: whatever it is, it needs no kind of others.
         return "None"
+    if world.stateful_sets or lws.metadata.annotations.get(COMPATIBILITY) == "StatefulSet":
+        # Their pods are made from templates alone, and carry no marks.
+        return "None"
     options = options_of(lws.metadata.annotations)
     return resolve_method(lws, current, options, world.gang_default, world.schedulers.absent)
 
@@ -153,20 +156,11 @@ def with_gang_objects(world: World, plan: Plan) -> Plan:
         resource = world.schedulers.kinds.get(method)
         if resource is None or not KINDS[method].made or choice is None:
             continue
-        if f"{resource.kind} {name}" in world.taken:
-            waiting |= {group for group, begins in begun.items() if begins.object_name == name}
-            continue
-        body = object_body(world, resource, choice)
-        there = _find(world.schedulers.objects.get(method, ()), name)
-        if there is None:
-            before.append(CreateGangObject(resource, body))
-        elif _content(there.metadata.annotations) != _content(body["metadata"]["annotations"]):
-            fresh = {group for group, begins in begun.items() if begins.object_name == name}
-            if fresh and there.metadata.controlled_by(world.uid):
-                # What it says is fixed: the group waits until the old one is gone.
-                waiting |= fresh
-                after.append(DeleteGangObject(resource, there))
-    after += _unwanted(world, set(wanted))
+        fresh = {group for group, begins in begun.items() if begins.object_name == name}
+        make, remove, ready = _settle(world, resource, choice, begins=bool(fresh))
+        before += make
+        after += remove
+        waiting |= set() if ready else fresh
     again = [plan.again_after_seconds] if plan.again_after_seconds is not None else []
     if world.schedulers.absent:
         again.append(ABSENT_RETRY_SECONDS)
@@ -174,9 +168,26 @@ def with_gang_objects(world: World, plan: Plan) -> Plan:
         plan,
         before=[*plan.before, *before],
         creates=[create for create in plan.creates if create.group not in waiting],
-        after=[*plan.after, *after],
+        after=[*plan.after, *after, *_unwanted(world, set(wanted))],
         again_after_seconds=min(again, default=None),
     )
+
+
+def _settle(
+    world: World, resource: Resource, choice: GangChoice, *, begins: bool
+) -> tuple[list[Action], list[Action], bool]:
+    """What to make, what to delete, and whether the pods of the group may be made. begins: none of them is there."""
+    name = choice.object_name
+    if f"{resource.kind} {name}" in world.taken:
+        return [], [], False
+    body = object_body(world, resource, choice)
+    there = _find(world.schedulers.objects.get(choice.method, ()), name)
+    if there is None:
+        return [CreateGangObject(resource, body)], [], True
+    if not begins or _content(there.metadata.annotations) == _content(body["metadata"]["annotations"]):
+        return [], [], True
+    # What it says is fixed: the group waits until the old one is gone.
+    return [], [DeleteGangObject(resource, there)] if there.metadata.controlled_by(world.uid) else [], False
 
 
 def ended_workloads(pods: Sequence[Pod]) -> list[str]:
