@@ -332,11 +332,13 @@ def test_install_use_upgrade_uninstall(cluster: Installation) -> None:
     cluster.kaji("uninstall", code=2)
     assert cluster.get(f"{DEPLOYMENTS}/kajitori-controllers")
     told = cluster.kaji("uninstall", "--yes")
-    assert "9 definitions with 1 objects of users" in told
+    assert f"{len(all_crds())} definitions with 1 objects of users" in told
     cluster.until(lambda: cluster.get(f"/api/v1/namespaces/{NAMESPACE}") is None, "the namespace is gone")
     for kind in ("clusterroles", "clusterrolebindings"):
         left = cluster.client.get(f"/apis/rbac.authorization.k8s.io/v1/{kind}")["items"]
         assert not [each for each in left if each["metadata"]["name"].startswith("kajitori")]
+    policies = cluster.client.get("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies")["items"]
+    assert not [each for each in policies if each["metadata"]["name"].endswith("kajitori.dev")]
     assert {pod["metadata"]["uid"] for pod in pods_of(cluster, "first")} == uids, "users' objects stay"
     assert "nothing" in cluster.kaji("uninstall", "--yes")
     assert "leaderworkersets" in cluster.kaji("uninstall", "--yes", "--delete-crds")

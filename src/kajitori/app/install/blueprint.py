@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from kajitori import __version__
+from kajitori.api.leaderworkerset.policies import policies
 from kajitori.app.install.templating import Each, If, Item, Joined, Json, Namespace, Sum, Text, Value
 from kajitori.app.standby import status_name
 from kajitori.app.upstream import watch_rules
@@ -98,6 +99,10 @@ def _controllers() -> list[Any]:
             [*lease, _status_rule("controllers")],
         ),
         _status_map("controllers"),
+        *(
+            {**policy, "metadata": {**policy["metadata"], "labels": labels("controllers")}}
+            for policy in policies()
+        ),
         _deployment("controllers", "groups", _process("controllers", "groups", gates, []), []),
         *_guards("controllers", {METRICS_PORT: None}),
     ]
