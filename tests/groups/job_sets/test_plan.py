@@ -181,6 +181,16 @@ def test_a_job_that_restarts_alone_leaves_the_others_running_and_counts_too() ->
     assert planned.why("Failed").startswith("ReachedMaxRestarts")
 
 
+def test_a_job_that_upstreams_controller_made_restarts_alone_too_and_once() -> None:
+    policy = rules({"action": "RestartJob"}, maxRestarts=5)
+    planned = Planned(job_set(replicated("a", 2), failurePolicy=policy)).settle().ready()
+    for job in planned.jobs.values():
+        del job["metadata"]["labels"]["jobset.sigs.k8s.io/job-restart-attempt"]
+    planned.fail("x-a-1").settle()
+    assert planned.numbers("a")["jobRestarts"] == [0, 1]
+    assert planned.created == ["x-a-0", "x-a-1", "x-a-1"]
+
+
 def test_a_job_that_restarts_alone_uncounted_may_do_so_for_ever() -> None:
     policy = rules({"action": "RestartJobAndIgnoreMaxRestarts"}, maxRestarts=0)
     planned = Planned(job_set(replicated("a", 2), failurePolicy=policy)).settle()

@@ -65,8 +65,8 @@ class Job(msgspec.Struct, frozen=True):
     """A Job with a set's name on it.
 
     Worked out once, from its labels: replicated, index (-1 if they say nothing sensible), attempt and own_attempt
-    (restarts of the set and of the Job alone before it; own_attempt is None where who made it counts none). end: the
-    condition that says how it ended.
+    (restarts of the set and of the Job alone before it; upstream leaves the latter out unless a gate of its is open).
+    end: the condition that says how it ended.
     """
 
     metadata: Metadata
@@ -75,19 +75,19 @@ class Job(msgspec.Struct, frozen=True):
     replicated: str = ""
     index: int = -1
     attempt: int = -1
-    own_attempt: int | None = None
+    own_attempt: int = 0
     owner_uid: str = ""
     end: JobCondition | None = None
 
     def __post_init__(self) -> None:
         labels, owner = self.metadata.labels, self.metadata.controller
         ends = (one for one in self.status.conditions if one.type in ("Complete", "Failed"))
-        own = _number(labels.get(v1.JOB_RESTART_ATTEMPT))
+        own = max(0, _number(labels.get(v1.JOB_RESTART_ATTEMPT)))
         work_out = msgspec.structs.force_setattr
         work_out(self, "replicated", labels.get(v1.REPLICATED_JOB_NAME, ""))
         work_out(self, "index", _number(labels.get(v1.JOB_INDEX)))
         work_out(self, "attempt", _number(labels.get(v1.RESTART_ATTEMPT)))
-        work_out(self, "own_attempt", own if own >= 0 else None)
+        work_out(self, "own_attempt", own)
         work_out(self, "owner_uid", owner.uid if owner else "")
         work_out(self, "end", next((one for one in ends if one.status == "True"), None))
 

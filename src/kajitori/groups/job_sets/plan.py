@@ -260,10 +260,9 @@ def _sorted_out(world: World) -> _Jobs:
         if job.owner_uid != world.uid:
             continue
         wanted = 0 <= job.index < replicas.get(job.replicated, 0)
-        outdated = job.attempt < status.restarts or (
-            job.own_attempt is not None and job.own_attempt < job_restarts(status, job.replicated, job.index)
-        )
-        if outdated or not wanted:
+        if not wanted or job.attempt < status.restarts:
+            jobs.previous.append(job)
+        elif job.own_attempt < job_restarts(status, job.replicated, job.index):
             jobs.previous.append(job)
         elif job.failed:
             jobs.failed.append(job)
