@@ -260,9 +260,8 @@ def _sorted_out(world: World) -> _Jobs:
         if job.owner_uid != world.uid:
             continue
         wanted = 0 <= job.index < replicas.get(job.replicated, 0)
-        if not wanted or job.attempt < status.restarts:
-            jobs.previous.append(job)
-        elif job.own_attempt < job_restarts(status, job.replicated, job.index):
+        begun_anew = job_restarts(status, job.replicated, job.index) if wanted else 0
+        if not wanted or job.attempt < status.restarts or job.own_attempt < begun_anew:
             jobs.previous.append(job)
         elif job.failed:
             jobs.failed.append(job)
