@@ -12,6 +12,8 @@ it is planned again, near them; whoever made the gang takes it back if that last
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,9 @@ class Scheduler:
     def __init__(self, runtime: Runtime) -> None:
         self.state = ClusterState()
         self._active: dict[str, Demand] = {}
+        # A heap, with entries for some that are not active any more.
+        self._order: list[tuple[int, str, int, str]] = []
+        self._numbers = itertools.count()
         self._binding: dict[str, Demand] = {}
         self._parked: dict[str, Demand] = {}
         self._gangs = Gathering()
@@ -141,7 +146,7 @@ class Scheduler:
     def _enqueue(self, demand: Demand) -> None:
         """It needs a node; if it is of a gang, those that wait for it may go on."""
         self._parked.pop(demand.uid, None)
-        self._active[demand.uid] = demand
+        self._activate(demand)
         self._gangs.remove(demand.uid)
         if demand.gang is not None:
             self._gangs.add(demand, self._now())
@@ -149,13 +154,17 @@ class Scheduler:
             if demand.group not in self._watched:
                 self._watched.add(demand.group)
                 self._watch_patience(demand.group)
+
+    def _activate(self, demand: Demand) -> None:
+        """It is planned next, by importance and age."""
+        self._active[demand.uid] = demand
+        heapq.heappush(self._order, (-demand.priority, demand.created, next(self._numbers), demand.uid))
         self._wake.set()
 
     def _wake_gang(self, gang: str) -> None:
         for uid in self._gangs.waiting(gang):
             if uid in self._parked:
-                self._active[uid] = self._parked.pop(uid)
-        self._wake.set()
+                self._activate(self._parked.pop(uid))
 
     def _dequeue(self, uid: str) -> None:
         """It waits for no decision any more."""
@@ -188,10 +197,9 @@ class Scheduler:
 
     def _unpark(self) -> None:
         self._look = None
-        # Parked ones are older than what came since.
-        self._active = self._parked | self._active
-        self._parked = {}
-        self._wake.set()
+        parked, self._parked = self._parked, {}
+        for demand in parked.values():
+            self._activate(demand)
 
     @staticmethod
     def _now() -> float:
@@ -223,17 +231,18 @@ class Scheduler:
         """The most important pods that are active, gangs whole; those that wait for the rest of their gang are parked."""
         batch: list[Demand] = []
         now = self._now()
-        for demand in sorted(self._active.values(), key=lambda demand: (-demand.priority, demand.created)):
-            if len(batch) >= _BATCH:
-                break
-            if demand.uid not in self._active:
+        while self._order and len(batch) < _BATCH:
+            *_, uid = heapq.heappop(self._order)
+            demand = self._active.get(uid)
+            if demand is None:
+                # Gone since, or taken with its gang.
                 continue
             if demand.gang is None:
-                batch.append(self._active.pop(demand.uid))
+                batch.append(self._active.pop(uid))
                 continue
             members = [
-                self._active.pop(uid, None) or self._parked.pop(uid)
-                for uid in self._gangs.waiting(demand.group)
+                self._active.pop(member, None) or self._parked.pop(member)
+                for member in self._gangs.waiting(demand.group)
             ]
             placed = self.state.group_pods(demand.group).values()
             if self._gangs.is_due(demand.group, demand.group_size, placed, now):
@@ -250,7 +259,8 @@ class Scheduler:
             decisions = plan(batch, self.state, self._budgets.list(), self._gangs.done)
         except BaseException:
             # Nobody is lost: this service is started again.
-            self._active.update((demand.uid, demand) for demand in batch)
+            for demand in batch:
+                self._activate(demand)
             raise
         for decision in decisions:
             demand = decision.demand
