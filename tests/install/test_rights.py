@@ -6,7 +6,8 @@ import json
 import time
 from typing import Any
 
-from kajitori.api.resource import LEADER_WORKER_SETS, PODS
+from kajitori.api.resource import LEADER_WORKER_SETS, PODS, STATEFUL_SETS
+from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, GANG, GROUP_READY
 from kajitori.groups.leader_worker_sets.rbac import GANG_OBJECT_RULES
 from tests.gateway.test_controller import RESOURCES
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy
@@ -155,6 +156,8 @@ def test_the_controllers_need_every_right_that_they_have_and_no_other(installed:
     _fail(installed, sets)
     _take_names(installed, sets)
     _gate(installed)
+    _through_stateful_sets(installed)
+    _ready_as_one(installed, sets)
     role_sets.live(installed, sets.run)
     job_sets.live(installed)
     time.sleep(5.5)  # counts of events are written every 5 s
@@ -167,16 +170,12 @@ def test_the_controllers_need_every_right_that_they_have_and_no_other(installed:
     assert idle == ONLY_CHECKED | FOR_OLDER_SERVERS | OF_OTHER_SCHEDULERS
 
 
-def _gate(cluster: Installation) -> None:
-    """A gang is placed as a whole where there is a node for it."""
+def _apply_with(cluster: Installation, name: str, annotation: str, value: str) -> None:
+    """A set of one group of two that asks for something by annotation."""
     body = {
         "apiVersion": LEADER_WORKER_SETS.api_version,
         "kind": "LeaderWorkerSet",
-        "metadata": {
-            "name": "gang",
-            "namespace": "default",
-            "annotations": {"groups.kajitori.dev/gang": "Gate"},
-        },
+        "metadata": {"name": name, "namespace": "default", "annotations": {annotation: value}},
         "spec": {
             "replicas": 1,
             "leaderWorkerTemplate": {
@@ -185,7 +184,38 @@ def _gate(cluster: Installation) -> None:
             },
         },
     }
-    cluster.apply(body, LEADER_WORKER_SETS.path("default", "gang"))
+    cluster.apply(body, LEADER_WORKER_SETS.path("default", name))
+
+
+def _through_stateful_sets(cluster: Installation) -> None:
+    """Made, and changed by a scale."""
+    _apply_with(cluster, "stateful", COMPATIBILITY, "StatefulSet")
+    path = STATEFUL_SETS.path("default", "stateful")
+    cluster.until(lambda: cluster.get(path), "the leaders' StatefulSet")
+    patch = json.dumps({"spec": {"replicas": 2}}).encode()
+    cluster.client.request(
+        "PATCH",
+        LEADER_WORKER_SETS.path("default", "stateful"),
+        body=patch,
+        content_type="application/merge-patch+json",
+    )
+    cluster.until(lambda: (cluster.get(path) or {})["spec"]["replicas"] == 2, "it follows")
+
+
+def _ready_as_one(cluster: Installation, sets: Sets) -> None:
+    _apply_with(cluster, "one", GROUP_READY, "true")
+
+    def told() -> bool:
+        sets.run("one")
+        leader = cluster.get(PODS.path("default", "one-0")) or {"status": {}}
+        return any(each["type"] == GROUP_READY for each in leader["status"].get("conditions") or ())
+
+    cluster.until(told, "the leader is told of its group")
+
+
+def _gate(cluster: Installation) -> None:
+    """A gang is placed as a whole where there is a node for it."""
+    _apply_with(cluster, "gang", GANG, "Gate")
 
     def told() -> bool:
         events = cluster.client.get("/apis/events.k8s.io/v1/namespaces/default/events")["items"]

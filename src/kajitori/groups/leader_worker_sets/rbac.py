@@ -30,7 +30,7 @@ RULES: list[dict[str, Any]] = [
     {
         "apiGroups": ["apps"],
         "resources": ["statefulsets"],
-        "verbs": ["get", "list", "watch", "create", "patch"],
+        "verbs": ["list", "watch", "create", "patch"],
     },
     # The condition of the leader's readiness gate.
     {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
