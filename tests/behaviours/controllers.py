@@ -29,8 +29,6 @@ from tests.servers import ROOT, Place
 
 NAMESPACE = "kajitori-system"
 NAME = "kajitori-controllers"
-# A controller that is followed by another at once gives its Lease back; one that is killed does not.
-QUICK_LEASE = ("--lease-seconds=3", "--renew-deadline-seconds=2", "--retry-seconds=0.5")
 PATHS = {
     "Namespace": "/api/v1/namespaces",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
@@ -57,7 +55,7 @@ class Controllers:
             words = ["kajitori.app.controllers", "--home", str(self._place.home)]
         else:
             words = ["kajitori.cli", "serve", "controllers", "--kubeconfig", str(self._kubeconfig)]
-            words += ["--namespace", NAMESPACE, f"--endpoint=127.0.0.1:{self._port}", *QUICK_LEASE]
+            words += ["--namespace", NAMESPACE, f"--endpoint=127.0.0.1:{self._port}"]
         log = self._place.home / "log" / "controllers.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
