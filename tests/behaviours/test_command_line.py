@@ -233,3 +233,50 @@ async def test_a_rollout_of_roles_is_planned_and_taken_back_from_its_middle(
     code, told = await kaji("rollout", "status", word, "--timeout", "60s")
     assert code == 0, told
     await sight.until(lambda: len(sight.pods) == 4, "and the new one goes")
+
+
+async def test_a_set_that_upstream_runs_is_not_paused_in_vain(
+    server: Server, namespace: str, kaji: Kaji
+) -> None:
+    made = await server.client.create(
+        LEADER_WORKER_SETS, {**a_set(replicas=0), "metadata": {"name": "web", "namespace": namespace}}
+    )
+    owner = {
+        "apiVersion": made["apiVersion"],
+        "kind": made["kind"],
+        "name": "web",
+        "uid": made["metadata"]["uid"],
+        "controller": True,
+    }
+    labels = {"matchLabels": {"app": "web"}}
+    leaders = {
+        "metadata": {"name": "web", "ownerReferences": [owner]},
+        "spec": {
+            "replicas": 0,
+            "selector": labels,
+            "template": {
+                "metadata": {"labels": labels["matchLabels"]},
+                "spec": {"containers": [{"name": "c", "image": "busybox:1"}]},
+            },
+        },
+    }
+    (await server.http.create(f"/apis/apps/v1/namespaces/{namespace}/statefulsets", leaders)).ok()
+    code, told = await kaji("rollout", "pause", "lws/web")
+    assert code == 1
+    assert "is run by the controller of kubernetes-sigs/lws, which knows no pause" in told
+    assert "rollingUpdateConfiguration.partition" in told
+
+
+async def test_what_is_not_there_is_answered_in_one_sentence(
+    server: Server, namespace: str, kaji: Kaji
+) -> None:
+    for words, code, told in (
+        (("status", "lws/none"), 1, '"none" not found (`kaji get leaderworkersets -n'),
+        (("status", "nonsense/x"), 2, "the cluster serves no 'nonsense'"),
+        (("undo", "pod/x"), 2, "is for LeaderWorkerSets and DisaggregatedSets, not for Pods"),
+        (("status", "deployment/x"), 2, "kubectl rollout status deployment/x"),
+    ):
+        ended, answer = await kaji("rollout", *words)
+        assert ended == code
+        assert told in answer
+        assert answer.count("\n") == 1
