@@ -26,7 +26,7 @@ of them on StatefulSets, where ours makes pods itself (decision 7): the docstrin
 20 RecreateGroupAfterStart               test_restarts.py::20_21  41 admission                     tests/groups/leader_worker_sets/test_admission.py
 21 the same by annotation                test_restarts.py::20_21  42 metrics                       test_life.py::test_42
 upgrade: pods stay                       test_rollouts.py::test_upgrade
-43 to 50 (DisaggregatedSet)              test_disaggregated_sets.py
+43 to 50 (DisaggregatedSet)              tests/groups/disaggregated_sets/test_behaviours.py; 44: test_admission.py there
 
 Of 9, that LWS_LEADER_ADDRESS resolves: tests/world/test_story.py (sixteen processes find each other by it). Of 18, a
 process that is killed: there, too.

@@ -1,4 +1,8 @@
-"""What a DisaggregatedSet does, seen from outside and on both servers: objects go in, sets, Services and pods come out."""
+"""What a DisaggregatedSet does, seen from outside and on both servers: objects go in, sets, Services and pods come out.
+
+The sentences are those of the design's reference (lws-scheduling.md, A8), in their order from 43 to 50; 44, what is refused,
+is in `test_admission.py`.
+"""
 
 from __future__ import annotations
 
