@@ -33,7 +33,7 @@ from tests.behaviours.controllers import NAME, NAMESPACE, running_controllers  #
 from tests.behaviours.manifests import a_set, rolling, template  # noqa: E402
 from tests.groups.leader_worker_sets import conftest as planned  # noqa: E402
 from tests.servers import QUICK_CONTROLLERS, Place  # noqa: E402
-from tests.world.conftest import down, up  # noqa: E402
+from tests.world.conftest import Cluster, down, up  # noqa: E402
 from tools.kubernetes.control_plane import APISERVER, CONTROLLERS, ControlPlane, running_control_plane  # noqa: E402
 
 from kajitori.api.crds import all_crds  # noqa: E402
@@ -314,19 +314,12 @@ def contest(contestant: Contestant, groups: int, *, roll: bool) -> None:
 
 async def measure_kill(folder: Path) -> None:
     """One process of a group is killed: until the group is there anew and ready."""
-    cluster = await asyncio.to_thread(up, folder / "kill", "--no-gateway")
+    cluster = await asyncio.to_thread(up, folder / "kill", "--no-model")
     try:
         async with Client(load_config(str(cluster.home / "kubeconfig")), user_agent="bench") as client:
-            sleeping = {
-                "spec": {
-                    "containers": [{"name": "engine", "image": "busybox:1", "command": ["sleep", "1000"]}]
-                }
-            }
-            await client.create(
-                LEADER_WORKER_SETS, a_set(NAME_OF_SET, 2, SIZE, worker=sleeping), namespace="default"
-            )
-            await until_steady(client, 2, 1)
-            walls = [await killed_until_ready(client, cluster) for _ in range(3)]
+            walls = [
+                await killed_until_ready(client, cluster, f"{NAME_OF_SET}{number}") for number in range(3)
+            ]
         print(
             f"kill: one process of a group of {SIZE} to the new group ready: {statistics.median(walls):.2f} s median of"
             f" {', '.join(f'{wall:.2f}' for wall in walls)}"
@@ -335,32 +328,24 @@ async def measure_kill(folder: Path) -> None:
         await asyncio.to_thread(down, cluster)
 
 
-async def killed_until_ready(client: Client, cluster: Any) -> float:
-    # A group that fails again at once waits before it begins anew; what is measured is the first failure.
-    await client.delete(LEADER_WORKER_SETS, NAME_OF_SET, "default", propagation_policy="Foreground")
-    while (await client.list(PODS, "default")).items:
-        await asyncio.sleep(0.1)
-    sleeping = {
-        "spec": {"containers": [{"name": "engine", "image": "busybox:1", "command": ["sleep", "1000"]}]}
-    }
-    while (await client.list(LEADER_WORKER_SETS, "default")).items:
-        await asyncio.sleep(0.1)
-    await client.create(LEADER_WORKER_SETS, a_set(NAME_OF_SET, 2, SIZE, worker=sleeping), namespace="default")
-    await until_steady(client, 2, 1)
-    selector = f"{PREFIX}group-index=1"
-    before = {
-        pod["metadata"]["uid"] for pod in (await client.list(PODS, "default", label_selector=selector)).items
-    }
+async def killed_until_ready(client: Client, cluster: Cluster, name: str) -> float:
+    """In a set of its own: a group that fails again waits before it begins anew."""
+    container = {"name": "engine", "image": "busybox:1", "command": ["sleep", "1000"]}
+    sleeping = {"spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}
+    await client.create(LEADER_WORKER_SETS, a_set(name, 1, SIZE, worker=sleeping), namespace="default")
+    await until_steady(client, 1, 1)
+    before = {pod["metadata"]["uid"] for pod in (await client.list(PODS, "default")).items}
     began = time.perf_counter()
-    killing = asyncio.create_task(
-        asyncio.to_thread(cluster.kaji, "exec", f"{NAME_OF_SET}-1-3", "--", "kill", "1", check=False)
-    )
+    kill = asyncio.to_thread(cluster.kubectl, "exec", f"{name}-0-3", "--", "kill", "1", check=False)
+    killing = asyncio.create_task(kill)
     while True:
-        pods = (await client.list(PODS, "default", label_selector=selector)).items
-        new = [pod for pod in pods if pod["metadata"]["uid"] not in before and is_ready(pod)]
-        if len(new) == SIZE:
+        pods = (await client.list(PODS, "default")).items
+        if sum(pod["metadata"]["uid"] not in before and is_ready(pod) for pod in pods) == SIZE:
             ended = time.perf_counter()
             await killing
+            await client.delete(LEADER_WORKER_SETS, name, "default", propagation_policy="Foreground")
+            while (await client.list(LEADER_WORKER_SETS, "default")).items:
+                await asyncio.sleep(0.1)
             return ended - began
         await asyncio.sleep(0.02)
 
