@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests of the quick loop: pure ones, and those of the machinery on virtual time.
 QUICK := tests/api tests/base tests/cli tests/control tests/model tests/apiserver/apply tests/apiserver/crd \
   tests/apiserver/kinds tests/apiserver/patches tests/gateway/test_plan.py tests/groups/leader_worker_sets/test_plan.py \
-  tests/groups/job_sets/test_plan.py \
+  tests/groups/disaggregated_sets/test_plan.py tests/groups/disaggregated_sets/test_rollout.py tests/groups/job_sets/test_plan.py \
   tests/groups/leader_worker_sets/test_restart.py tests/node/test_pure.py tests/scheduling/test_plan.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
