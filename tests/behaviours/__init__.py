@@ -21,7 +21,7 @@ of them on StatefulSets, where ours makes pods itself (decision 7): the docstrin
 15 wiped conditions                      test_life.py::test_15    36 exclusive topology            test_shape.py::test_36
 16 restart policy None                   test_restarts.py::16     37 subgroups                     test_shape.py::test_37
 17 deleted worker                        test_restarts.py::17     38 foreground deletion           test_life.py::test_38
-18 restarted container                   test_restarts.py::18     39 gang of Volcano               test_gangs.py
+18 restarted container                   test_restarts.py::18     39 gang of Volcano               tests/groups/leader_worker_sets/test_gang_objects.py
 19 deleted leader                        test_restarts.py::19     40 volume claims                 test_life.py::test_40
 20 RecreateGroupAfterStart               test_restarts.py::20_21  41 admission                     tests/groups/leader_worker_sets/test_admission.py
 21 the same by annotation                test_restarts.py::20_21  42 metrics                       test_life.py::test_42
