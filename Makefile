@@ -43,7 +43,7 @@ format: $(STAMP)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix src tests tools bench
 
 bench: $(STAMP)  ## measure the figures of docs/reference/figures.md
-	@for name in apiserver cluster gateway scheduling; do echo "== bench.$$name"; $(BIN)/python -m bench.$$name || exit 1; done
+	@for name in apiserver cluster groups gateway scheduling; do echo "== bench.$$name"; $(BIN)/python -m bench.$$name || exit 1; done
 
 docs: $(STAMP)  ## make the generated reference pages
 	$(BIN)/python tools/generate_reference.py
