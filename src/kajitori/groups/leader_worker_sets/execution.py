@@ -104,7 +104,6 @@ class Execution:
         """Raises the first error, when all was tried that could be."""
         await self._all(self._do, plan.before)
         self._raise_first()
-        self._refuse_taken(plan.before)
         self._memory.note_plan(self._world, plan)
         await self._all(self._delete_pod, plan.deletes)
         creates = [] if self._names_lead_elsewhere() else plan.creates
@@ -117,19 +116,10 @@ class Execution:
         await self._all(self._do, plan.after)
         self._raise_first()
 
-    def _refuse_taken(self, before: Iterable[Action]) -> None:
-        """Raises Conflict if somebody else has the name of what pods depend on: no pod is made, the next plan knows it."""
-        taken = self._memory.taken(self._world.now)
-        for action in before:
-            if isinstance(action, CreateService | CreateRevision):
-                name = f"{action.body['kind']} {action.body['metadata']['name']}"
-                if name in taken:
-                    raise Conflict(f"{name} is {taken[name]}", reason="Conflict")
-
     def _names_lead_elsewhere(self) -> bool:
-        """Whether a Service that the pods need turned out to be somebody else's just now."""
+        """Whether a Service or a revision that the pods need turned out to be somebody else's just now."""
         found = self._memory.taken(self._world.now).keys() - self._world.taken.keys()
-        return any(name.startswith("Service ") for name in found)
+        return any(name.startswith(("Service ", "ControllerRevision ")) for name in found)
 
     def _is_there(self, name: str) -> bool:
         pod = self._informers.pods.get(self._world.namespace, name)
