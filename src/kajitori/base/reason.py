@@ -21,3 +21,8 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+def quoted(text: str, most: int = 60) -> str:
+    """What a user wrote, for a sentence about it: in quotes, and cut where it goes on for longer than anybody reads."""
+    return repr(text) if len(text) <= most else f"{text[:most]!r}..."

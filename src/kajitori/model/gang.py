@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from kajitori.base.whole_numbers import whole_number
+
 PREFIX = "scheduling.kajitori.dev/"
 GANG_LABEL = PREFIX + "gang"
 SIZE_ANNOTATION = PREFIX + "gang-size"
@@ -42,17 +44,17 @@ class Gang(msgspec.Struct, frozen=True, kw_only=True):
 def gang_of(labels: Mapping[str, str], annotations: Mapping[str, str]) -> Gang | None:
     """The gang of a pod; None for a pod of its own, and where the size says nothing sensible."""
     name = labels.get(GANG_LABEL, "")
-    size = annotations.get(SIZE_ANNOTATION, "")
-    if not name or not size.isdecimal() or int(size) < 1:
+    size = whole_number(annotations.get(SIZE_ANNOTATION, ""))
+    if not name or not size:
         return None
-    deadline = annotations.get(DEADLINE_ANNOTATION, "")
+    deadline = whole_number(annotations.get(DEADLINE_ANNOTATION, ""))
     preferred = annotations.get(PREFERRED_TOPOLOGY_ANNOTATION, "")
     return Gang(
         name=name,
-        size=int(size),
+        size=size,
         required_topology=annotations.get(REQUIRED_TOPOLOGY_ANNOTATION, ""),
         preferred_topology=tuple(key.strip() for key in preferred.split(",") if key.strip()),
-        deadline_seconds=float(deadline) if deadline.isdecimal() else None,
+        deadline_seconds=None if deadline is None else float(deadline),
     )
 
 

@@ -23,6 +23,7 @@ from kajitori.api.kubernetes.core_v1 import (
 from kajitori.api.kubernetes.meta_v1 import LabelSelector, LabelSelectorRequirement
 from kajitori.api.leaderworkerset.v1 import GROUP_KEY_LABEL, SIZE_ANNOTATION
 from kajitori.base.quantity import parse_quantity
+from kajitori.base.whole_numbers import whole_number
 from kajitori.model.gang import Gang, gang_of
 from kajitori.model.selection import matches
 from kajitori.scheduling.label_counts import OneLabel, one_label
@@ -222,7 +223,7 @@ def _group_of(pod: PodView, gang: Gang | None) -> tuple[str, int]:
         return f"{metadata.namespace}/{gang.name}", gang.size
     group = metadata.labels.get(GROUP_KEY_LABEL, "")
     size = metadata.annotations.get(SIZE_ANNOTATION, "")
-    return group, int(size) if group and size.isascii() and size.isdecimal() else 0
+    return group, (whole_number(size) or 0) if group else 0
 
 
 def requests_of(pod: PodView) -> Amounts:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from kajitori.api.disaggregatedset import v1
+from kajitori.base.whole_numbers import whole_number
 from kajitori.groups.disaggregated_sets.observed import GENERATION_ANNOTATION, Body, Child, RoleView
 
 _TEMPLATES = ("leaderTemplate", "workerTemplate")
@@ -49,10 +50,10 @@ def newest_first(children: Iterable[Child]) -> list[str]:
     """The revisions in the order in which they drain."""
     age: dict[str, tuple[str, int]] = {}
     for child in children:
-        generation = child.annotation(GENERATION_ANNOTATION)
+        generation = whole_number(child.annotation(GENERATION_ANNOTATION))
         made = (
             child.lws.metadata.creation_timestamp or "",
-            int(generation) if generation.isdecimal() else 0,
+            generation or 0,
         )
         age[child.revision] = max(age.get(child.revision, ("", 0)), made)
     return sorted(age, key=lambda revision: (age[revision], revision), reverse=True)

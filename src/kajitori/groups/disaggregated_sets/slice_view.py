@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kajitori.api.disaggregatedset import v1
+from kajitori.base.whole_numbers import whole_number
 from kajitori.groups.disaggregated_sets.observed import Child, Service, World
 from kajitori.groups.disaggregated_sets.revisions import newest_first
 from kajitori.groups.disaggregated_sets.rollout import Counts, Role
@@ -39,8 +40,7 @@ class SliceView:
 
     def initial(self, child: Child) -> int | None:
         """Groups that it had when the rollout began; None if nobody noted it."""
-        text = child.annotation(v1.INITIAL_REPLICAS_ANNOTATION)
-        return int(text) if text.isdecimal() else None
+        return whole_number(child.annotation(v1.INITIAL_REPLICAS_ANNOTATION))
 
     def counts(self) -> list[Counts]:
         """Groups of old revisions, without roles that had none in the first place."""

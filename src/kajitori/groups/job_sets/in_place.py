@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from kajitori.api.jobset import v1alpha2 as v1
+from kajitori.base.whole_numbers import whole_number
 from kajitori.groups.job_sets.observed import Pod
 from kajitori.groups.job_sets.placement import pods_of
 from kajitori.groups.job_sets.policies import exhausted
@@ -30,7 +31,7 @@ def attempts_of(pods: Sequence[Pod]) -> list[int]:
         for pod in pods
         if pod.status.phase != "Failed"
     )
-    return [int(text) for text in said if text.isdecimal()]
+    return [number for text in said if (number := whole_number(text)) is not None]
 
 
 def next_attempts(

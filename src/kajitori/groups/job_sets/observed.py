@@ -12,6 +12,7 @@ import msgspec
 from msgspec import field
 
 from kajitori.api.jobset import v1alpha2 as v1
+from kajitori.base.whole_numbers import whole_number
 from kajitori.control.cache import Metadata
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else -1
+    number = whole_number(text or "")
+    return -1 if number is None else number
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):

@@ -10,6 +10,9 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from kajitori.base.reason import quoted
+from kajitori.base.whole_numbers import whole_number
+
 PREFIX = "groups.kajitori.dev/"
 GANG = PREFIX + "gang"
 GANG_UNIT = PREFIX + "gang-unit"
@@ -51,14 +54,15 @@ def options_of(annotations: Mapping[str, str]) -> Options:
         for one in allowed:
             if text == one:
                 return one
-        refused[key] = f"{text!r} is not one of {', '.join(allowed)}"
+        refused[key] = f"{quoted(text)} is not one of {', '.join(allowed)}"
         return allowed[0]
 
     def seconds(key: str) -> int | None:
         text = annotations.get(key, "").strip()
-        if text and not text.isdecimal():
-            refused[key] = f"{text!r} is not a whole number of seconds"
-        return int(text) if text.isdecimal() else None
+        number = whole_number(text)
+        if text and number is None:
+            refused[key] = f"{quoted(text)} is not a whole number of seconds"
+        return number
 
     preferred = annotations.get(PREFERRED_TOPOLOGY, "")
     return Options(

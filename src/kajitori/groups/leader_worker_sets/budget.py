@@ -13,6 +13,7 @@ import msgspec
 
 from kajitori.base.clock import parse_rfc3339
 from kajitori.base.reason import Reason
+from kajitori.base.whole_numbers import whole_number
 from kajitori.groups.leader_worker_sets.identity import group_word
 from kajitori.groups.leader_worker_sets.observed import RESTARTS_ANNOTATION, Pod
 from kajitori.groups.leader_worker_sets.options import MAX_RESTARTS
@@ -48,7 +49,7 @@ def watch_life(life: Life | None, leader: Pod, ready: bool, now: float) -> Life 
 def restarts_of(pod: Pod) -> int:
     """Restarts in a row that led to this pod."""
     text = pod.metadata.annotations.get(RESTARTS_ANNOTATION, "")
-    return int(text) if text.isdecimal() else 0
+    return whole_number(text) or 0
 
 
 def count_annotations(count: int) -> dict[str, str]:

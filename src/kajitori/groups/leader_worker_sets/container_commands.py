@@ -15,6 +15,7 @@ from kajitori.api.resource import PODS
 from kajitori.base.clock import Clock
 from kajitori.base.errors import ApiError, Forbidden, NotFound, Unreachable
 from kajitori.groups.leader_worker_sets.in_place import RestartContainer
+from kajitori.groups.leader_worker_sets.last_lines import last_lines
 from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.node_states import NodeStates
 from kajitori.groups.leader_worker_sets.observed import Pod
@@ -93,13 +94,15 @@ class ContainerCommands:
             container=restart.container,
             timeout_seconds=COMMAND_SECONDS,
         )
-        return _failure(restart, ended)
+        return failure_of(restart, ended)
 
 
-def _failure(restart: RestartContainer, ended: Executed) -> str:
+def failure_of(restart: RestartContainer, ended: Executed) -> str:
+    """What went wrong with the command, without secrets; empty if nothing did."""
     if ended.exit_code == 0 or ended.exit_code in _TAKEN_ALONG:
         return ""
-    said = (ended.errors or ended.output).strip().splitlines()
+    # It goes into an event, which more people may read than the container's output.
+    said = last_lines(ended.errors or ended.output).splitlines()
     what = f": {said[-1][:200]}" if said else ""
     return (
         f"{shlex.join(restart.command)} ended with exit code {ended.exit_code} in container {restart.container}"

@@ -44,7 +44,7 @@ class _Status(msgspec.Struct, frozen=True):
     pod_ip: str = msgspec.field(default="", name="podIP")
 
 
-class _Engine(msgspec.Struct, frozen=True):
+class Engine(msgspec.Struct, frozen=True):
     """The parts of a pod that say where its engine answers."""
 
     metadata: Metadata
@@ -52,10 +52,14 @@ class _Engine(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
     def url(self) -> str:
+        """Empty if it says nothing sensible."""
         annotations = self.metadata.annotations
         ports = [port.container_port for container in self.spec.containers for port in container.ports]
-        port = annotations.get("prometheus.io/port") or (ports[0] if ports else DEFAULT_PORT)
+        port = annotations.get("prometheus.io/port") or str(ports[0] if ports else DEFAULT_PORT)
         address = self.status.pod_ip
+        if not address or not port.isdecimal():
+            # Anything else, such as `80@elsewhere`, would lead to another host.
+            return ""
         host = f"[{address}]" if ":" in address else address
         path = annotations.get("prometheus.io/path", "/metrics").lstrip("/")
         return f"http://{host}:{port}/{path}"
@@ -112,8 +116,8 @@ class EngineWatch:
 
     async def _find(self, leader: Pod) -> str:
         metadata = leader.metadata
-        pod: Any = await self._client.get(PODS, metadata.name, metadata.namespace, type=_Engine)
-        return pod.url() if pod.status.pod_ip and pod.metadata.uid == metadata.uid else ""
+        pod: Any = await self._client.get(PODS, metadata.name, metadata.namespace, type=Engine)
+        return pod.url() if pod.metadata.uid == metadata.uid else ""
 
 
 async def _has_nothing_to_do(session: aiohttp.ClientSession, url: str) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from kajitori.api.leaderworkerset import v1
 from kajitori.base.clock import parse_rfc3339
 from kajitori.base.reason import Reason
+from kajitori.base.whole_numbers import whole_number
 from kajitori.groups.leader_worker_sets.budget import count_annotations, restarts_of
 from kajitori.groups.leader_worker_sets.identity import group_word
 from kajitori.groups.leader_worker_sets.observed import RESTARTED_BECAUSE_ANNOTATION, Pod, World
@@ -32,7 +33,7 @@ _NAMED_GROUPS = 3
 def deadline_seconds(lws: v1.LeaderWorkerSet) -> int | None:
     """How long a group may hold a part of what it needs; None for as long as it takes."""
     text = lws.metadata.annotations.get(GANG_DEADLINE_SECONDS, "").strip()
-    return int(text) if text.isdecimal() else None
+    return whole_number(text)
 
 
 def find_release(world: World, members: Sequence[Pod], size: int) -> Blame | None:
@@ -80,7 +81,7 @@ def _release_due(world: World, members: Sequence[Pod], seconds: int | None) -> f
 
 def _size(members: Sequence[Pod]) -> int:
     text = members[0].metadata.annotations.get(v1.SIZE_ANNOTATION, "")
-    return int(text) if text.isdecimal() else 0
+    return whole_number(text) or 0
 
 
 def _release(pod: Pod, reason: str) -> Blame:
@@ -117,7 +118,7 @@ def _scheduler_says(pod: Pod) -> str:
 def releases_of(pod: Pod) -> int:
     """Attempts in a row that led to this pod."""
     text = pod.metadata.annotations.get(RELEASES_ANNOTATION, "")
-    return int(text) if text.isdecimal() else 0
+    return whole_number(text) or 0
 
 
 def begin_release(blame: Blame, leader: Pod, now: float) -> Restart:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kajitori.api.leaderworkerset import v1
+from kajitori.base.whole_numbers import whole_number
 from kajitori.groups.leader_worker_sets.actions import (
     Action,
     CallOffDrain,
@@ -220,7 +221,8 @@ def _taken(setting: GroupSetting, index: int, workers: Iterable[int]) -> list[st
 
 def _size(leader: Pod, templates: Templates) -> int:
     text = leader.metadata.annotations.get(v1.SIZE_ANNOTATION, "")
-    return int(text) if text.isdecimal() else templates.size
+    size = whole_number(text)
+    return templates.size if size is None else size
 
 
 def restart_policy(lws: v1.LeaderWorkerSet, templates: Templates) -> v1.RestartPolicy:

@@ -13,6 +13,7 @@ from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.api.resource import Resource
+from kajitori.base.whole_numbers import whole_number
 from kajitori.groups.leader_worker_sets.identity import group_of_label
 
 if TYPE_CHECKING:
@@ -182,7 +183,8 @@ def label_index(labels: Mapping[str, str], label: str) -> int:
 
 
 def _index(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else -1
+    number = whole_number(text or "")
+    return -1 if number is None else number
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):

@@ -11,6 +11,9 @@ from typing import Literal, TypeVar, cast
 
 import msgspec
 
+from kajitori.base.reason import quoted
+from kajitori.base.whole_numbers import whole_number
+
 PREFIX = "groups.kajitori.dev/"
 MAX_RESTARTS = PREFIX + "max-restarts"
 RESTART = PREFIX + "restart"
@@ -68,7 +71,7 @@ def options_of(annotations: Mapping[str, str]) -> Options:
         try:
             return decode(text.strip())
         except ValueError:
-            refused[key] = f"{text!r} is not {expected}"
+            refused[key] = f"{quoted(text)} is not {expected}"
             return default
 
     return Options(
@@ -94,9 +97,10 @@ def options_of(annotations: Mapping[str, str]) -> Options:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
+    number = whole_number(text)
+    if number is None:
         raise ValueError(text)
-    return int(text)
+    return number
 
 
 def _flag(text: str) -> bool:
@@ -126,7 +130,10 @@ def _labels(text: str) -> tuple[str, ...]:
 
 
 def _command(text: str) -> tuple[str, ...]:
-    words = json.loads(text)
+    try:
+        words = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(text) from error
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         raise ValueError(text)
     return tuple(cast("list[str]", words))

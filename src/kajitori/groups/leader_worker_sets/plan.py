@@ -339,11 +339,11 @@ def _surplus_events(world: World, leaving: Sequence[GroupPlan]) -> list[Event]:
 
 def _creation_events(creates: Sequence[CreatePod]) -> list[Event]:
     """Whole groups that are begun; a restarted group says so by its own event."""
-    begun = sorted({create.group for create in creates if create.worker == 0 and create.restart is None})
+    begun = {create.group for create in creates if create.worker == 0 and create.restart is None}
     if not begun:
         return []
-    pods = sum(create.group in set(begun) for create in creates)
-    message = f"Creating {_numbered('group', begun)} ({pods} pods)"
+    pods = sum(create.group in begun for create in creates)
+    message = f"Creating {_numbered('group', sorted(begun))} ({pods} pods)"
     return [Event(reason="GroupsProgressing", message=message, action="Create")]
 
 

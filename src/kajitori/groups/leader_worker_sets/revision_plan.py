@@ -13,6 +13,7 @@ from functools import cache
 import msgspec
 
 from kajitori.api.leaderworkerset import v1
+from kajitori.base.whole_numbers import whole_number
 from kajitori.groups.leader_worker_sets.actions import (
     Action,
     AnnotateRevision,
@@ -102,7 +103,9 @@ def plan_revision(world: World, pods: Mapping[int, Sequence[Pod]]) -> RevisionPl
 
 def _free_number(world: World, hash: str, number: int) -> int:
     """The first from `number` on whose name nobody has: an earlier set of this name may have left a revision."""
-    held = {f"ControllerRevision {revision.metadata.name}" for revision in world.revisions} | world.taken.keys()
+    held = {
+        f"ControllerRevision {revision.metadata.name}" for revision in world.revisions
+    } | world.taken.keys()
     while f"ControllerRevision {revision_name(world.name, hash, number)}" in held:
         number += 1
     return number
@@ -194,8 +197,8 @@ def group_views(pods: Mapping[int, Sequence[Pod]], groups: int, target: Template
         if leader is None:
             views.append(Group(False, False))
             continue
-        size = leader.metadata.annotations.get(v1.SIZE_ANNOTATION, "")
-        whole = len(members) == (int(size) if size.isdecimal() else target.size)
+        size = whole_number(leader.metadata.annotations.get(v1.SIZE_ANNOTATION, ""))
+        whole = len(members) == (target.size if size is None else size)
         ready = whole and all(pod.ready for pod in members) and not is_draining(leader)
         views.append(Group(ready, leader.revision == target.hash))
     return views
