@@ -12,8 +12,10 @@ from tests.groups.leader_worker_sets.conftest import PlannedCluster, a_set
 
 from kajitori.base.clock import rfc3339
 from kajitori.groups.leader_worker_sets.actions import Plan
+from kajitori.groups.leader_worker_sets.container_commands import failure_of
 from kajitori.groups.leader_worker_sets.in_place import ACCEPTED_ANNOTATION, MARKER_ANNOTATION
 from kajitori.groups.leader_worker_sets.options import IN_PLACE_COMMAND, MAX_RESTARTS, RESTART
+from kajitori.kube.exec import Executed
 
 IN_PLACE = {RESTART: "InPlace"}
 
@@ -301,3 +303,14 @@ def test_a_controller_that_dies_at_any_point_is_followed_by_one_that_finishes(
         )
     ]
     assert all(len(found) == 1 for found in lives)
+
+
+def test_what_a_failed_command_wrote_is_told_without_secrets() -> None:
+    cluster = cluster_of()
+    restart(cluster, "x-0-1")
+    cluster.reconcile()
+    command = cluster.reconcile().restart_containers[0]
+    told = failure_of(command, Executed(1, "", "trying\nlogin with password=hunter2hunter2 failed\n"))
+    assert "ended with exit code 1" in told
+    assert "login with password=*** failed" in told
+    assert failure_of(command, Executed(137, "", "")) == ""
