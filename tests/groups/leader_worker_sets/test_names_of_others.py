@@ -60,6 +60,9 @@ async def test_revisions_of_somebody_else_are_passed_over_and_stay(loop: Loop) -
         versions[f"x-{hash}-{number}"] = made["metadata"]["resourceVersion"]
     await loop.apply(lws)
     await loop.available()
+    assert f"x-{hash}-3" in {
+        one["metadata"]["name"] for one in (await loop.client.list(CONTROLLER_REVISIONS, "default")).items
+    }
     await loop.apply(manifest(replicas=1, size=1, workerTemplate=template(container(image="new:1"))))
 
     async def rolled() -> bool:
