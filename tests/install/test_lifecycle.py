@@ -337,7 +337,9 @@ def test_install_use_upgrade_uninstall(cluster: Installation) -> None:
     for kind in ("clusterroles", "clusterrolebindings"):
         left = cluster.client.get(f"/apis/rbac.authorization.k8s.io/v1/{kind}")["items"]
         assert not [each for each in left if each["metadata"]["name"].startswith("kajitori")]
-    policies = cluster.client.get("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies")["items"]
+    policies = cluster.client.get("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies")[
+        "items"
+    ]
     assert not [each for each in policies if each["metadata"]["name"].endswith("kajitori.dev")]
     assert {pod["metadata"]["uid"] for pod in pods_of(cluster, "first")} == uids, "users' objects stay"
     assert "nothing" in cluster.kaji("uninstall", "--yes")
