@@ -42,6 +42,14 @@ def test_a_set_that_rolls_is_told_with_its_counts() -> None:
     assert (going.state, going.text) == ("going", "2 of 4 groups updated, 3 ready, 1 more than wanted")
 
 
+def test_an_update_is_over_when_what_was_in_excess_is_gone() -> None:
+    lws = a_set(("Available", ""), updatedReplicas=5, readyReplicas=4)
+    last = progress("LeaderWorkerSet", lws)
+    assert (last.state, last.text) == ("going", "4 of 4 groups updated, 4 ready, 1 more than wanted")
+    lws["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["partition"] = 2
+    assert progress("LeaderWorkerSet", lws).state == "done"
+
+
 def test_the_partition_is_told() -> None:
     lws = a_set(("Available", ""))
     lws["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["partition"] = 2

@@ -46,7 +46,7 @@ def progress(kind: str, obj: dict[str, Any]) -> Progress:
         return Progress(state, f"{counts}; {_reason(stuck)}")
     if kind == "JobSet":
         return _job_progress(obj, true, counts)
-    if "Available" in true:
+    if "Available" in true and not (kind == "LeaderWorkerSet" and _surge_goes_on(obj)):
         return Progress("done", counts)
     # Conditions lag behind the annotation, by which somebody may have resumed it.
     if (metadata.get("annotations") or {}).get("groups.kajitori.dev/paused") == "true":
@@ -61,12 +61,21 @@ def _reason(condition: dict[str, Any]) -> str:
     return str(condition.get("message") or condition.get("reason") or condition["type"]).strip()
 
 
+def _surge_goes_on(lws: dict[str, Any]) -> bool:
+    """Groups beyond those wanted are still to go; with a partition they stay."""
+    rolling = (lws["spec"].get("rolloutStrategy") or {}).get("rollingUpdateConfiguration") or {}
+    there = (lws.get("status") or {}).get("replicas", 0)
+    return not rolling.get("partition") and there > lws["spec"].get("replicas", 1)
+
+
 def _set_counts(lws: dict[str, Any]) -> str:
     status, spec = lws.get("status") or {}, lws["spec"]
     wanted, there = spec.get("replicas", 1), status.get("replicas", 0)
     rolling = (spec.get("rolloutStrategy") or {}).get("rollingUpdateConfiguration") or {}
     partition = min(rolling.get("partition") or 0, wanted)
-    text = f"{status.get('updatedReplicas', 0)} of {wanted} groups updated, {status.get('readyReplicas', 0)} ready"
+    # Groups in excess are counted among those that are updated.
+    updated = min(status.get("updatedReplicas", 0), wanted)
+    text = f"{updated} of {wanted} groups updated, {status.get('readyReplicas', 0)} ready"
     if there > wanted:
         text += f", {there - wanted} more than wanted"
     if partition:
