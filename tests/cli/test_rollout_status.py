@@ -68,9 +68,8 @@ def test_a_pause_counts_as_long_as_the_set_asks_for_it() -> None:
     condition = ("kajitori.dev/Paused", "the rollout to revision a is paused")
     assert progress("LeaderWorkerSet", a_set(condition, annotations=paused)).state == "stuck"
     assert progress("LeaderWorkerSet", a_set(condition)).state == "going"
-    assert (
-        progress("LeaderWorkerSet", a_set(condition, ("Available", ""), annotations=paused)).state == "done"
-    )
+    done = a_set(condition, ("Available", ""), annotations=paused, replicas=4)
+    assert progress("LeaderWorkerSet", done).state == "done"
 
 
 def test_a_set_of_roles_tells_each() -> None:
