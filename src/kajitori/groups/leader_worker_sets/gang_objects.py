@@ -11,6 +11,7 @@ the fields used here are the same in v1alpha2 and v1beta1). KAI and Kueue make t
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -144,9 +145,13 @@ def with_gang_objects(world: World, plan: Plan) -> Plan:
     begun = {
         create.group: create.gang for create in plan.creates if create.gang is not None and create.worker == 0
     }
+    groups_of: dict[str, set[int]] = defaultdict(set)
+    for group, choice in begun.items():
+        groups_of[choice.object_name].add(group)
+    there = _by_name(world)
     waiting = {group for group, choice in begun.items() if choice.method in world.schedulers.absent}
     going = {delete.pod.metadata.uid for delete in plan.deletes}
-    wanted = _of_living(world, going)
+    wanted = _of_living(world, there, going)
     for group, choice in begun.items():
         if group not in waiting:
             wanted[choice.method, choice.object_name] = choice
@@ -156,8 +161,8 @@ def with_gang_objects(world: World, plan: Plan) -> Plan:
         resource = world.schedulers.kinds.get(method)
         if resource is None or not KINDS[method].made or choice is None:
             continue
-        fresh = {group for group, begins in begun.items() if begins.object_name == name}
-        make, remove, ready = _settle(world, resource, choice, begins=bool(fresh))
+        fresh = groups_of[name]
+        make, remove, ready = _settle(world, resource, choice, there.get((method, name)), begins=bool(fresh))
         before += make
         after += remove
         waiting |= set() if ready else fresh
@@ -173,15 +178,23 @@ def with_gang_objects(world: World, plan: Plan) -> Plan:
     )
 
 
+def _by_name(world: World) -> dict[tuple[str, str], GangObject]:
+    """The objects that there are, by the way of placing and their name."""
+    return {
+        (method, each.metadata.name): each
+        for method, found in world.schedulers.objects.items()
+        for each in found
+    }
+
+
 def _settle(
-    world: World, resource: Resource, choice: GangChoice, *, begins: bool
+    world: World, resource: Resource, choice: GangChoice, there: GangObject | None, *, begins: bool
 ) -> tuple[list[Action], list[Action], bool]:
     """What to make, what to delete, and whether the pods of the group may be made. begins: none of them is there."""
     name = choice.object_name
     if f"{resource.kind} {name}" in world.taken:
         return [], [], False
     body = object_body(world, resource, choice)
-    there = _find(world.schedulers.objects.get(choice.method, ()), name)
     if there is None:
         return [CreateGangObject(resource, body)], [], True
     if not begins or _content(there.metadata.annotations) == _content(body["metadata"]["annotations"]):
@@ -197,7 +210,9 @@ def ended_workloads(pods: Sequence[Pod]) -> list[str]:
     return sorted({name for name, pod in named if name and pod.dying} - alive)
 
 
-def _of_living(world: World, going: Collection[str]) -> dict[tuple[Method, str], GangChoice | None]:
+def _of_living(
+    world: World, there: Mapping[tuple[str, str], GangObject], going: Collection[str]
+) -> dict[tuple[Method, str], GangChoice | None]:
     """Objects of groups with pods; without their content where they are there or the templates are lost."""
     found: dict[tuple[Method, str], GangChoice | None] = {}
     for pod in world.pods:
@@ -209,8 +224,7 @@ def _of_living(world: World, going: Collection[str]) -> dict[tuple[Method, str],
         if pod.worker != 0 or pod.dying or pod.metadata.uid in going:
             found.setdefault(key, None)
             continue
-        missing = _find(world.schedulers.objects.get(method, ()), name) is None
-        known = _stored(world, pod.revision) if missing else None
+        known = _stored(world, pod.revision) if key not in there else None
         found[key] = choose_gang(world, pod.group, known, pod.incarnation, pod) if known else None
     return found
 
@@ -228,10 +242,6 @@ def _unwanted(world: World, wanted: Collection[tuple[str, str]]) -> list[Action]
         and there.metadata.controlled_by(world.uid)
         and there.metadata.deletion_timestamp is None
     ]
-
-
-def _find(objects: Sequence[GangObject], name: str) -> GangObject | None:
-    return next((one for one in objects if one.metadata.name == name), None)
 
 
 def _content(annotations: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from kajitori.groups.leader_worker_sets.actions import (
 from kajitori.groups.leader_worker_sets.conditions import shared_conditions
 from kajitori.groups.leader_worker_sets.group_plan import restart_policy
 from kajitori.groups.leader_worker_sets.hash_plan import names_groups_by_hash
-from kajitori.groups.leader_worker_sets.observed import Pod, StatefulSet, World
+from kajitori.groups.leader_worker_sets.observed import Pod, StatefulSet, World, label_index
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
 from kajitori.groups.leader_worker_sets.plan import (
     again_after,
@@ -56,6 +56,23 @@ from kajitori.groups.leader_worker_sets.stateful_sets.bodies import (
 )
 from kajitori.groups.leader_worker_sets.status import BLOCKED, FIELDS_NOT_HONOURED, GroupState
 from kajitori.groups.leader_worker_sets.unsupported import fields_not_honoured
+
+
+class _Sets:
+    """The StatefulSets with the set's name on them: by their own name, and by the uid of who controls them."""
+
+    def __init__(self, found: Sequence[StatefulSet]) -> None:
+        self._by_name = {each.metadata.name: each for each in found}
+        self._by_owner: dict[str, list[StatefulSet]] = defaultdict(list)
+        for each in found:
+            if (owner := each.metadata.controller()) is not None:
+                self._by_owner[owner.uid].append(each)
+
+    def named(self, name: str) -> StatefulSet | None:
+        return self._by_name.get(name)
+
+    def of(self, owner_uid: str) -> list[StatefulSet]:
+        return self._by_owner.get(owner_uid, [])
 
 
 class _Group(msgspec.Struct, kw_only=True):
@@ -89,12 +106,13 @@ def _plan_stateful_set(asked: World, *, wanted: bool) -> Plan:
     services, blocked = plan_services(world, revision, pods)
     leaders = _leaders(world, revision)
     existing = _own_set(world, world.name)
-    if existing is None and any(each.metadata.name == world.name for each in world.stateful_sets):
+    sets = _Sets(world.stateful_sets)
+    if existing is None and sets.named(world.name) is not None:
         blocked.append(f"StatefulSet {world.name}")
         leaders = []
     labels_of = {pod.metadata.uid: pod.metadata.labels for pod in world.pods}
     groups = [
-        _plan_group(world, revision, index, pods.get(index, []), labels_of)
+        _plan_group(world, revision, index, pods.get(index, []), sets, labels_of)
         for index in range(revision.position.groups)
     ]
     blocked += [group.held for group in groups if group.held]
@@ -144,7 +162,8 @@ def _pods_by_group(world: World) -> dict[int, list[Pod]]:
     for pod in world.pods:
         ordinal = pod.metadata.labels.get(POD_INDEX_LABEL, "")
         if leaders_set is not None and pod.owner_uid == leaders_set.metadata.uid:
-            groups[int(ordinal or -1)].append(_with_labels(pod, {v1.GROUP_INDEX_LABEL: ordinal}))
+            index = label_index(pod.metadata.labels, POD_INDEX_LABEL)
+            groups[index].append(_with_labels(pod, {v1.GROUP_INDEX_LABEL: ordinal}))
         elif pod.owner_uid in worker_sets and pod.group >= 0:
             groups[pod.group].append(_with_labels(pod, {v1.WORKER_INDEX_LABEL: ordinal}))
     groups.pop(-1, None)
@@ -188,6 +207,7 @@ def _plan_group(
     revision: RevisionPlan,
     index: int,
     pods: Sequence[Pod],
+    sets: _Sets,
     labels_of: Mapping[str, Mapping[str, str]],
 ) -> _Group:
     """labels_of: by uid of the pod, as they are in the API."""
@@ -198,9 +218,9 @@ def _plan_group(
     updated = leader.revision == revision.target.hash
     templates = revision.target if updated else revision.older(leader.revision)
     name = worker_set_name(world, index)
-    owned = [each for each in world.stateful_sets if each.metadata.controlled_by(leader.metadata.uid)]
-    sets = {each.metadata.uid for each in owned}
-    workers = [pod for pod in pods if pod.worker > 0 and pod.owner_uid in sets]
+    owned = sets.of(leader.metadata.uid)
+    owners = {each.metadata.uid for each in owned}
+    workers = [pod for pod in pods if pod.worker > 0 and pod.owner_uid in owners]
     members = [leader, *workers]
     if templates is None:
         return _Group(state=GroupState(index, exists=True, updated=updated))
@@ -222,7 +242,7 @@ def _plan_group(
         and not owned
         and (world.set.spec.startup_policy == "LeaderCreated" or leader.ready)
     ):
-        holder = next((each for each in world.stateful_sets if each.metadata.name == name), None)
+        holder = sets.named(name)
         if holder is None:
             group.creates = [ApplyStatefulSet(worker_set_body(world, templates, leader))]
             message = f"Created worker statefulset for leader pod {leader.name}"
