@@ -17,9 +17,11 @@ from kajitori.groups.leader_worker_sets.claims import claim_volumes
 from kajitori.groups.leader_worker_sets.gang import GangChoice, mark
 from kajitori.groups.leader_worker_sets.identity import group_key, group_label, group_word, is_hash
 from kajitori.groups.leader_worker_sets.observed import COMPLETE_ANNOTATION, INCARNATION_ANNOTATION
+from kajitori.groups.leader_worker_sets.options import PREFIX
 from kajitori.groups.leader_worker_sets.placement import exclusive_affinity
 from kajitori.groups.leader_worker_sets.revisions import Templates
 from kajitori.groups.leader_worker_sets.tpu import requests_tpus, tpu_variables
+from kajitori.model.gang import RELEASED_ANNOTATION
 
 
 class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +78,7 @@ def pod_body(group: GroupIdentity, worker: int) -> dict[str, Any]:
         "name": name,
         "namespace": group.namespace,
         "labels": {**(metadata.get("labels") or {}), **_labels(group, worker, name)},
-        "annotations": {**(metadata.get("annotations") or {}), **_annotations(group, worker)},
+        "annotations": {**_template_annotations(metadata), **_annotations(group, worker)},
         "ownerReferences": [group.owner],
     }
     if finalizers := metadata.get("finalizers"):
@@ -95,6 +97,19 @@ def _template(group: GroupIdentity, worker: int) -> dict[str, Any]:
     if worker == 0 and template.leader_template is not None:
         return template.leader_template
     return template.worker_template
+
+
+def _template_annotations(metadata: dict[str, Any]) -> dict[str, str]:
+    """Those that users gave their pods. What the life of a group is written down in is no template's to say:
+
+    copied along from a pod, it would tell of a group that failed, was whole or is being drained before it has begun.
+    """
+    annotations: dict[str, str] = metadata.get("annotations") or {}
+    return {
+        key: value
+        for key, value in annotations.items()
+        if not key.startswith(PREFIX) and key != RELEASED_ANNOTATION
+    }
 
 
 def _labels(group: GroupIdentity, worker: int, name: str) -> dict[str, str]:
