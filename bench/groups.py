@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Contestant:
 
 
 @contextlib.contextmanager
-def run_ours(plane: ControlPlane) -> Iterator[int]:
+def run_ours(plane: ControlPlane) -> Generator[int]:
     asyncio.run(make_definitions(plane))
     place = Place("real", plane.home, plane.server, plane.kubeconfig, dict(plane.processes))
     with running_controllers(place):
@@ -77,7 +77,7 @@ def run_ours(plane: ControlPlane) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def run_upstream(plane: ControlPlane) -> Iterator[int]:
+def run_upstream(plane: ControlPlane) -> Generator[int]:
     from tools.peers.lws import running_lws_manager
 
     with running_lws_manager(plane) as process:
@@ -172,7 +172,7 @@ class Nodes:
 
 
 @contextlib.asynccontextmanager
-async def running_nodes(plane: ControlPlane) -> AsyncIterator[tuple[Client, Nodes]]:
+async def running_nodes(plane: ControlPlane) -> AsyncGenerator[tuple[Client, Nodes]]:
     async with Client(load_config(str(plane.kubeconfig)), user_agent="bench") as client:
         while True:
             with contextlib.suppress(NotFound):

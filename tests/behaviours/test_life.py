@@ -154,7 +154,7 @@ async def test_12_the_scale_subresource_tells_and_changes_the_number_of_groups(s
 
 async def test_13_it_progresses_from_the_first_and_is_not_updated_while_it_is_created(sight: Sight) -> None:
     await sight.apply(a_set("l", replicas=2, size=2, worker=template(annotations=NEVER_READY)))
-    await sight.until(lambda: condition(sight.sets["l"], "Progressing") == "True", "it progresses")
+    await sight.until(lambda: condition(sight.sets.get("l", {}), "Progressing") == "True", "it progresses")
     conditions = {one["type"]: one for one in sight.sets["l"]["status"]["conditions"]}
     assert conditions["Progressing"]["reason"] == "GroupsProgressing"
     assert conditions["Progressing"]["message"] == "Replicas are progressing"

@@ -74,6 +74,8 @@ async def test_20_21_after_start_a_failure_counts_once_nothing_is_pending(
 ) -> None:
     room = "kajitori.dev/room"
     softened = way.startswith("21")
+    # As a gang, none of its pods would be placed before all can be.
+    annotations = {"groups.kajitori.dev/gang": "None"} | ({AFTER_START: "true"} if softened else {})
     worker = template()
     worker["spec"]["nodeSelector"] = {room: sight.namespace}
     lws = a_set(
@@ -83,7 +85,7 @@ async def test_20_21_after_start_a_failure_counts_once_nothing_is_pending(
         worker=worker,
         leaderTemplate=template(),
         restartPolicy="RecreateGroupOnPodRestart" if softened else "RecreateGroupAfterStart",
-        annotations={AFTER_START: "true"} if softened else None,
+        annotations=annotations,
     )
     await sight.apply(lws)
     await sight.until(lambda: len(sight.pods) == 3 and is_ready(sight.pods["l-0"]), "the leader runs")

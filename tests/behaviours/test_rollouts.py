@@ -218,7 +218,7 @@ async def test_33_groups_below_the_partition_keep_their_revision(sight: Sight, s
     await sight.settled(0.4)
     assert sight.uids("l", 0, 1) == below
     assert sight.updated("l", OLD) == {0, 1}
-    assert sight.sets["l"]["status"]["updatedReplicas"] == len(tops)
+    await sight.until(lambda: sight.sets["l"]["status"]["updatedReplicas"] == len(tops))
     await sight.patch_set("l", {"rolloutStrategy": rolling(1, surge, partition=1)})
     await sight.until(lambda: sight.updated("l", NEW) == tops | {1})
     await sight.available("l")
@@ -226,7 +226,7 @@ async def test_33_groups_below_the_partition_keep_their_revision(sight: Sight, s
     await sight.patch_set("l", {"rolloutStrategy": rolling(1, surge, partition=0)})
     await sight.until(lambda: sight.updated("l", NEW) == {0, 1, 2} and len(sight.groups("l")) == 3)
     await sight.available("l")
-    assert sight.sets["l"]["status"]["updatedReplicas"] == 3
+    await sight.until(lambda: sight.sets["l"]["status"]["updatedReplicas"] == 3)
 
 
 async def test_34_a_resize_makes_groups_anew_with_the_new_size(sight: Sight) -> None:

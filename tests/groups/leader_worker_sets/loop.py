@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import (
@@ -33,6 +33,12 @@ from kajitori.kube.transport import HttpTransport
 from kajitori.laptop.apiserver.testing import RunningApiServer, running_api_server
 
 DEADLINE_SECONDS = 20.0
+
+
+class GivesKubeconfigs(Protocol):
+    """A server that is asked for no more than this."""
+
+    def kubeconfig_of(self, component: str) -> Path: ...
 
 
 class CountingTransport(HttpTransport):
@@ -246,7 +252,7 @@ async def install_definition(client: Client) -> None:
 
 @contextlib.asynccontextmanager
 async def running_controller(
-    server: RunningApiServer, writes: float = float("inf"), clock: Clock | None = None
+    server: GivesKubeconfigs, writes: float = float("inf"), clock: Clock | None = None
 ) -> AsyncIterator[CountingTransport]:
     """The controller, alone in its process, with the rights that it says it needs. writes: it dies after so many."""
     config = load_config(str(server.kubeconfig_of("controllers")))
