@@ -28,6 +28,7 @@ from kajitori.groups.job_sets.observed import Claim, Job, Pod, Service, World
 from kajitori.groups.job_sets.plan import is_ours, looks_at_pods, plan_job_set
 from kajitori.groups.job_sets.release import JOB_NAME_LABEL
 from kajitori.groups.job_sets.status import same_status
+from kajitori.groups.late_cache import filled
 
 COMPONENT = "kajitori.dev/job-sets"
 WORKERS = 4
@@ -89,11 +90,13 @@ class JobSetController:
         memory = self._memories.get(key)
         if memory is None or memory.uid != job_set.metadata.uid:
             memory = self._memories[key] = Memory(job_set.metadata.uid or "")
-        world = await self._look(job_set, index, memory)
-        plan = await self._with_blame(world, plan_job_set(world))
-        if plan.failure is not None:
-            await self._write_status(job_set, plan)
+        world = self._look(job_set, index, memory)
         try:
+            if looks_at_pods(job_set):
+                world = msgspec.structs.replace(world, pods=await self._pods_of(index))
+            plan = await self._with_blame(world, plan_job_set(world))
+            if plan.failure is not None:
+                await self._write_status(job_set, plan)
             await Execution(self._client, self._informers, world, memory).carry_out(plan)
         except ApiError as error:
             await self._report(world, error)
@@ -106,14 +109,13 @@ class JobSetController:
             await self._write_status(job_set, plan)
         return After(plan.again_after_seconds) if plan.again_after_seconds is not None else None
 
-    async def _look(self, job_set: v1.JobSet, index: str, memory: Memory) -> World:
+    def _look(self, job_set: v1.JobSet, index: str, memory: Memory) -> World:
         now = self._clock.now()
         return World(
             set=job_set,
             jobs=self._informers.jobs.by_index("set", index),
             services=self._informers.services.by_index("set", index),
             claims=self._informers.claims.by_index("set", index),
-            pods=await self._pods_of(index) if looks_at_pods(job_set) else (),
             now=now,
             taken=memory.taken(now),
         )
@@ -125,8 +127,7 @@ class JobSetController:
                 PODS, Pod, label_selector=v1.JOB_SET_NAME, indexers={"set": _set_of}, optional=True
             )
             self._controller.watch(self._pods, _keys)
-        await self._pods.synced()
-        return self._pods.by_index("set", index)
+        return (await filled(self._pods)).by_index("set", index)
 
     async def _with_blame(self, world: World, plan: Plan) -> Plan:
         """The plan, with what is known of a failure's cause in its events and in the history."""

@@ -144,18 +144,10 @@ class GroupController:
             waiting = recall(lws.status.restarts, self._clock.now(), hashed=hashed)
             memory = self._memories[key] = Memory(lws.metadata.uid or "", waiting)
         world = self._look(lws, index, memory)
-        if nodes := await self._nodes.nodes_for(world.pods):
-            world = msgspec.structs.replace(world, nodes=nodes)
-        if draining := [pod for pod in world.pods if pod.worker == 0 and is_draining(pod)]:
-            world = msgspec.structs.replace(world, idle=await self._engines.idle(draining))
-        if methods := methods_in_play(world):
-            world = with_schedulers(world, await self._informers.gangs.look(methods, index))
-        if hanging := hanging_pods(world.pods, world.now):
-            states = await self._node_states.of(pod.spec.node_name for pod in hanging)
-            world = msgspec.structs.replace(world, node_states=states)
-        plan = await self._witness.complete(world, with_gang_objects(world, plan_any_set(world)))
-        await self._say(lws, plan.events)
         try:
+            world = await self._look_around(world, index)
+            plan = await self._witness.complete(world, with_gang_objects(world, plan_any_set(world)))
+            await self._say(lws, plan.events)
             await Execution(self._client, self._informers, self._recorder, world, memory).carry_out(plan)
         except ApiError as error:
             await self._report(world, error)
@@ -190,6 +182,19 @@ class GroupController:
             command_failures=memory.command_failures,
             gang_default=self._gang_default,
         )
+
+    async def _look_around(self, world: World, index: str) -> World:
+        """The world with what is asked for only where it matters: nodes, engines, what other schedulers know."""
+        if nodes := await self._nodes.nodes_for(world.pods):
+            world = msgspec.structs.replace(world, nodes=nodes)
+        if draining := [pod for pod in world.pods if pod.worker == 0 and is_draining(pod)]:
+            world = msgspec.structs.replace(world, idle=await self._engines.idle(draining))
+        if methods := methods_in_play(world):
+            world = with_schedulers(world, await self._informers.gangs.look(methods, index))
+        if hanging := hanging_pods(world.pods, world.now):
+            states = await self._node_states.of(pod.spec.node_name for pod in hanging)
+            world = msgspec.structs.replace(world, node_states=states)
+        return world
 
     async def _say(self, lws: v1.LeaderWorkerSet, events: list[Event]) -> None:
         namespace = lws.metadata.namespace or ""

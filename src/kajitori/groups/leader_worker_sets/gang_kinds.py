@@ -6,7 +6,6 @@ which version; of kinds that we make objects of, a cache holds the metadata of o
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 
@@ -15,9 +14,10 @@ import msgspec
 from kajitori.api.leaderworkerset import v1
 from kajitori.api.resource import Resource
 from kajitori.base.clock import Clock
-from kajitori.base.errors import AlreadyExists, Conflict, Forbidden, NotFound
+from kajitori.base.errors import AlreadyExists, Conflict, NotFound
 from kajitori.control.cache import Informer
 from kajitori.control.runtime import Runtime
+from kajitori.groups.late_cache import filled
 from kajitori.groups.leader_worker_sets.actions import CreateGangObject, DeleteGangObject, ReleaseWorkload
 from kajitori.groups.leader_worker_sets.gang import Method
 from kajitori.groups.leader_worker_sets.gang_objects import KINDS, ended_workloads
@@ -26,7 +26,6 @@ from kajitori.groups.leader_worker_sets.observed import GangObject, OtherSchedul
 from kajitori.kube.client import Client
 
 ABSENT_SECONDS = 5.0
-SYNC_SECONDS = 10.0
 
 
 class GangKinds:
@@ -91,18 +90,7 @@ class GangKinds:
                 optional=True,
             )
             informer.on_change(self._changed)
-        if not informer.has_synced:
-            try:
-                async with asyncio.timeout(SYNC_SECONDS):
-                    await informer.synced()
-            except TimeoutError:
-                # Without them we would make what is there already.
-                raise Forbidden(
-                    f"{resource.qualified_name} cannot be listed",
-                    reason="Forbidden",
-                    hint="grant the controller of groups list and watch on it",
-                ) from None
-        return informer
+        return await filled(informer)
 
     def _changed(self, old: GangObject | None, new: GangObject | None) -> None:
         obj = new or old
