@@ -178,6 +178,14 @@ async def test_defaults_are_filled_in(server: Server, namespace: str) -> None:
     }
 
 
+async def test_a_type_of_rollout_that_a_client_in_go_leaves_empty_is_taken(
+    server: Server, namespace: str
+) -> None:
+    made = await create(server.client, namespace, manifest(rolloutStrategy={"type": ""}))
+    configuration = made["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]
+    assert configuration == {"partition": 0, "maxUnavailable": 1, "maxSurge": 0}
+
+
 async def test_what_cannot_change_does_not(server: Server, namespace: str) -> None:
     client = server.client
     await create(client, namespace, manifest("plain", size=4))

@@ -80,7 +80,8 @@ class RollingUpdateConfiguration(msgspec.Struct, frozen=True, kw_only=True, rena
 class RolloutStrategy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How a change of the templates reaches the groups."""
 
-    type: Literal["RollingUpdate"] = "RollingUpdate"
+    # Clients in Go write an empty type where nobody chose one.
+    type: Literal["RollingUpdate", ""] = "RollingUpdate"
     rolling_update_configuration: RollingUpdateConfiguration = field(
         default_factory=RollingUpdateConfiguration
     )
