@@ -23,12 +23,12 @@ from kajitori.control.runtime import Runtime
 from kajitori.groups.job_sets.actions import Event, Plan
 from kajitori.groups.job_sets.blame import restart_entry, sentence, with_entry
 from kajitori.groups.job_sets.execution import Execution, Informers
-from kajitori.groups.job_sets.memory import Memory
 from kajitori.groups.job_sets.observed import Claim, Job, Pod, Service, World
 from kajitori.groups.job_sets.plan import is_ours, looks_at_pods, plan_job_set
 from kajitori.groups.job_sets.release import JOB_NAME_LABEL
 from kajitori.groups.job_sets.status import same_status
 from kajitori.groups.late_cache import filled
+from kajitori.groups.names_in_use import NamesInUse
 
 COMPONENT = "kajitori.dev/job-sets"
 WORKERS = 4
@@ -46,7 +46,7 @@ class JobSetController:
         self._client = runtime.client
         self._clock = runtime.clock
         self._recorder = runtime.recorder(COMPONENT)
-        self._memories: dict[Key, Memory] = {}
+        self._names: dict[Key, NamesInUse] = {}
         self._pods: Informer[Pod] | None = None
         by_set = {"set": _set_of}
         self._sets = runtime.informer(JOB_SETS, v1.JobSet, optional=True)
@@ -70,7 +70,7 @@ class JobSetController:
 
     def _begin_again(self, controller: Controller) -> None:
         """What others did with the sets meanwhile is for the plan to find out."""
-        self._memories.clear()
+        self._names.clear()
         for job_set in self._sets.list():
             controller.enqueue(Key(job_set.metadata.namespace or "", job_set.metadata.name or ""))
 
@@ -83,33 +83,33 @@ class JobSetController:
             await asyncio.sleep(jobs / JOBS_LOOKED_AT_PER_SECOND)
         job_set = self._sets.get(*key)
         if job_set is None:
-            self._memories.pop(key, None)
+            self._names.pop(key, None)
             return None
         if not is_ours(job_set):
             return None
-        memory = self._memories.get(key)
-        if memory is None or memory.uid != job_set.metadata.uid:
-            memory = self._memories[key] = Memory(job_set.metadata.uid or "")
-        world = self._look(job_set, index, memory)
+        names = self._names.get(key)
+        if names is None or names.uid != job_set.metadata.uid:
+            names = self._names[key] = NamesInUse(job_set.metadata.uid or "")
+        world = self._look(job_set, index, names)
         try:
             if looks_at_pods(job_set):
                 world = msgspec.structs.replace(world, pods=await self._pods_of(index))
             plan = await self._with_blame(world, plan_job_set(world))
             if plan.failure is not None:
                 await self._write_status(job_set, plan)
-            await Execution(self._client, self._informers, world, memory).carry_out(plan)
+            await Execution(self._client, self._informers, world, names).carry_out(plan)
         except ApiError as error:
             await self._report(world, error)
             raise
         if plan.failure is None:
-            taken = memory.taken(world.now)
+            taken = names.fresh(world.now)
             if taken != world.taken:
                 # Names were found in use on the way.
                 plan = plan_job_set(msgspec.structs.replace(world, taken=taken))
             await self._write_status(job_set, plan)
         return After(plan.again_after_seconds) if plan.again_after_seconds is not None else None
 
-    def _look(self, job_set: v1.JobSet, index: str, memory: Memory) -> World:
+    def _look(self, job_set: v1.JobSet, index: str, names: NamesInUse) -> World:
         now = self._clock.now()
         return World(
             set=job_set,
@@ -117,7 +117,7 @@ class JobSetController:
             services=self._informers.services.by_index("set", index),
             claims=self._informers.claims.by_index("set", index),
             now=now,
-            taken=memory.taken(now),
+            taken=names.fresh(now),
         )
 
     async def _pods_of(self, index: str) -> list[Pod]:

@@ -15,8 +15,8 @@ from kajitori.groups.leader_worker_sets.history import MOST_RECORDS, records_of
 from kajitori.groups.leader_worker_sets.identity import is_hash
 from kajitori.groups.leader_worker_sets.observed import Refusal, World
 from kajitori.groups.leader_worker_sets.restart import Restart
+from kajitori.groups.names_in_use import NamesInUse
 
-TAKEN_SECONDS = 30.0
 FIRST_REFUSAL_SECONDS = 1.0
 LONGEST_REFUSAL_SECONDS = 60.0
 # So long after it may be tried again, a refusal is still told of, and makes the next one last longer.
@@ -37,7 +37,7 @@ class Memory:
         self.unrecorded: Sequence[v1.GroupRestart] = ()
         self.command_failures: dict[int, str] = {}
         self._commands_run: set[tuple[str, str, int]] = set()
-        self._taken: dict[str, tuple[str, float]] = {}
+        self._names = NamesInUse(uid)
         self._refused: dict[int, tuple[Refusal, int]] = {}
         self._news = False
 
@@ -60,7 +60,7 @@ class Memory:
 
     def note_taken(self, name: str, holder: str, now: float) -> None:
         """A create found `name` (`Pod x-0`) in use; do not try again for a while. now: seconds since 1970."""
-        self._taken[name] = (holder, now + TAKEN_SECONDS)
+        self._names.note(name, holder, now)
         self._news = True
 
     def note_refused(self, group: int, message: str, now: float) -> None:
@@ -92,5 +92,4 @@ class Memory:
 
     def taken(self, now: float) -> dict[str, str]:
         """Names that are in use and by whom, as far as it is fresh."""
-        self._taken = {name: entry for name, entry in self._taken.items() if entry[1] > now}
-        return {name: holder for name, (holder, _) in self._taken.items()}
+        return self._names.fresh(now)
