@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -17,11 +16,6 @@ from kajitori.api.leaderworkerset import v1
 from kajitori.base.reason import Reason
 from kajitori.groups.leader_worker_sets.actions import (
     Action,
-    CreatePod,
-    CreateService,
-    DeleteService,
-    Event,
-    MendService,
     Plan,
 )
 from kajitori.groups.leader_worker_sets.budget import groups_failed
@@ -29,14 +23,14 @@ from kajitori.groups.leader_worker_sets.claims import plan_claims
 from kajitori.groups.leader_worker_sets.conditions import (
     DOES_NOT_FIT,
     LOOK_AGAIN_SECONDS,
-    PAUSED,
     shared_conditions,
 )
+from kajitori.groups.leader_worker_sets.foreign_names import blocked_reason, foreign_pods
 from kajitori.groups.leader_worker_sets.gang import unheard_marks
 from kajitori.groups.leader_worker_sets.gang_release import gang_blocked, next_release
 from kajitori.groups.leader_worker_sets.group_ending import stop_group
 from kajitori.groups.leader_worker_sets.group_plan import plan_group
-from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting
+from kajitori.groups.leader_worker_sets.group_setting import GroupSetting
 from kajitori.groups.leader_worker_sets.hanging import deletion_hangs, hanging_pods, next_hanging
 from kajitori.groups.leader_worker_sets.hash_plan import (
     Groups,
@@ -45,17 +39,22 @@ from kajitori.groups.leader_worker_sets.hash_plan import (
     plan_hash_groups,
 )
 from kajitori.groups.leader_worker_sets.history import with_history
-from kajitori.groups.leader_worker_sets.identity import group_word, is_hash
 from kajitori.groups.leader_worker_sets.in_place import refused_commands
-from kajitori.groups.leader_worker_sets.observed import Metadata, Pod, World
+from kajitori.groups.leader_worker_sets.observed import Pod, World
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
-from kajitori.groups.leader_worker_sets.pods import leader_name, service_body
 from kajitori.groups.leader_worker_sets.restart import Restart
 from kajitori.groups.leader_worker_sets.revision_plan import (
     RevisionPlan,
     plan_revision,
     remove_old_revisions,
     set_limits,
+)
+from kajitori.groups.leader_worker_sets.services import plan_services
+from kajitori.groups.leader_worker_sets.set_events import (
+    creation_events,
+    phase_events,
+    surplus_events,
+    warning_events,
 )
 from kajitori.groups.leader_worker_sets.status import (
     BLOCKED,
@@ -65,7 +64,6 @@ from kajitori.groups.leader_worker_sets.status import (
     GroupState,
     count,
     next_conditions,
-    words,
 )
 from kajitori.groups.leader_worker_sets.unsupported import fields_not_honoured
 
@@ -78,7 +76,7 @@ def plan_set(world: World) -> Plan:
         return Plan(status=world.set.status)
     pods = _own_pods_by_group(world)
     revision = plan_revision(world, pods)
-    taken = {**_foreign_pods(world), **world.taken}
+    taken = {**foreign_pods(world), **world.taken}
     setting = GroupSetting(
         world=world,
         target=revision.target,
@@ -125,98 +123,6 @@ def _own_pods(world: World) -> Iterable[Pod]:
     return (pod for pod in world.pods if pod.owner_uid == uid)
 
 
-def _foreign_pods(world: World) -> dict[str, str]:
-    uid = world.uid
-    return {f"Pod {pod.name}": _holder("pod", pod) for pod in world.pods if pod.owner_uid != uid}
-
-
-def _holder(what: str, obj: Any) -> str:
-    owner = obj.metadata.controller()
-    return f"a {what} of {owner.kind} {owner.name}" if owner else f"a {what} that nobody controls"
-
-
-def _is_leftover(world: World, metadata: Metadata) -> bool:
-    owner = metadata.controller()
-    return owner is not None and owner.kind == "LeaderWorkerSet" and owner.name == world.name
-
-
-def plan_services(
-    world: World,
-    revision: RevisionPlan,
-    pods: Mapping[int, Sequence[Pod]],
-    groups: Iterable[int] | None = None,
-) -> tuple[list[Action], list[str]]:
-    """Actions, and the names that are in use by Services of others. groups: that are wanted."""
-    if groups is None:
-        groups = range(revision.position.groups)
-    wanted = _wanted_services(world, revision, pods, groups)
-    there = {service.metadata.name: service for service in world.services}
-    actions: list[Action] = []
-    blocked: list[str] = []
-    for name, group in wanted.items():
-        service = there.get(name)
-        body = service_body(world.namespace, world.name, world.owner_entry(), group)
-        if service is None:
-            if f"Service {name}" in world.taken:
-                blocked.append(f"Service {name}")
-            else:
-                actions.append(CreateService(body))
-        elif not service.metadata.controlled_by(world.uid):
-            blocked.append(f"Service {name}")
-        elif (
-            service.spec.selector != body["spec"]["selector"] or not service.spec.publish_not_ready_addresses
-        ):
-            actions.append(MendService(service, body["spec"]))
-    actions += [
-        DeleteService(service)
-        for name, service in there.items()
-        if name not in wanted and service.metadata.controlled_by(world.uid)
-    ]
-    return actions, blocked
-
-
-def _wanted_services(
-    world: World, revision: RevisionPlan, pods: Mapping[int, Sequence[Pod]], groups: Iterable[int]
-) -> dict[str, int | None]:
-    """Names of Services; the value is the group that it stands for, None for the one that all share."""
-    wanted: dict[str, int | None] = {}
-    policies: dict[int, set[str]] = {}
-    for index in {*groups, *pods}:
-        hashes = {pod.revision for pod in pods.get(index, ())}
-        found = [revision.older(hash) for hash in hashes if hash != revision.target.hash]
-        policies[index] = {templates.subdomain_policy for templates in found if templates}
-        if index >= revision.position.partition or not hashes:
-            policies[index].add(revision.target.subdomain_policy)
-    if revision.target.subdomain_policy == "Shared" or any("Shared" in found for found in policies.values()):
-        wanted[world.name] = None
-    for index in sorted(policies):
-        if "UniquePerReplica" in policies[index]:
-            wanted[leader_name(world.name, index)] = index
-    return wanted
-
-
-def blocked_reason(world: World, names: Sequence[str], taken: Mapping[str, str]) -> Reason | None:
-    if not names:
-        return world.trouble
-    services = {f"Service {service.metadata.name}": service for service in world.services}
-    holders = {f"Pod {pod.name}": pod.metadata for pod in world.pods}
-    holders |= {name: service.metadata for name, service in services.items()}
-    # What an earlier set of this name left is on its way out by itself.
-    names = [name for name in names if name not in holders or not _is_leftover(world, holders[name])]
-    if not names:
-        return world.trouble
-    told: list[str] = []
-    for name in names[:5]:
-        service = services.get(name)
-        told.append(f"{name} is {_holder('service', service) if service else taken[name]}")
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return Reason(
-        "NameTaken",
-        f"names of this set are in use: {', '.join(told)}{more}",
-        "delete or rename them, or give the set another name; they are not touched",
-    )
-
-
 def _assemble(
     world: World,
     revision: RevisionPlan,
@@ -257,9 +163,9 @@ def _assemble(
         ],
         events=[
             *revision.events,
-            *_surplus_events(world, groups.leaving),
+            *surplus_events(world, groups.leaving),
             *(event for plan in plans for event in plan.events),
-            *_creation_events(creates),
+            *creation_events(creates),
             *phase_events(world, counts),
             *warning_events(world, ours),
         ],
@@ -323,65 +229,6 @@ def again_after(
     if own.get(DOES_NOT_FIT) is not None:
         waits.append(LOOK_AGAIN_SECONDS)
     return min(waits, default=None)
-
-
-def _surplus_events(world: World, leaving: Sequence[GroupPlan]) -> list[Event]:
-    """Said when the leader is still there to be deleted, so once for each group."""
-    going = [plan.state.index for plan in leaving if any(delete.pod.worker == 0 for delete in plan.deletes)]
-    if not going:
-        return []
-    replicas = world.set.spec.replicas
-    message = f"Deleting {_numbered('group', sorted(going))} beyond the {replicas} that are wanted"
-    if len(going) == 1:
-        message = f"deleting surge replica {leader_name(world.name, going[0])}"
-    return [Event(reason="GroupsProgressing", message=message, action="Delete")]
-
-
-def _creation_events(creates: Sequence[CreatePod]) -> list[Event]:
-    """Whole groups that are begun; a restarted group says so by its own event."""
-    begun = {create.group for create in creates if create.worker == 0 and create.restart is None}
-    if not begun:
-        return []
-    pods = sum(create.group in begun for create in creates)
-    message = f"Creating {_numbered('group', sorted(begun))} ({pods} pods)"
-    return [Event(reason="GroupsProgressing", message=message, action="Create")]
-
-
-def _numbered(word: str, numbers: Sequence[int]) -> str:
-    if len(numbers) == 1:
-        return f"{word} {group_word(numbers[0])}"
-    if is_hash(numbers[0]):
-        return f"{len(numbers)} {word}s"
-    if numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f"{word}s {numbers[0]} to {numbers[-1]}"
-    return f"{len(numbers)} {word}s between {numbers[0]} and {numbers[-1]}"
-
-
-def _true_conditions(world: World) -> dict[str, str]:
-    return {one.type: one.message for one in world.set.status.conditions if one.status == "True"}
-
-
-def phase_events(world: World, counts: Counts) -> list[Event]:
-    if counts.phase in _true_conditions(world):
-        return []
-    reason, message = words(counts.phase)
-    progress = f"with {counts.ready_below} groups ready of total {world.set.spec.replicas} groups"
-    return [Event(reason=reason, message=f"{message}, {progress}", action="Update")]
-
-
-def warning_events(world: World, own: dict[str, Reason | None]) -> list[Event]:
-    said = _true_conditions(world)
-    return [
-        Event(
-            reason="FailedCreate" if why.code == "NameTaken" else why.code,
-            message=str(why),
-            type="Normal" if kind == PAUSED else "Warning",
-            action="Update" if kind == PAUSED else "Create",
-        )
-        for kind, why in own.items()
-        # A group that fails is told of when it does, with the pod that is to blame.
-        if why is not None and said.get(kind) != str(why) and kind != GROUPS_FAILED
-    ]
 
 
 def same_status(one: v1.LeaderWorkerSetStatus, other: v1.LeaderWorkerSetStatus) -> bool:

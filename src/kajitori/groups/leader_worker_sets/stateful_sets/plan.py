@@ -23,19 +23,12 @@ from kajitori.groups.leader_worker_sets.actions import (
     Plan,
 )
 from kajitori.groups.leader_worker_sets.conditions import shared_conditions
+from kajitori.groups.leader_worker_sets.foreign_names import blocked_reason
 from kajitori.groups.leader_worker_sets.group_plan import restart_policy
 from kajitori.groups.leader_worker_sets.hash_plan import names_groups_by_hash
 from kajitori.groups.leader_worker_sets.observed import Pod, StatefulSet, World, label_index
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
-from kajitori.groups.leader_worker_sets.plan import (
-    again_after,
-    blocked_reason,
-    phase_events,
-    plan_services,
-    plan_set,
-    status_of,
-    warning_events,
-)
+from kajitori.groups.leader_worker_sets.plan import again_after, plan_set, status_of
 from kajitori.groups.leader_worker_sets.pods import leader_name
 from kajitori.groups.leader_worker_sets.restart import find_blame
 from kajitori.groups.leader_worker_sets.revision_plan import (
@@ -45,6 +38,8 @@ from kajitori.groups.leader_worker_sets.revision_plan import (
     set_limits,
 )
 from kajitori.groups.leader_worker_sets.revisions import Templates
+from kajitori.groups.leader_worker_sets.services import plan_services
+from kajitori.groups.leader_worker_sets.set_events import phase_events, warning_events
 from kajitori.groups.leader_worker_sets.stateful_sets.bodies import (
     APPLIED_ANNOTATION,
     POD_INDEX_LABEL,
