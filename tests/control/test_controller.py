@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import random
 import urllib.request
 
@@ -56,6 +57,23 @@ def test_a_terminal_error_is_not_tried_again_and_others_are_with_growing_delays(
         for name in ("broken", "conflict"):
             assert [time for called, time in calls if called == name] == [0, 0.005, 0.015, 0.035]
         assert len([c for c in calls if c[0] == "fine"]) == 1
+
+    run_virtual(scenario())
+
+
+def test_a_key_that_fails_again_and_again_is_tried_at_least_as_often_as_its_controller_says():
+    async def scenario():
+        calls = []
+
+        async def reconcile(key):
+            calls.append(asyncio.get_running_loop().time())
+            raise ZeroDivisionError
+
+        controller = Controller("c", reconcile, longest_backoff_seconds=60.0)
+        controller.enqueue(Key("default", "refused"))
+        await run_for(controller, 1000.0)
+        assert calls[-1] > 900.0
+        assert max(later - earlier for earlier, later in itertools.pairwise(calls)) == pytest.approx(60.0)
 
     run_virtual(scenario())
 

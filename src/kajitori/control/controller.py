@@ -21,7 +21,7 @@ from kajitori.control.cache import HasMetadata, Informer
 from kajitori.control.keys import Key, keys_of_owner, own_key
 from kajitori.control.logs import reconcile_context
 from kajitori.control.metrics import Metrics
-from kajitori.control.queue import QueueClosed, WorkQueue
+from kajitori.control.queue import LONGEST_BACKOFF_SECONDS, QueueClosed, WorkQueue
 
 __all__ = ["After", "Controller", "Done", "Key", "Reconcile", "Result", "keys_of_owner", "own_key"]
 
@@ -49,15 +49,24 @@ Reconcile = Callable[[Key], Awaitable[Result]]
 class Controller:
     """One reconcile function, its queue and its workers.
 
-    workers: how many keys at once; never the same key twice.
+    workers: how many keys at once; never the same key twice. longest_backoff_seconds: a key that fails again and again
+    is tried at least so often.
     """
 
     def __init__(
-        self, name: str, reconcile: Reconcile, *, workers: int = 1, metrics: Metrics | None = None
+        self,
+        name: str,
+        reconcile: Reconcile,
+        *,
+        workers: int = 1,
+        metrics: Metrics | None = None,
+        longest_backoff_seconds: float = LONGEST_BACKOFF_SECONDS,
     ) -> None:
         self.name = name
         metrics = metrics or Metrics()
-        self.queue: WorkQueue[Key] = WorkQueue(name, metrics=metrics)
+        self.queue: WorkQueue[Key] = WorkQueue(
+            name, metrics=metrics, longest_backoff_seconds=longest_backoff_seconds
+        )
         self._reconcile = reconcile
         self._workers = workers
         self._reconciles = metrics.reconciles

@@ -23,6 +23,7 @@ from kajitori.control.cache import HasMetadata, Indexers, Informer
 from kajitori.control.controller import Controller, Reconcile
 from kajitori.control.endpoint import serve_endpoint
 from kajitori.control.metrics import Metrics
+from kajitori.control.queue import LONGEST_BACKOFF_SECONDS
 from kajitori.kube.client import Client
 from kajitori.kube.events import EventRecorder
 from kajitori.kube.lease import LeaderElection
@@ -111,13 +112,25 @@ class Runtime:
         return known
 
     def controller(
-        self, name: str, reconcile: Reconcile, *, workers: int = 1, everywhere: bool = False
+        self,
+        name: str,
+        reconcile: Reconcile,
+        *,
+        workers: int = 1,
+        everywhere: bool = False,
+        longest_backoff_seconds: float = LONGEST_BACKOFF_SECONDS,
     ) -> Controller:
         """A controller of this process; add what it watches with `watch`.
 
         everywhere: it writes nothing to the cluster, so it runs on every replica.
         """
-        made = Controller(name, reconcile, workers=workers, metrics=self.metrics)
+        made = Controller(
+            name,
+            reconcile,
+            workers=workers,
+            metrics=self.metrics,
+            longest_backoff_seconds=longest_backoff_seconds,
+        )
         (self._everywhere[0] if everywhere else self._controllers).append(made)
         return made
 

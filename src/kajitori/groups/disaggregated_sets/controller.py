@@ -20,7 +20,7 @@ from kajitori.api.resource import (
     SERVICES,
     Resource,
 )
-from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminal
+from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from kajitori.base.reason import Reason
 from kajitori.control.controller import After, Controller, Key, Result
 from kajitori.control.gate import Gate
@@ -44,6 +44,8 @@ from kajitori.groups.disaggregated_sets.status import same_status
 
 COMPONENT = "kajitori.dev/groups"
 WORKERS = 4
+# Nobody tells us that a quota, a policy or a rule of a definition no longer stands in the way.
+LONGEST_BACKOFF_SECONDS = 60.0
 # A set of many slices changes many times a second: looking at it now and then keeps the work in proportion.
 SETS_LOOKED_AT_PER_SECOND = 2_000
 # Nobody tells when a cache without objects is filled.
@@ -71,7 +73,12 @@ class DisaggregatedSetController:
                 DISAGGREGATED_SET_ROLE_SCALERS, Scaler, indexers={"set": _names_of}, optional=True
             ),
         )
-        controller = runtime.controller("disaggregatedset", self.reconcile, workers=WORKERS)
+        controller = runtime.controller(
+            "disaggregatedset",
+            self.reconcile,
+            workers=WORKERS,
+            longest_backoff_seconds=LONGEST_BACKOFF_SECONDS,
+        )
         controller.watch(self._sets)
         controller.watch(self._informers.leader_worker_sets, self._keys_of_lws)
         controller.watch(self._informers.services, _keys)
@@ -196,16 +203,13 @@ class DisaggregatedSetController:
             )
 
     async def _report(self, world: World, error: ApiError) -> None:
-        """A refused request goes into the status, where its author looks. Raises Terminal if it is his to mend."""
+        """A refused request goes into the status, where its author looks."""
         if isinstance(error, Conflict) or not isinstance(error, Forbidden | Invalid):
             return
         reason = Reason("FailedCreate", error.message, error.hint)
         plan = plan_set(msgspec.structs.replace(world, trouble=reason))
         await self._say(world.set, [Event(reason=reason.code, message=str(reason), type="Warning")])
         await self._write_status(world.set, plan)
-        if isinstance(error, Invalid):
-            where = f"DisaggregatedSet {world.set.namespace}/{world.set.name}"
-            raise Terminal(error.message, where=where) from error
 
     async def _write_status(self, found: SetView, plan: Plan) -> None:
         if same_status(found.status, plan.status):

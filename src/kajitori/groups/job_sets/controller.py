@@ -14,7 +14,7 @@ import msgspec
 
 from kajitori.api.jobset import v1alpha2 as v1
 from kajitori.api.resource import JOB_SETS, JOBS, PERSISTENT_VOLUME_CLAIMS, PODS, SERVICES
-from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminal
+from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from kajitori.base.reason import Reason
 from kajitori.control.cache import Informer
 from kajitori.control.controller import After, Controller, Key, Result
@@ -32,6 +32,8 @@ from kajitori.groups.names_in_use import NamesInUse
 
 COMPONENT = "kajitori.dev/job-sets"
 WORKERS = 4
+# Nobody tells us that a quota, a policy or a rule of a definition no longer stands in the way.
+LONGEST_BACKOFF_SECONDS = 60.0
 # A set of many Jobs changes many times a second: looking at a thousand of them at most ten times a second keeps the
 # work in proportion to the Jobs.
 JOBS_LOOKED_AT_PER_SECOND = 10_000
@@ -61,7 +63,9 @@ class JobSetController:
                 metadata_only=True,
             ),
         )
-        self._controller = runtime.controller("jobset", self.reconcile, workers=WORKERS)
+        self._controller = runtime.controller(
+            "jobset", self.reconcile, workers=WORKERS, longest_backoff_seconds=LONGEST_BACKOFF_SECONDS
+        )
         self._controller.watch(self._sets)
         self._controller.watch(self._informers.jobs, _keys)
         self._controller.watch(self._informers.services, _keys)
@@ -158,14 +162,12 @@ class JobSetController:
             )
 
     async def _report(self, world: World, error: ApiError) -> None:
-        """A refused request goes into the status, where its author looks. Raises Terminal if it is his to mend."""
+        """A refused request goes into the status, where its author looks."""
         if isinstance(error, Conflict) or not isinstance(error, Forbidden | Invalid):
             return
         trouble = Reason(_what_failed(error), error.message, error.hint)
         plan = plan_job_set(msgspec.structs.replace(world, trouble=trouble))
         await self._write_status(world.set, plan)
-        if isinstance(error, Invalid):
-            raise Terminal(error.message, where=f"JobSet {world.namespace}/{world.name}") from error
 
     async def _write_status(self, job_set: v1.JobSet, plan: Plan) -> None:
         """And say what changed. Raises Conflict if the set is not any more what was looked at."""

@@ -20,7 +20,7 @@ from kajitori.api.resource import (
     SERVICES,
     STATEFUL_SETS,
 )
-from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminal
+from kajitori.base.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from kajitori.base.reason import Reason
 from kajitori.control.controller import After, Controller, Key, Result
 from kajitori.control.gate import Gate
@@ -58,6 +58,8 @@ from kajitori.groups.leader_worker_sets.stateful_sets.plan import plan_any_set
 
 COMPONENT = "kajitori.dev/groups"
 WORKERS = 4
+# Nobody tells us that a quota, a policy or a rule of a definition no longer stands in the way.
+LONGEST_BACKOFF_SECONDS = 60.0
 # A set of many pods changes many times a second: looking at a thousand of them at most ten times a second keeps
 # the work in proportion to the pods, and delays a small set by a millisecond or two.
 PODS_LOOKED_AT_PER_SECOND = 10_000
@@ -104,7 +106,12 @@ class GroupController:
             ),
             gangs=GangKinds(runtime, lambda obj: self._enqueue(controller, obj)),
         )
-        controller = runtime.controller("leaderworkerset", self.reconcile, workers=WORKERS)
+        controller = runtime.controller(
+            "leaderworkerset",
+            self.reconcile,
+            workers=WORKERS,
+            longest_backoff_seconds=LONGEST_BACKOFF_SECONDS,
+        )
         controller.watch(self._sets)
         controller.watch(self._informers.pods, _keys)
         controller.watch(self._informers.services, _keys)
@@ -205,15 +212,13 @@ class GroupController:
             )
 
     async def _report(self, world: World, error: ApiError) -> None:
-        """A refused request goes into the status, where its author looks. Raises Terminal if it is his to mend."""
+        """A refused request goes into the status, where its author looks."""
         if isinstance(error, Conflict) or not isinstance(error, Forbidden | Invalid):
             return
         world = msgspec.structs.replace(world, trouble=Reason("FailedCreate", error.message, error.hint))
         plan = plan_any_set(world)
         await self._say(world.set, [event for event in plan.events if event.type == "Warning"])
         await self._write_status(world.set, plan)
-        if isinstance(error, Invalid):
-            raise Terminal(error.message, where=f"LeaderWorkerSet {world.namespace}/{world.name}") from error
 
     async def _write_status(self, lws: v1.LeaderWorkerSet, plan: Plan) -> None:
         if same_status(lws.status, plan.status):
