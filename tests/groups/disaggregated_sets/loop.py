@@ -83,7 +83,7 @@ async def running(
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, grace_seconds=0.0)
+        runtime = Runtime(client, grace_seconds=5.0)
         for room in rooms:
             room.register(runtime)
         stop = asyncio.Event()

@@ -295,7 +295,11 @@ async def test_an_autoscaler_drives_a_role_through_its_scaler(
         return roles[0] == {"name": "prefill", "replicas": 4, "readyReplicas": 4, "updatedReplicas": 4}
 
     await watched.until(grown, "the autoscaler has made four groups of the one")
-    assert len([name for name in await watched.pods() if "-prefill-" in name]) == 8
+
+    async def eight() -> bool:
+        return len([name for name in await watched.pods() if "-prefill-" in name]) == 8
+
+    await watched.until(eight, "each of them has two pods")
     assert (await watched.sets()).keys() == {
         f"x-0-{next(iter(revisions(await watched.sets())))}-{role}" for role in ("prefill", "decode")
     }

@@ -47,7 +47,7 @@ async def group_controllers(
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config) as client, Client(config, transport=transport) as dying:
-        runtimes = [Runtime(client, grace_seconds=0.0), Runtime(dying, grace_seconds=0.0)]
+        runtimes = [Runtime(client, grace_seconds=5.0), Runtime(dying, grace_seconds=5.0)]
         leader_worker_sets.register(runtimes[0], audit=False)
         disaggregated_sets.register(runtimes[1])
         stop = asyncio.Event()
