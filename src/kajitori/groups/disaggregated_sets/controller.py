@@ -26,7 +26,7 @@ from kajitori.control.controller import After, Controller, Key, Result
 from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
 from kajitori.groups.disaggregated_sets.actions import Event, Plan
-from kajitori.groups.disaggregated_sets.execution import Execution, Informers, Taken
+from kajitori.groups.disaggregated_sets.execution import Execution, Informers
 from kajitori.groups.disaggregated_sets.observed import (
     PAUSED_ANNOTATION,
     Child,
@@ -35,12 +35,11 @@ from kajitori.groups.disaggregated_sets.observed import (
     SetView,
     World,
     child_of,
-    controlled_by,
-    controller_of,
-    holder_of,
 )
 from kajitori.groups.disaggregated_sets.plan import plan_set
 from kajitori.groups.disaggregated_sets.status import same_status
+from kajitori.groups.names_in_use import NamesInUse
+from kajitori.groups.ownership import controlled_by, controller_of, holder_of
 
 COMPONENT = "kajitori.dev/groups"
 WORKERS = 4
@@ -60,7 +59,7 @@ class DisaggregatedSetController:
         self._client = runtime.client
         self._clock = runtime.clock
         self._recorder = runtime.recorder(COMPONENT)
-        self._taken: dict[Key, Taken] = {}
+        self._taken: dict[Key, NamesInUse] = {}
         self._sets = runtime.informer(DISAGGREGATED_SETS, SetView, optional=True)
         self._informers = Informers(
             leader_worker_sets=runtime.informer(
@@ -103,7 +102,9 @@ class DisaggregatedSetController:
             # What it has goes with it.
             self._taken.pop(key, None)
             return None
-        taken = self._taken.setdefault(key, Taken())
+        taken = self._taken.get(key)
+        if taken is None or taken.uid != found.uid:
+            taken = self._taken[key] = NamesInUse(found.uid)
         world = self._look(found, taken)
         plan = plan_set(world)
         await self._say(found, plan.warnings)
@@ -123,7 +124,7 @@ class DisaggregatedSetController:
         """Without these caches it would seem that nothing has been made yet."""
         return self._informers.leader_worker_sets.has_synced and self._informers.scalers.has_synced
 
-    def _look(self, found: SetView, taken: Taken) -> World:
+    def _look(self, found: SetView, taken: NamesInUse) -> World:
         index, now = f"{found.namespace}/{found.name}", self._clock.now()
         children: list[Child] = []
         dying: set[str] = set()

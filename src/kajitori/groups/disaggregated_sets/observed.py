@@ -184,21 +184,6 @@ def child_of(lws: LeaderWorkerSet) -> Child | None:
     return Child(lws, lws.metadata.name or "", role, revision, int(number))
 
 
-def controller_of(metadata: ObjectMeta | PartialMetadata) -> OwnerReference | None:
-    return next((owner for owner in metadata.owner_references if owner.controller), None)
-
-
-def controlled_by(metadata: ObjectMeta | PartialMetadata, uid: str) -> bool:
-    owner = controller_of(metadata)
-    return owner is not None and owner.uid == uid
-
-
-def holder_of(metadata: ObjectMeta | PartialMetadata) -> str:
-    """Whose the object is, in words."""
-    owner = controller_of(metadata)
-    return f"of {owner.kind} {owner.name}" if owner else "of somebody else"
-
-
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """One set and what there is around it.
 
