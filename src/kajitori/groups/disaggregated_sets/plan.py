@@ -16,7 +16,7 @@ from kajitori.groups.disaggregated_sets.revisions import current_revision
 from kajitori.groups.disaggregated_sets.scaling import scaler_actions, targets, tell_scalers
 from kajitori.groups.disaggregated_sets.slice_plan import SlicePlan, plan_slice
 from kajitori.groups.disaggregated_sets.slice_view import SliceView
-from kajitori.groups.disaggregated_sets.status import next_status
+from kajitori.groups.disaggregated_sets.status import BLOCKED, next_status
 from kajitori.groups.disaggregated_sets.unsupported import fields_not_honoured
 
 S = TypeVar("S", Child, Service)
@@ -41,6 +41,8 @@ def plan_set(world: World) -> Plan:
     blocked = _blocked(world, slices)
     if blocked is not None and blocked.code == "NameTaken":
         warnings.append(Event(reason=blocked.code, message=str(blocked), type="Warning"))
+    if blocked is not None and _is_told(world, blocked):
+        warnings = []
     stages: list[list[Action]] = [
         scalers,
         _each(slices, "notes"),
@@ -92,6 +94,14 @@ def _removed_slices(world: World) -> tuple[list[Action], list[Event]]:
             )
             events.append(Event(reason="LWSDeleted", message=message))
     return actions, events
+
+
+def _is_told(world: World, blocked: Reason) -> bool:
+    """Whether the status says so already: then nobody is warned at each look."""
+    return any(
+        one.type == BLOCKED and one.status == "True" and one.message == str(blocked)
+        for one in world.set.status.conditions
+    )
 
 
 def _blocked(world: World, slices: list[SlicePlan]) -> Reason | None:
