@@ -30,7 +30,7 @@ from kajitori.groups.leader_worker_sets.gang import unheard_marks
 from kajitori.groups.leader_worker_sets.gang_release import gang_blocked, next_release
 from kajitori.groups.leader_worker_sets.group_ending import stop_group
 from kajitori.groups.leader_worker_sets.group_plan import plan_group
-from kajitori.groups.leader_worker_sets.group_setting import GroupSetting
+from kajitori.groups.leader_worker_sets.group_setting import GroupPlan, GroupSetting
 from kajitori.groups.leader_worker_sets.hanging import deletion_hangs, hanging_pods, next_hanging
 from kajitori.groups.leader_worker_sets.hash_plan import (
     Groups,
@@ -141,13 +141,7 @@ def _assemble(
         states = numbered(states)
     restarts = {**groups.later, **{plan.state.index: plan.ends for plan in plans if plan.ends is not None}}
     ours = {
-        FIELDS_NOT_HONOURED: fields_not_honoured(
-            world.set, [*_too_late(world), *refused_commands(world), *unheard_marks(world)]
-        ),
-        BLOCKED: blocked
-        or gang_blocked(world, restarts, _own_pods(world))
-        or deletion_hangs(hanging_pods(_own_pods(world), world.now), world.node_states),
-        GROUPS_FAILED: groups_failed({plan.state.index: plan.failed for plan in plans if plan.failed}),
+        **_own_conditions(world, plans, restarts, blocked),
         **shared_conditions(world, revision),
     }
     counts, status = status_of(world, states, ours)
@@ -177,6 +171,21 @@ def _assemble(
         again_after_seconds=again_after(world, restarts.values(), ours, looks),
     )
     return with_history(world, plan)
+
+
+def _own_conditions(
+    world: World, plans: Sequence[GroupPlan], restarts: Mapping[int, Restart], blocked: Reason | None
+) -> dict[str, Reason | None]:
+    """Of sets whose pods we make: for each why it is true, or None. blocked: by names that others have."""
+    return {
+        FIELDS_NOT_HONOURED: fields_not_honoured(
+            world.set, [*_too_late(world), *refused_commands(world), *unheard_marks(world)]
+        ),
+        BLOCKED: blocked
+        or gang_blocked(world, restarts, _own_pods(world))
+        or deletion_hangs(hanging_pods(_own_pods(world), world.now), world.node_states),
+        GROUPS_FAILED: groups_failed({plan.state.index: plan.failed for plan in plans if plan.failed}),
+    }
 
 
 def _too_late(world: World) -> list[str]:
