@@ -10,7 +10,10 @@ from kajitori.engines.load import open_requests
 @pytest.mark.parametrize(
     ("text", "requests"),
     [
-        ('vllm:num_requests_running{model_name="a b"} 2.0\nvllm:num_requests_waiting{model_name="a"} 1.0\n', 3),
+        (
+            'vllm:num_requests_running{model_name="a b"} 2.0\nvllm:num_requests_waiting{model_name="a"} 1.0\n',
+            3,
+        ),
         ('vllm:num_requests_running{engine="0"} 0.0\nvllm:num_requests_waiting{engine="0"} 0.0\n', 0),
         ("# TYPE llamacpp:requests_processing gauge\nllamacpp:requests_processing 1\n", 1),
         ("sglang:num_running_reqs 0.0 1700000000000\n", 0),
