@@ -230,6 +230,10 @@ async def test_a_policy_refuses_what_a_definition_cannot_see(server: Server, nam
     }
     lws = manifest("x", size=4)
     lws["metadata"]["annotations"] = {SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION: "rack"}
+    older = json.loads(json.dumps(lws))
+    older["metadata"] |= {"name": "older", "finalizers": ["kajitori.dev/held"]}
+    await create(server.client, namespace, older)
+    await server.client.delete(LEADER_WORKER_SETS, "older", namespace)
     await server.client.create(POLICY, policy)
     await server.client.create(BINDING, binding)
     try:
@@ -243,6 +247,10 @@ async def test_a_policy_refuses_what_a_definition_cannot_see(server: Server, nam
 
         told = await eventually(refusal, "the policy is in force")
         assert "there are no subgroups without spec.leaderWorkerTemplate.subGroupPolicy" in told
+        # A set from before that is being deleted can still go.
+        await server.client.patch(
+            LEADER_WORKER_SETS, "older", {"metadata": {"finalizers": None}}, namespace=namespace
+        )
         parted = json.loads(json.dumps(manifest("x", **subgroups(4, 2))))
         parted["metadata"]["annotations"] = lws["metadata"]["annotations"]
         await create(server.client, namespace, parted)

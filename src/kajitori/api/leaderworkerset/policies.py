@@ -34,6 +34,10 @@ def policies() -> list[dict[str, Any]]:
                         }
                     ]
                 },
+                # Whoever takes the last finalizer off an older set changes it, and must not be kept from it.
+                "matchConditions": [
+                    {"name": "stays", "expression": "!has(object.metadata.deletionTimestamp)"}
+                ],
                 "validations": [
                     {
                         "expression": f"!({_ASKED}) || has(object.spec.leaderWorkerTemplate.subGroupPolicy)",
