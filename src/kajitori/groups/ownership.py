@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from kajitori.control.cache import MetadataLike
+
 
 class Owner(Protocol):
     @property
@@ -17,17 +19,9 @@ class Owner(Protocol):
     def controller(self) -> bool | None: ...
 
 
-class Metadata(Protocol):
+class Metadata(MetadataLike, Protocol):
     """What every projection keeps of an object's metadata."""
 
-    @property
-    def name(self) -> str | None: ...
-    @property
-    def namespace(self) -> str | None: ...
-    @property
-    def uid(self) -> str | None: ...
-    @property
-    def resource_version(self) -> str | None: ...
     @property
     def owner_references(self) -> Sequence[Owner]: ...
 
