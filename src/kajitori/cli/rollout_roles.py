@@ -27,7 +27,6 @@ from kajitori.groups.disaggregated_sets.observed import (
     SetView,
     World,
     child_of,
-    controlled_by,
 )
 from kajitori.groups.disaggregated_sets.revisions import (
     bare,
@@ -36,6 +35,7 @@ from kajitori.groups.disaggregated_sets.revisions import (
     plain_template,
 )
 from kajitori.groups.leader_worker_sets.options import PAUSED, options_of
+from kajitori.groups.ownership import controlled_by
 from kajitori.model.changes import changes, summary
 
 if TYPE_CHECKING:
