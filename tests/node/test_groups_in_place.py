@@ -139,7 +139,7 @@ async def running_groups(home: Path, native: Path, rules: list[dict[str, Any]]) 
 async def running_controller(groups: Groups) -> AsyncIterator[None]:
     config = load_config(str(groups.node.server.kubeconfig_of("controllers")))
     async with Client(config, user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, grace_seconds=0.0)
+        runtime = Runtime(client, grace_seconds=2.0)
         controller.register(runtime)
         stop = asyncio.Event()
         running = asyncio.ensure_future(runtime.run(stop))

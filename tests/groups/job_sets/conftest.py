@@ -130,7 +130,7 @@ async def controller_of(server: Server) -> AsyncIterator[None]:
     await allow(server.client)
     config = load_config(str(server.kubeconfig_of(USER)))
     async with Client(config, user_agent="kajitori-controllers") as client:
-        runtime, stop = Runtime(client, grace_seconds=0.0), asyncio.Event()
+        runtime, stop = Runtime(client, grace_seconds=2.0), asyncio.Event()
         controller.register(runtime)
         gates.register(runtime)
         running = asyncio.ensure_future(runtime.run(stop))

@@ -102,7 +102,7 @@ async def running_controller(
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, grace_seconds=0.0)
+        runtime = Runtime(client, grace_seconds=2.0)
         controller.register(runtime)
         stop = asyncio.Event()
         running = asyncio.ensure_future(runtime.run(stop))
@@ -128,7 +128,7 @@ async def running_loop() -> AsyncIterator[Loop]:
             for name in ("kubectl/test", "fake-node", "laptop")
         ]
         await _install(admin)
-        runtime, stop = Runtime(of_jobs, grace_seconds=0.0), asyncio.Event()
+        runtime, stop = Runtime(of_jobs, grace_seconds=2.0), asyncio.Event()
         jobs.register(runtime)
         garbage.register(runtime)
         tasks = [asyncio.ensure_future(FakeNode(of_node).run()), asyncio.ensure_future(runtime.run(stop))]

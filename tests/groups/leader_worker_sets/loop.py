@@ -259,7 +259,7 @@ async def running_controller(
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, clock=clock, grace_seconds=0.0)
+        runtime = Runtime(client, clock=clock, grace_seconds=2.0)
         controller.register(runtime)
         stop = asyncio.Event()
         running = asyncio.ensure_future(runtime.run(stop))

@@ -35,7 +35,7 @@ async def groups(server: Server) -> AsyncIterator[None]:
         yield
         return
     async with Client(load_config(str(server.kubeconfig)), user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, grace_seconds=0.0)
+        runtime = Runtime(client, grace_seconds=2.0)
         controller.register(runtime, audit=False, gang_default="Gate")
         stop = asyncio.Event()
         running = asyncio.ensure_future(runtime.run(stop))

@@ -91,7 +91,7 @@ async def running_gates(
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, grace_seconds=0.0)
+        runtime = Runtime(client, grace_seconds=2.0)
         gates.register(runtime)
         if with_groups:
             groups.register(runtime, audit=False, gang_default="Gate")
