@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from kajitori.api.resource import PODS
 from kajitori.base.errors import ApiError, Conflict, NotFound, Unreachable
+from kajitori.control.cache import version_number
 from kajitori.laptop.node.environment import Pod
 from kajitori.laptop.node.node import Node
 from kajitori.laptop.node.pod import PodWorker
@@ -101,6 +102,10 @@ class StatusWriter:
             return
         except Conflict:
             return  # another pod of the same name; the watch will say so
-        if written.metadata.uid == pod.metadata.uid:
+        if written.metadata.uid != pod.metadata.uid:
+            return
+        # The watch may have been faster with what somebody wrote after us (a readiness gate, say): that stays.
+        now = worker.pod.metadata.resource_version
+        if version_number(written.metadata.resource_version) >= version_number(now):
             worker.pod = written
-            self._remember(written)
+        self._remember(written)
