@@ -155,19 +155,21 @@ def _print_steps(found: DryRun, *, every: bool) -> None:
         ]
         for number, step in enumerate(steps, 1)
     ]
-    if len(rows) > _MOST_STEPS and not every:
-        left_out = len(rows) - 2 * _SHOWN_AT_THE_ENDS
-        rows = [
-            *rows[:_SHOWN_AT_THE_ENDS],
-            ["…", f"{left_out} more steps (--all prints them)", "", "", "", "", ""],
-            *rows[-_SHOWN_AT_THE_ENDS:],
-        ]
     print()
-    print_rows(["STEP", "DONE", "GROUPS", "READY", "UPDATED", "UNAVAILABLE", "SURGE"], rows)
+    print_steps(["STEP", "DONE", "GROUPS", "READY", "UPDATED", "UNAVAILABLE", "SURGE"], rows, every=every)
     print(
         f"\nThe counts are those right after each step; the next one comes when the new groups are ready."
         f" At least {min(step.ready for step in steps)} of {replicas} groups are ready all the time."
     )
+
+
+def print_steps(header: list[str], rows: list[list[str]], *, every: bool) -> None:
+    """A table with one row a step; of very many only the first and the last, unless every one is asked for."""
+    if len(rows) > _MOST_STEPS and not every:
+        left_out = len(rows) - 2 * _SHOWN_AT_THE_ENDS
+        told = ["…", f"{left_out} more steps (--all prints them)", *[""] * (len(header) - 2)]
+        rows = [*rows[:_SHOWN_AT_THE_ENDS], told, *rows[-_SHOWN_AT_THE_ENDS:]]
+    print_rows(header, rows)
 
 
 def _doing(step: Step, *, by_hash: bool) -> str:

@@ -20,6 +20,7 @@ from kajitori.base.clock import parse_rfc3339
 from kajitori.base.duration import format_age
 from kajitori.base.errors import KajitoriError, UsageError
 from kajitori.cli.output import paint, print_rows
+from kajitori.cli.rollout_plan import print_steps
 from kajitori.groups.disaggregated_sets.dry_run import DryRun, RoleStep, dry_run
 from kajitori.groups.disaggregated_sets.observed import (
     Child,
@@ -110,11 +111,8 @@ def _print_steps(steps: Sequence[RoleStep], roles: list[str], *, every: bool) ->
         [str(number), step.done, *(f"{step.new.get(name, 0)} + {step.old.get(name, 0)}" for name in names)]
         for number, step in enumerate(steps, 1)
     ]
-    if len(rows) > 40 and not every:
-        left_out = ["…", f"{len(rows) - 30} more steps (--all prints them)", *[""] * len(names)]
-        rows = [*rows[:15], left_out, *rows[-15:]]
     print()
-    print_rows(["STEP", "DONE", *(name.upper() for name in names)], rows)
+    print_steps(["STEP", "DONE", *(name.upper() for name in names)], rows, every=every)
     print(
         "\nGroups of the new revision + of older ones after each step; the next comes when the new ones are ready."
     )
