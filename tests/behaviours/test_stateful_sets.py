@@ -86,13 +86,16 @@ async def test_scaling_and_deletion_take_what_they_made_along(sight: Sight) -> N
 
 async def test_what_stateful_sets_cannot_give_is_named(sight: Sight) -> None:
     unique = {"subdomainPolicy": "UniquePerReplica"}
-    await sight.apply(
-        a_set("l", replicas=1, size=1, annotations={**ASKED, GROUP_READY: "true"}, networkConfig=unique)
-    )
+    worker = template()
+    worker["spec"]["containers"][0]["resources"] = {"limits": {"google.com/tpu": "0"}}
+    annotations = {**ASKED, GROUP_READY: "true"}
+    await sight.apply(a_set("l", 1, 1, worker, annotations, networkConfig=unique))
     await sight.available("l")
     assert set(sight.services) == {"l"}
     named = said(sight, "kajitori.dev/FieldsNotHonoured")
     assert "spec.networkConfig.subdomainPolicy: a StatefulSet gives all leaders one subdomain" in named
+    assert "google.com/tpu: the TPU_* variables differ from pod to pod" in named
+    assert not [name for name in variables(sight.pods["l-0"]) if name.startswith("TPU_")]
     assert f"annotation {GROUP_READY}: it needs pods that we make ourselves" in named
 
 

@@ -29,6 +29,7 @@ class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
     annotations: more of them, for every pod. exclusive topologies: node labels of the domains that a group, or a
     subgroup, has for itself. gang: how its pods are placed together. readiness_gate: of the leader, empty for none.
+    one_template: many pods come of this body, so that it can say nothing of the place of one among its peers.
     """
 
     namespace: str
@@ -42,6 +43,7 @@ class GroupIdentity(msgspec.Struct, frozen=True, kw_only=True):
     subgroup_exclusive_topology: str = ""
     gang: GangChoice = GangChoice()
     readiness_gate: str = ""
+    one_template: bool = False
 
     @property
     def leader_name(self) -> str:
@@ -232,7 +234,7 @@ def _with_variables(
 def _tpu_variables(
     group: GroupIdentity, worker: int, pod_spec: dict[str, Any]
 ) -> dict[int, list[dict[str, str]]]:
-    if not requests_tpus(pod_spec):
+    if group.one_template or not requests_tpus(pod_spec):
         return {}
     template = group.templates.group
     own = subgroup_index(template, worker)

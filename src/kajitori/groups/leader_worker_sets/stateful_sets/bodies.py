@@ -141,6 +141,7 @@ def _identity(world: World, templates: Templates, index: int) -> GroupIdentity:
         index=index,
         templates=msgspec.structs.replace(templates, group=bare),
         incarnation="",
+        one_template=True,
     )
 
 
