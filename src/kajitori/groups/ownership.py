@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from kajitori.control.cache import MetadataLike
-
 
 class Owner(Protocol):
     @property
@@ -19,9 +17,18 @@ class Owner(Protocol):
     def controller(self) -> bool | None: ...
 
 
-class Metadata(MetadataLike, Protocol):
+class Metadata(Protocol):
     """What every projection keeps of an object's metadata."""
 
+    # As for `control.cache`, which would bring a client along into the command line.
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def namespace(self) -> str | None: ...
+    @property
+    def uid(self) -> str | None: ...
+    @property
+    def resource_version(self) -> str | None: ...
     @property
     def owner_references(self) -> Sequence[Owner]: ...
 

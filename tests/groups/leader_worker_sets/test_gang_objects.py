@@ -149,6 +149,26 @@ async def test_no_group_is_begun_while_its_scheduler_is_absent_and_each_has_its_
             await eventually(none, "PodGroups go with their set")
 
 
+async def test_a_kind_that_is_taken_away_again_is_missed_and_said_to_be(
+    server: Server, namespace: str
+) -> None:
+    async with groups(server):
+        async with served(server, VOLCANO):
+            await server.client.create(LEADER_WORKER_SETS, a_set(namespace, "Volcano", replicas=1))
+
+            async def begun() -> bool:
+                return len(await pods(server, namespace)) == 3
+
+            await eventually(begun, "the group is made")
+        await server.client.patch(LEADER_WORKER_SETS, "x", {"spec": {"replicas": 2}}, namespace=namespace)
+
+        async def missed() -> bool:
+            return "serves no PodGroup of scheduling.volcano.sh" in await blocked(server, namespace)
+
+        await eventually(missed, "the set says what is missing")
+        assert len(await pods(server, namespace)) == 3
+
+
 async def test_a_podgroup_of_somebody_else_is_left_alone_and_named(server: Server, namespace: str) -> None:
     async with groups(server), served(server, COSCHEDULING):
         asked = a_set(namespace, "Coscheduling", replicas=1, startupPolicy="LeaderReady")

@@ -129,6 +129,10 @@ class GangKinds:
             what = f"{resource.kind} {name}"
             memory.note_taken(what, "of somebody else", self._clock.now())
             raise Conflict(f"{what} is of somebody else", reason="AlreadyExists") from None
+        except NotFound:
+            # Its definition may have been taken away: the next look finds out, and the set says so.
+            self._served = {method: served for method, served in self._served.items() if served != resource}
+            raise
         informer.remember(made)
 
     async def release_ended(self, namespace: str, pods: Iterable[Pod]) -> None:
