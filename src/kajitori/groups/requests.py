@@ -8,7 +8,7 @@ carries the plan out says when the first is raised.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -31,15 +31,24 @@ class Projection(Protocol):
 
 
 class Requests:
-    """On behalf of one set. owner_uid: the set's. note_taken: told of a name (`Pod x-0`) that others have, and whose it is."""
+    """On behalf of one set. owner_uid: the set's. note_taken: told of a name (`Pod x-0`) that others have, and whose it is.
+
+    found_by: labels by which a plan knows what belongs where.
+    """
 
     def __init__(
-        self, client: Client, namespace: str, owner_uid: str, note_taken: Callable[[str, str], None]
+        self,
+        client: Client,
+        namespace: str,
+        owner_uid: str,
+        note_taken: Callable[[str, str], None],
+        found_by: Sequence[str] = (),
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._owner_uid = owner_uid
         self._note_taken = note_taken
+        self._found_by = found_by
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._errors: list[KajitoriError] = []
 
@@ -68,23 +77,32 @@ class Requests:
         try:
             made = await self._client.create(resource, body, type=kind)
         except AlreadyExists:
-            await self._look_at_holder(resource, body["metadata"]["name"], kind, informer)
+            await self._look_at_holder(resource, body["metadata"], kind, informer)
             return None
         informer.remember(made)
         return made
 
     async def _look_at_holder(
-        self, resource: Resource, name: str, kind: type[Any], informer: Informer[Any]
+        self, resource: Resource, wanted: dict[str, Any], kind: type[Any], informer: Informer[Any]
     ) -> None:
         """The name is in use: by the set itself, so that the cache is late, or by somebody else."""
+        name: str = wanted["name"]
         try:
             held = await self._client.get(resource, name, self._namespace, type=kind)
         except NotFound as gone:
             raise Conflict(f"{resource.kind} {name} was there a moment ago", reason="Conflict") from gone
-        if controlled_by(held.metadata, self._owner_uid):
-            informer.remember(held)
-        else:
+        if not controlled_by(held.metadata, self._owner_uid):
             self._note_taken(f"{resource.kind} {name}", holder_of(held.metadata))
+        elif changed := self._changed_label(wanted, held.metadata.labels):
+            # Somebody set it aside, to look at it perhaps: no plan will find it, and it stays as it is.
+            self._note_taken(f"{resource.kind} {name}", f"of this set, whose label {changed} was changed")
+        else:
+            informer.remember(held)
+
+    def _changed_label(self, wanted: dict[str, Any], labels: Mapping[str, str]) -> str:
+        """The first label by which the object would be found and is not; empty if there is none."""
+        asked: dict[str, str] = wanted.get("labels") or {}
+        return next((key for key in self._found_by if key in asked and asked[key] != labels.get(key)), "")
 
     async def patch(
         self,

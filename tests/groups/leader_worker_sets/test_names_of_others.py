@@ -10,7 +10,7 @@ from tests.groups.leader_worker_sets.conftest import PlannedCluster, a_set, cont
 from tests.groups.leader_worker_sets.loop import Loop, condition, running_loop
 
 from kajitori.api.leaderworkerset import v1
-from kajitori.api.resource import CONTROLLER_REVISIONS, LEADER_WORKER_SETS, SERVICES
+from kajitori.api.resource import CONTROLLER_REVISIONS, LEADER_WORKER_SETS, PODS, SERVICES
 from kajitori.groups.leader_worker_sets.revisions import data_hash, revision_data
 from kajitori.groups.leader_worker_sets.status import BLOCKED
 
@@ -145,3 +145,27 @@ def test_a_claim_that_is_there_already_is_used_and_stays_as_it_is() -> None:
     }
     (volume,) = cluster.pods["x-0"]["spec"]["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == "data-x-0"
+
+
+@pytest.mark.parametrize(
+    ("label", "value"), [(v1.SET_NAME_LABEL, None), (v1.SET_NAME_LABEL, "y"), (v1.GROUP_INDEX_LABEL, "none")]
+)
+async def test_a_pod_that_was_set_aside_by_its_labels_is_named_and_stays(
+    loop: Loop, label: str, value: str | None
+) -> None:
+    await loop.apply(manifest(replicas=1, size=2))
+    await loop.available()
+    aside = await loop.client.patch(
+        PODS, "x-0", {"metadata": {"labels": {label: value}}}, namespace="default"
+    )
+
+    async def told() -> str:
+        conditions = (await loop.set())["status"]["conditions"]
+        blocked = [one for one in conditions if one["type"] == BLOCKED and one["status"] == "True"]
+        return blocked[0]["message"] if blocked else ""
+
+    message = await loop.until(told)
+    assert f"Pod x-0 is of this set, whose label {label} was changed" in message
+    held = await loop.client.get(PODS, "x-0", "default")
+    assert held["metadata"]["uid"] == aside["metadata"]["uid"]
+    assert "deletionTimestamp" not in held["metadata"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from kajitori.api.jobset import v1alpha2 as v1
 from kajitori.api.resource import JOB_SETS, JOBS, PERSISTENT_VOLUME_CLAIMS, SERVICES
 from kajitori.base.errors import AlreadyExists, Conflict, NotFound
 from kajitori.control.cache import Informer
@@ -49,7 +50,11 @@ class Execution:
         self._informers = informers
         self._world = world
         self._requests = Requests(
-            client, world.namespace, world.uid, lambda name, holder: names.note(name, holder, world.now)
+            client,
+            world.namespace,
+            world.uid,
+            lambda name, holder: names.note(name, holder, world.now),
+            found_by=(v1.JOB_SET_NAME, v1.REPLICATED_JOB_NAME, v1.JOB_INDEX),
         )
 
     async def carry_out(self, plan: Plan) -> None:

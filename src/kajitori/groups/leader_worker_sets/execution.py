@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from kajitori.api.leaderworkerset import v1
 from kajitori.api.resource import (
     CONTROLLER_REVISIONS,
     PERSISTENT_VOLUME_CLAIMS,
@@ -93,6 +94,7 @@ class Execution:
             world.namespace,
             world.uid,
             lambda name, holder: memory.note_taken(name, holder, world.now),
+            found_by=(v1.SET_NAME_LABEL, v1.GROUP_INDEX_LABEL, v1.WORKER_INDEX_LABEL),
         )
 
     async def carry_out(self, plan: Plan) -> None:

@@ -43,4 +43,6 @@ def _holder(what: str, obj: Any) -> str:
 
 def _is_leftover(world: World, metadata: Metadata) -> bool:
     owner = metadata.controller()
-    return owner is not None and owner.kind == "LeaderWorkerSet" and owner.name == world.name
+    if owner is None or owner.uid == world.uid:
+        return False
+    return owner.kind == "LeaderWorkerSet" and owner.name == world.name
