@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
+LATE_HEARTBEATS = 2
+LOOKS_AFTER_SILENCE = 3
 MAXIMUM_PODS = 1000
 SIMULATED_GPU_LABEL = "kajitori.dev/simulated-gpu"
 BIND_CONDITION = "kajitori.dev/PodAddressesInUse"
@@ -203,6 +205,8 @@ class Registration:
         self._changed = asyncio.Event()
         self._lease: dict[str, Any] | None = None
         self._uid = ""
+        self._renewed = time.time()
+        self._looks_due = 0
 
     def changed(self) -> None:
         """Something that the Node object says may have changed."""
@@ -272,6 +276,7 @@ class Registration:
             try:
                 await self._renew_lease()
                 seconds = self._node.options.heartbeat_seconds
+                self._look_if_late(seconds)
             except (NotFound, Conflict, AlreadyExists):
                 self._lease = None
                 seconds = 0.1
@@ -280,6 +285,20 @@ class Registration:
                 self._lease = None
                 seconds = 1.0
             await asyncio.sleep(seconds)
+
+    def _look_if_late(self, heartbeat_seconds: float) -> None:
+        """After a silence the node may have been called lost, and only it can say that it is not.
+
+        The network may have been cut, or the machine slept. Whoever calls a node lost may have seen its lease as it was
+        before it was renewed, so the object is looked at a few times.
+        """
+        now = time.time()  # runs on while the machine sleeps
+        if abs(now - self._renewed) > LATE_HEARTBEATS * heartbeat_seconds:
+            self._looks_due = LOOKS_AFTER_SILENCE
+        self._renewed = now
+        if self._looks_due:
+            self._looks_due -= 1
+            self.changed()
 
     async def _renew_lease(self) -> None:
         client, name = self._node.client, self._node.name
