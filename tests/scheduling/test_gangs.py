@@ -457,3 +457,16 @@ def test_node_affinity_means_the_same_for_gangs_as_for_pods(operator):
     for name, each in state.nodes.items():
         refused = any(refuse(each) for refuse in filters_for(demand, state))
         assert bool(table.shape(demand).mask[table.row[name]]) is not refused
+
+
+def test_labels_that_nobody_asks_for_any_more_are_let_go_and_found_again() -> None:
+    state = cluster(node("a", {"l0": "x", "l400": "y"}), node("b", {"l0": "z"}))
+    table = NodeTable(state)
+    table.refresh()
+    first = list(table.domains(("l0",)))
+    for number in range(1, 500):
+        table.domains((f"l{number}",))
+        table.column(f"l{number}")
+    assert len(table._columns) <= 256 and len(table._domains) <= 64
+    assert list(table.domains(("l0",))) == first
+    assert table.column("l400").codes[table.row["a"]] != table.column("l400").codes[table.row["b"]]

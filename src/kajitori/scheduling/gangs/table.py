@@ -33,6 +33,9 @@ Bools = npt.NDArray[np.bool_]
 _MOST = 1 << 52
 _MOST_PODS = 1 << 31
 _KEPT_SHAPES = 64
+# Labels and lists of them that somebody once asked for; the oldest are worked out anew when they are asked for again.
+_KEPT_COLUMNS = 256
+_KEPT_DOMAINS = 64
 _NONE = -1
 
 Value = TypeVar("Value")
@@ -182,6 +185,8 @@ class NodeTable:
         """The values of a label."""
         known = self._columns.get(label)
         if known is None:
+            if len(self._columns) == _KEPT_COLUMNS:
+                del self._columns[next(iter(self._columns))]
             known = self._columns[label] = Column(lambda node: node.labels.get(label))
             known.codes = np.full(len(self.names), _NONE, np.int64)
             rows = range(len(self.names))
@@ -202,6 +207,8 @@ class NodeTable:
                 both = np.where(both > 0, both + column.codes, 0)
                 numbers, inverse = np.unique(both, return_inverse=True)
                 known = inverse.astype(np.int64) + int(bool(numbers.all()))
+            if len(self._domains) == _KEPT_DOMAINS:
+                del self._domains[next(iter(self._domains))]
             self._domains[labels] = known
         return known
 
