@@ -12,9 +12,11 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
 from typing import Protocol
+from weakref import WeakSet
 
 import aiohttp
 import msgspec
@@ -29,6 +31,9 @@ Headers = Sequence[tuple[str, str]]
 
 _CONNECT_SECONDS = 10.0
 _CHUNK_BYTES = 1 << 18
+_GOODBYE_SECONDS = 2.0
+_GOODBYE_LOOK_SECONDS = 0.005
+_Address = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
 
 
 class NeverSent(Unreachable):
@@ -87,6 +92,7 @@ class HttpTransport:
             ("Accept-Encoding", "gzip" if compress else "identity"),
         )
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     async def send(
         self, method: str, target: str, headers: Headers, body: bytes | None, timeout_seconds: float
@@ -170,7 +176,7 @@ class HttpTransport:
 
     def _new_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            limit=0, socket_factory=_new_socket, ttl_dns_cache=30, keepalive_timeout=30.0
+            limit=0, socket_factory=self._new_socket, ttl_dns_cache=30, keepalive_timeout=30.0
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -196,6 +202,15 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        # A TLS connection that was cut off says goodbye first; an event loop that ends before leaves its socket open.
+        deadline = time.monotonic() + _GOODBYE_SECONDS
+        while any(made.fileno() >= 0 for made in self._sockets) and time.monotonic() < deadline:
+            await asyncio.sleep(_GOODBYE_LOOK_SECONDS)
+
+    def _new_socket(self, address: _Address) -> socket.socket:
+        made = _new_socket(address)
+        self._sockets.add(made)
+        return made
 
 
 class _HttpStream:
@@ -265,9 +280,7 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _new_socket(
-    address: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]],
-) -> socket.socket:
+def _new_socket(address: _Address) -> socket.socket:
     """A socket that notices within a minute that its peer has vanished, for watches that are silent for hours."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
