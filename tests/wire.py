@@ -15,6 +15,8 @@ import aiohttp
 import msgspec
 import yaml
 
+from kajitori.kube.transport import Sockets
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -62,12 +64,15 @@ class Api:
         self.url = url
         self._context = context
         self._headers = headers or {}
+        self._sockets = Sockets()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0), read_bufsize=1 << 22
+            connector=aiohttp.TCPConnector(ssl=context, limit=0, socket_factory=self._sockets),
+            read_bufsize=1 << 22,
         )
 
     async def close(self) -> None:
         await self._session.close()
+        await self._sockets.closed()
 
     async def request(
         self,

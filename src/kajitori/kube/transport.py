@@ -92,7 +92,7 @@ class HttpTransport:
             ("Accept-Encoding", "gzip" if compress else "identity"),
         )
         self._session: aiohttp.ClientSession | None = None
-        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._sockets = Sockets()
 
     async def send(
         self, method: str, target: str, headers: Headers, body: bytes | None, timeout_seconds: float
@@ -176,7 +176,7 @@ class HttpTransport:
 
     def _new_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            limit=0, socket_factory=self._new_socket, ttl_dns_cache=30, keepalive_timeout=30.0
+            limit=0, socket_factory=self._sockets, ttl_dns_cache=30, keepalive_timeout=30.0
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -202,15 +202,7 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
-        # A TLS connection that was cut off says goodbye first; an event loop that ends before leaves its socket open.
-        deadline = time.monotonic() + _GOODBYE_SECONDS
-        while any(made.fileno() >= 0 for made in self._sockets) and time.monotonic() < deadline:
-            await asyncio.sleep(_GOODBYE_LOOK_SECONDS)
-
-    def _new_socket(self, address: _Address) -> socket.socket:
-        made = _new_socket(address)
-        self._sockets.add(made)
-        return made
+        await self._sockets.closed()
 
 
 class _HttpStream:
@@ -280,12 +272,28 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _new_socket(address: _Address) -> socket.socket:
-    """A socket that notices within a minute that its peer has vanished, for watches that are silent for hours."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return made
+class Sockets:
+    """Makes the sockets of connections, and waits for their end."""
+
+    def __init__(self) -> None:
+        self._made: WeakSet[socket.socket] = WeakSet()
+
+    def __call__(self, address: _Address) -> socket.socket:
+        """A socket that notices within a minute that its peer has vanished, for watches that are silent for hours."""
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        self._made.add(made)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, option):
+                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        return made
+
+    async def closed(self) -> None:
+        """Wait, for 2 s at most, until all are closed.
+
+        A TLS connection that was cut off says goodbye first; an event loop that ends before leaves its socket open.
+        """
+        deadline = time.monotonic() + _GOODBYE_SECONDS
+        while any(made.fileno() >= 0 for made in self._made) and time.monotonic() < deadline:
+            await asyncio.sleep(_GOODBYE_LOOK_SECONDS)

@@ -25,6 +25,9 @@ from kajitori.kube.transport import HttpTransport
 
 COMMANDS_AT_ONCE = 32
 COMMAND_SECONDS = 10.0
+# How long the status of a pod may lag behind the end of a container, and how often it is looked at in that time.
+ENDING_SECONDS = 3.0
+ENDING_LOOKS = 10
 # So long a right that was refused is not asked for again.
 REFUSED_SECONDS = 3600.0
 # The command goes down with the container that it ends: killed, or by the signal that it sent.
@@ -65,21 +68,43 @@ class ContainerCommands:
             except NotFound:
                 # The pod is gone, and the watch will tell.
                 return
-            except (ApiError, Unreachable) as error:
-                # A connection that is cut may be the container's end; a refusal is none.
-                failure = "" if isinstance(error, Unreachable) else f"no command runs there: {error.message}"
+            except Unreachable:
+                # A connection that is cut may be the container's end.
+                return
+            except ApiError as error:
+                failure = f"no command runs there: {error.message}"
+            # A container that has just ended takes no command either, and its pod says so a moment later.
+            if failure and not self.refused and await self._ends_soon(restart):
+                return
         if failure:
             memory.command_failures[restart.group] = failure
 
-    async def _execute(self, restart: RestartContainer) -> str:
-        """What went wrong; empty if nothing did, or there was nothing to do."""
+    async def _ends_soon(self, restart: RestartContainer) -> bool:
+        """Whether the container turns out to have ended anyway. Raises nothing."""
+        for _ in range(ENDING_LOOKS):
+            try:
+                if await self._running(restart) is None:
+                    return True
+            except (ApiError, Unreachable):
+                return True
+            await asyncio.sleep(ENDING_SECONDS / ENDING_LOOKS)
+        return False
+
+    async def _running(self, restart: RestartContainer) -> Pod | None:
+        """The pod, if the container that is meant runs in it still. Raises NotFound."""
         metadata = restart.pod.metadata
         pod = await self._client.get(PODS, metadata.name, metadata.namespace, type=Pod)
         statuses = {status.name: status for status in pod.status.container_statuses}
         status = statuses.get(restart.container)
         if pod.metadata.uid != metadata.uid or status is None or status.state.running is None:
-            return ""
-        if status.restart_count != restart.restarts:
+            return None
+        return pod if status.restart_count == restart.restarts else None
+
+    async def _execute(self, restart: RestartContainer) -> str:
+        """What went wrong; empty if nothing did, or there was nothing to do."""
+        metadata = restart.pod.metadata
+        pod = await self._running(restart)
+        if pod is None:
             return ""
         if await self._nodes.shares_processes(pod.spec.node_name):
             return f"containers on node {pod.spec.node_name} have no process ids of their own"
