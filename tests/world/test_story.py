@@ -67,6 +67,13 @@ def test_two_groups_of_eight_are_ready_on_the_nodes_that_fit(
     assert nodes == {"node-1": 8, "node-2": 8}
 
 
+def test_all_of_a_kind_is_a_list_though_there_is_only_one(cluster: Cluster, groups: dict[str, str]) -> None:
+    every = json.loads(cluster.kaji("get", "lws", "-o", "json").stdout)
+    assert (every["kind"], len(every["items"])) == ("List", 1)
+    one = json.loads(cluster.kaji("get", "lws", "deepseek-r1-inference", "-o", "json").stdout)
+    assert one["kind"] == "LeaderWorkerSet"
+
+
 @needs_kubectl
 def test_kubectl_shows_the_groups_and_that_they_are_simulated(
     cluster: Cluster, groups: dict[str, str]

@@ -69,7 +69,8 @@ def _print_plain(cluster: Cluster, kinds: list[Served], names: list[str], option
             for each in found:
                 print(f"{kind.title}/{each['metadata']['name']}")
     if options.output != "name":
-        print_objects(objects, options.output)
+        # Programs that read all of a kind must not meet something else where there happens to be one.
+        print_objects(objects, options.output, as_list=not names)
     return 0
 
 

@@ -40,9 +40,10 @@ def print_rows(
     return widths
 
 
-def print_objects(objects: list[dict[str, Any]], form: str) -> None:
-    """As JSON or YAML: one object as itself, several as a List."""
-    value: Any = objects[0] if len(objects) == 1 else {"apiVersion": "v1", "kind": "List", "items": objects}
+def print_objects(objects: list[dict[str, Any]], form: str, *, as_list: bool = False) -> None:
+    """As JSON or YAML: one object as itself, several as a List, or as_list however many there are."""
+    alone = len(objects) == 1 and not as_list
+    value: Any = objects[0] if alone else {"apiVersion": "v1", "kind": "List", "items": objects}
     if form == "json":
         print(json.dumps(value, indent=2, ensure_ascii=False))
         return
