@@ -26,7 +26,8 @@ from kajitori.api.resource import (
 from kajitori.kube.client import Client
 from tests.wire import Object
 
-SECONDS = 30.0
+# The garbage collector of a real server learns of a new kind half a minute late, and looks again in its own time.
+SECONDS = 90.0
 KINDS = (PODS, LEADER_WORKER_SETS, SERVICES, CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, EVENTS)
 
 
