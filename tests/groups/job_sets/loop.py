@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.groups.job_sets.planned import Object
 from tests.groups.leader_worker_sets.loop import CountingTransport, FakeNode
+from tests.groups.leader_worker_sets.loop import running_controller as running_one
 
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, JOB_SETS, JOBS, PODS, SERVICE_ACCOUNTS
@@ -93,24 +94,11 @@ class Loop:
         return await self.until(check)
 
 
-@contextlib.asynccontextmanager
-async def running_controller(
+def running_controller(
     server: RunningApiServer, writes: float = float("inf")
-) -> AsyncIterator[CountingTransport]:
+) -> contextlib.AbstractAsyncContextManager[CountingTransport]:
     """The controller of JobSets, with the rights that it says it needs. writes: it dies after so many."""
-    config = load_config(str(server.kubeconfig_of("controllers")))
-    transport = CountingTransport(config, user_agent="kajitori-controllers")
-    transport.writes_left = writes
-    async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
-        runtime = Runtime(client, grace_seconds=2.0)
-        controller.register(runtime)
-        stop = asyncio.Event()
-        running = asyncio.ensure_future(runtime.run(stop))
-        try:
-            yield transport
-        finally:
-            stop.set()
-            await asyncio.gather(running, return_exceptions=True)
+    return running_one(server, writes, register=controller.register)
 
 
 @contextlib.asynccontextmanager

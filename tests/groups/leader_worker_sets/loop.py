@@ -252,15 +252,18 @@ async def install_definition(client: Client) -> None:
 
 @contextlib.asynccontextmanager
 async def running_controller(
-    server: GivesKubeconfigs, writes: float = float("inf"), clock: Clock | None = None
+    server: GivesKubeconfigs,
+    writes: float = float("inf"),
+    clock: Clock | None = None,
+    register: Callable[[Runtime], object] = controller.register,
 ) -> AsyncIterator[CountingTransport]:
-    """The controller, alone in its process, with the rights that it says it needs. writes: it dies after so many."""
+    """A controller, alone in its process, with the rights that it says it needs. writes: it dies after so many."""
     config = load_config(str(server.kubeconfig_of("controllers")))
     transport = CountingTransport(config, user_agent="kajitori-controllers")
     transport.writes_left = writes
     async with Client(config, transport=transport, user_agent="kajitori-controllers") as client:
         runtime = Runtime(client, clock=clock, grace_seconds=2.0)
-        controller.register(runtime)
+        register(runtime)
         stop = asyncio.Event()
         running = asyncio.ensure_future(runtime.run(stop))
         try:
