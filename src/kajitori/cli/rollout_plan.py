@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -113,24 +113,42 @@ def _world(target: Target, now: dict[str, Any]) -> World:
     )
 
 
+class Foreseen(Protocol):
+    """What a dry run of either kind found."""
+
+    @property
+    def changes(self) -> Sequence[object]: ...
+    @property
+    def under_way(self) -> bool: ...
+    @property
+    def paused(self) -> bool: ...
+    @property
+    def steps(self) -> Sequence[object]: ...
+
+
+def print_verdict(word: str, found: Foreseen, revision: str = "") -> None:
+    """Whether an object that exists would roll, and why. revision: to which one, where that has a name."""
+    goal = f" to revision {revision}" if revision else ""
+    if found.changes:
+        print(f"{word} would roll{goal}, since its templates change:")
+        for change in found.changes:
+            print(f"  {change}")
+    elif found.under_way:
+        print(f"{word} is rolling{goal}: what is left of it.")
+    elif found.steps:
+        print(f"{word} would not roll: no template changes. It would be scaled.")
+    else:
+        print(f"{word} would not roll: no template changes, and the groups are as many as are wanted.")
+    if found.paused and (found.changes or found.under_way):
+        print(paint(f"It is paused: nothing of this happens before `kaji rollout resume {word}`.", "33"))
+
+
 def _print_verdict(target: Target, found: DryRun, *, exists: bool) -> None:
     limits = found.limits
     if not exists:
         print(f"{target.word} does not exist yet: it would be made with {limits.replicas} groups at once.")
-    elif found.changes:
-        print(f"{target.word} would roll, since its templates change:")
-        for change in found.changes:
-            print(f"  {change}")
-    elif found.under_way:
-        print(f"{target.word} is rolling: what is left of it.")
-    elif found.steps:
-        print(f"{target.word} would not roll: no template changes. It would be scaled.")
     else:
-        print(f"{target.word} would not roll: no template changes, and the groups are as many as are wanted.")
-    if found.paused and (found.changes or found.under_way):
-        print(
-            paint(f"It is paused: nothing of this happens before `kaji rollout resume {target.word}`.", "33")
-        )
+        print_verdict(target.word, found)
     if exists and found.steps:
         below = f", groups below {limits.partition} keep their revision" if limits.partition else ""
         print(

@@ -19,8 +19,8 @@ from kajitori.api.resource import DISAGGREGATED_SET_ROLE_SCALERS, LEADER_WORKER_
 from kajitori.base.clock import parse_rfc3339
 from kajitori.base.duration import format_age
 from kajitori.base.errors import KajitoriError, UsageError
-from kajitori.cli.output import paint, print_rows
-from kajitori.cli.rollout_plan import print_steps
+from kajitori.cli.output import print_rows
+from kajitori.cli.rollout_plan import print_steps, print_verdict
 from kajitori.groups.disaggregated_sets.dry_run import DryRun, RoleStep, dry_run
 from kajitori.groups.disaggregated_sets.observed import (
     Child,
@@ -85,20 +85,8 @@ def print_role_plan(target: Target, options: argparse.Namespace, wanted: dict[st
 def _print_verdict(target: Target, found: DryRun, slices: int, *, exists: bool) -> None:
     if not exists:
         print(f"{target.word} does not exist yet.")
-    elif found.changes:
-        print(f"{target.word} would roll to revision {found.revision}, since its templates change:")
-        for change in found.changes:
-            print(f"  {change}")
-    elif found.under_way:
-        print(f"{target.word} is rolling to revision {found.revision}: what is left of it.")
-    elif found.steps:
-        print(f"{target.word} would not roll: no template changes. It would be scaled.")
     else:
-        print(f"{target.word} would not roll: no template changes, and the groups are as many as are wanted.")
-    if found.paused and (found.changes or found.under_way):
-        print(
-            paint(f"It is paused: nothing of this happens before `kaji rollout resume {target.word}`.", "33")
-        )
+        print_verdict(target.word, found, found.revision)
     if slices > 1 and found.steps:
         print(f"The steps are those of slice 0; each of the {slices} slices goes its own way.")
 
