@@ -39,11 +39,11 @@ from tests.gateway.workbench import (  # noqa: E402
     running_workbench,
 )
 
-from kajitori.gateway.clusters import TYPE, plain_cluster  # noqa: E402
-from kajitori.gateway.ledger import Facts  # noqa: E402
+from kajitori.gateway.accounting.ledger import Facts  # noqa: E402
+from kajitori.gateway.backends.clusters import TYPE, plain_cluster  # noqa: E402
+from kajitori.gateway.backends.targets import Target  # noqa: E402
 from kajitori.gateway.plan import make_plan  # noqa: E402
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources  # noqa: E402
-from kajitori.gateway.targets import Target  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 EVENTS = 50

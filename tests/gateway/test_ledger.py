@@ -14,11 +14,17 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from kajitori.gateway.costs import Usage
-from kajitori.gateway.envoy import schema
-from kajitori.gateway.ledger import Facts, Ledger
-from kajitori.gateway.metrics import GatewayMetrics
-from kajitori.gateway.records import FILE_NAME, RecordStore, RequestRecord, read_recent, read_request
+from kajitori.gateway.accounting.costs import Usage
+from kajitori.gateway.accounting.ledger import Facts, Ledger
+from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.records import (
+    FILE_NAME,
+    RecordStore,
+    RequestRecord,
+    read_recent,
+    read_request,
+)
+from kajitori.gateway.envoy.schema import schema
 
 FACTS = Facts({"one": ("default/one", ""), "two": ("default/two", "other-model")})
 ROUTE = "ai/default/route/rule/2/match/0"
@@ -184,7 +190,7 @@ def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys, time\n"
         "from tests.gateway.test_ledger import record\n"
-        "from kajitori.gateway.records import RecordStore, read_request\n"
+        "from kajitori.gateway.accounting.records import RecordStore, read_request\n"
         f"home = pathlib.Path({str(tmp_path)!r})\n"
         "store = RecordStore(home / 'ledger.db')\n"
         "for number in range(1000):\n"

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from kajitori.api.kubernetes.core_v1 import Service
-from kajitori.gateway.credentials import referenced_secrets
-from kajitori.gateway.front import Front, differs, service_addresses, service_body
+from kajitori.gateway.credentials.injection import referenced_secrets
+from kajitori.gateway.fleet.front import Front, differs, service_addresses, service_body
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import LISTENER

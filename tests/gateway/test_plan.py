@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from kajitori.base.errors import InvalidManifest
 from kajitori.engines.envoy import find_envoy
 from kajitori.gateway import plan as plan_module
-from kajitori.gateway.attachment import covers, intersect
 from kajitori.gateway.conditions import StatusUpdate
-from kajitori.gateway.encode import Encoder, encoder
-from kajitori.gateway.envoy import load_schema, read_descriptors, schema
+from kajitori.gateway.envoy.encode import Encoder, encoder
+from kajitori.gateway.envoy.schema import load_schema, read_descriptors, schema
+from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, TYPES
+from kajitori.gateway.routes.attachment import covers, intersect
 from kajitori.gateway.status import complete_status
-from kajitori.gateway.xds import Snapshot
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy, observe
 
 SCHEMAS = [

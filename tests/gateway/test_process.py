@@ -17,7 +17,7 @@ import pytest
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS
 from kajitori.engines.envoy import envoy_arguments, find_envoy
-from kajitori.gateway.records import read_request
+from kajitori.gateway.accounting.records import read_request
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import running_api_server

@@ -27,18 +27,18 @@ from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceG
 from kajitori.api.kubernetes.core_v1 import Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.engines.envoy import envoy_arguments, find_envoy
-from kajitori.gateway.ads import AdsServer
-from kajitori.gateway.bootstrap import write_bootstrap
-from kajitori.gateway.encode import Encoder
-from kajitori.gateway.envoy import schema
-from kajitori.gateway.ledger import Facts, Ledger
-from kajitori.gateway.metrics import GatewayMetrics
+from kajitori.gateway.accounting.ledger import Facts, Ledger
+from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord
+from kajitori.gateway.envoy.ads import AdsServer
+from kajitori.gateway.envoy.bootstrap import write_bootstrap
+from kajitori.gateway.envoy.encode import Encoder
+from kajitori.gateway.envoy.schema import schema
+from kajitori.gateway.envoy.server import ControlPlane
+from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.observed import Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
-from kajitori.gateway.records import FILE_NAME, RecordStore, RequestRecord
 from kajitori.gateway.resources import Resources
-from kajitori.gateway.server import ControlPlane
-from kajitori.gateway.xds import Snapshot
 
 KINDS: dict[str, tuple[str, type[Any]]] = {
     "GatewayClass": ("gateway_classes", GatewayClass),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from kajitori.gateway.certificates import (
+from kajitori.gateway.fleet.certificates import (
     AUTHORITY_SECONDS,
     BUNDLE,
     CERTIFICATE,

@@ -21,8 +21,8 @@ import pytest
 from tools.kubernetes.control_plane import free_ports
 
 from kajitori.engines.envoy import find_envoy
-from kajitori.gateway.bootstrap import CERTIFICATE_FOLDER, FLEET_FOLDER, SOCKET_FOLDER
-from kajitori.gateway.records import read_recent
+from kajitori.gateway.accounting.records import read_recent
+from kajitori.gateway.envoy.bootstrap import CERTIFICATE_FOLDER, FLEET_FOLDER, SOCKET_FOLDER
 from tests.gateway.test_controller import RESOURCES
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, key_policy, running_provider
 from tests.install.installation import NAMESPACE, Installation, Process

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from kajitori.app.daemon import cluster_config, run_daemon, stop_on_signals
 from kajitori.control.runtime import Runtime
-from kajitori.gateway.ads import AdsServer
-from kajitori.gateway.bootstrap import write_bootstrap
+from kajitori.gateway.accounting.ledger import Ledger
+from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.records import FILE_NAME, RecordStore
 from kajitori.gateway.controller import SOURCE
 from kajitori.gateway.controller import register as register_gateway
-from kajitori.gateway.encode import Encoder
-from kajitori.gateway.envoy import load_schema
-from kajitori.gateway.ledger import Ledger
-from kajitori.gateway.metrics import GatewayMetrics
+from kajitori.gateway.envoy.ads import AdsServer
+from kajitori.gateway.envoy.bootstrap import write_bootstrap
+from kajitori.gateway.envoy.encode import Encoder
+from kajitori.gateway.envoy.schema import load_schema
+from kajitori.gateway.envoy.server import ControlPlane
+from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.observed import Settings
-from kajitori.gateway.records import FILE_NAME, RecordStore
-from kajitori.gateway.server import ControlPlane
-from kajitori.gateway.xds import Snapshot
 from kajitori.kube.client import Client
 from kajitori.laptop import services
 

@@ -33,8 +33,8 @@ from kajitori.app.upstream import (
 from kajitori.base.errors import NotFound
 from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
-from kajitori.gateway.folders import LEDGER_FOLDER
-from kajitori.gateway.front import Front
+from kajitori.gateway.accounting.folders import LEDGER_FOLDER
+from kajitori.gateway.fleet.front import Front
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings
@@ -161,21 +161,21 @@ def _register_groups(runtime: Runtime, options: ControllersOptions) -> dict[str,
 
 async def serve_gateway(options: GatewayOptions) -> None:
     """The gateway's control plane, until told to stop. Raises LeadershipLost."""
-    from kajitori.gateway.ads import AdsServer
+    from kajitori.gateway.accounting.ledger import Ledger
+    from kajitori.gateway.accounting.metrics import GatewayMetrics
+    from kajitori.gateway.accounting.records import FILE_NAME, RecordStore
     from kajitori.gateway.controller import SOURCE, watched_resources
     from kajitori.gateway.controller import register as register_gateway
-    from kajitori.gateway.encode import Encoder
-    from kajitori.gateway.envoy import load_schema
-    from kajitori.gateway.front_controller import FrontController
-    from kajitori.gateway.identity import Certificates
-    from kajitori.gateway.ledger import Ledger
-    from kajitori.gateway.metrics import GatewayMetrics
+    from kajitori.gateway.envoy.ads import AdsServer
+    from kajitori.gateway.envoy.encode import Encoder
+    from kajitori.gateway.envoy.schema import load_schema
+    from kajitori.gateway.envoy.server import ControlPlane, SecureListener
+    from kajitori.gateway.envoy.xds import Snapshot
+    from kajitori.gateway.fleet.front_controller import FrontController
+    from kajitori.gateway.fleet.identity import Certificates
+    from kajitori.gateway.fleet.reports import Reports
     from kajitori.gateway.observed import Settings
-    from kajitori.gateway.records import FILE_NAME, RecordStore
-    from kajitori.gateway.reports import Reports
-    from kajitori.gateway.server import ControlPlane, SecureListener
     from kajitori.gateway.upstream import Upstream
-    from kajitori.gateway.xds import Snapshot
 
     stop = stop_on_signals()
     identity = own_identity()

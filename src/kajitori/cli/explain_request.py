@@ -9,7 +9,7 @@ import msgspec
 
 from kajitori.base.errors import NotFound
 from kajitori.cli.output import paint
-from kajitori.gateway.records import Attempt, RequestRecord, read_request
+from kajitori.gateway.accounting.records import Attempt, RequestRecord, read_request
 
 # The ledger has what Envoy reported; Envoy reports within this time.
 _PATIENCE_SECONDS = 2.0

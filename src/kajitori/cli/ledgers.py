@@ -9,7 +9,7 @@ import asyncio
 
 from kajitori.api.resource import PODS
 from kajitori.base.errors import KajitoriError, NotFound
-from kajitori.gateway.folders import LEDGER_FOLDER
+from kajitori.gateway.accounting.folders import LEDGER_FOLDER
 from kajitori.kube.client import Client
 from kajitori.kube.config import ClusterConfig
 from kajitori.kube.exec import Executed, execute

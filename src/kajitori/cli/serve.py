@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.errors import UsageError
-from kajitori.gateway.folders import LEDGER_FOLDER
+from kajitori.gateway.accounting.folders import LEDGER_FOLDER
 
 if TYPE_CHECKING:
-    from kajitori.gateway.front import Front
+    from kajitori.gateway.fleet.front import Front
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def _front(text: str | None, namespace: str) -> Front | None:
 
     import msgspec
 
-    from kajitori.gateway.front import Front
+    from kajitori.gateway.fleet.front import Front
 
     try:
         return msgspec.convert({"namespace": namespace, **json.loads(text)}, Front)

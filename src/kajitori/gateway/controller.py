@@ -31,9 +31,9 @@ from kajitori.api.resource import (
 from kajitori.base.clock import rfc3339
 from kajitori.base.errors import NotFound
 from kajitori.control.controller import Key
+from kajitori.gateway.accounting.ledger import Facts, Ledger
 from kajitori.gateway.conditions import StatusUpdate
-from kajitori.gateway.credentials import referenced_secrets
-from kajitori.gateway.ledger import Facts, Ledger
+from kajitori.gateway.credentials.injection import referenced_secrets
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.references import ReferencedSecrets
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from kajitori.control.cache import Informer
     from kajitori.control.runtime import Runtime
-    from kajitori.gateway.ads import AdsServer
+    from kajitori.gateway.envoy.ads import AdsServer
 
 _log = logging.getLogger(__name__)
 

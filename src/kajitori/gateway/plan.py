@@ -21,18 +21,18 @@ from kajitori.api.resource import (
     HTTP_ROUTES,
 )
 from kajitori.base.reason import Reason
-from kajitori.gateway.ai_routes import find_target, translate_ai_route
-from kajitori.gateway.attachment import Attachment, ParentOutcome
+from kajitori.gateway.accounting.costs import Cost, check_costs
+from kajitori.gateway.backends.targets import find_backend
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
-from kajitori.gateway.costs import Cost, check_costs
-from kajitori.gateway.credentials import resolve_policy
-from kajitori.gateway.front import service_addresses
-from kajitori.gateway.http_routes import translate_http_route
-from kajitori.gateway.listeners import listener, listener_name, why_refused
+from kajitori.gateway.credentials.injection import resolve_policy
+from kajitori.gateway.fleet.front import service_addresses
 from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Resources
-from kajitori.gateway.tables import Entry, Table
-from kajitori.gateway.targets import find_backend
+from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
+from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
+from kajitori.gateway.routes.http_routes import translate_http_route
+from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
+from kajitori.gateway.routes.tables import Entry, Table
 from kajitori.gateway.world import World
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.targets import load_assignment
+from kajitori.gateway.backends.targets import load_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kajitori.gateway.backends.targets import Target
     from kajitori.gateway.observed import Index
-    from kajitori.gateway.targets import Target
 
 
 class World:

@@ -15,15 +15,15 @@ from kajitori.app.install.templating import Each, If, Item, Joined, Json, Namesp
 from kajitori.app.standby import status_name
 from kajitori.app.upstream import watch_rules
 from kajitori.gateway import rbac as gateway_rbac
-from kajitori.gateway.bootstrap import (
+from kajitori.gateway.accounting.folders import LEDGER_FOLDER
+from kajitori.gateway.envoy.bootstrap import (
     CERTIFICATE_FOLDER,
     FLEET_FOLDER,
     SOCKET_FOLDER,
     fleet_bootstrap,
     fleet_secrets,
 )
-from kajitori.gateway.folders import LEDGER_FOLDER
-from kajitori.gateway.identity import CLIENT_SECRET, SECRET_NAMES, SERVER_SERVICE
+from kajitori.gateway.fleet.identity import CLIENT_SECRET, SECRET_NAMES, SERVER_SERVICE
 from kajitori.gateway.observed import OUR_CONTROLLER
 from kajitori.groups import rbac as groups_rbac
 from kajitori.scheduling import rbac as scheduling_rbac

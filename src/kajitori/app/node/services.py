@@ -20,12 +20,12 @@ from kajitori.app.daemon import cluster_config, run_daemon, stop_on_signals
 from kajitori.app.supervisor import die_with_parent
 from kajitori.control.runtime import Runtime
 from kajitori.engines.envoy import envoy_arguments, find_envoy
-from kajitori.gateway.ads import AdsServer
-from kajitori.gateway.bootstrap import write_bootstrap
-from kajitori.gateway.encode import Encoder
-from kajitori.gateway.envoy import load_schema
-from kajitori.gateway.server import ControlPlane
-from kajitori.gateway.xds import Snapshot
+from kajitori.gateway.envoy.ads import AdsServer
+from kajitori.gateway.envoy.bootstrap import write_bootstrap
+from kajitori.gateway.envoy.encode import Encoder
+from kajitori.gateway.envoy.schema import load_schema
+from kajitori.gateway.envoy.server import ControlPlane
+from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.kube.client import Client
 from kajitori.laptop import services
 from kajitori.laptop.settings import read_node_settings

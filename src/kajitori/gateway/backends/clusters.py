@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from kajitori.api.aigateway.v1beta1 import BodyMutation, HeaderMutation, VersionedAPISchema
-from kajitori.gateway.scripts import ATTEMPT_SCRIPT
-from kajitori.gateway.targets import Target, host
+from kajitori.gateway.backends.targets import Target, host
+from kajitori.gateway.lua.scripts import ATTEMPT_SCRIPT
 
 TYPE = "type.googleapis.com/"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

@@ -12,14 +12,14 @@ from typing import Any
 
 import msgspec
 
-from kajitori.gateway.answers import (
+from kajitori.gateway.routes.answers import (
     JSON_CONTENT,
     Model,
     direct_error,
     models_body,
     unknown_model_message,
 )
-from kajitori.gateway.attachment import ANY_HOST, covers
+from kajitori.gateway.routes.attachment import ANY_HOST, covers
 
 # The paths of OPERATIONS in lua/request.lua.
 AI_PATHS = (

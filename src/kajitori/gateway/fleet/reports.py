@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kajitori.control.runtime import Runtime
-    from kajitori.gateway.ads import AdsServer
+    from kajitori.gateway.envoy.ads import AdsServer
 
 REPORT_LABEL = "kajitori.dev/report"
 _ANNOTATION = "kajitori.dev/envoys"

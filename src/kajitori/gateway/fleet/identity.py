@@ -16,7 +16,7 @@ import msgspec
 
 from kajitori.api.resource import SECRETS
 from kajitori.control.controller import After, Key, Result
-from kajitori.gateway.certificates import (
+from kajitori.gateway.fleet.certificates import (
     BUNDLE,
     CERTIFICATE,
     CHECK_SECONDS,

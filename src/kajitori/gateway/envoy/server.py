@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from kajitori.gateway import ads
-from kajitori.gateway.ads import AdsServer
-from kajitori.gateway.envoy import Schema
+from kajitori.gateway.envoy import ads
+from kajitori.gateway.envoy.ads import AdsServer
+from kajitori.gateway.envoy.schema import Schema
 
 ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 _LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024

@@ -5,7 +5,7 @@ signed by it, so holding a certificate of it is the right to connect. Leaf certi
 of their life. An authority is replaced in steps, so that at no moment two sides do not trust each other: the next
 one is published beside the present one first, and signs only when every process has had time to read it.
 
-Pure but for the keys that it draws; `kajitori.gateway.identity` keeps the Secrets.
+Pure but for the keys that it draws; `kajitori.gateway.fleet.identity` keeps the Secrets.
 """
 
 from __future__ import annotations

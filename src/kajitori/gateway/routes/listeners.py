@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.answers import local_reply_config
-from kajitori.gateway.clusters import TYPE
-from kajitori.gateway.scripts import REQUEST_SCRIPT
-from kajitori.gateway.tables import LUA_FILTER, USAGE_FILTER
+from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.lua.scripts import REQUEST_SCRIPT
+from kajitori.gateway.routes.answers import local_reply_config
+from kajitori.gateway.routes.tables import LUA_FILTER, USAGE_FILTER
 
 if TYPE_CHECKING:
     from kajitori.gateway.observed import Settings

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from kajitori.gateway.records import RequestRecord
+    from kajitori.gateway.accounting.records import RequestRecord
 
 _TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
 _DURATION_BUCKETS = tuple(0.01 * 2**power for power in range(14))

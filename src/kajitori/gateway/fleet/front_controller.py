@@ -9,7 +9,7 @@ from kajitori.api.kubernetes.core_v1 import Service
 from kajitori.api.resource import DEPLOYMENTS, SERVICES
 from kajitori.base.errors import NotFound
 from kajitori.control.controller import Key
-from kajitori.gateway.front import Front, differs, service_body
+from kajitori.gateway.fleet.front import Front, differs, service_body
 
 if TYPE_CHECKING:
     from kajitori.control.runtime import Runtime

@@ -21,12 +21,12 @@ from kajitori.api.aigateway.v1beta1 import (
 )
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.reason import Reason
-from kajitori.gateway.answers import Model, direct_error, literal, named_for_answers, unix_seconds
-from kajitori.gateway.clusters import TYPE, Preparation, ai_cluster, cluster_name
-from kajitori.gateway.credentials import Injection, find_credential
+from kajitori.gateway.backends.clusters import TYPE, Preparation, ai_cluster, cluster_name
+from kajitori.gateway.backends.targets import Target, find_backend, find_service
+from kajitori.gateway.credentials.injection import Injection, find_credential
 from kajitori.gateway.observed import age_key
-from kajitori.gateway.tables import Entry
-from kajitori.gateway.targets import Target, find_backend, find_service
+from kajitori.gateway.routes.answers import Model, direct_error, literal, named_for_answers, unix_seconds
+from kajitori.gateway.routes.tables import Entry
 
 if TYPE_CHECKING:
     from kajitori.gateway.observed import Index

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from kajitori.api.gateway.v1 import HTTPBackendRef, HTTPRoute, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.reason import Reason
-from kajitori.gateway.answers import direct_error, literal, named_for_answers
-from kajitori.gateway.clusters import plain_cluster
+from kajitori.gateway.backends.clusters import plain_cluster
+from kajitori.gateway.backends.targets import Target, find_backend, find_service
 from kajitori.gateway.observed import age_key
-from kajitori.gateway.tables import PLAIN_FILTERS, Entry
-from kajitori.gateway.targets import Target, find_backend, find_service
+from kajitori.gateway.routes.answers import direct_error, literal, named_for_answers
+from kajitori.gateway.routes.tables import PLAIN_FILTERS, Entry
 
 if TYPE_CHECKING:
     from kajitori.api.gateway.v1 import HTTPHeaderFilter, HTTPPathModifier

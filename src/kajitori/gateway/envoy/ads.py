@@ -14,10 +14,10 @@ import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from kajitori.gateway.encode import type_prefix
-from kajitori.gateway.envoy import Schema
+from kajitori.gateway.envoy.encode import type_prefix
+from kajitori.gateway.envoy.schema import Schema
+from kajitori.gateway.envoy.xds import Encoded, Snapshot
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, TYPES, Resources
-from kajitori.gateway.xds import Encoded, Snapshot
 
 _log = logging.getLogger(__name__)
 

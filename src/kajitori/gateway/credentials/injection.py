@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.base.reason import Reason
-from kajitori.gateway.clusters import Credential
+from kajitori.gateway.backends.clusters import Credential
 
 if TYPE_CHECKING:
     from kajitori.api.aigateway.v1beta1 import BackendSecurityPolicy

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from kajitori.base.errors import InvalidManifest
-from kajitori.gateway.envoy import schema
+from kajitori.gateway.envoy.schema import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from google.protobuf.descriptor import Descriptor
 
-    from kajitori.gateway.envoy import Schema
+    from kajitori.gateway.envoy.schema import Schema
 
 type_prefix = "type.googleapis.com/"
 _VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from kajitori.gateway.costs import Usage
+from kajitori.gateway.accounting.costs import Usage
 
 _log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.base.errors import KajitoriError
-from kajitori.gateway.costs import Cost, Usage
-from kajitori.gateway.listeners import ATTEMPT_LOG, FACTS_TAG
-from kajitori.gateway.metrics import GatewayMetrics
-from kajitori.gateway.records import Attempt, RecordStore, RequestRecord
+from kajitori.gateway.accounting.costs import Cost, Usage
+from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.records import Attempt, RecordStore, RequestRecord
+from kajitori.gateway.routes.listeners import ATTEMPT_LOG, FACTS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

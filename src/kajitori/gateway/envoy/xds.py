@@ -15,7 +15,7 @@ from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.resources import TYPES, Resources
 
 if TYPE_CHECKING:
-    from kajitori.gateway.encode import Encoder
+    from kajitori.gateway.envoy.encode import Encoder
 
 
 class Encoded(msgspec.Struct, frozen=True):

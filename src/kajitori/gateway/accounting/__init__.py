@@ -1,0 +1,1 @@
+"""What requests took and cost: records, usage, metrics."""

@@ -1,0 +1,1 @@
+"""Backends: where they are on the network, and how an attempt is prepared for each."""

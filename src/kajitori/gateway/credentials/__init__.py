@@ -1,0 +1,1 @@
+"""Credentials for backends: from policies and Secrets to what Envoy injects."""
