@@ -15,9 +15,9 @@ import msgspec
 
 from kajitori.base.errors import KajitoriError
 from kajitori.gateway.accounting.costs import Cost, Usage
+from kajitori.gateway.accounting.log_format import ATTEMPT_LOG, FACTS_TAG
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import Attempt, RecordStore, RequestRecord
-from kajitori.gateway.routes.listeners import ATTEMPT_LOG, FACTS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

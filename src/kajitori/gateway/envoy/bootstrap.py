@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from kajitori.gateway.accounting.log_format import CONTROL_PLANE_CLUSTER
 from kajitori.gateway.backends.clusters import HTTP_OPTIONS, TYPE
-from kajitori.gateway.routes.listeners import CONTROL_PLANE_CLUSTER
 
 _OWNER_ONLY = 0o600
 # Where an Envoy of the fleet finds its files: the bootstrap and what belongs to it, certificates, sockets.

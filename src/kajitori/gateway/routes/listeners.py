@@ -6,37 +6,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kajitori.gateway.accounting.log_format import REQUEST_LOG, access_log
 from kajitori.gateway.backends.clusters import TYPE
-from kajitori.gateway.lua.scripts import REQUEST_SCRIPT
 from kajitori.gateway.routes.answers import local_reply_config
-from kajitori.gateway.routes.tables import LUA_FILTER, USAGE_FILTER
+from kajitori.gateway.routes.filters import http_filters
 
 if TYPE_CHECKING:
     from kajitori.gateway.observed import Settings
 
-CONTROL_PLANE_CLUSTER = "kajitori-control-plane"
-REQUEST_LOG = "request"
-ATTEMPT_LOG = "attempt"
-FACTS_TAG = "f"
 # Headers of clients that would steer the gateway from outside.
 _INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-", "x-gateway-destination-", "x-kajitori-")
-_USAGE = "metadata.typed_filter_metadata['envoy.ai.token_usage']"
-_INPUT = f"{_USAGE}.input_token_details"
-_OUTPUT = f"{_USAGE}.output_token_details"
-# Two counts in one number, 32 bits each: every expression costs, and CEL here cannot make text of a number.
-_SHIFT = "4294967296u"
-# Input and output tokens, cached and reasoning tokens, tokens put into a cache and the total (empty: no usage
-# was reported), microseconds to the first byte of the answer's body, what the request script kept: whether it is
-# a stream, the path, then the model, which may have any character.
-FACTS_FORMAT = (
-    f"%CEL({_USAGE}.input_tokens*{_SHIFT}+{_USAGE}.output_tokens)%"
-    f"|%CEL({_INPUT}.cached_tokens*{_SHIFT}+{_OUTPUT}.reasoning_tokens)%"
-    f"|%CEL({_INPUT}.cache_creation_tokens*{_SHIFT}+{_USAGE}.total_tokens)%"
-    "|%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%"
-    "|%DYNAMIC_METADATA(io.kajitori:request:stream)%"
-    "|%DYNAMIC_METADATA(io.kajitori:request:path)%"
-    "|%DYNAMIC_METADATA(io.kajitori:request:model)%"
-)
 
 
 def listener_name(port: int) -> str:
@@ -87,7 +66,7 @@ def _connection_manager(port: int) -> dict[str, Any]:
             "route_config_name": listener_name(port),
             "config_source": {"ads": {}, "resource_api_version": "V3"},
         },
-        "http_filters": _filters(),
+        "http_filters": http_filters(),
         "use_remote_address": True,
         "skip_xff_append": True,
         # No client counts as internal, since internal ones may steer retries and keep their request ids.
@@ -122,77 +101,3 @@ def _strip_internal_headers() -> dict[str, Any]:
             ],
         },
     }
-
-
-def _filters() -> list[dict[str, Any]]:
-    """On the way up from first to last, on the way down from last to first: usage is read before it is stripped."""
-    return [
-        {
-            "name": LUA_FILTER,
-            "typed_config": {
-                "@type": TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
-                "default_source_code": {"inline_string": REQUEST_SCRIPT},
-                "shared_vm_id": "kajitori-request",
-            },
-        },
-        {
-            "name": USAGE_FILTER,
-            "typed_config": {
-                "@type": TYPE + "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager",
-                "response_handling": {
-                    "token_usage": {
-                        "include_unconfigured_routes": True,
-                        "default_llm_protocol": "OPENAI_CHAT_COMPLETIONS",
-                    }
-                },
-            },
-        },
-        {
-            "name": "envoy.filters.http.router",
-            "typed_config": {
-                "@type": TYPE + "envoy.extensions.filters.http.router.v3.Router",
-                "suppress_envoy_headers": True,
-                "upstream_log": [failed_attempts_log()],
-            },
-        },
-    ]
-
-
-def access_log(name: str, *, tagged: bool) -> dict[str, Any]:
-    """An access log that goes to the ledger in batches."""
-    common: dict[str, Any] = {
-        "log_name": name,
-        "grpc_service": {"envoy_grpc": {"cluster_name": CONTROL_PLANE_CLUSTER}},
-        "transport_api_version": "V3",
-        "buffer_flush_interval": "0.2s",
-        "buffer_size_bytes": 256 * 1024,
-    }
-    if tagged:
-        common["custom_tags"] = [{"tag": FACTS_TAG, "value": FACTS_FORMAT}]
-    return {
-        "name": "envoy.access_loggers.http_grpc",
-        "typed_config": {
-            "@type": TYPE + "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
-            "common_config": common,
-        },
-    }
-
-
-def failed_attempts_log() -> dict[str, Any]:
-    """Attempts that failed; a successful one is told by the request's own entry, so most requests log once."""
-    failed = {
-        "or_filter": {
-            "filters": [
-                {
-                    "status_code_filter": {
-                        "comparison": {
-                            "op": "GE",
-                            "value": {"default_value": 400, "runtime_key": "kajitori.failed_attempt"},
-                        }
-                    }
-                },
-                {"response_flag_filter": {}},
-            ]
-        }
-    }
-    return {**access_log(ATTEMPT_LOG, tagged=False), "filter": failed}

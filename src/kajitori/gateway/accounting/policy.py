@@ -1,0 +1,62 @@
+"""What the accountant must know of the configuration. The plan makes it, the control plane sends it as msgpack.
+
+Nothing secret is in it: of keys there are only names and what they belong to.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kajitori.gateway.limits.limit import Limit
+
+
+class CostRule(msgspec.Struct, frozen=True):
+    """One of `llmRequestCosts`. type: as the API has it. cel: the expression of type CEL."""
+
+    key: str
+    type: str
+    cel: str = ""
+
+
+class BackendFacts(msgspec.Struct, frozen=True):
+    """What a cluster of Envoy stands for. name: AIServiceBackend as namespace/name. model: override, if any."""
+
+    name: str
+    model: str = ""
+    schema: str = "OpenAI"
+
+
+class RouteFacts(msgspec.Struct, frozen=True):
+    """costs: what its requests are charged. limits: numbers of those limits of the policy that may concern it."""
+
+    costs: tuple[CostRule, ...] = ()
+    limits: tuple[int, ...] = ()
+
+
+class KeyFacts(msgspec.Struct, frozen=True):
+    """A client's key. name: APIKey as namespace/name. tenant: namespace/name, or empty."""
+
+    name: str
+    tenant: str = ""
+
+
+class Price(msgspec.Struct, frozen=True):
+    """US dollars for a million tokens of a model. backend: AIServiceBackend as namespace/name; empty for all."""
+
+    model: str
+    backend: str = ""
+    input_usd: float = 0.0
+    output_usd: float = 0.0
+    cached_input_usd: float | None = None
+    cache_creation_input_usd: float | None = None
+    reasoning_usd: float | None = None
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """backends: by cluster. routes: by AIGatewayRoute as namespace/name. keys: by the id that stands in the key."""
+
+    backends: dict[str, BackendFacts] = {}
+    routes: dict[str, RouteFacts] = {}
+    limits: tuple[Limit, ...] = ()
+    keys: dict[str, KeyFacts] = {}
+    prices: tuple[Price, ...] = ()

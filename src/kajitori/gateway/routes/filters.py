@@ -1,0 +1,48 @@
+"""The HTTP filters of every listener, from first to last on the way up.
+
+A filter that a policy may ask for stands here always, switched off, and routes switch it on: a listener that changes
+drains its connections, and a policy must cut nobody's stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kajitori.gateway.accounting.log_format import failed_attempts_log
+from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.lua.scripts import REQUEST_SCRIPT
+from kajitori.gateway.routes.tables import LUA_FILTER, USAGE_FILTER
+
+
+def http_filters() -> list[dict[str, Any]]:
+    """On the way up from first to last, on the way down from last to first: usage is read before it is stripped."""
+    return [
+        {
+            "name": LUA_FILTER,
+            "typed_config": {
+                "@type": TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
+                "default_source_code": {"inline_string": REQUEST_SCRIPT},
+                "shared_vm_id": "kajitori-request",
+            },
+        },
+        {
+            "name": USAGE_FILTER,
+            "typed_config": {
+                "@type": TYPE + "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager",
+                "response_handling": {
+                    "token_usage": {
+                        "include_unconfigured_routes": True,
+                        "default_llm_protocol": "OPENAI_CHAT_COMPLETIONS",
+                    }
+                },
+            },
+        },
+        {
+            "name": "envoy.filters.http.router",
+            "typed_config": {
+                "@type": TYPE + "envoy.extensions.filters.http.router.v3.Router",
+                "suppress_envoy_headers": True,
+                "upstream_log": [failed_attempts_log()],
+            },
+        },
+    ]
