@@ -39,9 +39,29 @@ class Binding(msgspec.Struct):
     def hostname(self) -> str:
         return self.listener.hostname or ANY_HOST
 
+    def place(self, hostname: str) -> Place:
+        metadata = self.gateway.metadata
+        gateway = (metadata.namespace or "", metadata.name or "")
+        return Place(self.listener.port, hostname, gateway, self.listener.name)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A host of a port at which a route serves, and the listener that it came by.
+
+    gateway: namespace and name. listener: the listener's name.
+    """
+
+    port: int
+    hostname: str
+    gateway: tuple[str, str]
+    listener: str
+
 
 class ParentOutcome(msgspec.Struct, frozen=True):
-    """What became of one parent reference. places: (port, hostname) pairs where the route serves."""
+    """What became of one parent reference.
+
+    places: (port, hostname) pairs where the route serves. via: the same with the listeners, to which policies attach.
+    """
 
     parent: ParentReference
     controller: str
@@ -49,6 +69,7 @@ class ParentOutcome(msgspec.Struct, frozen=True):
     reason: str
     message: str
     places: tuple[tuple[int, str], ...] = ()
+    via: tuple[Place, ...] = ()
 
 
 class Attachment:
@@ -118,6 +139,7 @@ class Attachment:
                 "NotAllowedByListeners", f"no listener allows a {kind} from the namespace {namespace}"
             )
         places: list[tuple[int, str]] = []
+        via: list[Place] = []
         for binding in allowed:
             shared = intersect(binding.hostname, hostnames)
             if not shared:
@@ -125,13 +147,14 @@ class Attachment:
             binding.attached_routes += 1
             if binding.problem is None:
                 places += [(binding.listener.port, hostname) for hostname in shared]
+                via += [binding.place(hostname) for hostname in shared]
                 continue
         if not places and not any(intersect(binding.hostname, hostnames) for binding in allowed):
             return refused(
                 "NoMatchingListenerHostname", "none of the route's hostnames fits a listener's hostname"
             )
         return ParentOutcome(
-            parent, controller, True, "Accepted", "the route serves", tuple(dict.fromkeys(places))
+            parent, controller, True, "Accepted", "the route serves", tuple(dict.fromkeys(places)), tuple(via)
         )
 
     def _allows(self, binding: Binding, kind: str, namespace: str) -> bool:

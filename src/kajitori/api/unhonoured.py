@@ -1,0 +1,72 @@
+"""Which fields of an object nobody here knows, so that a condition can name them.
+
+Kinds of other projects have more fields than are honoured. Their schemas keep unknown fields, the struct lists what
+is honoured, and the difference between an object and the struct is what must be told.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from msgspec import inspect
+
+if TYPE_CHECKING:
+    import msgspec
+
+
+def unhonoured_fields(raw: dict[str, Any], typed: type[msgspec.Struct], prefix: str = "spec") -> list[str]:
+    """Paths of the members of `raw` that the struct lacks, such as `spec.retry.foo[0].bar`, in the order of `raw`.
+
+    prefix: the path of `raw` itself. Members that are null count as absent; below `Any` everything is known.
+    """
+    found: list[str] = []
+    _walk(raw, _type_info(typed), prefix, found)
+    return found
+
+
+@cache
+def _type_info(typed: type[msgspec.Struct]) -> inspect.Type:
+    return inspect.type_info(typed)
+
+
+def _walk(value: Any, info: inspect.Type, path: str, found: list[str]) -> None:
+    match info:
+        case inspect.Metadata():
+            _walk(value, info.type, path, found)
+        case inspect.UnionType():
+            _walk(value, _fitting(value, info), path, found)
+        case inspect.StructType() if isinstance(value, dict):
+            members: dict[str, Any] = value
+            known = {field.encode_name: field.type for field in info.fields}
+            for name, member in members.items():
+                if member is None:
+                    continue
+                if name in known:
+                    _walk(member, known[name], f"{path}.{name}", found)
+                else:
+                    found.append(f"{path}.{name}")
+        case inspect.DictType() if isinstance(value, dict):
+            values: dict[str, Any] = value
+            for name, member in values.items():
+                _walk(member, info.value_type, f"{path}[{name}]", found)
+        case inspect.ListType() if isinstance(value, list):
+            items: list[Any] = value
+            for number, item in enumerate(items):
+                _walk(item, info.item_type, f"{path}[{number}]", found)
+        case _:
+            pass
+
+
+def _fitting(value: Any, info: inspect.UnionType) -> inspect.Type:
+    """The part of a union that a value is of, as far as its form tells."""
+    forms: dict[type, tuple[type[inspect.Type], ...]] = {
+        dict: (inspect.StructType, inspect.DictType),
+        list: (inspect.ListType,),
+    }
+    wanted = forms.get(type(value), ())
+    for kind in info.types:
+        bare = kind.type if isinstance(kind, inspect.Metadata) else kind
+        if isinstance(bare, wanted):
+            return kind
+    return inspect.AnyType()
