@@ -99,6 +99,7 @@ def _translate_rule(
                 },
                 ai=True,
                 models=_models(route, rule, match),
+                rule=rule.name or "",
             )
         )
     return entries

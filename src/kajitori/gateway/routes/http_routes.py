@@ -56,6 +56,7 @@ def translate_http_route(
                         "typed_per_filter_config": PLAIN_FILTERS,
                     },
                     at_root=match.path.type == "PathPrefix" and match.path.value == "/",
+                    rule=rule.name or "",
                 )
             )
         if rule.session_persistence is not None:

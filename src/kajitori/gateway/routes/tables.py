@@ -43,13 +43,17 @@ PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, USAGE_FILTER: _FILTER_OFF}
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A route of Envoy with its rank: smaller sorts first. models: what it adds to `/v1/models`."""
+    """A route of Envoy with its rank: smaller sorts first.
+
+    models: what it adds to `/v1/models`. rule: the name of the rule that it was made of, to which policies attach.
+    """
 
     rank: tuple[Any, ...]
     route: dict[str, Any]
     ai: bool = False
     at_root: bool = False
     models: tuple[Model, ...] = ()
+    rule: str = ""
 
 
 class Table:
