@@ -9,20 +9,41 @@ from typing import Literal
 
 import msgspec
 
-# Facts of a request by which a limit may select, or which it may count apart. A header is `header:NAME`.
+# Facts of a request by which a limit may select, or which it may count apart. A header is `header:NAME`, in lower
+# case. `backend` and `backend_model` (the model as it is called there) belong to what may serve the request: a
+# limit that selects by them keeps requests from a backend, and refuses them only if no backend is left.
 Fact = str
-FACTS: tuple[Fact, ...] = ("route", "rule", "model", "backend", "key", "tenant", "client")
+FACTS: tuple[Fact, ...] = (
+    "route",
+    "rule",
+    "model",
+    "backend",
+    "backend_model",
+    "key",
+    "tenant",
+    "client",
+    "method",
+    "path",
+)
+BACKEND_FACTS: tuple[Fact, ...] = ("backend", "backend_model")
+REQUESTS = "requests"
+TOKENS = "tokens"
+USD = "usd"
+COST_PREFIX = "cost:"
+CEL_PREFIX = "cel:"
+DEFAULT_OUTPUT_TOKENS = 4096
 
 
 class Selector(msgspec.Struct, frozen=True):
     """One condition of a limit; a limit holds where all of its selectors do.
 
-    kind: `Exact` and `Regex` compare with value; `Distinct` holds for any value and counts each apart; `Present`
-    holds for any value and counts all as one.
+    kind: `Exact`, `Regex`, `Prefix` (of a path, by segments), `Cidr` and `OneOf` (words between commas) compare with
+    value; `Distinct` holds for any value and counts each apart; `Present` holds for any value and counts all as
+    one. A fact that a request lacks (no key, no such header) holds for none of them, so for all inverted ones.
     """
 
     fact: Fact
-    kind: Literal["Exact", "Regex", "Distinct", "Present"]
+    kind: Literal["Exact", "Regex", "Prefix", "Cidr", "OneOf", "Distinct", "Present"]
     value: str = ""
     invert: bool = False
 
@@ -43,10 +64,16 @@ class Window(msgspec.Struct, frozen=True):
 class Limit(msgspec.Struct, frozen=True):
     """At most `amount` of what `counts` names, in a window, for each combination of distinct facts.
 
-    name: stable and for people, such as `Budget team/monthly`. counts: `requests`, `usd`, or the metadata key of a cost.
-    request_amount: what is taken at admission where `counts` is a cost or requests. strict: reserved before a request
-    passes; else it is only counted, and who is beyond it is refused from then on. deny_without_store: what happens while the
-    store cannot be asked. shadow: counted and told, never refused.
+    name: stable and for people, such as `Budget team/monthly`.
+    counts: `requests`, `tokens` (input and output), `usd`, `cost:KEY` (of the route's costs), or `cel:EXPRESSION`.
+    request_amount: taken for each request besides; None is 1 where requests are counted, else 0.
+    strict: reserved before a request passes; else a request passes as long as anything is left, and is counted
+    when it ends.
+    clip: a reservation takes no more than what is left, so that a request passes as long as anything is.
+    output_tokens: reserved at most for the output of a request, and where it names no bound itself.
+    group: limits of one group let a request pass if any of them does; empty: each stands for itself.
+    deny_without_store: what happens while the store cannot be asked. shadow: counted and told, never refused.
+    headers: whether answers tell how the limit stands.
     """
 
     name: str
@@ -57,3 +84,8 @@ class Limit(msgspec.Struct, frozen=True):
     strict: bool = True
     deny_without_store: bool = False
     shadow: bool = False
+    request_amount: int | None = None
+    clip: bool = False
+    output_tokens: int = DEFAULT_OUTPUT_TOKENS
+    group: str = ""
+    headers: bool = True
