@@ -11,8 +11,10 @@ ENDPOINTS = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = "envoy.config.listener.v3.Listener"
 ROUTES = "envoy.config.route.v3.RouteConfiguration"
 SECRET = "envoy.extensions.transport_sockets.tls.v3.Secret"
+# The configuration of a filter that changes though its listener does not.
+EXTENSION = "envoy.config.core.v3.TypedExtensionConfig"
 # Something is made before what refers to it, and taken away after it.
-TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES)
+TYPES = (CLUSTER, ENDPOINTS, SECRET, LISTENER, EXTENSION, ROUTES)
 
 
 class Resources(msgspec.Struct, frozen=True):

@@ -17,7 +17,16 @@ from typing import Any
 from kajitori.gateway.envoy.encode import type_prefix
 from kajitori.gateway.envoy.schema import Schema
 from kajitori.gateway.envoy.xds import Encoded, Snapshot
-from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, TYPES, Resources
+from kajitori.gateway.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    LISTENER,
+    ROUTES,
+    SECRET,
+    TYPES,
+    Resources,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +35,10 @@ SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _PATIENCE_SECONDS = 1.0
 # A port that another process had may be free after so long.
 RETRY_SECONDS = 5.0
-_ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, ROUTES)
+_ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, EXTENSION, ROUTES)
 # What goes together. Envoy confirms a cluster only when it has the secrets and endpoints that the cluster asks for,
-# and a listener may wait for its routes in the same way.
-_STAGES = ((SECRET, ENDPOINTS, CLUSTER), (LISTENER, ROUTES))
+# and a listener may wait for its routes and its filters in the same way.
+_STAGES = ((SECRET, ENDPOINTS, CLUSTER), (LISTENER, EXTENSION, ROUTES))
 
 
 def _names(message: str, name: str) -> bool:
