@@ -9,6 +9,9 @@ import msgspec
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.observed import CONTROLLERS
 
+# Lists with an entry for each controller, and the member that says of whom the entry speaks.
+_BY_CONTROLLER = {"parents": "parentRef", "ancestors": "ancestorRef"}
+
 
 def complete_status(
     wanted: StatusUpdate, current: Any, now: str, controllers: tuple[str, ...] = CONTROLLERS
@@ -16,15 +19,13 @@ def complete_status(
     """The status to write, or None if the object already says so.
 
     current: the status struct of the object as observed, or None. now: RFC 3339, for conditions that change.
-    controllers: whose entries in `parents` are ours to write.
+    controllers: whose entries in `parents` and `ancestors` are ours to write.
     """
     before: dict[str, Any] = _given(msgspec.to_builtins(current)) if current is not None else {}
     after = _complete(wanted.status, before, wanted.generation, now)
-    if "parents" in after:
-        foreign = [
-            parent for parent in before.get("parents", ()) if parent["controllerName"] not in controllers
-        ]
-        after["parents"] = foreign + after["parents"]
+    for part in _BY_CONTROLLER.keys() & after.keys():
+        foreign = [entry for entry in before.get(part, ()) if entry["controllerName"] not in controllers]
+        after[part] = foreign + after[part]
     changed = {key: value for key, value in after.items() if value != before.get(key, [])}
     return changed or None
 
@@ -48,19 +49,17 @@ def _complete(wanted: dict[str, Any], before: dict[str, Any], generation: int, n
         elif key == "listeners":
             known = {item["name"]: item for item in before.get(key, ())}
             after[key] = [_complete(item, known.get(item["name"], {}), generation, now) for item in value]
-        elif key == "parents":
-            old = before.get(key, ())
-            after[key] = [_complete(item, _same_parent(item, old), generation, now) for item in value]
+        elif key in _BY_CONTROLLER:
+            old, member = before.get(key, ()), _BY_CONTROLLER[key]
+            after[key] = [_complete(item, _same_entry(item, old, member), generation, now) for item in value]
         else:
             after[key] = value
     return after
 
 
-def _same_parent(parent: dict[str, Any], known: Any) -> dict[str, Any]:
+def _same_entry(entry: dict[str, Any], known: Any, member: str) -> dict[str, Any]:
     for item in known:
-        if item["controllerName"] != parent["controllerName"]:
-            continue
-        if item["parentRef"] == parent["parentRef"]:
+        if item["controllerName"] == entry["controllerName"] and item[member] == entry[member]:
             return item
     return {}
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from kajitori.kube.events import EventRecorder
 
 QUIET_SECONDS = 0.3
-_TOLD_OF = ("Accepted", "NotAccepted", "ResolvedRefs", "PartiallyInvalid")
-_BAD_IF_TRUE = ("NotAccepted", "PartiallyInvalid")
+_TOLD_OF = ("Accepted", "NotAccepted", "ResolvedRefs", "PartiallyInvalid", "Warning")
+_BAD_IF_TRUE = ("NotAccepted", "PartiallyInvalid", "Warning")
 
 Problems = frozenset[tuple[str, str]]
 
@@ -96,6 +96,7 @@ def _problems(status: dict[str, Any]) -> Problems:
 
 def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = list(status.get("conditions") or ())
-    for part in (*(status.get("parents") or ()), *(status.get("listeners") or ())):
-        found += part.get("conditions") or ()
+    for part in ("parents", "listeners", "ancestors"):
+        for entry in status.get(part) or ():
+            found += entry.get("conditions") or ()
     return found

@@ -1,0 +1,124 @@
+"""What policies of Envoy Gateway have in common: whom they are for, and how their status looks.
+
+Fields and rules follow envoyproxy/gateway and the Gateway API's PolicyStatus. An informer decodes every kind as a
+`Policy`, whose spec stays as it was written, so that what nobody honours can be named.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from kajitori.api.crd import map_list, rule
+from kajitori.api.gateway.shared import GROUP as GATEWAY_GROUP
+from kajitori.api.gateway.shared import (
+    GatewayController,
+    Group,
+    Kind,
+    ObjectName,
+    ParentReference,
+    SectionName,
+)
+from kajitori.api.kubernetes.meta_v1 import Condition, LabelSelector, LabelSelectorRequirement, ObjectMeta
+
+GROUP = "gateway.envoyproxy.io"
+ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "UDPRoute", "TCPRoute", "TLSRoute")
+
+
+class PolicyTargetRef(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An object in the policy's namespace. sectionName: a listener of a Gateway, or a rule of a route."""
+
+    group: Group
+    kind: Kind
+    name: ObjectName
+    section_name: SectionName | None = None
+
+
+class TargetNamespaces(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The namespaces in which a selector looks for targets."""
+
+    __crd__: ClassVar[dict[str, Any]] = {
+        "x-kubernetes-validations": [
+            rule("self.from != 'Selector' || has(self.selector)", "from: Selector needs a selector")
+        ]
+    }
+    from_: Literal["Same", "All", "Selector"] = field(default="Same", name="from")
+    selector: LabelSelector | None = None
+
+
+class TargetSelector(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Objects of a kind, chosen by their labels."""
+
+    __crd__: ClassVar[dict[str, Any]] = {
+        "x-kubernetes-validations": [
+            rule(
+                "has(self.group) ? self.group == 'gateway.networking.k8s.io' : true",
+                "the group of a target is gateway.networking.k8s.io",
+            )
+        ]
+    }
+    group: Group = GATEWAY_GROUP
+    kind: Kind
+    namespaces: TargetNamespaces | None = None
+    match_labels: dict[str, str] = field(default_factory=dict)
+    match_expressions: list[LabelSelectorRequirement] = field(default_factory=list)
+
+
+class PolicyTargets(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The part of a policy's spec that says whom it is for."""
+
+    target_ref: PolicyTargetRef | None = None
+    target_refs: Annotated[list[PolicyTargetRef], Meta(max_length=64)] = field(default_factory=list)
+    target_selectors: list[TargetSelector] = field(default_factory=list)
+
+
+class PolicyAncestorStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one controller says of a policy at one Gateway."""
+
+    ancestor_ref: ParentReference
+    controller_name: GatewayController
+    conditions: Annotated[list[Condition], Meta(min_length=1, max_length=8), map_list("type")] = field(
+        default_factory=list
+    )
+
+
+class PolicyStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One entry a Gateway that the policy bears upon, and controller."""
+
+    ancestors: Annotated[list[PolicyAncestorStatus], Meta(max_length=16)] = field(default_factory=list)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A policy of any kind as it was written."""
+
+    metadata: ObjectMeta = field(default_factory=ObjectMeta)
+    spec: dict[str, Any] = field(default_factory=dict)
+    status: PolicyStatus | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.metadata.namespace or "", self.metadata.name or ""
+
+
+def target_rules(*kinds: str) -> list[dict[str, Any]]:
+    """The CEL rules of a spec whose targets are of these kinds of the Gateway API."""
+    names = "[" + ", ".join(f"'{kind}'" for kind in kinds) + "]"
+    said = ", ".join(kinds)
+    return [
+        rule(
+            "(has(self.targetRef) && !has(self.targetRefs)) || (!has(self.targetRef) && has(self.targetRefs))"
+            " || (has(self.targetSelectors) && self.targetSelectors.size() > 0)",
+            "say whom the policy is for: targetRef, targetRefs or targetSelectors",
+        ),
+        rule(
+            f"!has(self.targetRef) || (self.targetRef.group == '{GATEWAY_GROUP}' && self.targetRef.kind in {names})",
+            f"targetRef is of group {GATEWAY_GROUP} and of kind {said}",
+        ),
+        rule(
+            f"!has(self.targetRefs) || self.targetRefs.all(t, t.group == '{GATEWAY_GROUP}' && t.kind in {names})",
+            f"each of targetRefs is of group {GATEWAY_GROUP} and of kind {said}",
+        ),
+    ]

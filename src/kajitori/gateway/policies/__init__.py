@@ -1,0 +1,1 @@
+"""Policies of Envoy Gateway: to what they attach, which one holds where, and what they change."""
