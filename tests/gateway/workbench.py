@@ -22,9 +22,14 @@ import yaml
 from aiohttp import web
 
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.v1alpha1 import Backend
-from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
-from kajitori.api.kubernetes.core_v1 import Namespace, Secret, Service
+from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
+from kajitori.api.gateway.grpc_route import GRPCRoute
+from kajitori.api.gateway.http_route import HTTPRoute
+from kajitori.api.gateway.reference_grant import ReferenceGrant
+from kajitori.api.gateway.v1 import Gateway, GatewayClass
+from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.engines.envoy import envoy_arguments, find_envoy
 from kajitori.gateway.accounting.ledger import Facts, Ledger
@@ -49,6 +54,10 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "Backend": ("backends", Backend),
     "Secret": ("secrets", Secret),
     "HTTPRoute": ("http_routes", HTTPRoute),
+    "GRPCRoute": ("grpc_routes", GRPCRoute),
+    "HTTPRouteFilter": ("route_filters", EnvoyHTTPRouteFilter),
+    "BackendTLSPolicy": ("tls_policies", BackendTLSPolicy),
+    "ConfigMap": ("config_maps", ConfigMap),
     "ReferenceGrant": ("grants", ReferenceGrant),
     "Service": ("services", Service),
     "EndpointSlice": ("endpoint_slices", EndpointSlice),

@@ -11,18 +11,26 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.v1alpha1 import Backend
-from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
+from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
+from kajitori.api.gateway.grpc_route import GRPCRoute
+from kajitori.api.gateway.http_route import HTTPRoute
+from kajitori.api.gateway.reference_grant import ReferenceGrant
+from kajitori.api.gateway.v1 import Gateway, GatewayClass
 from kajitori.api.kubernetes.core_v1 import Namespace, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
     BACKEND_SECURITY_POLICIES,
+    BACKEND_TLS_POLICIES,
     BACKENDS,
     ENDPOINT_SLICES,
     GATEWAY_CLASSES,
     GATEWAYS,
+    GRPC_ROUTES,
+    HTTP_ROUTE_FILTERS,
     HTTP_ROUTES,
     NAMESPACES,
     SERVICES,
@@ -61,6 +69,9 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
     "gateways": (GATEWAYS, Gateway),
     "ai_routes": (AI_GATEWAY_ROUTES, AIGatewayRoute),
     "http_routes": (HTTP_ROUTES, HTTPRoute),
+    "grpc_routes": (GRPC_ROUTES, GRPCRoute),
+    "route_filters": (HTTP_ROUTE_FILTERS, EnvoyHTTPRouteFilter),
+    "tls_policies": (BACKEND_TLS_POLICIES, BackendTLSPolicy),
     "ai_backends": (AI_SERVICE_BACKENDS, AIServiceBackend),
     "backends": (BACKENDS, Backend),
     "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.v1alpha1 import Backend
-from kajitori.api.gateway.v1 import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
-from kajitori.api.kubernetes.core_v1 import Namespace, Secret, Service
+from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
+from kajitori.api.gateway.grpc_route import GRPCRoute
+from kajitori.api.gateway.http_route import HTTPRoute
+from kajitori.api.gateway.reference_grant import ReferenceGrant
+from kajitori.api.gateway.v1 import Gateway, GatewayClass
+from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 
 if TYPE_CHECKING:
@@ -35,12 +40,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     bind_address: where listeners bind; also the address that Gateways report, unless a Service is in front.
     body_limit_bytes: a larger request body is answered with 413.
+    access_log: the file where Envoy tells of requests; none if empty.
     service: namespace and name of the Service in front of Envoy, if there is one.
     secret_namespaces: whose Secrets may be read; None for all.
     """
 
     bind_address: str = "0.0.0.0"
     body_limit_bytes: int = 32 * 1024 * 1024
+    access_log: str = ""
     service: tuple[str, str] | None = None
     secret_namespaces: tuple[str, ...] | None = None
 
@@ -66,10 +73,14 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[Gateway, ...] = ()
     ai_routes: tuple[AIGatewayRoute, ...] = ()
     http_routes: tuple[HTTPRoute, ...] = ()
+    grpc_routes: tuple[GRPCRoute, ...] = ()
+    route_filters: tuple[EnvoyHTTPRouteFilter, ...] = ()
+    tls_policies: tuple[BackendTLSPolicy, ...] = ()
     ai_backends: tuple[AIServiceBackend, ...] = ()
     backends: tuple[Backend, ...] = ()
     policies: tuple[BackendSecurityPolicy, ...] = ()
     secrets: tuple[Secret, ...] = ()
+    config_maps: tuple[ConfigMap, ...] = ()
     services: tuple[Service, ...] = ()
     endpoint_slices: tuple[EndpointSlice, ...] = ()
     grants: tuple[ReferenceGrant, ...] = ()
@@ -95,6 +106,14 @@ class Index:
     @cached_property
     def secrets(self) -> dict[tuple[str, str], Secret]:
         return _by_key(self.observed.secrets)
+
+    @cached_property
+    def config_maps(self) -> dict[tuple[str, str], ConfigMap]:
+        return _by_key(self.observed.config_maps)
+
+    @cached_property
+    def route_filters(self) -> dict[tuple[str, str], EnvoyHTTPRouteFilter]:
+        return _by_key(self.observed.route_filters)
 
     @cached_property
     def services(self) -> dict[tuple[str, str], Service]:

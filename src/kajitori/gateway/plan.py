@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
-from kajitori.api.gateway.v1 import HTTPRoute
+from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,

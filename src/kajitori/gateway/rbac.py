@@ -16,15 +16,28 @@ _AI = "aigateway.envoyproxy.io"
 RULES: list[dict[str, Any]] = [
     {
         "apiGroups": [_GATEWAY],
-        "resources": ["gatewayclasses", "gateways", "httproutes", "referencegrants"],
+        "resources": [
+            "gatewayclasses",
+            "gateways",
+            "httproutes",
+            "grpcroutes",
+            "referencegrants",
+            "backendtlspolicies",
+        ],
         "verbs": _READ,
     },
     {
         "apiGroups": [_GATEWAY],
-        "resources": ["gatewayclasses/status", "gateways/status", "httproutes/status"],
+        "resources": [
+            "gatewayclasses/status",
+            "gateways/status",
+            "httproutes/status",
+            "grpcroutes/status",
+            "backendtlspolicies/status",
+        ],
         "verbs": ["patch"],
     },
-    {"apiGroups": [_ENVOY], "resources": ["backends"], "verbs": _READ},
+    {"apiGroups": [_ENVOY], "resources": ["backends", "httproutefilters"], "verbs": _READ},
     {"apiGroups": [_ENVOY], "resources": ["backends/status"], "verbs": ["patch"]},
     {
         "apiGroups": [_AI],
@@ -40,7 +53,7 @@ RULES: list[dict[str, Any]] = [
         ],
         "verbs": ["patch"],
     },
-    {"apiGroups": [""], "resources": ["services", "namespaces"], "verbs": _READ},
+    {"apiGroups": [""], "resources": ["services", "namespaces", "configmaps"], "verbs": _READ},
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]

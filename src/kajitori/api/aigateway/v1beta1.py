@@ -32,7 +32,7 @@ from kajitori.api.gateway.shared import (
     ParentReference,
     SectionName,
 )
-from kajitori.api.gateway.v1 import HTTPHeader, HTTPHeaderMatch, HTTPRouteTimeouts
+from kajitori.api.gateway.http_route import HTTPHeader, HTTPHeaderMatch, HTTPRouteTimeouts
 from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
 
 GROUP = "aigateway.envoyproxy.io"

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from kajitori.api.gateway.v1 import HTTPBackendRef, HTTPRoute, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule
+from kajitori.api.gateway.http_route import (
+    HTTPBackendRef,
+    HTTPRoute,
+    HTTPRouteFilter,
+    HTTPRouteMatch,
+    HTTPRouteRule,
+)
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.reason import Reason
 from kajitori.gateway.backends.clusters import plain_cluster
@@ -15,7 +21,7 @@ from kajitori.gateway.routes.answers import direct_error, literal, named_for_ans
 from kajitori.gateway.routes.tables import PLAIN_FILTERS, Entry
 
 if TYPE_CHECKING:
-    from kajitori.api.gateway.v1 import HTTPHeaderFilter, HTTPPathModifier
+    from kajitori.api.gateway.http_route import HTTPHeaderFilter, HTTPPathModifier
     from kajitori.gateway.observed import Index
     from kajitori.gateway.world import World
 
