@@ -126,7 +126,7 @@ async def test_envoy_serves_on_while_the_control_plane_is_away_and_is_sent_nothi
     before = json.loads(await bench.admin(filters))
     bench._make_control_plane()
     await bench.control_plane.start(bench.folder / "ads.sock")
-    bench._settling = asyncio.create_task(bench.ledger.run())
+    bench.start_reading()
     await bench.apply(*documents)
     assert json.loads(await bench.admin(filters)) == before
     assert (await running).endswith(b"[DONE]\n\n")

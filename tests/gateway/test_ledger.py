@@ -1,51 +1,55 @@
-"""Records of requests: what Envoy's entries become, and what stays on disk."""
+"""Records of requests: what Envoy's lines become, and what stays on disk."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.ledger import Facts, Ledger
+from kajitori.gateway.accounting.log_format import (
+    ATTEMPT_FORMAT,
+    FIELD_SEPARATOR,
+    REQUEST_FORMAT,
+    AttemptLine,
+    RequestLine,
+)
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import (
     FILE_NAME,
+    LogPosition,
     RecordStore,
     RequestRecord,
     read_recent,
     read_request,
 )
-from kajitori.gateway.envoy.schema import schema
 
 FACTS = Facts({"one": ("default/one", ""), "two": ("default/two", "other-model")})
 ROUTE = "ai/default/route/rule/2/match/0"
 
 
-def message(*entries: dict[str, Any]) -> Any:
-    """A batch as Envoy sends it; entries: id, status, tries, cluster, flag, facts."""
-    made = schema().message("envoy.service.accesslog.v3.StreamAccessLogsMessage")()
-    for item in entries:
-        entry = made.http_logs.log_entry.add()
-        common = entry.common_properties
-        entry.request.request_id = item["id"]
-        entry.response.response_code.value = item.get("status", 200)
-        common.upstream_cluster = item.get("cluster", "one")
-        common.route_name = ROUTE
-        common.upstream_request_attempt_count = item.get("tries", 1)
-        common.duration.nanos = 500_000_000
-        common.custom_tags["f"] = item.get("facts", "|||||/v1/chat/completions|m")
-        if flag := item.get("flag"):
-            setattr(common.response_flags, flag, True)
-    return made
+def request(**fields: str) -> str:
+    """A line as Envoy writes it of a request; what is not given is what a plain answer has."""
+    usual = {
+        "version": "\x1er1", "time": "1764170000.25", "route": ROUTE, "method": "POST", "status": "200", "cluster": "one",
+        "attempts": "1", "duration_milliseconds": "500", "path": "/v1/chat/completions", "model": "m",
+    }  # fmt: skip
+    return FIELD_SEPARATOR.join({**dict.fromkeys(REQUEST_FORMAT, ""), **usual, **fields}.values())
+
+
+def attempt(**fields: str) -> str:
+    """A line as Envoy writes it of an attempt that failed."""
+    usual = {"version": "\x1ea1", "status": "503", "cluster": "one", "duration_milliseconds": "2"}
+    return FIELD_SEPARATOR.join({**dict.fromkeys(ATTEMPT_FORMAT, ""), **usual, **fields}.values())
 
 
 class Book:
@@ -53,28 +57,35 @@ class Book:
 
     def __init__(self) -> None:
         self.records: list[RequestRecord] = []
+        self.position: LogPosition | None = None
         self.metrics = GatewayMetrics()
         self.ledger = Ledger(self, self.metrics)  # type: ignore[arg-type]
         self.ledger.configure(FACTS)
 
-    def write(self, records: list[RequestRecord]) -> None:
+    def write(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
         self.records += records
+        self.position = position
 
 
-@pytest.mark.parametrize("attempts_first", [True, False])
-async def test_failed_attempts_join_their_request_in_either_order(attempts_first: bool) -> None:
+def test_the_fields_of_a_line_are_written_in_the_order_in_which_they_are_read() -> None:
+    assert tuple(REQUEST_FORMAT) == RequestLine.__struct_fields__
+    assert tuple(ATTEMPT_FORMAT) == AttemptLine.__struct_fields__
+
+
+def test_failed_attempts_join_their_request() -> None:
     book = Book()
-    batches = [
-        ("attempt", message({"id": "a", "status": 503}, {"id": "b", "status": 0, "flag": "upstream_connection_failure"})),
-        ("request", message({"id": "a", "cluster": "two", "tries": 2}, {"id": "b", "status": 503, "tries": 1,
-                                                                        "flag": "upstream_connection_failure"})),
-    ]  # fmt: skip
-    for name, batch in batches if attempts_first else batches[::-1]:
-        book.ledger.take(name, batch)
+    book.ledger.take(
+        [
+            attempt(id="a", status="503", retry_after="7"),
+            attempt(id="b", status="0", flags="UF"),
+            request(id="a", cluster="two", attempts="2"),
+            request(id="b", status="503", flags="UF,URX"),
+        ]
+    )
     found = {record.id: record for record in book.records}
-    assert [(item.backend, item.outcome) for item in found["a"].attempts] == [
-        ("default/one", "answered 503"),
-        ("default/two", "answered"),
+    assert [(item.backend, item.outcome, item.retry_after) for item in found["a"].attempts] == [
+        ("default/one", "answered 503", "7"),
+        ("default/two", "answered", ""),
     ]
     assert (found["a"].route, found["a"].rule, found["a"].effective_model) == (
         "default/route",
@@ -82,39 +93,92 @@ async def test_failed_attempts_join_their_request_in_either_order(attempts_first
         "other-model",
     )
     assert [item.outcome for item in found["b"].attempts] == ["connection failure"]
+    assert found["b"].outcome == "connection failure, retries exhausted"
     assert len(book.records) == 2
 
 
-async def test_a_request_whose_attempts_never_arrive_is_booked_all_the_same() -> None:
+def test_a_request_whose_attempts_are_not_told_is_booked_all_the_same() -> None:
     book = Book()
-    book.ledger.take("request", message({"id": "a", "tries": 3, "cluster": "two"}))
-    assert not book.records
-    book.ledger.settle(asyncio.get_running_loop().time() + 5)
-    assert [record.id for record in book.records] == ["a"]
+    book.ledger.take([request(id="a", attempts="3", cluster="two")])
+    assert [item.number for item in book.records[0].attempts] == [3]
 
 
-async def test_requests_that_share_an_id_are_all_booked() -> None:
+def test_attempts_without_an_end_go_with_the_position_and_are_taken_up_again() -> None:
+    book, later = Book(), Book()
+    book.ledger.take([attempt(id="a"), attempt(id="b"), request(id="b", status="503")], LogPosition(1, 500))
+    assert book.position is not None and len(book.position.unfinished) == 1
+    later.ledger.take(book.position.unfinished)
+    later.ledger.take([request(id="a", attempts="2")], LogPosition(1, 900))
+    assert [item.status for item in later.records[0].attempts] == [503, 200]
+    assert later.position == LogPosition(1, 900)
+
+
+def test_an_attempt_told_after_its_request_waits_for_nothing() -> None:
+    book = Book()
+    book.ledger.take([request(id="a", attempts="2"), attempt(id="a")], LogPosition(1, 900))
+    assert book.position is not None and not book.position.unfinished
+
+
+def test_attempts_of_requests_that_never_end_are_bounded() -> None:
+    book = Book()
+    book.ledger.take([attempt(id=str(number)) for number in range(10_100)], LogPosition(1, 900))
+    assert book.position is not None and len(book.position.unfinished) == 10_000
+
+
+def test_requests_that_share_an_id_are_all_booked() -> None:
     book = Book()
     for cluster in ("one", "two"):
-        book.ledger.take("requests", message({"id": "r", "tries": 2, "status": 503, "cluster": cluster}))
-    book.ledger.settle(asyncio.get_running_loop().time() + 60)
+        book.ledger.take([request(id="r", attempts="2", status="503", cluster=cluster)])
     assert [record.backend for record in book.records] == ["default/one", "default/two"]
 
 
-async def test_an_entry_that_cannot_be_read_costs_no_other_its_record() -> None:
+def test_a_line_that_cannot_be_read_costs_no_other_its_record() -> None:
     book = Book()
-    book.ledger.take("requests", message({"id": "odd", "facts": "many|||||/|m"}, {"id": "r"}))
-    assert [record.id for record in book.records] == ["r"]
+    whole = request(id="whole")
+    book.ledger.take(
+        [
+            "garbage",
+            "",
+            request(id="odd", input_output="many"),
+            whole.replace("r1", "r9"),
+            whole[:40],
+            request(id="cut")[:40] + whole,
+        ]
+    )
+    assert [record.id for record in book.records] == ["whole"]
+    assert book.ledger.unreadable_lines == 4
 
 
-async def test_usage_and_times_are_read_from_the_facts() -> None:
+@given(st.text(), st.integers(0, 300), st.integers(0, 300))
+def test_no_text_breaks_the_parser(text: str, start: int, end: int) -> None:
+    for line in (text, request(id=text), request(id="a")[start:end], attempt(detail=text)[start:]):
+        Book().ledger.take(line.split("\n"), LogPosition())
+
+
+def test_usage_and_times_are_read_from_a_line() -> None:
     book = Book()
-    tokens, details = 250 << 32 | 51, 100 << 32 | 7
-    facts = f"{tokens}|{details}|{3 << 32 | 301}|100000|true|/v1/chat/completions|odd | name"
-    book.ledger.take("request", message({"id": "a", "facts": facts}))
+    book.ledger.take(
+        [
+            request(
+                id="a",
+                input_output=str(250 << 32 | 51),
+                cached_reasoning=str(100 << 32 | 7),
+                creation_total=str(3 << 32 | 301),
+                first_byte_microseconds="100000",
+                stream="true",
+                model="odd | name",
+                key="k1",
+                tenant="default/team",
+                dialect="openai",
+                decision="chain",
+            )
+        ]
+    )
     (record,) = book.records
     assert record.usage == Usage(250, 51, 301, 100, 3, 7)
     assert record.model == "odd | name"
+    assert (record.key, record.tenant, record.dialect) == ("k1", "default/team", "openai")
+    assert (record.time, record.duration_seconds, record.decision) == (1764170000.25, 0.5, "chain")
     assert record.time_to_first_token_seconds == pytest.approx(0.1)
     assert record.tokens_per_second == pytest.approx(125.0)
     registry = CollectorRegistry()
@@ -128,22 +192,34 @@ async def test_usage_and_times_are_read_from_the_facts() -> None:
     assert "gen_ai_server_time_to_first_token_sum" in text
 
 
-async def test_only_a_stream_has_a_speed() -> None:
+def test_usage_that_a_script_read_counts() -> None:
+    book = Book()
+    book.ledger.take([request(id="a", counts="12,7,19,2"), request(id="b")])
+    assert [record.usage for record in book.records] == [Usage(12, 7, 19, 2), None]
+
+
+def test_only_a_stream_has_a_speed() -> None:
     book = Book()
     for stream in ("true", ""):
-        facts = f"{250 << 32 | 51}|0|0|499000|{stream}|/v1/chat/completions|m"
-        book.ledger.take("request", message({"id": stream or "whole", "facts": facts}))
+        tokens = str(250 << 32 | 51)
+        book.ledger.take(
+            [request(id="a", input_output=tokens, first_byte_microseconds="499000", stream=stream)]
+        )
     assert [record.tokens_per_second is None for record in book.records] == [False, True]
 
 
-async def test_an_entry_without_any_facts_is_booked_as_far_as_known() -> None:
+def test_a_request_that_went_nowhere_has_no_attempts() -> None:
     book = Book()
     book.ledger.take(
-        "request",
-        message({"id": "a", "facts": "", "flag": "downstream_protocol_error", "status": 400, "cluster": ""}),
+        [request(id="a", flags="DPE", status="400", cluster="", attempts="0", path="", sent_path="/x")]
     )
     (record,) = book.records
-    assert (record.outcome, record.usage, record.attempts) == ("malformed request", None, [])
+    assert (record.outcome, record.usage, record.attempts, record.path) == (
+        "malformed request",
+        None,
+        [],
+        "/x",
+    )
 
 
 def test_clients_cannot_make_any_number_of_series() -> None:

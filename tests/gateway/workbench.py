@@ -29,12 +29,17 @@ from kajitori.api.gateway.grpc_route import GRPCRoute
 from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
+from kajitori.api.kajitori_gateway.api_key import APIKey
+from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.engines.envoy import envoy_arguments, find_envoy
 from kajitori.gateway.accounting.ledger import Facts, Ledger
+from kajitori.gateway.accounting.log_reader import FILE_NAME as ACCESS_LOG
+from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord
+from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
+from kajitori.gateway.envoy.admin import reopen_logs
 from kajitori.gateway.envoy.ads import AdsServer
 from kajitori.gateway.envoy.bootstrap import write_bootstrap
 from kajitori.gateway.envoy.encode import Encoder
@@ -59,6 +64,8 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "BackendTLSPolicy": ("tls_policies", BackendTLSPolicy),
     "ConfigMap": ("config_maps", ConfigMap),
     "ReferenceGrant": ("grants", ReferenceGrant),
+    "APIKey": ("api_keys", APIKey),
+    "Tenant": ("tenants", Tenant),
     "Service": ("services", Service),
     "EndpointSlice": ("endpoint_slices", EndpointSlice),
     "Namespace": ("namespaces", Namespace),
@@ -67,7 +74,9 @@ CLASS = {"kind": "GatewayClass", "metadata": {"name": "kajitori"},
          "spec": {"controllerName": "kajitori.dev/gateway-controller"}}  # fmt: skip
 
 
-def observe(*documents: dict[str, Any] | str, body_limit_bytes: int = 32 * 1024 * 1024) -> Observed:
+def observe(
+    *documents: dict[str, Any] | str, body_limit_bytes: int = 32 * 1024 * 1024, access_log: str = ""
+) -> Observed:
     """Objects (dicts, or YAML text of several) as the informers would show them."""
     found: dict[str, list[Any]] = {}
     for item in (CLASS, *documents):
@@ -79,7 +88,7 @@ def observe(*documents: dict[str, Any] | str, body_limit_bytes: int = 32 * 1024 
                 copy.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
             name, kind = KINDS[copy["kind"]]
             found.setdefault(name, []).append(msgspec.convert(copy, kind))
-    settings = Settings(bind_address="127.0.0.1", body_limit_bytes=body_limit_bytes)
+    settings = Settings(bind_address="127.0.0.1", body_limit_bytes=body_limit_bytes, access_log=access_log)
     return Observed(settings=settings, **{name: tuple(items) for name, items in found.items()})
 
 
@@ -258,16 +267,26 @@ class Workbench:
         self.store = RecordStore(self.folder / FILE_NAME)
         self.ledger = Ledger(self.store, GatewayMetrics(), self._on_record)
         self.ads = AdsServer(schema(), Snapshot(Encoder(schema())), self._sources)
-        self.control_plane = ControlPlane(schema(), self.ads, self.ledger.take)
+        self.control_plane = ControlPlane(self.ads)
+        self.access_log = self.folder / ACCESS_LOG
+        position = read_position(self.folder / FILE_NAME)
+        self.log_reader = LogReader(self.access_log, self.ledger, self.store, position, self._reopen_logs)
+
+    async def _reopen_logs(self) -> None:
+        await reopen_logs(self.folder / "admin.sock")
 
     def _on_record(self, record: RequestRecord) -> None:
         self.records[record.id] = record
 
     async def start(self) -> None:
         await self.control_plane.start(self.folder / "ads.sock")
-        self._settling = asyncio.create_task(self.ledger.run())
+        self.start_reading()
         write_bootstrap(self.folder / "bootstrap.json", self.folder / "ads.sock", self.folder / "admin.sock")
         self.start_envoy()
+
+    def start_reading(self) -> None:
+        """Follows the access log, as the accountant does."""
+        self._reading = asyncio.create_task(self.log_reader.run())
 
     def start_envoy(self) -> None:
         with (self.folder / "envoy.log").open("ab") as log:
@@ -296,10 +315,11 @@ class Workbench:
         await self.stop_control_plane()
         self._make_control_plane()
         await self.control_plane.start(self.folder / "ads.sock")
-        self._settling = asyncio.create_task(self.ledger.run())
+        self.start_reading()
 
     async def stop_control_plane(self) -> None:
-        self._settling.cancel()
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
         await self.control_plane.close()
         self.store.close()
 
@@ -311,7 +331,9 @@ class Workbench:
 
     def set(self, *documents: dict[str, Any] | str, **settings: Any) -> Plan:
         """Plans and delivers; does not wait."""
-        self.plan = make_plan(observe(*documents, **settings), self.ads.rejected)
+        self.plan = make_plan(
+            observe(*documents, access_log=str(self.access_log), **settings), self.ads.rejected
+        )
         self.ledger.configure(Facts(self.plan.backends, self.plan.costs))
         self.ads.set_resources("gateway", self.plan.resources)
         return self.plan

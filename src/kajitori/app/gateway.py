@@ -15,10 +15,13 @@ from pathlib import Path
 from kajitori.app.daemon import cluster_config, run_daemon, stop_on_signals
 from kajitori.control.runtime import Runtime
 from kajitori.gateway.accounting.ledger import Ledger
+from kajitori.gateway.accounting.log_reader import FILE_NAME as ACCESS_LOG
+from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import FILE_NAME, RecordStore
+from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, read_position
 from kajitori.gateway.controller import SOURCE
 from kajitori.gateway.controller import register as register_gateway
+from kajitori.gateway.envoy.admin import reopen_logs
 from kajitori.gateway.envoy.ads import AdsServer
 from kajitori.gateway.envoy.bootstrap import write_bootstrap
 from kajitori.gateway.envoy.encode import Encoder
@@ -50,10 +53,16 @@ async def run(home: Path, endpoint: str) -> None:
         # In a laptop's home, so that `kaji down --purge` leaves nothing behind.
         schema = load_schema(cache_folder=home / "cache")
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE, services.SOURCE))
-        register_gateway(runtime, ads, ledger, Settings(bind_address="127.0.0.1"))
+        access_log = run_folder / ACCESS_LOG
+        settings = Settings(bind_address="127.0.0.1", access_log=str(access_log))
+        register_gateway(runtime, ads, ledger, settings)
         services.register(runtime, ads)
-        runtime.service("ledger", ledger.run)
-        control_plane = ControlPlane(schema, ads, ledger.take)
+        position = read_position(home / FILE_NAME)
+        reader = LogReader(
+            access_log, ledger, store, position, lambda: reopen_logs(run_folder / "envoy-admin.sock")
+        )
+        runtime.service("ledger", reader.run)
+        control_plane = ControlPlane(ads)
         stack.push_async_callback(control_plane.close)
         await control_plane.start(run_folder / "ads.sock")
         write_bootstrap(run_folder / BOOTSTRAP, run_folder / "ads.sock", run_folder / "envoy-admin.sock")

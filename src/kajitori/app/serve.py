@@ -210,8 +210,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
             upstream.set(ai_gateway=not ai_routes.acts, envoy_gateway=not envoy_classes.acts)
 
         standby.on_change(follow)
-        runtime.service("ledger", ledger.run, everywhere=True)
-        control_plane = ControlPlane(schema, ads, ledger.take)
+        control_plane = ControlPlane(ads)
         stack.push_async_callback(control_plane.close)
         listener = SecureListener(control_plane, options.discovery, certificates)
         runtime.service("discovery", listener.run, everywhere=True)

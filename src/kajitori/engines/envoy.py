@@ -26,4 +26,6 @@ def envoy_arguments(bootstrap_path: Path, *, concurrency: int = 1, log_level: st
     return [
         "-c", str(bootstrap_path), "--concurrency", str(concurrency), "--disable-hot-restart",
         "-l", log_level, "--component-log-level", "misc:error,main:error", "--drain-time-s", "10",
+        # The access log is what requests are booked by.
+        "--file-flush-interval-msec", "100",
     ]  # fmt: skip

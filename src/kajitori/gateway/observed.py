@@ -18,6 +18,8 @@ from kajitori.api.gateway.grpc_route import GRPCRoute
 from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
+from kajitori.api.kajitori_gateway.api_key import APIKey
+from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 
@@ -79,6 +81,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     ai_backends: tuple[AIServiceBackend, ...] = ()
     backends: tuple[Backend, ...] = ()
     policies: tuple[BackendSecurityPolicy, ...] = ()
+    api_keys: tuple[APIKey, ...] = ()
+    tenants: tuple[Tenant, ...] = ()
     secrets: tuple[Secret, ...] = ()
     config_maps: tuple[ConfigMap, ...] = ()
     services: tuple[Service, ...] = ()
@@ -98,6 +102,10 @@ class Index:
     @cached_property
     def ai_backends(self) -> dict[tuple[str, str], AIServiceBackend]:
         return _by_key(self.observed.ai_backends)
+
+    @cached_property
+    def gateways(self) -> dict[tuple[str, str], Gateway]:
+        return _by_key(self.observed.gateways)
 
     @cached_property
     def backends(self) -> dict[tuple[str, str], Backend]:

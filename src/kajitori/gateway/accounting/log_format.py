@@ -1,56 +1,161 @@
-"""What Envoy writes down of each request and each failed attempt."""
+"""The line that Envoy writes of each request and of each failed attempt, and how it is read.
+
+Both kinds go to one file. A line begins with a record separator and its version, fields are parted by unit separators; neither can
+occur in a field, since Envoy takes no header with control characters and the request script no model with any. So a
+line that was cut short, or that another one was glued to, is found out. What has no value is empty.
+
+A new field is a line in a struct and one in the format beside it; a changed meaning is a new version.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from kajitori.gateway.backends.clusters import TYPE
 
-CONTROL_PLANE_CLUSTER = "kajitori-control-plane"
-REQUEST_LOG = "request"
-ATTEMPT_LOG = "attempt"
-FACTS_TAG = "f"
+FIELD_SEPARATOR, LINE_START = "\x1f", "\x1e"
+REQUEST_VERSION, ATTEMPT_VERSION = "r1", "a1"
+_LONGEST_TEXT = 1024
+
 _USAGE = "metadata.typed_filter_metadata['envoy.ai.token_usage']"
 _INPUT = f"{_USAGE}.input_token_details"
 _OUTPUT = f"{_USAGE}.output_token_details"
 # Two counts in one number, 32 bits each: every expression costs, and CEL here cannot make text of a number.
 _SHIFT = "4294967296u"
-# Input and output tokens, cached and reasoning tokens, tokens put into a cache and the total (empty: no usage
-# was reported), microseconds to the first byte of the answer's body, what the request script kept: whether it is
-# a stream, the path, then the model, which may have any character.
-FACTS_FORMAT = (
-    f"%CEL({_USAGE}.input_tokens*{_SHIFT}+{_USAGE}.output_tokens)%"
-    f"|%CEL({_INPUT}.cached_tokens*{_SHIFT}+{_OUTPUT}.reasoning_tokens)%"
-    f"|%CEL({_INPUT}.cache_creation_tokens*{_SHIFT}+{_USAGE}.total_tokens)%"
-    "|%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%"
-    "|%DYNAMIC_METADATA(io.kajitori:request:stream)%"
-    "|%DYNAMIC_METADATA(io.kajitori:request:path)%"
-    "|%DYNAMIC_METADATA(io.kajitori:request:model)%"
-)
 
 
-def access_log(name: str, *, tagged: bool) -> dict[str, Any]:
-    """An access log that goes to the ledger in batches."""
-    common: dict[str, Any] = {
-        "log_name": name,
-        "grpc_service": {"envoy_grpc": {"cluster_name": CONTROL_PLANE_CLUSTER}},
-        "transport_api_version": "V3",
-        "buffer_flush_interval": "0.2s",
-        "buffer_size_bytes": 256 * 1024,
-    }
-    if tagged:
-        common["custom_tags"] = [{"tag": FACTS_TAG, "value": FACTS_FORMAT}]
-    return {
-        "name": "envoy.access_loggers.http_grpc",
-        "typed_config": {
-            "@type": TYPE + "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
-            "common_config": common,
-        },
-    }
+def _fact(name: str, longest: int = 0) -> str:
+    """What the request script, or a filter after it, kept of a request."""
+    return f"%DYNAMIC_METADATA(io.kajitori:request:{name}){f':{longest}' if longest else ''}%"
 
 
-def failed_attempts_log() -> dict[str, Any]:
-    """Attempts that failed; a successful one is told by the request's own entry, so most requests log once."""
+class RequestLine(msgspec.Struct, frozen=True, gc=False):
+    """One request, as text. Times: seconds since 1970, milliseconds (duration), microseconds.
+
+    input_output and so on: two counts in a number, empty if no usage was reported. counts: usage as `RequestRecord` has
+    it, that a script of ours read: numbers parted by commas, in the order of `Usage`. input_estimate and output_cap: tokens as
+    the request script estimated and read them. decision: why these backends, in this order.
+    """
+
+    version: str
+    id: str
+    time: str
+    route: str
+    method: str
+    status: str
+    flags: str
+    cluster: str
+    address: str
+    attempts: str
+    client: str
+    duration_milliseconds: str
+    duration_microseconds: str
+    first_byte_microseconds: str
+    request_bytes: str
+    response_bytes: str
+    input_output: str
+    cached_reasoning: str
+    creation_total: str
+    counts: str
+    stream: str
+    dialect: str
+    key: str
+    tenant: str
+    input_estimate: str
+    output_cap: str
+    decision: str
+    path: str
+    sent_path: str
+    model: str
+
+
+REQUEST_FORMAT: dict[str, str] = {
+    "version": LINE_START + REQUEST_VERSION,
+    "id": "%REQ(X-REQUEST-ID):128%",
+    "time": "%START_TIME(%s.%6f)%",
+    "route": "%ROUTE_NAME%",
+    "method": "%REQ(:METHOD):16%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "address": "%UPSTREAM_HOST%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "duration_milliseconds": "%DURATION%",
+    "duration_microseconds": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+    "first_byte_microseconds": "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%",
+    "request_bytes": "%BYTES_RECEIVED%",
+    "response_bytes": "%BYTES_SENT%",
+    "input_output": f"%CEL({_USAGE}.input_tokens*{_SHIFT}+{_USAGE}.output_tokens)%",
+    "cached_reasoning": f"%CEL({_INPUT}.cached_tokens*{_SHIFT}+{_OUTPUT}.reasoning_tokens)%",
+    "creation_total": f"%CEL({_INPUT}.cache_creation_tokens*{_SHIFT}+{_USAGE}.total_tokens)%",
+    "counts": "%DYNAMIC_METADATA(io.kajitori:usage:counts)%",
+    "stream": _fact("stream"),
+    "dialect": _fact("dialect"),
+    "key": _fact("key"),
+    "tenant": _fact("tenant"),
+    "input_estimate": _fact("input_tokens"),
+    "output_cap": _fact("output_tokens"),
+    "decision": _fact("decision", _LONGEST_TEXT),
+    "path": _fact("path", _LONGEST_TEXT),
+    # Without its query: clients of some providers put their keys there.
+    "sent_path": f"%PATH(NQ:PATH):{_LONGEST_TEXT}%",
+    "model": _fact("model", _LONGEST_TEXT),
+}
+
+
+class AttemptLine(msgspec.Struct, frozen=True, gc=False):
+    """One attempt that failed, as text. retry_after: the header of the answer."""
+
+    version: str
+    id: str
+    status: str
+    flags: str
+    cluster: str
+    address: str
+    duration_milliseconds: str
+    retry_after: str
+    detail: str
+
+
+ATTEMPT_FORMAT: dict[str, str] = {
+    "version": LINE_START + ATTEMPT_VERSION,
+    "id": "%REQ(X-REQUEST-ID):128%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "address": "%UPSTREAM_HOST%",
+    "duration_milliseconds": "%DURATION%",
+    "retry_after": "%RESP(RETRY-AFTER):64%",
+    "detail": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+}
+_REQUEST_FIELDS, _ATTEMPT_FIELDS = len(REQUEST_FORMAT), len(ATTEMPT_FORMAT)
+
+
+def parse_line(line: str) -> RequestLine | AttemptLine | None:
+    """A line without its end; None for what is no whole line of ours."""
+    parts = line.split(FIELD_SEPARATOR)
+    if parts[0] == _REQUEST_START and len(parts) == _REQUEST_FIELDS:
+        return RequestLine(*parts)
+    if parts[0] == _ATTEMPT_START and len(parts) == _ATTEMPT_FIELDS:
+        return AttemptLine(*parts)
+    # What an Envoy began before it died is the beginning of the next one's first line.
+    begins = line.rfind(LINE_START)
+    return parse_line(line[begins:]) if begins > 0 else None
+
+
+_REQUEST_START, _ATTEMPT_START = LINE_START + REQUEST_VERSION, LINE_START + ATTEMPT_VERSION
+
+
+def request_log(path: str) -> list[dict[str, Any]]:
+    """The access logs of a listener: a line a request. path: of the file; none is written if it is empty."""
+    return [_file_log(path, REQUEST_FORMAT)] if path else []
+
+
+def failed_attempts_log(path: str) -> list[dict[str, Any]]:
+    """Attempts that failed; a successful one is told by the request's own line, so most requests have one line."""
     failed = {
         "or_filter": {
             "filters": [
@@ -66,4 +171,16 @@ def failed_attempts_log() -> dict[str, Any]:
             ]
         }
     }
-    return {**access_log(ATTEMPT_LOG, tagged=False), "filter": failed}
+    return [{**_file_log(path, ATTEMPT_FORMAT), "filter": failed}] if path else []
+
+
+def _file_log(path: str, fields: dict[str, str]) -> dict[str, Any]:
+    text = FIELD_SEPARATOR.join(fields.values()) + "\n"
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": TYPE + "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": path,
+            "log_format": {"text_format_source": {"inline_string": text}, "omit_empty_values": True},
+        },
+    }

@@ -34,10 +34,14 @@ class RouteFacts(msgspec.Struct, frozen=True):
 
 
 class KeyFacts(msgspec.Struct, frozen=True):
-    """A client's key. name: APIKey as namespace/name. tenant: namespace/name, or empty."""
+    """A client's key. name: APIKey as namespace/name. tenant: namespace/name, or empty.
+
+    budgets: Budgets, as namespace/name, that its requests are charged to.
+    """
 
     name: str
     tenant: str = ""
+    budgets: tuple[str, ...] = ()
 
 
 class Price(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """One record a request, with every attempt: what happened, whom it went to, what it took and what it cost.
 
-Records live in SQLite. Writing is done by a thread in batches; a batch that was committed survives `kill -9`.
-The table is bounded by age and by number of rows. Reading needs no process of ours to run.
+Records live in SQLite. Writing is done by a thread in batches; a batch that was committed survives `kill -9`, and with it
+how far the log was read that they come from, so that no line is booked twice or never. What cannot be written, as on a
+full disk, is tried again until it can. The table is bounded by age and by number of rows. Reading needs no process of ours to run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sqlite3
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,11 +32,14 @@ CREATE TABLE IF NOT EXISTS requests (
   record BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS requests_by_key ON requests (key);
+CREATE TABLE IF NOT EXISTS log_position (number INTEGER PRIMARY KEY, position BLOB NOT NULL);
 """
 _INSERT = "INSERT INTO requests (key, time, record) VALUES "
 _ROWS_A_STATEMENT = 200
 _FLUSH_SECONDS = 0.25
 _PRUNE_SECONDS = 60.0
+_RETRY_SECONDS = 1.0
+_COMPLAINT_SECONDS = 60.0
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -52,6 +57,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     outcome: str
     detail: str = ""
     duration_seconds: float | None = None
+    retry_after: str = ""
 
 
 class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -59,7 +65,8 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     time: seconds since 1970 when it began. route: AIGatewayRoute as namespace/name, else Envoy's name of what
     answered. model: as asked for; effective_model: as sent to the last backend. outcome: `answered`, or what went
-    wrong. usage: None if none was reported. tokens_per_second: output of a stream after its first byte.
+    wrong. key, tenant: whose request it was, by the key's id. decision: why these backends, in this order. usage: None if
+    none was reported. tokens_per_second: output of a stream after its first byte.
     """
 
     id: str
@@ -83,10 +90,29 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     usage: Usage | None = None
     costs: dict[str, int] = {}
     attempts: list[Attempt] = []
+    key: str = ""
+    tenant: str = ""
+    dialect: str = ""
+    decision: str = ""
+
+
+class LogPosition(msgspec.Struct, frozen=True, gc=False):
+    """How far an access log was read.
+
+    inode: of the file, -1 for none. offset: bytes. head: its first bytes, to know it again. unfinished: lines of attempts
+    that were read, of requests whose end was not.
+    """
+
+    inode: int = -1
+    offset: int = 0
+    head: bytes = b""
+    unfinished: list[str] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(RequestRecord)
+_position_decoder = msgspec.msgpack.Decoder(LogPosition)
+_Batch = tuple[list[RequestRecord], LogPosition | None]
 
 
 class RecordStore:
@@ -96,21 +122,35 @@ class RecordStore:
         self._path = path
         self._newest_rows = newest_rows
         self._age_seconds = age_seconds
-        self._queue: queue.SimpleQueue[list[RequestRecord] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._prune_soon = False
+        self._closing = False
+        self._taken = self._written = 0
+        self._complained = -_COMPLAINT_SECONDS
+        self.saved: LogPosition | None = None  # the latest on disk
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
-    def write(self, records: list[RequestRecord]) -> None:
-        """Hands records to the writing thread; they are on disk within a flush interval (0.25 s)."""
-        self._queue.put(records)
+    @property
+    def backlog(self) -> int:
+        """Records that were handed over and are not on disk; it grows while the disk is full."""
+        return self._taken - self._written
+
+    def write(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
+        """Hands records to the writing thread; they are on disk within a flush interval (0.25 s).
+
+        position: how far the log was read with them, saved in the same transaction.
+        """
+        self._taken += len(records)
+        self._queue.put((records, position))
 
     def prune(self) -> None:
         """Takes away what is beyond the bounds with the next batch, rather than within a minute."""
         self._prune_soon = True
 
     def close(self) -> None:
-        """Returns when everything that was handed over is on disk."""
+        """Returns when everything that was handed over is on disk, or cannot be written."""
+        self._closing = True
         self._queue.put(None)
         self._thread.join()
 
@@ -120,11 +160,12 @@ class RecordStore:
             stopped = False
             while not stopped:
                 batch: list[RequestRecord] = []
-                first = self._queue.get()
+                position: LogPosition | None = None
+                taken = self._queue.get()
                 deadline = time.monotonic() + _FLUSH_SECONDS
-                taken: list[RequestRecord] | None = first
                 while taken is not None:
-                    batch += taken
+                    batch += taken[0]
+                    position = taken[1] or position
                     try:
                         taken = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
                     except queue.Empty:
@@ -133,28 +174,37 @@ class RecordStore:
                 if self._prune_soon or time.monotonic() - pruned > _PRUNE_SECONDS:
                     pruned, self._prune_soon = time.monotonic(), False
                     self._prune(database)
-                self._commit(database, batch)
+                self._commit(database, batch, position)
+                self._written += len(batch)
 
-    def _commit(self, database: sqlite3.Connection, batch: list[RequestRecord]) -> None:
-        encode = _encoder.encode
-        try:
-            with database:
-                # One statement for many rows: each step of a statement gives up the interpreter's lock once.
-                for start in range(0, len(batch), _ROWS_A_STATEMENT):
-                    part = batch[start : start + _ROWS_A_STATEMENT]
-                    values = [
-                        value for record in part for value in (_key(record.id), record.time, encode(record))
-                    ]
-                    database.execute(_INSERT + ",".join(["(?,?,?)"] * len(part)), values)
-        except sqlite3.Error:
-            _log.exception("could not write %d request records to %s", len(batch), self._path)
-        except Exception:
-            # One of them cannot be encoded. The thread lives on: without it, records would pile up.
-            if len(batch) == 1:
-                _log.exception("request %s cannot be written", batch[0].id)
+    def _commit(
+        self, database: sqlite3.Connection, batch: list[RequestRecord], position: LogPosition | None
+    ) -> None:
+        values = [
+            value
+            for record in batch
+            if (encoded := _encoded(record)) is not None
+            for value in (_key(record.id), record.time, encoded)
+        ]
+        while True:
+            try:
+                with database:
+                    _insert(database, values, position)
+                self.saved = position or self.saved
                 return
-            for record in batch:
-                self._commit(database, [record])
+            except sqlite3.Error as error:
+                if time.monotonic() - self._complained > _COMPLAINT_SECONDS:
+                    self._complained = time.monotonic()
+                    _log.error(
+                        "%d request records cannot be written to %s: %s; trying again each second",
+                        len(batch),
+                        self._path,
+                        error,
+                    )
+                if self._closing:
+                    return  # they stay in the log, and are read again
+                time.sleep(_RETRY_SECONDS)
+                self._prune(database)
 
     def _prune(self, database: sqlite3.Connection) -> None:
         try:
@@ -171,6 +221,24 @@ class RecordStore:
                 )
         except sqlite3.Error:
             _log.exception("could not prune %s", self._path)
+
+
+def _encoded(record: RequestRecord) -> bytes | None:
+    try:
+        return _encoder.encode(record)
+    except Exception:
+        # It must not take the others with it, nor the thread: without it, records would pile up.
+        _log.exception("request %s cannot be written", record.id)
+        return None
+
+
+def _insert(database: sqlite3.Connection, values: Sequence[object], position: LogPosition | None) -> None:
+    # One statement for many rows: each step of a statement gives up the interpreter's lock once.
+    for start in range(0, len(values), 3 * _ROWS_A_STATEMENT):
+        part = values[start : start + 3 * _ROWS_A_STATEMENT]
+        database.execute(_INSERT + ",".join(["(?,?,?)"] * (len(part) // 3)), part)
+    if position is not None:
+        database.execute("INSERT OR REPLACE INTO log_position VALUES (1, ?)", (_encoder.encode(position),))
 
 
 def _key(request_id: str) -> int:
@@ -203,6 +271,18 @@ def read_request(home: Path, request_id: str) -> RequestRecord | None:
 def read_recent(home: Path, limit: int = 50) -> list[RequestRecord]:
     """The newest records, newest first."""
     return _read(home, "SELECT record FROM requests ORDER BY number DESC LIMIT ?", (limit,))
+
+
+def read_position(path: Path) -> LogPosition:
+    """How far the log was read whose records are in this database; the start of no file if it has none."""
+    if not path.exists():
+        return LogPosition()
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        try:
+            row = database.execute("SELECT position FROM log_position").fetchone()
+        except sqlite3.OperationalError:
+            return LogPosition()  # made by an earlier version, or a moment ago
+    return _position_decoder.decode(row[0]) if row else LogPosition()
 
 
 def _read(home: Path, statement: str, values: tuple[str | int, ...]) -> list[RequestRecord]:

@@ -12,10 +12,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kajitori.gateway.accounting.log_format import CONTROL_PLANE_CLUSTER
 from kajitori.gateway.backends.clusters import HTTP_OPTIONS, TYPE
 
 _OWNER_ONLY = 0o600
+CONTROL_PLANE_CLUSTER = "kajitori-control-plane"
 # Where an Envoy of the fleet finds its files: the bootstrap and what belongs to it, certificates, sockets.
 FLEET_FOLDER = "/etc/kajitori/envoy"
 CERTIFICATE_FOLDER = "/etc/kajitori/certificates"

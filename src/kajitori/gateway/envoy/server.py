@@ -1,4 +1,4 @@
-"""The gRPC server that Envoy talks to: discovery (ADS) and access logs (ALS).
+"""The gRPC server that Envoy talks to: discovery (ADS).
 
 On a laptop it listens on a Unix socket for its owner, on a cluster on a port that asks for a certificate.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +17,7 @@ import grpc.aio
 
 from kajitori.gateway.envoy import ads
 from kajitori.gateway.envoy.ads import AdsServer
-from kajitori.gateway.envoy.schema import Schema
 
-ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 _LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024
 _GRACE_SECONDS = 0.2
 _CERTIFICATE_POLL_SECONDS = 0.2
@@ -27,15 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 class ControlPlane:
-    """Serves Envoys until it is closed. on_access_log: gets (log name, message) for every batch of entries."""
+    """Serves Envoys until it is closed."""
 
-    def __init__(
-        self, schema: Schema, ads_server: AdsServer, on_access_log: Callable[[str, Any], None]
-    ) -> None:
+    def __init__(self, ads_server: AdsServer) -> None:
         self._ads = ads_server
-        self._on_access_log = on_access_log
-        self._log_message: Any = schema.message("envoy.service.accesslog.v3.StreamAccessLogsMessage")
-        self._log_response: Any = schema.message("envoy.service.accesslog.v3.StreamAccessLogsResponse")
         self._server: Any = None
 
     async def start(self, socket: Path) -> None:
@@ -79,27 +72,9 @@ class ControlPlane:
                         )
                     },
                 ),
-                grpc.method_handlers_generic_handler(
-                    ACCESS_LOG_SERVICE,
-                    {
-                        "StreamAccessLogs": grpc.stream_unary_rpc_method_handler(
-                            self._access_logs,  # pyright: ignore[reportArgumentType]
-                            request_deserializer=self._log_message.FromString,
-                            response_serializer=self._log_response.SerializeToString,
-                        )
-                    },
-                ),
             )
         )
         return server
-
-    async def _access_logs(self, messages: AsyncIterator[Any], context: Any) -> Any:
-        name = ""
-        async for message in messages:
-            # Only the first message of a stream says which log it is.
-            name = message.identifier.log_name or name
-            self._on_access_log(name, message)
-        return self._log_response()
 
     async def close(self) -> None:
         """Ends all streams."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.accounting.log_format import REQUEST_LOG, access_log
+from kajitori.gateway.accounting.log_format import request_log
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.routes.answers import local_reply_config
 from kajitori.gateway.routes.filters import http_filters
@@ -50,7 +50,7 @@ def listener(port: int, settings: Settings) -> dict[str, Any]:
                 "filters": [
                     {
                         "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": _connection_manager(port),
+                        "typed_config": _connection_manager(port, settings),
                     }
                 ]
             }
@@ -58,7 +58,7 @@ def listener(port: int, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _connection_manager(port: int) -> dict[str, Any]:
+def _connection_manager(port: int, settings: Settings) -> dict[str, Any]:
     return {
         "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": f"http-{port}",
@@ -66,7 +66,7 @@ def _connection_manager(port: int) -> dict[str, Any]:
             "route_config_name": listener_name(port),
             "config_source": {"ads": {}, "resource_api_version": "V3"},
         },
-        "http_filters": http_filters(),
+        "http_filters": http_filters(settings),
         "use_remote_address": True,
         "skip_xff_append": True,
         # No client counts as internal, since internal ones may steer retries and keep their request ids.
@@ -87,7 +87,7 @@ def _connection_manager(port: int) -> dict[str, Any]:
         "stream_idle_timeout": "300s",
         "local_reply_config": local_reply_config(),
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "access_log": [access_log(REQUEST_LOG, tagged=True)],
+        "access_log": request_log(settings.access_log),
     }
 
 
