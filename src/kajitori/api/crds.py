@@ -24,6 +24,8 @@ MODULES: tuple[str, ...] = (
     "kajitori.api.envoygateway.v1alpha1",
     "kajitori.api.envoygateway.http_route_filter",
     "kajitori.api.aigateway.v1beta1",
+    "kajitori.api.kajitori_gateway.api_key",
+    "kajitori.api.kajitori_gateway.tenant",
 )
 """Modules with a `DEFINITIONS: tuple[Definition, ...]`, in the order in which they are applied."""
 

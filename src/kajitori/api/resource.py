@@ -96,6 +96,8 @@ AI_SERVICE_BACKENDS = Resource("aigateway.envoyproxy.io", "v1beta1", "aiserviceb
 BACKEND_SECURITY_POLICIES = Resource(
     "aigateway.envoyproxy.io", "v1beta1", "backendsecuritypolicies", "BackendSecurityPolicy"
 )
+API_KEYS = Resource("gateway.kajitori.dev", "v1alpha1", "apikeys", "APIKey")
+TENANTS = Resource("gateway.kajitori.dev", "v1alpha1", "tenants", "Tenant")
 VALIDATING_WEBHOOK_CONFIGURATIONS = Resource(
     "admissionregistration.k8s.io",
     "v1",

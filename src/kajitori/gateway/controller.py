@@ -18,11 +18,14 @@ from kajitori.api.gateway.grpc_route import GRPCRoute
 from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
+from kajitori.api.kajitori_gateway.api_key import APIKey
+from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import Namespace, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
+    API_KEYS,
     BACKEND_SECURITY_POLICIES,
     BACKEND_TLS_POLICIES,
     BACKENDS,
@@ -34,6 +37,7 @@ from kajitori.api.resource import (
     HTTP_ROUTES,
     NAMESPACES,
     SERVICES,
+    TENANTS,
     Resource,
 )
 from kajitori.base.clock import rfc3339
@@ -62,6 +66,7 @@ SOURCE = "gateway"
 COMPONENT = "kajitori.dev/gateway"
 FIELD_MANAGER = "kajitori-gateway"
 REFERENCE_GRANTS = Resource("gateway.networking.k8s.io", "v1beta1", "referencegrants", "ReferenceGrant")
+_HEEDED_ANNOTATIONS = ("gateway.kajitori.dev/", "aigateway.envoyproxy.io/")
 _EVERYTHING = Key("", "configuration")
 # Field of `Observed` -> resource and projection.
 _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
@@ -75,6 +80,8 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
     "ai_backends": (AI_SERVICE_BACKENDS, AIServiceBackend),
     "backends": (BACKENDS, Backend),
     "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),
+    "api_keys": (API_KEYS, APIKey),
+    "tenants": (TENANTS, Tenant),
     "services": (SERVICES, Service),
     "endpoint_slices": (ENDPOINT_SLICES, EndpointSlice),
     "grants": (REFERENCE_GRANTS, ReferenceGrant),
@@ -217,9 +224,15 @@ def _essence(item: Any) -> tuple[Any, ...]:
         metadata.uid,
         metadata.generation,
         metadata.labels,
+        _heeded(metadata.annotations),
         metadata.deletion_timestamp,
         *(getattr(item, name) for name in fields),
     )
+
+
+def _heeded(annotations: dict[str, str]) -> list[tuple[str, str]]:
+    """Annotations that say something to the gateway; the generation does not change with them."""
+    return [item for item in annotations.items() if item[0].startswith(_HEEDED_ANNOTATIONS)]
 
 
 def register(

@@ -14,11 +14,13 @@ from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
+    API_KEYS,
     BACKEND_SECURITY_POLICIES,
     BACKENDS,
     GATEWAY_CLASSES,
     GATEWAYS,
     HTTP_ROUTES,
+    TENANTS,
 )
 from kajitori.base.reason import Reason
 from kajitori.gateway.accounting.costs import Cost, check_costs
@@ -26,8 +28,11 @@ from kajitori.gateway.backends.targets import find_backend
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
 from kajitori.gateway.credentials.injection import resolve_policy
 from kajitori.gateway.fleet.front import service_addresses
+from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
+from kajitori.gateway.keys.requirement import asking_places, marked, what_is_wrong
+from kajitori.gateway.keys.table import make_key_table
 from kajitori.gateway.observed import Index, Observed, age_key
-from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Resources
+from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
 from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.http_routes import translate_http_route
@@ -62,7 +67,9 @@ class _Making:
         self.world = World(self.index)
         self.attachment = Attachment(self.index)
         self.tables = {
-            port: Table(listener_name(port), observed.settings.body_limit_bytes)
+            port: Table(
+                listener_name(port), observed.settings.body_limit_bytes, keyed=bool(observed.api_keys)
+            )
             for port in self.attachment.ports()
         }
         self.refused_ports = {
@@ -83,11 +90,16 @@ class _Making:
             )
         )
 
-    def place(self, outcomes: list[ParentOutcome], entries: list[Entry]) -> None:
+    def place(self, route: Any, outcomes: list[ParentOutcome], entries: list[Entry]) -> None:
         """Puts entries into every table and host where the route attached, once each."""
         places = dict.fromkeys(place for outcome in outcomes for place in outcome.places)
+        asking = asking_places(route.metadata, outcomes, self.index.gateways)
+        key = f"{route.metadata.namespace}/{route.metadata.name}"
+        forms = {
+            needs_key: marked(entries, key, needs_key) for needs_key in {each in asking for each in places}
+        }
         for port, hostname in places:
-            for entry in entries:
+            for entry in forms[(port, hostname) in asking]:
                 self.tables[port].add(hostname, entry)
 
 
@@ -109,12 +121,19 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
             making.status(HTTP_ROUTES, route, _faulty_parents(making, route, error))
     _backends(making)
     _gateways(making)
+    keys = make_key_table(making.index)
+    for item, status in keys.key_statuses:
+        making.status(API_KEYS, item, status)
+    for item, status in keys.tenant_statuses:
+        making.status(TENANTS, item, status)
+    extensions = {LUA_FILTER: request_lua(keys.lines)} if making.tables else {}
     resources = Resources(
         {
             CLUSTER: making.world.clusters,
             ENDPOINTS: making.world.endpoints,
             SECRET: making.world.secrets,
             LISTENER: {listener_name(port): listener(port, observed.settings) for port in making.tables},
+            EXTENSION: extensions,
             ROUTES: {table.name: table.route_configuration() for table in making.tables.values()},
         }
     )
@@ -162,7 +181,8 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
         route.spec.llm_request_costs, problems
     )
     entries = translate_ai_route(making.index, making.world, route, problems, notes)
-    making.place(outcomes, entries)
+    making.place(route, outcomes, entries)
+    notes += what_is_wrong(metadata)
     problems += _refusals(making, outcomes)
     making.status(AI_GATEWAY_ROUTES, route, ai_status(problems, notes, "the route serves"))
 
@@ -197,7 +217,8 @@ def _http_route(making: _Making, route: HTTPRoute) -> None:
     problems: list[Reason] = []
     notes: list[str] = []
     entries = translate_http_route(making.index, making.world, route, problems, notes)
-    making.place(outcomes, entries)
+    making.place(route, outcomes, entries)
+    notes += what_is_wrong(route.metadata)
     refused = _refusals(making, outcomes)
     parents: list[dict[str, Any]] = []
     for outcome in outcomes:

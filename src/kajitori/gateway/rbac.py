@@ -12,6 +12,7 @@ _READ = ["list", "watch"]
 _GATEWAY = "gateway.networking.k8s.io"
 _ENVOY = "gateway.envoyproxy.io"
 _AI = "aigateway.envoyproxy.io"
+_OURS = "gateway.kajitori.dev"
 
 RULES: list[dict[str, Any]] = [
     {
@@ -53,6 +54,8 @@ RULES: list[dict[str, Any]] = [
         ],
         "verbs": ["patch"],
     },
+    {"apiGroups": [_OURS], "resources": ["apikeys", "tenants"], "verbs": _READ},
+    {"apiGroups": [_OURS], "resources": ["apikeys/status", "tenants/status"], "verbs": ["patch"]},
     {"apiGroups": [""], "resources": ["services", "namespaces", "configmaps"], "verbs": _READ},
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},

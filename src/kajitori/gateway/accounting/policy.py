@@ -26,11 +26,27 @@ class BackendFacts(msgspec.Struct, frozen=True):
     schema: str = "OpenAI"
 
 
+class TargetFacts(msgspec.Struct, frozen=True):
+    """A backend that a rule may send to. rule, ref: their numbers. backend: AIServiceBackend as namespace/name.
+
+    model: as it is called there; empty where it is called as the client does.
+    """
+
+    rule: int
+    ref: int
+    backend: str
+    model: str = ""
+
+
 class RouteFacts(msgspec.Struct, frozen=True):
-    """costs: what its requests are charged. limits: numbers of those limits of the policy that may concern it."""
+    """costs: what its requests are charged. limits: numbers of those limits of the policy that may concern it.
+
+    targets: whom its requests may go to.
+    """
 
     costs: tuple[CostRule, ...] = ()
     limits: tuple[int, ...] = ()
+    targets: tuple[TargetFacts, ...] = ()
 
 
 class KeyFacts(msgspec.Struct, frozen=True):
@@ -45,7 +61,11 @@ class KeyFacts(msgspec.Struct, frozen=True):
 
 
 class Price(msgspec.Struct, frozen=True):
-    """US dollars for a million tokens of a model. backend: AIServiceBackend as namespace/name; empty for all."""
+    """US dollars for a million tokens of a model. backend: AIServiceBackend as namespace/name; empty for all.
+
+    model: a name, or the beginning of names followed by `*`. cached_input_usd and the others that may be None: as for
+    input, or output in the case of reasoning. request_usd: for each request besides.
+    """
 
     model: str
     backend: str = ""
@@ -54,10 +74,14 @@ class Price(msgspec.Struct, frozen=True):
     cached_input_usd: float | None = None
     cache_creation_input_usd: float | None = None
     reasoning_usd: float | None = None
+    request_usd: float = 0.0
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """backends: by cluster. routes: by AIGatewayRoute as namespace/name. keys: by the id that stands in the key."""
+    """backends: by cluster. routes: by AIGatewayRoute as namespace/name. keys: by the id that stands in the key.
+
+    prices: those of PriceLists, the first that fits holds; what none fits is looked up in the catalogue of the package.
+    """
 
     backends: dict[str, BackendFacts] = {}
     routes: dict[str, RouteFacts] = {}

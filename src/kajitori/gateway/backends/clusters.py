@@ -22,7 +22,7 @@ HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 CREDENTIAL_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 CONNECT_TIMEOUT = "3s"
 # What the gateway tells itself is no business of a backend's.
-_INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-")
+_INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-", "x-kajitori-")
 
 
 class Credential(msgspec.Struct, frozen=True):

@@ -52,6 +52,8 @@ function envoy_on_request(handle)
   local path = headers:get(':path')
   local query = find(path, '?', 1, true)
   if query then path = sub(path, 1, query - 1) end
+  local client, settled = identify(handle, headers, path)
+  if settled then return end
   local reports_on_request = OPERATIONS[path]
   if reports_on_request == nil or headers:get(':method') ~= 'POST' then return end
   local encoding = headers:get('content-encoding')
@@ -96,8 +98,10 @@ function envoy_on_request(handle)
   end
   if query then headers:replace(':path', path) end
   headers:replace('x-ai-eg-model', model)
+  if client then facts.key, facts.tenant = client.id, client.tenant end
   handle:streamInfo():dynamicMetadata():set(METADATA, 'request', facts)
   handle:clearRouteCache()
+  let_through(handle, path, client, model)
 end
 
 -- True for a whole event that carries usage and nothing else.

@@ -42,11 +42,16 @@ JSON_CONTENT = [{"header": {"key": "content-type", "value": "application/json"}}
 
 
 class Model(msgspec.Struct, frozen=True):
-    """An entry of `/v1/models`. created: seconds since 1970."""
+    """An entry of `/v1/models`. created: seconds since 1970.
+
+    route: namespace/name of the route that serves it. protected: whether that one asks for a key.
+    """
 
     id: str
     owned_by: str
     created: int
+    route: str = ""
+    protected: bool = False
 
 
 def error_format(status: int, message: str) -> dict[str, Any]:
@@ -80,13 +85,35 @@ def unknown_model_message(models: list[str]) -> str:
     )
 
 
+def hidden_model_message() -> str:
+    """Where keys are asked for: names no model, since not everybody may see each."""
+    return (
+        "No route matches the model '%REQ(x-ai-eg-model)%'; it is likely not configured. "
+        "GET /v1/models lists those that an API key may use"
+    )
+
+
 def models_body(models: list[Model]) -> str:
     """The answer to `GET /v1/models`, in OpenAI's shape, sorted by name."""
-    entries = [
-        {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
-        for model in sorted(models, key=lambda model: model.id)
-    ]
+    entries = [_model_entry(model) for model in sorted(models, key=lambda model: model.id)]
     return json.dumps({"object": "list", "data": entries}, separators=(",", ":"))
+
+
+def _model_entry(model: Model) -> dict[str, Any]:
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+
+
+def models_by_route(models: list[Model]) -> list[dict[str, Any]]:
+    """What lua/keys.lua puts the list of one client together from: a model stands once for each of its routes."""
+    return [
+        {
+            "id": model.id,
+            "route": model.route,
+            **({"keys": "Required"} if model.protected else {}),
+            "json": json.dumps(_model_entry(model), separators=(",", ":")),
+        }
+        for model in sorted(set(models), key=lambda model: (model.id, model.route))
+    ]
 
 
 def unix_seconds(timestamp: str | None) -> int:

@@ -6,25 +6,21 @@ drains its connections, and a policy must cut nobody's stream.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.accounting.log_format import failed_attempts_log
 from kajitori.gateway.backends.clusters import TYPE
-from kajitori.gateway.lua.scripts import REQUEST_SCRIPT
-from kajitori.gateway.routes.tables import LUA_FILTER, USAGE_FILTER
+from kajitori.gateway.keys.delivery import LUA_FILTER, LUA_TYPE, discovered
+from kajitori.gateway.routes.tables import USAGE_FILTER
+
+if TYPE_CHECKING:
+    from kajitori.gateway.observed import Settings
 
 
-def http_filters() -> list[dict[str, Any]]:
+def http_filters(settings: Settings) -> list[dict[str, Any]]:
     """On the way up from first to last, on the way down from last to first: usage is read before it is stripped."""
     return [
-        {
-            "name": LUA_FILTER,
-            "typed_config": {
-                "@type": TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
-                "default_source_code": {"inline_string": REQUEST_SCRIPT},
-                "shared_vm_id": "kajitori-request",
-            },
-        },
+        discovered(LUA_FILTER, LUA_TYPE),
         {
             "name": USAGE_FILTER,
             "typed_config": {
@@ -42,7 +38,7 @@ def http_filters() -> list[dict[str, Any]]:
             "typed_config": {
                 "@type": TYPE + "envoy.extensions.filters.http.router.v3.Router",
                 "suppress_envoy_headers": True,
-                "upstream_log": [failed_attempts_log()],
+                "upstream_log": failed_attempts_log(settings.access_log),
             },
         },
     ]

@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 
+from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.routes.answers import (
     JSON_CONTENT,
     Model,
     direct_error,
+    hidden_model_message,
     models_body,
+    models_by_route,
     unknown_model_message,
 )
 from kajitori.gateway.routes.attachment import ANY_HOST, covers
@@ -37,7 +40,6 @@ AI_PATHS = (
 )
 _LONGEST_BODY_BYTES = 4 * 1024 * 1024
 _FILTER_OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-LUA_FILTER = "envoy.filters.http.lua"
 USAGE_FILTER = "envoy.filters.http.ai_protocol_manager"
 PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, USAGE_FILTER: _FILTER_OFF}
 
@@ -45,7 +47,7 @@ PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, USAGE_FILTER: _FILTER_OFF}
 class Entry(msgspec.Struct, frozen=True):
     """A route of Envoy with its rank: smaller sorts first.
 
-    models: what it adds to `/v1/models`. rule: the name of the rule that it was made of, to which policies attach.
+    models: what it adds to `/v1/models`. protected: whether it asks for a key. rule: the name of the rule that it was made of, to which policies attach.
     """
 
     rank: tuple[Any, ...]
@@ -54,13 +56,15 @@ class Entry(msgspec.Struct, frozen=True):
     at_root: bool = False
     models: tuple[Model, ...] = ()
     rule: str = ""
+    protected: bool = False
 
 
 class Table:
-    """The routes of one port by hostname."""
+    """The routes of one port by hostname. keyed: whether clients may have keys."""
 
-    def __init__(self, name: str, body_limit_bytes: int) -> None:
+    def __init__(self, name: str, body_limit_bytes: int, *, keyed: bool = False) -> None:
         self.name = name
+        self._keyed = keyed
         self._body_limit_bytes = body_limit_bytes
         self._hosts: dict[str, list[Entry]] = {ANY_HOST: []}
 
@@ -89,10 +93,14 @@ class Table:
         by_model = [entry for entry in entries if entry.ai]
         routes = [entry.route for entry in entries if not entry.ai and not entry.at_root]
         if by_model:
-            models = _distinct([model for entry in by_model for model in entry.models])
-            routes += _entry_routes(models)
+            models = [model for entry in by_model for model in entry.models]
+            protected = [entry.protected for entry in by_model]
+            routes += _entry_routes(all(protected))
+            routes.append(
+                _models_route(models, keyed=self._keyed or any(protected), protected=all(protected))
+            )
             routes += [entry.route for entry in by_model]
-            routes.append(_unknown_model(models))
+            routes.append(_unknown_model(_distinct(models), hidden=any(protected)))
         routes += [entry.route for entry in entries if not entry.ai and entry.at_root]
         if by_model:
             routes += [_wrong_method(path, "POST") for path in AI_PATHS]
@@ -116,38 +124,57 @@ def _distinct(models: list[Model]) -> list[Model]:
     return list({model.id: model for model in reversed(models)}.values())[::-1]
 
 
-def _entry_routes(models: list[Model]) -> list[dict[str, Any]]:
+def _for_lua(**told: Any) -> dict[str, Any]:
+    """What lua/keys.lua reads of a route."""
+    return {"metadata": {"filter_metadata": {LUA_FILTER: told}}}
+
+
+def _entry_routes(protected: bool) -> list[dict[str, Any]]:
+    # Where every route asks for a key, who has none is refused before the body is read.
     # Matched before the Lua filter has read the model; after that the request is matched anew.
     unread = [
         {"name": ":method", "string_match": {"exact": "POST"}},
         {"name": "x-ai-eg-model", "present_match": True, "invert_match": True},
     ]
     return [
-        *(
-            {
-                "name": f"ai-entry{path}",
-                "match": {"path": path, "headers": unread},
-                # Never reached: the Lua filter answers by itself, or the request is matched anew. But only an
-                # action of this kind carries the limit for bodies.
-                "route": {"cluster": "model-not-read", "cluster_not_found_response_code": "NOT_FOUND"},
-            }
-            for path in AI_PATHS
-        ),
         {
-            "name": "ai-models",
-            "match": {
-                "path": "/v1/models",
-                "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-            },
-            "direct_response": {"status": 200, "body": {"inline_string": models_body(models)}},
-            "response_headers_to_add": JSON_CONTENT,
-            "typed_per_filter_config": PLAIN_FILTERS,
-        },
+            "name": f"ai-entry{path}",
+            "match": {"path": path, "headers": unread},
+            # Never reached: the Lua filter answers by itself, or the request is matched anew. But only an
+            # action of this kind carries the limit for bodies.
+            "route": {"cluster": "model-not-read", "cluster_not_found_response_code": "NOT_FOUND"},
+            **(_for_lua(keys="Required") if protected else {}),
+        }
+        for path in AI_PATHS
     ]
 
 
-def _unknown_model(models: list[Model]) -> dict[str, Any]:
-    message = unknown_model_message([model.id for model in models])
+def _models_route(models: list[Model], *, keyed: bool, protected: bool) -> dict[str, Any]:
+    """`GET /v1/models`. keyed: the list depends on who asks. protected: only who has a key is told one."""
+    route = {
+        "name": "ai-models",
+        "match": {
+            "path": "/v1/models",
+            "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
+        },
+        "direct_response": {"status": 200, "body": {"inline_string": models_body(_distinct(models))}},
+        "response_headers_to_add": JSON_CONTENT,
+        "typed_per_filter_config": PLAIN_FILTERS,
+    }
+    if not keyed:
+        return route
+    mode = "Required" if protected else "Optional"
+    return {
+        **route,
+        # The Lua filter answers.
+        "direct_response": direct_error(500, "the list of models was not made"),
+        "typed_per_filter_config": {USAGE_FILTER: _FILTER_OFF},
+        **_for_lua(keys=mode, listing=models_by_route(models)),
+    }
+
+
+def _unknown_model(models: list[Model], *, hidden: bool) -> dict[str, Any]:
+    message = hidden_model_message() if hidden else unknown_model_message([model.id for model in models])
     return {
         "name": "ai-unknown-model",
         "match": {"prefix": "/", "headers": [{"name": "x-ai-eg-model", "present_match": True}]},

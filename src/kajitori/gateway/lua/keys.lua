@@ -1,0 +1,180 @@
+-- Keys of clients: who sent a request, and what they may use. Needs sha256.lua and scanner.lua in front.
+--
+-- Context of the filter: `kaji_<id>` -> a line as gateway/keys/table.py writes it. Metadata of a route: `keys`
+-- (Required or Optional; none where nothing is asked before the body is read), `route`, `listing`.
+local KEY_HEADERS = { 'authorization', 'x-api-key', 'api-key' }
+local LONGEST_KEY = 55
+-- What lines of the table say, by the line, so that a line is taken apart once. Several workers have one each.
+local read_lines, lines_kept = {}, 0
+local LINES_KEPT = 20000
+
+local function items(text)
+  if text == '' then return nil end
+  local exact, beginnings = {}, {}
+  for item in string.gmatch(text, '[^\n]+') do
+    if sub(item, -1) == '*' then beginnings[#beginnings + 1] = sub(item, 1, -2) else exact[item] = true end
+  end
+  return { exact = exact, beginnings = beginnings }
+end
+
+-- Whether a list that is there names `text`, itself or by its beginning.
+local function names(list, text)
+  if not list or list.exact[text] then return true end
+  for i = 1, #list.beginnings do
+    local beginning = list.beginnings[i]
+    if sub(text, 1, #beginning) == beginning then return true end
+  end
+  return false
+end
+
+local function read_line(line)
+  local known = read_lines[line]
+  if known then return known end
+  local fields = {}
+  for field in string.gmatch(line .. '\t', '([^\t]*)\t') do fields[#fields + 1] = field end
+  local client = {
+    id = fields[1], tenant = fields[2], refusal = fields[3] ~= '' and fields[3] or nil, ends = tonumber(fields[4]),
+    hashes = {}, visible = items(fields[6]) or items('/'), models = items(fields[7]), tenant_models = items(fields[8]),
+    routes = items(fields[9]), tenant_routes = items(fields[10]),
+  }
+  for hash, from, to in string.gmatch(fields[5], '(%x+):(%d*):(%d*)') do
+    local digest = hash:gsub('%x%x', function(pair) return string.char(tonumber(pair, 16)) end)
+    client.hashes[digest] = { from = tonumber(from), to = tonumber(to) }
+  end
+  if lines_kept >= LINES_KEPT then read_lines, lines_kept = {}, 0 end
+  read_lines[line], lines_kept = client, lines_kept + 1
+  return client
+end
+
+-- The key that a client sent, which goes no further than this: its header is taken away.
+local function presented_key(headers)
+  local key
+  for i = 1, 3 do
+    local name = KEY_HEADERS[i]
+    local value = headers:get(name)
+    if value and find(value, 'kaji_', 1, true) then
+      headers:remove(name)
+      if i == 1 then value = string.match(value, '^[Bb][Ee][Aa][Rr][Ee][Rr] +(.*)$') or '' end
+      key = key or value
+    end
+  end
+  return key
+end
+
+-- Who a key stands for, or nil and what is wrong with it. That a hash is found sooner or later tells nothing: who
+-- does not have the key cannot choose its hash.
+local function holder(handle, key)
+  local id = #key <= LONGEST_KEY and string.match(key, '^(kaji_[a-z0-9]+)_[%w_-]+$')
+  if not id then return nil, 'what was sent as an API key does not have the form of one' end
+  local line = handle:filterContext():get(id)
+  local client = line and read_line(line)
+  local hash = client and client.hashes[sha256(key)]
+  if not hash then return nil, 'the API key is unknown' end
+  local now = os.time()
+  if (client.ends and now >= client.ends) or (hash.to and now >= hash.to) then return nil, 'the API key has expired' end
+  if hash.from and now < hash.from then return nil, 'the API key is not valid yet' end
+  if client.refusal then return nil, 'the API key is refused: ' .. client.refusal end
+  return client
+end
+
+local NO_KEY = 'an API key is needed: send one as `authorization: Bearer kaji_...`, `x-api-key` or `api-key`'
+local REFUSALS = { ['401'] = { 'Unauthorized', 'authentication_error' }, ['403'] = { 'Forbidden', 'permission_error' },
+  ['404'] = { 'NotFound', 'not_found_error' } }
+
+local function refuse_key(handle, path, status, message, challenge)
+  local headers = { [':status'] = status, ['content-type'] = 'application/json', ['www-authenticate'] = challenge }
+  local kinds, body = REFUSALS[status], nil
+  if find(path, '/v1/messages', 1, true) or sub(path, 1, 11) == '/anthropic/' then
+    body = '{"type":"error","error":{"type":"' .. kinds[2] .. '","message":' .. quote(message) .. '},"request_id":""}\n'
+  else
+    body = '{"type":"error","error":{"type":"' .. kinds[1] .. '","code":"' .. status .. '","message":' .. quote(message) .. '}}\n'
+  end
+  handle:respond(headers, body)
+end
+
+-- Whether a route is open to a client. What lies in a namespace that is not, is not there for it.
+local function sees(client, route) return names(client.visible, route) end
+local function may_use_route(client, route)
+  return names(client.routes, route) and names(client.tenant_routes, route)
+end
+local function may_use_model(client, model)
+  return names(client.models, model) and names(client.tenant_models, model)
+end
+
+-- The second check, when the route is known. model: nil on routes without one.
+local function let_through(handle, path, client, model)
+  local mark = handle:metadata()
+  if not client then
+    if mark:get('keys') ~= 'Required' then return true end
+    refuse_key(handle, path, '401', NO_KEY, 'Bearer realm="kajitori"')
+    return false
+  end
+  if model and not may_use_model(client, model) then
+    refuse_key(handle, path, '403', 'this API key may not use the model ' .. quote(model))
+    return false
+  end
+  local route = mark:get('route')
+  if not route then return true end
+  if not sees(client, route) then
+    refuse_key(handle, path, '404', model and 'the model ' .. quote(model) .. ' does not exist, or this API key may not see it'
+      or 'unsupported path: ' .. path)
+    return false
+  end
+  if not may_use_route(client, route) then
+    refuse_key(handle, path, '403', 'this API key may not use the route ' .. route
+      .. (model and ', which serves the model ' .. quote(model) or ''))
+    return false
+  end
+  return true
+end
+
+-- Answers `GET /v1/models` with those that the client may use.
+local function list_models(handle, client)
+  local listing = handle:metadata():get('listing')
+  local shown, out = {}, {}
+  for _, model in ipairs(listing) do
+    local mine
+    if client then
+      mine = may_use_model(client, model.id) and sees(client, model.route) and may_use_route(client, model.route)
+    else
+      mine = model.keys ~= 'Required'
+    end
+    if mine and not shown[model.id] then
+      shown[model.id] = true
+      out[#out + 1] = model.json
+    end
+  end
+  handle:respond({ [':status'] = '200', ['content-type'] = 'application/json' },
+    '{"object":"list","data":[' .. table.concat(out, ',') .. ']}')
+end
+
+-- The first check, before a byte of the body is read. Returns who sent the request, nil for nobody known, and whether
+-- all has been said about it: it was refused or answered, or it is none of the requests that name a model.
+local function identify(handle, headers, path)
+  local mark = handle:metadata()
+  local mode = mark:get('keys')
+  local key = presented_key(headers)
+  local client, problem
+  if key then
+    client, problem = holder(handle, key)
+    if not client then
+      refuse_key(handle, path, '401', problem, 'Bearer realm="kajitori", error="invalid_token"')
+      return nil, true
+    end
+    headers:replace('x-kajitori-key', client.id)
+    if client.tenant ~= '' then headers:replace('x-kajitori-tenant', client.tenant) end
+  elseif mode == 'Required' then
+    refuse_key(handle, path, '401', NO_KEY, 'Bearer realm="kajitori"')
+    return nil, true
+  end
+  if not mode then return client, false end
+  if mark:get('listing') then
+    list_models(handle, client)
+    return client, true
+  end
+  if not mark:get('route') then return client, false end
+  if let_through(handle, path, client) and client then
+    handle:streamInfo():dynamicMetadata():set('io.kajitori', 'request', { path = path, key = client.id, tenant = client.tenant })
+  end
+  return client, true
+end
