@@ -125,7 +125,10 @@ def _distinct(models: list[Model]) -> list[Model]:
 
 
 def _for_lua(**told: Any) -> dict[str, Any]:
-    """What lua/keys.lua reads of a route."""
+    """What lua/keys.lua reads of a route.
+
+    It goes by the route's metadata, never by a context of its own: that would hide the filter's, in which keys are.
+    """
     return {"metadata": {"filter_metadata": {LUA_FILTER: told}}}
 
 
