@@ -39,7 +39,6 @@ from tests.gateway.workbench import (  # noqa: E402
     running_workbench,
 )
 
-from kajitori.gateway.accounting.ledger import Facts  # noqa: E402
 from kajitori.gateway.backends.clusters import TYPE, plain_cluster  # noqa: E402
 from kajitori.gateway.backends.targets import Target  # noqa: E402
 from kajitori.gateway.plan import make_plan  # noqa: E402
@@ -187,7 +186,7 @@ def configure(bench: Workbench, port: int, upstream: int, models: int) -> None:
     costs = [{"metadataKey": "cost", "type": "CEL", "cel": "input_tokens / uint(3) + output_tokens"}]
     documents.append(ai_route("route", "m", {"name": "a"}, llmRequestCosts=costs))
     plan = make_plan(observe(*documents))
-    bench.ledger.configure(Facts(plan.backends, plan.costs))
+    bench.ledger.configure(plan.policy)
     bench.set_resources("gateway", plan.resources)
 
 

@@ -109,7 +109,12 @@ async def cluster() -> AsyncIterator[Cluster]:
             for resource in RESOURCES.values():
                 await served(client, resource)
             runtime = Runtime(client)
-            controller.register(runtime, bench.ads, bench.ledger, Settings(bind_address="127.0.0.1"))
+            controller.register(
+                runtime,
+                bench.ads,
+                bench.ledger,
+                Settings(bind_address="127.0.0.1", access_log=str(bench.access_log)),
+            )
             stop = asyncio.Event()
             running = asyncio.create_task(runtime.run(stop))
             try:

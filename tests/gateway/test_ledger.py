@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.ledger import Facts, Ledger
+from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_format import (
     ATTEMPT_FORMAT,
     FIELD_SEPARATOR,
@@ -24,6 +24,7 @@ from kajitori.gateway.accounting.log_format import (
     RequestLine,
 )
 from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts
 from kajitori.gateway.accounting.records import (
     FILE_NAME,
     LogPosition,
@@ -33,7 +34,10 @@ from kajitori.gateway.accounting.records import (
     read_request,
 )
 
-FACTS = Facts({"one": ("default/one", ""), "two": ("default/two", "other-model")})
+POLICY = Policy(
+    backends={"one": BackendFacts("default/one"), "two": BackendFacts("default/two", "other-model")},
+    routes={"default/route": RouteFacts(costs=(CostRule("sum", "CEL", "input_tokens + output_tokens"),))},
+)
 ROUTE = "ai/default/route/rule/2/match/0"
 
 
@@ -60,7 +64,7 @@ class Book:
         self.position: LogPosition | None = None
         self.metrics = GatewayMetrics()
         self.ledger = Ledger(self, self.metrics)  # type: ignore[arg-type]
-        self.ledger.configure(FACTS)
+        self.ledger.configure(POLICY)
 
     def write(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
         self.records += records
@@ -176,6 +180,7 @@ def test_usage_and_times_are_read_from_a_line() -> None:
     )
     (record,) = book.records
     assert record.usage == Usage(250, 51, 301, 100, 3, 7)
+    assert record.costs == {"sum": 301}
     assert record.model == "odd | name"
     assert (record.key, record.tenant, record.dialect) == ("k1", "default/team", "openai")
     assert (record.time, record.duration_seconds, record.decision) == (1764170000.25, 0.5, "chain")

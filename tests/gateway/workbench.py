@@ -34,7 +34,7 @@ from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.engines.envoy import envoy_arguments, find_envoy
-from kajitori.gateway.accounting.ledger import Facts, Ledger
+from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import FILE_NAME as ACCESS_LOG
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
@@ -334,7 +334,7 @@ class Workbench:
         self.plan = make_plan(
             observe(*documents, access_log=str(self.access_log), **settings), self.ads.rejected
         )
-        self.ledger.configure(Facts(self.plan.backends, self.plan.costs))
+        self.ledger.configure(self.plan.policy)
         self.ads.set_resources("gateway", self.plan.resources)
         return self.plan
 

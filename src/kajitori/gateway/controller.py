@@ -43,7 +43,7 @@ from kajitori.api.resource import (
 from kajitori.base.clock import rfc3339
 from kajitori.base.errors import NotFound
 from kajitori.control.controller import Key
-from kajitori.gateway.accounting.ledger import Facts, Ledger
+from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.credentials.injection import referenced_secrets
 from kajitori.gateway.observed import Index, Observed, Settings
@@ -99,6 +99,12 @@ class Envoys(Protocol):
     def on_change(self, callback: Callable[[], None]) -> None: ...
 
 
+class Accountants(Protocol):
+    """Who is told the policy."""
+
+    def configure(self, policy: Policy) -> None: ...
+
+
 class GatewayController:
     """Keeps Envoy and the statuses in step with the objects.
 
@@ -110,7 +116,7 @@ class GatewayController:
         self,
         runtime: Runtime,
         ads: AdsServer,
-        ledger: Ledger,
+        accountants: Accountants,
         settings: Settings,
         *,
         envoys: Envoys | None = None,
@@ -119,7 +125,7 @@ class GatewayController:
     ) -> None:
         self._runtime = runtime
         self._ads = ads
-        self._ledger = ledger
+        self._accountants = accountants
         self._settings = settings
         self._envoys: Envoys = envoys or ads
         self._upstream = upstream or Upstream()
@@ -171,7 +177,7 @@ class GatewayController:
             self._ports = plan.ports
             for callback in self._port_listeners:
                 callback()
-        self._ledger.configure(Facts(plan.backends, plan.costs))
+        self._accountants.configure(plan.policy)
         self._ads.set_resources(SOURCE, plan.resources)
         fresh = {
             Key(update.namespace, f"{update.resource.qualified_name}/{update.name}"): update
@@ -238,7 +244,7 @@ def _heeded(annotations: dict[str, str]) -> list[tuple[str, str]]:
 def register(
     runtime: Runtime,
     ads: AdsServer,
-    ledger: Ledger,
+    accountants: Accountants,
     settings: Settings,
     *,
     envoys: Envoys | None = None,
@@ -247,8 +253,13 @@ def register(
 ) -> GatewayController:
     """Adds the gateway's informers and controllers to a process."""
     return GatewayController(
-        runtime, ads, ledger, settings, envoys=envoys, upstream=upstream, unserved=unserved
+        runtime, ads, accountants, settings, envoys=envoys, upstream=upstream, unserved=unserved
     )
+
+
+def watched() -> dict[str, tuple[Resource, type[Any]]]:
+    """Field of `Observed` -> resource and projection, of every kind that the gateway follows as a whole."""
+    return dict(_WATCHED)
 
 
 def watched_resources() -> list[Resource]:

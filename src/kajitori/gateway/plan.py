@@ -24,6 +24,7 @@ from kajitori.api.resource import (
 )
 from kajitori.base.reason import Reason
 from kajitori.gateway.accounting.costs import Cost, check_costs
+from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts
 from kajitori.gateway.backends.targets import find_backend
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
 from kajitori.gateway.credentials.injection import resolve_policy
@@ -46,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     resources: for Envoy. statuses: of every object that is ours. backends: cluster -> (AIServiceBackend as
     namespace/name, model override). costs: AIGatewayRoute as namespace/name -> what its requests are charged.
-    ports: on which a listener serves.
+    ports: on which a listener serves. policy: what the accountant is told.
     """
 
     resources: Resources
@@ -54,6 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
     backends: dict[str, tuple[str, str]]
     costs: dict[str, tuple[Cost, ...]]
     ports: tuple[int, ...] = ()
+    policy: Policy = Policy()
 
 
 class _Making:
@@ -79,6 +81,7 @@ class _Making:
         }
         self.statuses: list[StatusUpdate] = []
         self.costs: dict[str, tuple[Cost, ...]] = {}
+        self.route_facts: dict[str, RouteFacts] = {}
 
     def status(self, resource: Any, item: Any, status: dict[str, Any]) -> None:
         if resource.kind in self.observed.foreign:
@@ -137,7 +140,12 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
             ROUTES: {table.name: table.route_configuration() for table in making.tables.values()},
         }
     )
-    return Plan(resources, making.statuses, making.world.backends, making.costs, tuple(sorted(making.tables)))
+    policy = Policy(
+        backends={name: BackendFacts(*facts) for name, facts in making.world.backends.items()},
+        routes=making.route_facts,
+    )
+    ports = tuple(sorted(making.tables))
+    return Plan(resources, making.statuses, making.world.backends, making.costs, ports, policy)
 
 
 def _fault(error: Exception) -> str:
@@ -177,9 +185,15 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
         serves, told = _how_it_serves(making, outcome)
         if told:
             (notes if serves else problems).append(f"{where}: {told}")
-    making.costs[f"{metadata.namespace}/{metadata.name}"] = check_costs(
-        route.spec.llm_request_costs, problems
+    name = f"{metadata.namespace}/{metadata.name}"
+    making.costs[name] = check_costs(route.spec.llm_request_costs, problems)
+    computed = {cost.key for cost in making.costs[name]}
+    rules = (
+        CostRule(cost.metadata_key, cost.type, cost.cel or "")
+        for cost in route.spec.llm_request_costs
+        if cost.metadata_key in computed
     )
+    making.route_facts[name] = RouteFacts(costs=tuple(rules))
     entries = translate_ai_route(making.index, making.world, route, problems, notes)
     making.place(route, outcomes, entries)
     notes += what_is_wrong(metadata)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kajitori.api.aigateway.v1beta1 import LLMRequestCost
 from kajitori.base.errors import KajitoriError
-from kajitori.gateway.accounting.costs import Cost, Usage
+from kajitori.gateway.accounting.costs import Cost, Usage, check_costs
 from kajitori.gateway.accounting.log_format import AttemptLine, RequestLine, parse_line
 from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.policy import BackendFacts, Policy, RouteFacts
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ _LOW_HALF = 0xFFFFFFFF
 _MOST_UNFINISHED = 10_000
 _MOST_FINISHED = 1_000
 _SHOWN_CHARACTERS = 200
+_NO_BACKEND = BackendFacts("")
 _OUTCOMES = {
     "-": "",
     "LH": "no healthy host",
@@ -61,13 +64,6 @@ _OUTCOMES = {
 }
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What the ledger knows of the configuration: both as `Plan` has them."""
-
-    backends: dict[str, tuple[str, str]] = {}
-    costs: dict[str, tuple[Cost, ...]] = {}
-
-
 class Ledger:
     """Takes in lines. on_record: called for each record, after it was handed to the store."""
 
@@ -80,15 +76,17 @@ class Ledger:
         self._store = store
         self._metrics = metrics
         self._on_record = on_record
-        self._facts = Facts()
+        self._backends: dict[str, BackendFacts] = {}
+        self._route_facts: dict[str, RouteFacts] = {}
+        self._compiled: dict[str, tuple[Cost, ...]] = {}
         self._routes: dict[str, tuple[str, int]] = {}
         self._attempts: OrderedDict[str, list[str]] = OrderedDict()
         self._finished: OrderedDict[str, None] = OrderedDict()
         self.unreadable_lines = 0
 
-    def configure(self, facts: Facts) -> None:
-        """Takes the backends and costs of a new plan; requests that end later are booked by it."""
-        self._facts = facts
+    def configure(self, policy: Policy) -> None:
+        """Takes a new policy; requests that end later are booked by it."""
+        self._backends, self._route_facts, self._compiled = policy.backends, policy.routes, {}
 
     def take(self, lines: Iterable[str], position: LogPosition | None = None) -> None:
         """Books lines. position: where the log is read on, saved in one transaction with their records."""
@@ -128,7 +126,8 @@ class Ledger:
         usage = _usage(line)
         route = self._routes.get(line.route) or self._parse_route(line.route)
         cluster, model = line.cluster, line.model
-        backend, override = self._facts.backends.get(cluster, ("", ""))
+        facts = self._backends.get(cluster, _NO_BACKEND)
+        backend, override = facts.name, facts.model
         status = int(line.status or 0)
         if line.duration_microseconds:
             duration = int(line.duration_microseconds) * 1e-6
@@ -181,8 +180,12 @@ class Ledger:
         return found
 
     def _costs(self, route: str, model: str, backend: str, usage: Usage | None) -> dict[str, int]:
-        costs = self._facts.costs.get(route)
-        if not costs or usage is None:
+        if usage is None:
+            return {}
+        costs = self._compiled.get(route)
+        if costs is None:
+            costs = self._compiled[route] = self._compile(route)
+        if not costs:
             return {}
         namespace, _, name = backend.partition("/")
         found: dict[str, int] = {}
@@ -191,6 +194,19 @@ class Ledger:
                 found[cost.key] = cost.compute(model, f"{name}.{namespace}", route, usage)
             except KajitoriError as error:
                 _log.warning("cost %s of %s could not be computed: %s", cost.key, route, error)
+        return found
+
+    def _compile(self, route: str) -> tuple[Cost, ...]:
+        facts = self._route_facts.get(route)
+        if facts is None or not facts.costs:
+            return ()
+        problems: list[str] = []
+        found = check_costs(
+            [LLMRequestCost(metadata_key=rule.key, type=rule.type, cel=rule.cel) for rule in facts.costs],
+            problems,
+        )
+        for problem in problems:
+            _log.warning("of route %s: %s", route, problem)
         return found
 
     def _attempt_list(self, line: RequestLine, backend: str, status: int, outcome: str) -> list[Attempt]:
@@ -217,7 +233,7 @@ class Ledger:
         outcome = _outcome(line.flags) if line.flags else ""
         return Attempt(
             number,
-            self._facts.backends.get(line.cluster, ("", ""))[0],
+            self._backends.get(line.cluster, _NO_BACKEND).name,
             line.cluster,
             line.address,
             0 if outcome and status in (0, 503) else status,
