@@ -5,7 +5,7 @@ The same objects give the same plan, so a change of one object changes only the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -36,10 +36,14 @@ from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
 from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
+from kajitori.gateway.routes.gateway_status import gateway_status
 from kajitori.gateway.routes.http_routes import translate_http_route
 from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
-from kajitori.gateway.routes.tables import Entry, Table
+from kajitori.gateway.routes.route_tables import make_tables
 from kajitori.gateway.world import World
+
+if TYPE_CHECKING:
+    from kajitori.gateway.routes.tables import Entry
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -68,20 +72,29 @@ class _Making:
         self.index = Index(observed)
         self.world = World(self.index)
         self.attachment = Attachment(self.index)
-        self.tables = {
-            port: Table(
-                listener_name(port), observed.settings.body_limit_bytes, keyed=bool(observed.api_keys)
-            )
-            for port in self.attachment.ports()
-        }
+        self.ports = self.attachment.ports()
+        self.tables = make_tables(observed, self.attachment.serving())
         self.refused_ports = {
             port: why_refused(port, message)
-            for port in self.tables
+            for port in self.ports
             if (message := rejected.get(f"{LISTENER}/{listener_name(port)}"))
         }
         self.statuses: list[StatusUpdate] = []
         self.costs: dict[str, tuple[Cost, ...]] = {}
         self.route_facts: dict[str, RouteFacts] = {}
+
+    def listeners(self) -> dict[str, dict[str, Any]]:
+        """Envoy's listeners by name; the secrets of their TLS go to the world."""
+        serving = self.attachment.serving()
+        for binding in serving:
+            if binding.tls is not None:
+                self.world.secrets |= binding.tls.secrets()
+        return {
+            listener_name(port): listener(
+                port, self.observed.settings, [item for item in serving if item.listener.port == port]
+            )
+            for port in self.ports
+        }
 
     def status(self, resource: Any, item: Any, status: dict[str, Any]) -> None:
         if resource.kind in self.observed.foreign:
@@ -95,15 +108,16 @@ class _Making:
 
     def place(self, route: Any, outcomes: list[ParentOutcome], entries: list[Entry]) -> None:
         """Puts entries into every table and host where the route attached, once each."""
-        places = dict.fromkeys(place for outcome in outcomes for place in outcome.places)
+        places = dict.fromkeys(place for outcome in outcomes for place in outcome.via)
         asking = asking_places(route.metadata, outcomes, self.index.gateways)
         key = f"{route.metadata.namespace}/{route.metadata.name}"
         forms = {
-            needs_key: marked(entries, key, needs_key) for needs_key in {each in asking for each in places}
+            needs_key: marked(entries, key, needs_key)
+            for needs_key in {(each.port, each.hostname) in asking for each in places}
         }
-        for port, hostname in places:
-            for entry in forms[(port, hostname) in asking]:
-                self.tables[port].add(hostname, entry)
+        for place in places:
+            for entry in forms[(place.port, place.hostname) in asking]:
+                self.tables[place.table].add(place.hostname, entry, place.hidden)
 
 
 def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, envoys: int = 1) -> Plan:
@@ -130,12 +144,13 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
     for item, status in keys.tenant_statuses:
         making.status(TENANTS, item, status)
     extensions = {LUA_FILTER: request_lua(keys.lines)} if making.tables else {}
+    listeners = making.listeners()
     resources = Resources(
         {
             CLUSTER: making.world.clusters,
             ENDPOINTS: making.world.endpoints,
             SECRET: making.world.secrets,
-            LISTENER: {listener_name(port): listener(port, observed.settings) for port in making.tables},
+            LISTENER: listeners,
             EXTENSION: extensions,
             ROUTES: {table.name: table.route_configuration() for table in making.tables.values()},
         }
@@ -144,8 +159,7 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         backends={name: BackendFacts(*facts) for name, facts in making.world.backends.items()},
         routes=making.route_facts,
     )
-    ports = tuple(sorted(making.tables))
-    return Plan(resources, making.statuses, making.world.backends, making.costs, ports, policy)
+    return Plan(resources, making.statuses, making.world.backends, making.costs, tuple(making.ports), policy)
 
 
 def _fault(error: Exception) -> str:
@@ -214,7 +228,7 @@ def _how_it_serves(making: _Making, outcome: ParentOutcome) -> tuple[bool, str]:
 
 
 def _refusals(making: _Making, outcomes: list[ParentOutcome]) -> list[str]:
-    tables = {listener_name(port) for outcome in outcomes for port, _ in outcome.places}
+    tables = {place.table for outcome in outcomes for place in outcome.via}
     return [
         f"Envoy refused the route table {table} and keeps the last good one: {message}"
         for table in sorted(tables)
@@ -303,8 +317,8 @@ def _gateways(making: _Making) -> None:
     for gateway in making.observed.gateways:
         key = (gateway.metadata.namespace or "", gateway.metadata.name or "")
         if key in making.attachment.bindings:
-            status = making.attachment.gateway_status(
-                key,
+            status = gateway_status(
+                making.attachment.bindings[key],
                 _reported_addresses(making),
                 making.refused_ports,
                 making.envoys,

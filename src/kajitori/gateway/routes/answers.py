@@ -17,6 +17,7 @@ _NAMES = {
     408: "RequestTimeout",
     413: "PayloadTooLarge",
     415: "UnsupportedMediaType",
+    421: "MisdirectedRequest",
     422: "UnprocessableEntity",
     426: "UpgradeRequired",
     429: "TooManyRequests",

@@ -6,14 +6,16 @@ Listeners of all accepted Gateways that share a port are one listener of Envoy; 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from kajitori.api.gateway.shared import GROUP, ParentReference
 from kajitori.api.gateway.v1 import Gateway, Listener
-from kajitori.gateway.conditions import condition
 from kajitori.gateway.observed import age_key
+from kajitori.gateway.routes.conflicts import mark_conflicts
+from kajitori.gateway.routes.hostnames import ANY_HOST, covers, intersect
+from kajitori.gateway.routes.tls import Fault, ListenerTls, resolve_tls
 from kajitori.model.selection import matches
 
 if TYPE_CHECKING:
@@ -21,40 +23,78 @@ if TYPE_CHECKING:
 
     from kajitori.gateway.observed import Index
 
-ANY_HOST = "*"
-_AI_GROUP = "aigateway.envoyproxy.io"
-_ROUTE_KINDS = ((GROUP, "HTTPRoute"), (_AI_GROUP, "AIGatewayRoute"))
+AI_GROUP = "aigateway.envoyproxy.io"
+ROUTE_KINDS = ((GROUP, "HTTPRoute"), (GROUP, "GRPCRoute"), (AI_GROUP, "AIGatewayRoute"))
+_PROTOCOLS = ("HTTP", "HTTPS")
+# Of these two kinds a listener serves one for a host, says the Gateway API.
+_RIVALS = {"HTTPRoute": "GRPCRoute", "GRPCRoute": "HTTPRoute"}
 
 
 class Binding(msgspec.Struct):
-    """A listener of an accepted Gateway and how many routes it carries. problem: why it serves none, if so."""
+    """A listener of an accepted Gateway, what it serves with, and how many routes it carries.
+
+    unsupported, conflict: reason and message of what keeps it from serving. faults: of its TLS. overlap: with which
+    hostnames, in words. hidden: narrower hostnames that belong to other listeners. hosts: kind of route -> served.
+    """
 
     gateway: Gateway
     controller: str
     listener: Listener
-    problem: tuple[str, str] | None = None
+    unsupported: tuple[str, str] | None = None
+    conflict: tuple[str, str] | None = None
+    tls: ListenerTls | None = None
+    faults: list[Fault] = msgspec.field(default_factory=list)
+    overlap: str = ""
+    hidden: tuple[str, ...] = ()
     attached_routes: int = 0
+    hosts: dict[str, list[str]] = msgspec.field(default_factory=dict)
 
     @property
     def hostname(self) -> str:
         return self.listener.hostname or ANY_HOST
 
+    @property
+    def protocol(self) -> str:
+        return self.listener.protocol
+
+    @property
+    def gateway_key(self) -> tuple[str, str]:
+        return self.gateway.metadata.namespace or "", self.gateway.metadata.name or ""
+
+    @property
+    def problem(self) -> tuple[str, str] | None:
+        """Reason and message of what keeps the listener from serving."""
+        if self.unsupported or self.conflict:
+            return self.unsupported or self.conflict
+        if self.protocol == "HTTPS" and self.tls is None:
+            return "Invalid", "; ".join(fault.message for fault in self.faults)
+        return None
+
+    @property
+    def table(self) -> str:
+        """The name of the route table that serves it: one for the HTTP of a port, one for each HTTPS listener."""
+        port = self.listener.port
+        return f"https/{port}/{self.hostname}" if self.protocol == "HTTPS" else f"http/{port}"
+
     def place(self, hostname: str) -> Place:
-        metadata = self.gateway.metadata
-        gateway = (metadata.namespace or "", metadata.name or "")
-        return Place(self.listener.port, hostname, gateway, self.listener.name)
+        return Place(
+            self.listener.port, hostname, self.gateway_key, self.listener.name, self.table, self.hidden
+        )
 
 
 class Place(msgspec.Struct, frozen=True):
     """A host of a port at which a route serves, and the listener that it came by.
 
-    gateway: namespace and name. listener: the listener's name.
+    gateway: namespace and name. listener: the listener's name. table: of routes. hidden: narrower hostnames at which
+    the route does not serve, since other listeners have them.
     """
 
     port: int
     hostname: str
     gateway: tuple[str, str]
     listener: str
+    table: str = ""
+    hidden: tuple[str, ...] = ()
 
 
 class ParentOutcome(msgspec.Struct, frozen=True):
@@ -88,28 +128,32 @@ class Attachment:
             if controller is None or gateway.metadata.deletion_timestamp:
                 continue
             key = (gateway.metadata.namespace or "", gateway.metadata.name or "")
-            self.bindings[key] = [
-                Binding(gateway, controller, listener, _listener_problem(listener))
-                for listener in gateway.spec.listeners
-            ]
+            self.bindings[key] = [_bind(index, gateway, controller, item) for item in gateway.spec.listeners]
+        everything = [binding for group in self.bindings.values() for binding in group]
+        mark_conflicts(everything)
+        for binding in everything:
+            binding.hidden = _narrower_neighbours(binding, self.serving())
+
+    def serving(self) -> list[Binding]:
+        """Every listener that serves, those of the oldest Gateway first."""
+        return [b for group in self.bindings.values() for b in group if b.problem is None]
 
     def ports(self) -> list[int]:
         """Every port on which something listens."""
-        return sorted(
-            {b.listener.port for group in self.bindings.values() for b in group if b.problem is None}
-        )
+        return sorted({binding.listener.port for binding in self.serving()})
 
     def attach(
         self, kind: str, namespace: str, hostnames: Sequence[str], parents: Sequence[ParentReference]
     ) -> list[ParentOutcome]:
         """One outcome a parent reference that is to a Gateway of ours; others are none of our business."""
         outcomes: list[ParentOutcome] = []
+        counted: set[int] = set()
         for parent in parents:
             if parent.kind != "Gateway" or parent.group not in (GROUP, ""):
                 continue
             bindings = self.bindings.get((parent.namespace or namespace, parent.name))
             if bindings:
-                outcomes.append(self._attach_one(kind, namespace, hostnames, parent, bindings))
+                outcomes.append(self._attach_one(kind, namespace, hostnames, parent, bindings, counted))
         return outcomes
 
     def _attach_one(
@@ -119,6 +163,7 @@ class Attachment:
         hostnames: Sequence[str],
         parent: ParentReference,
         bindings: list[Binding],
+        counted: set[int],
     ) -> ParentOutcome:
         controller = bindings[0].controller
 
@@ -138,24 +183,26 @@ class Attachment:
             return refused(
                 "NotAllowedByListeners", f"no listener allows a {kind} from the namespace {namespace}"
             )
-        places: list[tuple[int, str]] = []
-        via: list[Place] = []
-        for binding in allowed:
-            shared = intersect(binding.hostname, hostnames)
-            if not shared:
-                continue
-            binding.attached_routes += 1
-            if binding.problem is None:
-                places += [(binding.listener.port, hostname) for hostname in shared]
-                via += [binding.place(hostname) for hostname in shared]
-                continue
-        if not places and not any(intersect(binding.hostname, hostnames) for binding in allowed):
+        fitting = [binding for binding in allowed if intersect(binding.hostname, hostnames)]
+        if not fitting:
             return refused(
                 "NoMatchingListenerHostname", "none of the route's hostnames fits a listener's hostname"
             )
-        return ParentOutcome(
-            parent, controller, True, "Accepted", "the route serves", tuple(dict.fromkeys(places)), tuple(via)
-        )
+        rival = _RIVALS.get(kind, "")
+        free = [binding for binding in fitting if not _taken(binding, rival, hostnames)]
+        if not free:
+            return refused("Conflicted", f"an older {rival} has these hostnames at the listener")
+        via: list[Place] = []
+        for binding in free:
+            shared = intersect(binding.hostname, hostnames)
+            binding.hosts.setdefault(kind, []).extend(shared)
+            if id(binding) not in counted:
+                counted.add(id(binding))
+                binding.attached_routes += 1
+            if binding.problem is None:
+                via += [binding.place(hostname) for hostname in shared]
+        places = tuple(dict.fromkeys((place.port, place.hostname) for place in via))
+        return ParentOutcome(parent, controller, True, "Accepted", "the route serves", places, tuple(via))
 
     def _allows(self, binding: Binding, kind: str, namespace: str) -> bool:
         allowed = binding.listener.allowed_routes
@@ -175,145 +222,40 @@ class Attachment:
             case "None":
                 return False
 
-    def gateway_status(
-        self,
-        key: tuple[str, str],
-        addresses: Sequence[tuple[str, str]],
-        rejected: dict[int, str],
-        envoys: int,
-    ) -> dict[str, Any]:
-        """The status of one Gateway.
 
-        addresses: type and value of each. rejected: by port, why the listener does not serve. envoys: connected ones.
-        """
-        bindings = self.bindings[key]
-        working = [b for b in bindings if b.problem is None and b.listener.port not in rejected]
-        accepted = any(binding.problem is None for binding in bindings)
-        if not envoys:
-            programmed = condition("Programmed", False, "Pending", "no Envoy is connected")
-        elif working and not addresses:
-            programmed = condition(
-                "Programmed", False, "AddressNotAssigned", "the Service in front of Envoy has no address yet"
-            )
-        elif len(working) == len(bindings):
-            programmed = condition("Programmed", True, "Programmed", "every listener serves")
-        elif working:
-            told = f"some listeners serve, others do not: {_why_not(bindings, rejected)}"
-            programmed = condition("Programmed", True, "Programmed", told)
-        else:
-            reasons = _why_not(bindings, rejected)
-            programmed = condition("Programmed", False, "Invalid", reasons)
-        whole = all(binding.problem is None for binding in bindings)
-        return {
-            "addresses": [{"type": kind, "value": value} for kind, value in addresses if working],
-            "conditions": [
-                condition(
-                    "Accepted",
-                    accepted,
-                    "Accepted" if whole else "ListenersNotValid",
-                    "; ".join(
-                        [
-                            "the Gateway is served by Kajitori" if whole else "some listeners cannot serve",
-                            *_unhonoured(bindings[0].gateway),
-                        ]
-                    ),
-                ),
-                programmed,
-            ],
-            "listeners": [_listener_status(binding, rejected) for binding in bindings],
-        }
-
-
-def _why_not(bindings: Sequence[Binding], rejected: dict[int, str]) -> str:
-    """Of each listener that does not serve its name and the reason."""
-    reasons = (
-        (
-            binding.listener.name,
-            binding.problem[1] if binding.problem else rejected.get(binding.listener.port),
-        )
-        for binding in bindings
-    )
-    return "; ".join(f"listener {name}: {reason}" for name, reason in reasons if reason)
-
-
-def _unhonoured(gateway: Gateway) -> list[str]:
-    """The fields of a Gateway that change nothing here."""
-    found: list[str] = []
-    if gateway.spec.addresses:
-        found.append("spec.addresses is not honoured: listeners bind the address that this process was given")
-    if gateway.spec.infrastructure is not None:
-        found.append("spec.infrastructure is not honoured")
-    return found
-
-
-def _listener_problem(listener: Listener) -> tuple[str, str] | None:
-    """Reason and message of what keeps a listener from serving."""
-    if listener.protocol != "HTTP":
-        return (
+def _bind(index: Index, gateway: Gateway, controller: str, listener: Listener) -> Binding:
+    binding = Binding(gateway, controller, listener)
+    if listener.protocol not in _PROTOCOLS:
+        binding.unsupported = (
             "UnsupportedProtocol",
-            f"protocol {listener.protocol} is not honoured; listeners serve HTTP",
+            f"protocol {listener.protocol} is not honoured; listeners serve HTTP and HTTPS",
         )
-    return None
+    elif listener.protocol == "HTTPS":
+        if listener.tls and listener.tls.mode != "Terminate":
+            told = f"tls mode {listener.tls.mode} is not honoured; a listener of protocol HTTPS ends TLS"
+            binding.unsupported = ("UnsupportedValue", told)
+        else:
+            binding.tls, binding.faults = resolve_tls(index, gateway, listener)
+    return binding
 
 
-def _listener_status(binding: Binding, rejected: dict[int, str]) -> dict[str, Any]:
-    listener = binding.listener
-    refused = rejected.get(listener.port)
-    if binding.problem:
-        reason, message = binding.problem
-        states = [
-            condition("Accepted", False, reason, message),
-            condition("Programmed", False, "Invalid", message),
-        ]
-    else:
-        states = [
-            condition("Accepted", True, "Accepted", "the listener is served"),
-            condition("Programmed", False, "Invalid", refused)
-            if refused
-            else condition("Programmed", True, "Programmed", "Envoy listens"),
-        ]
-    kinds = listener.allowed_routes.kinds
-    supported = [item for item in _ROUTE_KINDS if not kinds or any(item[1] == kind.kind for kind in kinds)]
-    unknown = [kind.kind for kind in kinds if (kind.group, kind.kind) not in _ROUTE_KINDS]
-    states.append(
-        condition("ResolvedRefs", False, "InvalidRouteKinds", f"kinds not served: {', '.join(unknown)}")
-        if unknown
-        else condition("ResolvedRefs", True, "ResolvedRefs", "all references are resolved")
+def _narrower_neighbours(binding: Binding, serving: Sequence[Binding]) -> tuple[str, ...]:
+    """The hostnames that other listeners have for themselves: of the same Gateway, and with HTTPS of any."""
+    return tuple(
+        sorted(
+            {
+                other.hostname
+                for other in serving
+                if other.listener.port == binding.listener.port
+                and other.protocol == binding.protocol
+                and (other.protocol == "HTTPS" or other.gateway is binding.gateway)
+                and other.hostname != binding.hostname
+                and covers(binding.hostname, other.hostname)
+            }
+        )
     )
-    states.append(
-        condition("Conflicted", False, "NoConflicts", "the listener shares its port with others well")
-    )
-    return {
-        "name": listener.name,
-        "supportedKinds": [{"group": group, "kind": kind} for group, kind in supported],
-        "attachedRoutes": binding.attached_routes,
-        "conditions": states,
-    }
 
 
-def intersect(listener: str, hostnames: Sequence[str]) -> list[str]:
-    """The hostnames that a route with `hostnames` serves at a listener for `listener`."""
-    if not hostnames:
-        return [listener]
-    return [shared for hostname in hostnames if (shared := _narrower(listener, hostname))]
-
-
-def _narrower(one: str, other: str) -> str | None:
-    if one in (ANY_HOST, other):
-        return other
-    if other == ANY_HOST:
-        return one
-    if covers(one, other):
-        return other
-    if covers(other, one):
-        return one
-    return None
-
-
-def covers(pattern: str, hostname: str) -> bool:
-    """Whether every host of `hostname` (itself perhaps a wildcard) fits `pattern`."""
-    if pattern in (ANY_HOST, hostname):
-        return True
-    return (
-        pattern.startswith("*.") and hostname.removeprefix("*").endswith(pattern[1:]) and hostname != pattern
-    )
+def _taken(binding: Binding, rival: str, hostnames: Sequence[str]) -> bool:
+    shared = intersect(binding.hostname, hostnames)
+    return any(intersect(host, shared) for host in binding.hosts.get(rival, ()))

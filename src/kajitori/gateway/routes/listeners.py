@@ -1,5 +1,8 @@
-"""Envoy listeners: one a port. What changes often (routes) comes by RDS, so that a listener hardly ever changes
-and no connection is drained for a new route.
+"""Envoy listeners: one a port. What changes often (routes) comes by RDS and what is secret by SDS, so that a listener
+hardly ever changes and no connection is drained for a new route or a renewed certificate.
+
+With HTTPS each listener of a Gateway is a filter chain of its own, found by the name that the client asks for (SNI);
+a chain that comes or goes drains no other one.
 """
 
 from __future__ import annotations
@@ -10,9 +13,13 @@ from kajitori.gateway.accounting.log_format import request_log
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.routes.answers import local_reply_config
 from kajitori.gateway.routes.filters import http_filters
+from kajitori.gateway.routes.hostnames import ANY_HOST
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kajitori.gateway.observed import Settings
+    from kajitori.gateway.routes.attachment import Binding
 
 # Headers of clients that would steer the gateway from outside.
 _INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-", "x-gateway-destination-", "x-kajitori-")
@@ -34,9 +41,11 @@ def why_refused(port: int, message: str) -> str:
     return f"Envoy refused port {port}: {' '.join(message.split())}"
 
 
-def listener(port: int, settings: Settings) -> dict[str, Any]:
-    """The listener of a port; its routes come under the same name."""
-    return {
+def listener(port: int, settings: Settings, bindings: Iterable[Binding]) -> dict[str, Any]:
+    """The listener of a port for the bindings that serve there, which are all of one protocol."""
+    secure = {binding.hostname: binding for binding in bindings if binding.tls is not None}
+    chains = [_filter_chain(port, settings, secure[hostname]) for hostname in sorted(secure)]
+    found = {
         "name": listener_name(port),
         "address": {
             "socket_address": {"address": settings.bind_address, "port_value": settings.bound_port(port)}
@@ -45,25 +54,41 @@ def listener(port: int, settings: Settings) -> dict[str, Any]:
         "enable_reuse_port": False,
         # Bodies that are read whole have a limit of their own, in the route table.
         "per_connection_buffer_limit_bytes": 256 * 1024,
-        "filter_chains": [
-            {
-                "filters": [
-                    {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": _connection_manager(port, settings),
-                    }
-                ]
-            }
-        ],
+        "filter_chains": chains or [{"filters": [_http(port, settings, listener_name(port))]}],
+    }
+    if chains:
+        inspector = {"@type": TYPE + "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}
+        found["listener_filters"] = [
+            {"name": "envoy.filters.listener.tls_inspector", "typed_config": inspector}
+        ]
+    return found
+
+
+def _filter_chain(port: int, settings: Settings, binding: Binding) -> dict[str, Any]:
+    assert binding.tls is not None
+    chain: dict[str, Any] = {
+        "name": binding.table,
+        "filters": [_http(port, settings, binding.table)],
+        "transport_socket": binding.tls.transport_socket(),
+    }
+    if binding.hostname != ANY_HOST:
+        chain["filter_chain_match"] = {"server_names": [binding.hostname]}
+    return chain
+
+
+def _http(port: int, settings: Settings, table: str) -> dict[str, Any]:
+    return {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": _connection_manager(port, settings, table),
     }
 
 
-def _connection_manager(port: int, settings: Settings) -> dict[str, Any]:
+def _connection_manager(port: int, settings: Settings, table: str) -> dict[str, Any]:
     return {
         "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": f"http-{port}",
         "rds": {
-            "route_config_name": listener_name(port),
+            "route_config_name": table,
             "config_source": {"ads": {}, "resource_api_version": "V3"},
         },
         "http_filters": http_filters(settings),

@@ -3,12 +3,12 @@
 Within a host, from first to last: plain routes whose path says more than `/`; the entry of AI requests, whose
 model is not read yet; routes by model; "no such model"; plain routes at `/`; "no such method" of the AI paths;
 "no such path". Routes of a less
-specific hostname follow those of a more specific one.
+specific hostname follow those of a more specific one, unless a listener has the specific one for itself.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,7 +22,10 @@ from kajitori.gateway.routes.answers import (
     models_by_route,
     unknown_model_message,
 )
-from kajitori.gateway.routes.attachment import ANY_HOST, covers
+from kajitori.gateway.routes.hostnames import ANY_HOST, covers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # The paths of OPERATIONS in lua/request.lua.
 AI_PATHS = (
@@ -60,26 +63,45 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Table:
-    """The routes of one port by hostname. keyed: whether clients may have keys."""
+    """The routes of one port, or of one HTTPS listener, by hostname.
 
-    def __init__(self, name: str, body_limit_bytes: int, *, keyed: bool = False) -> None:
+    keyed: whether clients may have keys. hosts: that exist without routes, too. elsewhere: hostnames that other HTTPS
+    listeners of the port have; requests for them came over the wrong connection.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        body_limit_bytes: int,
+        *,
+        keyed: bool = False,
+        hosts: Iterable[str] = (ANY_HOST,),
+        elsewhere: Iterable[str] = (),
+    ) -> None:
         self.name = name
         self._keyed = keyed
         self._body_limit_bytes = body_limit_bytes
-        self._hosts: dict[str, list[Entry]] = {ANY_HOST: []}
+        self._hosts: dict[str, list[tuple[Entry, tuple[str, ...]]]] = {host: [] for host in hosts}
+        self._elsewhere = frozenset(elsewhere) - self._hosts.keys()
+        self._narrower = [name for name in self._elsewhere if any(covers(host, name) for host in self._hosts)]
 
-    def add(self, hostname: str, entry: Entry) -> None:
-        self._hosts.setdefault(hostname, []).append(entry)
+    def add(self, hostname: str, entry: Entry, hidden: tuple[str, ...] = ()) -> None:
+        """hidden: narrower hostnames at which the route does not serve."""
+        self._hosts.setdefault(hostname, []).append((entry, hidden))
 
     def route_configuration(self) -> dict[str, Any]:
         """The RouteConfiguration of Envoy."""
         return {
             "name": self.name,
             "max_direct_response_body_size_bytes": _LONGEST_BODY_BYTES,
-            "virtual_hosts": [self._virtual_host(hostname) for hostname in sorted(self._hosts)],
+            "virtual_hosts": [
+                self._virtual_host(hostname) for hostname in sorted(self._hosts.keys() | self._elsewhere)
+            ],
         }
 
     def _virtual_host(self, hostname: str) -> dict[str, Any]:
+        if hostname in self._elsewhere or any(covers(name, hostname) for name in self._narrower):
+            return {"name": hostname, "domains": [hostname], "routes": [_misdirected()]}
         # Every pattern that covers this host contributes, the most specific first.
         patterns = sorted(
             (pattern for pattern in self._hosts if covers(pattern, hostname)),
@@ -88,7 +110,8 @@ class Table:
         entries = [
             entry
             for pattern in patterns
-            for entry in sorted(self._hosts[pattern], key=lambda entry: entry.rank)
+            for entry, hidden in sorted(self._hosts[pattern], key=lambda item: item[0].rank)
+            if not any(covers(name, hostname) for name in hidden)
         ]
         by_model = [entry for entry in entries if entry.ai]
         routes = [entry.route for entry in entries if not entry.ai and not entry.at_root]
@@ -116,7 +139,10 @@ class Table:
 
 def _named_apart(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Drops a route that stands twice, because two patterns of one host carry it."""
-    return list({route["name"]: route for route in reversed(routes)}.values())[::-1]
+    found: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        found.setdefault(route["name"], route)
+    return list(found.values())
 
 
 def _distinct(models: list[Model]) -> list[Model]:
@@ -194,6 +220,16 @@ def _wrong_method(path: str, allowed: str) -> dict[str, Any]:
         },
         "direct_response": direct_error(405, f"{path} takes {allowed}, not %REQ(:METHOD)%"),
         "response_headers_to_add": [{"header": {"key": "allow", "value": allowed}}],
+        "typed_per_filter_config": PLAIN_FILTERS,
+    }
+
+
+def _misdirected() -> dict[str, Any]:
+    told = "this connection was made for another host than %REQ(:AUTHORITY)%; open one of its own"
+    return {
+        "name": "misdirected",
+        "match": {"prefix": "/"},
+        "direct_response": direct_error(421, told),
         "typed_per_filter_config": PLAIN_FILTERS,
     }
 
