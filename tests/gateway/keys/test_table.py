@@ -1,0 +1,110 @@
+"""What becomes of APIKeys and Tenants in the plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kajitori.gateway.keys.delivery import LUA_FILTER
+from kajitori.gateway.keys.table import make_key_table
+from kajitori.gateway.observed import Index
+from kajitori.gateway.plan import Plan, make_plan
+from kajitori.gateway.resources import EXTENSION, LISTENER, ROUTES
+from tests.gateway.keys.objects import api_key, asking, tenant
+from tests.gateway.workbench import ai_route, backend, gateway, observe
+
+GRANT = {
+    "kind": "ReferenceGrant",
+    "metadata": {"name": "keys", "namespace": "models"},
+    "spec": {
+        "from": [{"group": "gateway.kajitori.dev", "kind": "APIKey", "namespace": "team"}],
+        "to": [{"group": "aigateway.envoyproxy.io", "kind": "AIGatewayRoute"}],
+    },
+}
+
+
+def message_of(plan: Plan, kind: str, name: str) -> tuple[str, str]:
+    """Type and message of the one condition."""
+    status = next(each for each in plan.statuses if (each.resource.kind, each.name) == (kind, name))
+    condition = status.status["conditions"][0]
+    return condition["type"], condition["message"]
+
+
+def test_the_older_of_two_keys_with_one_id_has_it() -> None:
+    older, newer = api_key("aaaaaa"), api_key("aaaaaa", "evil")
+    older["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    newer["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    newer["metadata"]["name"] = "thief"
+    plan = make_plan(observe(newer, older))
+    assert message_of(plan, "APIKey", "thief") == (
+        "NotAccepted",
+        "spec.id: aaaaaa is the id of APIKey default/aaaaaa already; create the key anew",
+    )
+    assert message_of(plan, "APIKey", "aaaaaa")[0] == "Accepted"
+    assert make_key_table(Index(observe(newer, older))).facts["aaaaaa"].name == "default/aaaaaa"
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [
+        ([], "Tenant default/t does not exist"),
+        ([tenant("t", "other")], "Tenant default/t does not exist"),
+    ],
+)
+def test_a_key_without_its_tenant_is_refused_rather_than_free(documents: list[Any], said: str) -> None:
+    observed = observe(api_key("aaaaaa", tenantRef={"name": "t"}), *documents)
+    assert message_of(make_plan(observed), "APIKey", "aaaaaa") == ("NotAccepted", said)
+    line = make_key_table(Index(observed)).lines["kaji_aaaaaa"]
+    assert "it belongs to a tenant that cannot be used" in line
+
+
+def test_a_tenant_of_another_namespace_needs_a_grant() -> None:
+    key = api_key("aaaaaa", "team", tenantRef={"name": "t", "namespace": "models"})
+    refused = make_plan(observe(key, tenant("t", "models")))
+    assert message_of(refused, "APIKey", "aaaaaa")[0] == "NotAccepted"
+    to = [{"group": "gateway.kajitori.dev", "kind": "Tenant"}]
+    grant = {**GRANT, "spec": {**GRANT["spec"], "to": to}}  # pyright: ignore[reportGeneralTypeIssues]
+    plan = make_plan(observe(key, tenant("t", "models"), grant))
+    assert message_of(plan, "APIKey", "aaaaaa")[0] == "Accepted"
+    status = next(each for each in plan.statuses if each.resource.kind == "Tenant")
+    assert status.status["keys"] == 1
+
+
+def test_budgets_of_a_key_and_of_its_tenant_are_told_to_the_accountant() -> None:
+    key = api_key("aaaaaa", tenantRef={"name": "t"}, budgets=["mine"])
+    facts = make_key_table(Index(observe(key, tenant("t", budgets=["ours"])))).facts["aaaaaa"]
+    assert (facts.tenant, facts.budgets) == ("default/t", ("default/mine", "default/ours"))
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "expected"),
+    [([], ["team/*", "models/*"]), (["models"], ["models/*"]), (["elsewhere"], [])],
+)
+def test_routes_of_other_namespaces_are_open_by_grant_and_narrowed_by_the_tenant(
+    namespaces: list[str], expected: list[str]
+) -> None:
+    key = api_key("aaaaaa", "team", tenantRef={"name": "t"})
+    table = make_key_table(Index(observe(key, tenant("t", "team", namespaces=namespaces), GRANT)))
+    assert table.lines["kaji_aaaaaa"].split("\t")[5].split("\n") == (expected or [""])
+
+
+def test_a_change_of_a_key_changes_neither_listeners_nor_routes() -> None:
+    parts = [asking(gateway(8080)), *backend("a", 9000), ai_route("r", "m", {"name": "a"})]
+    one = make_plan(observe(*parts, api_key("aaaaaa"))).resources.by_type
+    many = make_plan(observe(*parts, *(api_key(f"key{number:05}") for number in range(50)))).resources.by_type
+    assert one[LISTENER] == many[LISTENER]
+    assert one[ROUTES] == many[ROUTES]
+    assert len(many[EXTENSION][LUA_FILTER]["typed_config"]["filter_context"]) == 50
+
+
+def test_an_annotation_that_cannot_be_understood_asks_for_keys_and_is_told() -> None:
+    route = asking(ai_route("r", "m", {"name": "a"}), "required")
+    plan = make_plan(observe(gateway(8080), *backend("a", 9000), route))
+    kind, message = message_of(plan, "AIGatewayRoute", "r")
+    assert kind == "Accepted"
+    assert "'required', not Required or Optional; keys are asked for" in message
+    table = plan.resources.by_type[ROUTES]["http/8080"]
+    routes = {each["name"]: each for each in table["virtual_hosts"][0]["routes"]}
+    told = routes["ai/default/r/rule/0/match/0"]["metadata"]["filter_metadata"][LUA_FILTER]
+    assert told == {"route": "default/r", "keys": "Required"}
