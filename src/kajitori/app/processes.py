@@ -38,18 +38,20 @@ def cluster_processes(home: Path, settings: ClusterSettings) -> list[Process]:
     def module(name: str, *arguments: str) -> tuple[str, ...]:
         return (sys.executable, "-m", name, *where, *arguments)
 
+    node_names = [] if settings.gateway_only else settings.node_names
+    controllers = Process("controllers", module("kajitori.app.controllers"), after=kubeconfig)
     return [
         Process("apiserver", module("kajitori.laptop.apiserver", "--port", str(settings.port))),
         *(
             Process(f"runner-{node}", runner_command(home, node), stop_grace_seconds=10.0)
-            for node in settings.node_names
+            for node in node_names
         ),
-        Process("controllers", module("kajitori.app.controllers"), after=kubeconfig),
+        *(() if settings.gateway_only else (controllers,)),
         Process("gateway", module("kajitori.app.gateway"), after=kubeconfig),
         Process("envoy", (str(find_envoy()), *envoy_arguments(bootstrap)), after=bootstrap),
         *(
             Process(node, module("kajitori.laptop.node", "--name", node), after=kubeconfig)
-            for node in settings.node_names
+            for node in node_names
         ),
     ]
 

@@ -57,11 +57,15 @@ def apply_manifests(
     strict: bool = False,
     force: bool = False,
     quiet: bool = False,
+    told: set[str] | None = None,
 ) -> int:
-    """Apply all, what others need first; every refusal is printed and the rest goes on. Returns the exit code."""
+    """Apply all, what others need first; every refusal is printed and the rest goes on. Returns the exit code.
+
+    told: gets the warnings that were printed.
+    """
     failed = 0
     order = sorted(manifests, key=lambda manifest: _rank(manifest.object["kind"]))
-    warned: set[str] = set()
+    warned: set[str] = set() if told is None else told
     for manifest in order:
         try:
             warnings = _apply(cluster, manifest, dry_run=dry_run, strict=strict, force=force, quiet=quiet)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,26 +66,36 @@ class Manifest:
         return f"{self.source}:{line}" if line else self.source
 
 
-def read_manifests(paths: list[str]) -> list[Manifest]:
+def read_manifests(
+    paths: list[str], transform: Callable[[str, str], str] = lambda source, text: text
+) -> list[Manifest]:
     """All objects of the files, folders (their YAML and JSON files in order) and `-` for standard input.
 
-    Raises InvalidManifest with file and line, UsageError for what is not there.
+    transform: makes of a source's name and text the text that is read. Raises InvalidManifest with file and line,
+    UsageError for what is not there.
     """
     found: list[Manifest] = []
     for path in paths:
         if path == "-":
-            found += _documents("standard input", sys.stdin.read())
+            found += _documents("standard input", transform("standard input", sys.stdin.read()))
             continue
         for file in _files(Path(path)):
             try:
                 text = file.read_text()
             except UnicodeDecodeError as error:
                 raise InvalidManifest(f"not a text file: {error.reason}", where=str(file)) from None
-            found += _documents(str(file), text)
+            found += _documents(str(file), transform(str(file), text))
     if not found:
         sources = ["standard input" if path == "-" else path for path in paths]
         raise UsageError(f"no object in {', '.join(sources)}")
     return found
+
+
+def manifest_of(source: str, value: dict[str, Any]) -> Manifest:
+    """An object that stands in no file."""
+    node = yaml.compose(yaml.safe_dump(value))
+    assert node is not None
+    return Manifest(source, value, node)
 
 
 def _files(path: Path) -> list[Path]:

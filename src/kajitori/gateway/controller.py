@@ -45,7 +45,10 @@ from kajitori.base.errors import NotFound
 from kajitori.control.controller import Key
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.conditions import StatusUpdate
-from kajitori.gateway.credentials.injection import referenced_secrets
+from kajitori.gateway.credentials.exchange import Surroundings
+from kajitori.gateway.credentials.exchanges import wanted_exchanges
+from kajitori.gateway.credentials.secrets import referenced_secrets
+from kajitori.gateway.credentials.tokens import TokenSource
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.references import ReferencedSecrets
@@ -110,6 +113,7 @@ class GatewayController:
 
     envoys: whom statuses speak of; those of `ads` if not given. upstream: what other controllers serve.
     unserved: resources that the cluster does not serve, or not yet: what is there works without them.
+    surroundings: what the exchange of tokens knows of this process; nothing of its environment if not given.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class GatewayController:
         envoys: Envoys | None = None,
         upstream: Upstream | None = None,
         unserved: Collection[Resource] = (),
+        surroundings: Surroundings | None = None,
     ) -> None:
         self._runtime = runtime
         self._ads = ads
@@ -132,6 +137,7 @@ class GatewayController:
         self._ports: tuple[int, ...] = ()
         self._port_listeners: list[Callable[[], None]] = []
         self._secrets = ReferencedSecrets(runtime, lambda: self._plans.enqueue(_EVERYTHING))
+        self._tokens = TokenSource(runtime, lambda: self._plans.enqueue(_EVERYTHING), surroundings)
         self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
         self._informers: dict[str, Informer[Any]] = {
@@ -158,6 +164,7 @@ class GatewayController:
             controllers=self._upstream.controllers,
             foreign=self._upstream.foreign,
             secrets=self._secrets.list(),
+            tokens=self._tokens.states(),
             **found,
         )
 
@@ -172,6 +179,7 @@ class GatewayController:
 
     async def _plan(self, key: Key) -> None:
         await self._secrets.want(referenced_secrets(Index(self.observe())))
+        await self._tokens.want(wanted_exchanges(Index(self.observe())))
         plan = make_plan(self.observe(), self._envoys.rejected, envoys=self._envoys.connected)
         if plan.ports != self._ports:
             self._ports = plan.ports
@@ -250,10 +258,18 @@ def register(
     envoys: Envoys | None = None,
     upstream: Upstream | None = None,
     unserved: Collection[Resource] = (),
+    surroundings: Surroundings | None = None,
 ) -> GatewayController:
     """Adds the gateway's informers and controllers to a process."""
     return GatewayController(
-        runtime, ads, accountants, settings, envoys=envoys, upstream=upstream, unserved=unserved
+        runtime,
+        ads,
+        accountants,
+        settings,
+        envoys=envoys,
+        upstream=upstream,
+        unserved=unserved,
+        surroundings=surroundings,
     )
 
 

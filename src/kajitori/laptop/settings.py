@@ -58,6 +58,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: of the API server. gateway_port: of the default gateway. nodes: how many. gpus: simulated GPUs on each
     node, 0 for none. gpu: their product, a key of the hardware catalogue such as `h200`. racks, zones: how many
     the nodes are spread over, in turn. node_cpus, node_memory: capacity that a node reports; None for the machine's own.
+    gateway_only: objects and the gateway that serves them, with nothing that runs pods (`kaji gateway run`).
+    gateway_address: where the gateway's listeners bind. administration_port: of /metrics and /health there; 0 for none.
     """
 
     slot: int = 0
@@ -70,6 +72,9 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     zones: int = 1
     node_cpus: str | None = None
     node_memory: str | None = None
+    gateway_only: bool = False
+    gateway_address: str = "127.0.0.1"
+    administration_port: int = 0
 
     @property
     def first_octet(self) -> int:

@@ -1,0 +1,124 @@
+"""`kaji gateway lint`: what is wrong with a configuration, and what of it nobody honours.
+
+The objects are judged by the same API server (schemas, rules) and the same plan as when they are served; nothing is opened but
+one port of this machine for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kajitori.api.resource import SECRETS, Resource
+from kajitori.app.standalone import serving
+from kajitori.cli.apply import apply_manifests
+from kajitori.cli.connection import Cluster
+from kajitori.cli.gateway import without_effect
+from kajitori.cli.manifests import Manifest
+from kajitori.cli.output import paint
+from kajitori.gateway.controller import watched
+from kajitori.gateway.observed import Observed, Settings
+from kajitori.gateway.plan import Plan, make_plan
+from kajitori.kube.config import load_config
+from kajitori.kube.direct import DirectClient
+from kajitori.laptop.apiserver.server import ApiServer
+from kajitori.laptop.settings import ClusterSettings
+
+_SERVED_LOOKS, _LOOK_SECONDS = 200, 0.05
+
+
+def lint(manifests: list[Manifest]) -> int:
+    """Print every finding with its place; 0 if there is none, else 1."""
+    kept, told = without_effect(manifests)
+    findings = list(told)
+    refused, plan, warnings = asyncio.run(_judge(kept))
+    findings += sorted(warnings)
+    if plan is not None:
+        findings += _of_plan(plan, kept)
+    for finding in told + (_of_plan(plan, kept) if plan is not None else []):
+        print(f"{paint('!', '33')} {finding}")
+    if findings or refused:
+        count = len(findings)
+        rest = " besides what was refused" if refused else ""
+        print(f"{count} finding{'' if count == 1 else 's'}{rest} in {len(manifests)} objects.")
+        return 1
+    print(f"{paint('✓', '32')} {len(manifests)} objects: every field is honoured.")
+    return 0
+
+
+def plan_of(manifests: Sequence[Manifest]) -> Plan | None:
+    """The plan of objects that an API server would take; None if it refuses one (which is printed)."""
+    kept, _ = without_effect(manifests)
+    refused, plan, _ = asyncio.run(_judge(kept))
+    return None if refused else plan
+
+
+async def _judge(manifests: list[Manifest]) -> tuple[bool, Plan | None, set[str]]:
+    """Whether any was refused, the plan of the others, and warnings (which are printed as they come)."""
+    async with _api_server() as kubeconfig:
+        return await asyncio.to_thread(_apply_and_plan, DirectClient(load_config(str(kubeconfig))), manifests)
+
+
+@contextlib.asynccontextmanager
+async def _api_server() -> AsyncIterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="kaji-lint-") as folder:
+        home = Path(folder)
+        server = ApiServer(home, ClusterSettings(), port=0)
+        await server.start()
+        try:
+            yield home / "kubeconfig"
+        finally:
+            await server.stop()
+
+
+def _apply_and_plan(client: DirectClient, manifests: list[Manifest]) -> tuple[bool, Plan | None, set[str]]:
+    serving.install_definitions(client)
+    namespaces = [
+        str((item.object.get("metadata") or {}).get("namespace") or "default") for item in manifests
+    ]
+    serving.make_namespaces(client, namespaces)
+    cluster = Cluster(client, "default")
+    warnings: set[str] = set()
+    refused = apply_manifests(cluster, manifests, force=True, quiet=True, told=warnings) != 0
+    return refused, make_plan(_observed(cluster), envoys=1), warnings
+
+
+def _observed(cluster: Cluster) -> Observed:
+    found: dict[str, Any] = {}
+    for name, (resource, projection) in watched().items():
+        found[name] = tuple(msgspec.convert(item, projection) for item in cluster.objects(resource, None))
+    from kajitori.api.kubernetes.core_v1 import Secret
+
+    secrets = tuple(msgspec.convert(item, Secret) for item in cluster.objects(SECRETS, None))
+    return Observed(settings=Settings(bind_address="127.0.0.1"), secrets=secrets, **found)
+
+
+def _of_plan(plan: Plan, manifests: Sequence[Manifest]) -> list[str]:
+    """What the statuses would say is wrong, with the line where the object begins."""
+    places = {_key(item): item for item in manifests}
+    found: list[str] = []
+    for update in plan.statuses:
+        manifest = places.get((update.resource.group, update.resource.kind, update.namespace, update.name))
+        obj = {"metadata": {}, "status": update.status}
+        for problem in serving.problems(obj):
+            title = _title(update.resource, update.namespace, update.name)
+            found.append(f"{manifest.place('spec') + ': ' if manifest else ''}{title}: {problem}")
+    return found
+
+
+def _key(manifest: Manifest) -> tuple[str, str, str, str]:
+    metadata = manifest.object.get("metadata") or {}
+    group = manifest.object["apiVersion"].rpartition("/")[0]
+    kind = manifest.object["kind"]
+    namespace = "" if kind == "GatewayClass" else str(metadata.get("namespace") or "default")
+    return group, kind, namespace, str(metadata.get("name"))
+
+
+def _title(resource: Resource, namespace: str, name: str) -> str:
+    return f"{resource.kind} {namespace}/{name}" if namespace else f"{resource.kind} {name}"

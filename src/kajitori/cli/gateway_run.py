@@ -1,0 +1,230 @@
+"""`kaji gateway run`: start a gateway-only home, bring in the objects, follow the file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kajitori.api.resource import GATEWAYS, Resource
+from kajitori.app.standalone import environment, serving
+from kajitori.base.errors import KajitoriError, NotFound, UsageError
+from kajitori.cli.apply import apply_manifests
+from kajitori.cli.connection import Cluster
+from kajitori.cli.gateway import DEFAULT_HOME, read_configuration, without_effect
+from kajitori.cli.local import ask_supervisor, check_port
+from kajitori.cli.manifests import Manifest, manifest_of
+from kajitori.cli.output import paint, warn
+from kajitori.kube.direct import DirectClient
+
+_FOLLOW_SECONDS = 0.5
+_SETTLE_LOOKS, _LOOK_SECONDS = 100, 0.05
+Object = dict[str, Any]
+
+
+def run_gateway(options: argparse.Namespace) -> int:
+    """Serve until Ctrl-C. Raises UsageError for a configuration that cannot be read, or a port that is taken."""
+    home: Path = (
+        (options.home or Path(os.environ.get("KAJI_GATEWAY_HOME") or DEFAULT_HOME)).expanduser().absolute()
+    )
+    manifests = _configuration(options)
+    running = ask_supervisor(home, "status")
+    if running is not None:
+        raise UsageError(
+            f"a gateway runs in {home} already (pid {running['pid']})",
+            hint="stop it, or choose another --home",
+        )
+    _check_ports(manifests, options.admin_port)
+    supervisor = _start(home, options)
+    try:
+        client = _connect(home, supervisor)
+        serving.install_definitions(client)
+        session = _Session(home, client, options.address)
+        session.bring(manifests)
+        session.wait_for_envoy(supervisor)
+        session.tell()
+        return _stay(session, options, supervisor)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            print("\n  stopping ...", flush=True)
+        supervisor.terminate()
+        supervisor.wait()
+        if isinstance(error, KeyboardInterrupt):
+            return 130
+        raise
+
+
+def _configuration(options: argparse.Namespace) -> list[Manifest]:
+    if options.file:
+        return read_configuration(options.file)
+    documents = environment.documents(os.environ, options.port)
+    return [manifest_of("the environment", document) for document in documents]
+
+
+def _check_ports(manifests: list[Manifest], administration_port: int) -> None:
+    for manifest in manifests:
+        if manifest.object["kind"] != "Gateway":
+            continue
+        listeners: list[Object] = (manifest.object.get("spec") or {}).get("listeners") or []
+        for index, listener in enumerate(listeners):
+            if isinstance(listener.get("port"), int):
+                check_port(
+                    listener["port"], manifest.place(f"spec.listeners[{index}].port"), "another port there"
+                )
+    if administration_port:
+        check_port(administration_port, "administration", "--admin-port")
+
+
+def _start(home: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
+    from kajitori.app.start import check_home, prepare_home, settle_settings, start_supervisor
+
+    check_home(home)
+    wanted: dict[str, Any] = {
+        "port": serving.free_port(),
+        "gateway_only": True,
+        "gateway_address": options.address,
+        "administration_port": options.admin_port,
+    }
+    settings, slot = settle_settings(home, wanted)
+    with slot:
+        prepare_home(home, settings)
+        return start_supervisor(home, slot, die_with=os.getpid())
+
+
+def _connect(home: Path, supervisor: subprocess.Popen[bytes]) -> DirectClient:
+    from kajitori.app import start
+
+    def connect() -> Any:
+        return start.connect(home)
+
+    return start.wait_for(
+        connect, "the gateway's objects could not be stored", seconds=60.0, home=home, supervisor=supervisor
+    )
+
+
+class _Session:
+    """What is served now, and how it came there."""
+
+    def __init__(self, home: Path, client: DirectClient, address: str) -> None:
+        self.home = home
+        self._client = client
+        self._address = address
+        self._cluster = Cluster(client, "default")
+        self._applied: list[tuple[Resource, str, str]] = []
+
+    def bring(self, manifests: list[Manifest]) -> None:
+        """Apply the objects and take away former ones. Raises KajitoriError if one is refused."""
+        kept, told = without_effect(manifests)
+        for sentence in told:
+            warn(sentence)
+        namespaces = [str((item.object.get("metadata") or {}).get("namespace") or "default") for item in kept]
+        serving.make_namespaces(self._client, namespaces)
+        if apply_manifests(self._cluster, kept, force=True, quiet=True):
+            raise KajitoriError("the configuration was refused", hint="what is wrong stands above")
+        applied: list[tuple[Resource, str, str]] = []
+        for manifest, namespace in zip(kept, namespaces, strict=True):
+            resource = self._cluster.find_kind(manifest.object["apiVersion"], manifest.object["kind"])
+            applied.append((resource, namespace, manifest.object["metadata"]["name"]))
+        for title in serving.remove_former(self._client, self.home, applied):
+            print(f"  removed   {title}")
+        self._applied = applied
+
+    def objects(self) -> list[Object]:
+        """Those that a controller speaks of, as they are now."""
+        found: list[Object] = []
+        for resource, namespace, name in self._applied:
+            if resource.group in serving.GROUPS and resource.kind != "ReferenceGrant":
+                try:
+                    found.append(self._client.get(resource.path(namespace, name)))
+                except NotFound:
+                    continue
+        return found
+
+    def wait_for_envoy(self, supervisor: subprocess.Popen[bytes]) -> None:
+        from kajitori.app import start
+
+        def programmed() -> bool:
+            gateways = [item for item in self.objects() if item["kind"] == "Gateway"]
+            return bool(gateways) and all(serving.settled(item) for item in gateways) and self.connected()
+
+        start.wait_for(
+            programmed, "the gateway did not come up", seconds=60.0, home=self.home, supervisor=supervisor
+        )
+
+    def connected(self) -> bool:
+        """Whether any listener serves; who configures none gets told so rather than waits."""
+        gateways = self._cluster.objects(GATEWAYS, None)
+        texts = [item.get("message", "") for gateway in gateways for item in serving.conditions(gateway)]
+        return not any("no Envoy is connected" in text for text in texts)
+
+    def tell(self) -> None:
+        """Where it serves, and what is wrong."""
+        objects = serving.when_settled(self.objects, _SETTLE_LOOKS, lambda: time.sleep(_LOOK_SECONDS))
+        for item in objects:
+            metadata = item["metadata"]
+            for problem in serving.problems(item):
+                warn(f"{item['kind']} {metadata['namespace'] + '/' if 'namespace' in metadata else ''}{metadata['name']}: {problem}")  # fmt: skip
+        urls = serving.listening([item for item in objects if item["kind"] == "Gateway"], self._address)
+        for url in urls:
+            print(f"  {paint('✓', '32')} {url}/v1", flush=True)
+        if not urls:
+            warn("no listener serves")
+
+
+def _stay(session: _Session, options: argparse.Namespace, supervisor: subprocess.Popen[bytes]) -> int:
+    print(paint(f"  Ctrl-C stops it; logs and ledger are in {session.home}", "2"), flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: supervisor.terminate())
+    changed = _changes(options.file)
+    while supervisor.poll() is None:
+        time.sleep(_FOLLOW_SECONDS)
+        if changed():
+            _bring_again(session, options)
+    if supervisor.returncode not in (0, -signal.SIGTERM):
+        raise KajitoriError(
+            f"the gateway's supervisor ended with {supervisor.returncode}",
+            hint=f"logs: {session.home / 'log'}",
+        )
+    return 0
+
+
+def _changes(file: str | None) -> Callable[[], bool]:
+    """Whether the file was written since the last look; standard input and the environment never are."""
+    if file is None or file == "-":
+        return lambda: False
+    path = Path(file)
+
+    def stamp() -> tuple[tuple[str, int, int], ...]:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        found: list[tuple[str, int, int]] = []
+        for item in files:
+            try:
+                state = item.stat()
+            except OSError:
+                continue  # an editor is replacing it
+            found.append((item.name, state.st_mtime_ns, state.st_size))
+        return tuple(found)
+
+    last = stamp()
+
+    def changed() -> bool:
+        nonlocal last
+        now = stamp()
+        last, before = now or last, last
+        return bool(now) and now != before
+
+    return changed
+
+
+def _bring_again(session: _Session, options: argparse.Namespace) -> None:
+    """A changed file; one that is wrong changes nothing that it cannot."""
+    print(f"  {options.file} changed", flush=True)
+    try:
+        session.bring(_configuration(options))
+        session.tell()
+    except KajitoriError as error:
+        warn(f"{error}; what was served before is served on")
