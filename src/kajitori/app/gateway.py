@@ -31,6 +31,7 @@ from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.observed import Settings
 from kajitori.kube.client import Client
 from kajitori.laptop import services
+from kajitori.laptop.settings import read_settings
 
 USER = "gateway"
 BOOTSTRAP = "envoy-bootstrap.json"
@@ -54,7 +55,7 @@ async def run(home: Path, endpoint: str) -> None:
         schema = load_schema(cache_folder=home / "cache")
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE, services.SOURCE))
         access_log = run_folder / ACCESS_LOG
-        settings = Settings(bind_address="127.0.0.1", access_log=str(access_log))
+        settings = Settings(bind_address=read_settings(home).gateway_address, access_log=str(access_log))
         register_gateway(runtime, ads, ledger, settings)
         services.register(runtime, ads)
         position = read_position(home / FILE_NAME)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ async def _judge(manifests: list[Manifest]) -> tuple[bool, Plan | None, set[str]
 
 
 @contextlib.asynccontextmanager
-async def _api_server() -> AsyncIterator[Path]:
+async def _api_server() -> AsyncGenerator[Path]:
     with tempfile.TemporaryDirectory(prefix="kaji-lint-") as folder:
         home = Path(folder)
         server = ApiServer(home, ClusterSettings(), port=0)
