@@ -24,7 +24,9 @@ from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Servic
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from kajitori.gateway.credentials.exchange import TokenState
 
 T = TypeVar("T")
 
@@ -89,6 +91,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_slices: tuple[EndpointSlice, ...] = ()
     grants: tuple[ReferenceGrant, ...] = ()
     namespaces: tuple[Namespace, ...] = ()
+    # How the tokens of BackendSecurityPolicies stand, by namespace and name.
+    tokens: Mapping[tuple[str, str], TokenState] = {}
 
 
 class Index:
@@ -98,6 +102,8 @@ class Index:
         self.observed = observed
         # Answers of `kajitori.gateway.targets.find_backend`, which routes and statuses ask for alike.
         self.targets: dict[tuple[str, str], Any] = {}
+        # BackendTLSPolicies by target and section; see `kajitori.gateway.backends.tls_policies`.
+        self.tls_policies: dict[Any, dict[str, list[BackendTLSPolicy]]] | None = None
 
     @cached_property
     def ai_backends(self) -> dict[tuple[str, str], AIServiceBackend]:

@@ -31,5 +31,6 @@ class World:
         if name in self.clusters:
             return
         self.clusters[name] = make()
+        self.secrets |= {item.name: item.secret for item in target.secrets}
         if target.discovery == "EDS" and target.eds_name not in self.endpoints:
             self.endpoints[target.eds_name] = load_assignment(self._index, target)

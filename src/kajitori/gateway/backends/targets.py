@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.base.reason import Reason
+from kajitori.gateway.backends.certificates import Delivered
+from kajitori.gateway.backends.tls import UpstreamTls, upstream_tls
+from kajitori.gateway.backends.tls_policies import BackendKey, holding_policy
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.v1alpha1 import Backend, BackendEndpoint
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from kajitori.gateway.observed import Index
 
 _SERVICE_NAME = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.cluster\.local)?\.?")
-_SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_WEB_SOCKET_OVER_TLS = "gateway.envoyproxy.io/wss"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -24,6 +27,7 @@ class Target(msgspec.Struct, frozen=True):
 
     discovery: STATIC, STRICT_DNS or EDS. endpoints: (address or path, port, hostname) each, none for EDS.
     service: namespace, name and port of the Service behind an EDS target. tls: transport socket, if any.
+    secrets: what SDS delivers for it. fallback: is asked only where the others fail.
     """
 
     discovery: str
@@ -31,6 +35,8 @@ class Target(msgspec.Struct, frozen=True):
     service: tuple[str, str, int] | None = None
     tls: dict[str, Any] | None = None
     http2: bool = False
+    secrets: tuple[Delivered, ...] = ()
+    fallback: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -67,7 +73,13 @@ def _find_backend(index: Index, namespace: str, name: str) -> Target | Reason:
         return Reason("NoEndpoints", f"{subject} lists no endpoints", "add one", subject)
     notes = _notes(subject, backend)
     http2 = any("h2c" in protocol or "h2" in protocol for protocol in spec.app_protocols)
-    tls = _tls(subject, spec.tls, notes) if spec.tls is not None else None
+    policy = holding_policy(index, BackendKey("gateway.envoyproxy.io", "Backend", namespace, name))
+    raw = spec.tls
+    if raw is None and policy is None and _WEB_SOCKET_OVER_TLS in spec.app_protocols:
+        raw = {}
+    tls = upstream_tls(index, subject, namespace, raw, policy, notes)
+    if isinstance(tls, Reason):
+        return tls
     names = [endpoint.fqdn for endpoint in spec.endpoints if endpoint.fqdn]
     services = [_SERVICE_NAME.fullmatch(fqdn.hostname) for fqdn in names]
     if names and all(services):
@@ -80,14 +92,33 @@ def _find_backend(index: Index, namespace: str, name: str) -> Target | Reason:
         found = find_service(index, match.group(2), match.group(1), names[0].port)
         if isinstance(found, Reason):
             return found
-        return msgspec.structs.replace(found, tls=tls, http2=http2 or found.http2, notes=tuple(notes))
-    return Target(
+        found = msgspec.structs.replace(
+            found, http2=http2 or found.http2, fallback=bool(spec.fallback), notes=(*found.notes, *notes)
+        )
+        return _with_tls(found, tls) if tls else found
+    target = Target(
         "STRICT_DNS" if names else "STATIC",
         tuple(_place(endpoint) for endpoint in spec.endpoints),
-        tls=tls,
         http2=http2,
+        fallback=bool(spec.fallback),
         notes=tuple(notes),
     )
+    return _with_tls(target, tls) if tls else target
+
+
+def _with_tls(target: Target, tls: UpstreamTls) -> Target:
+    target = msgspec.structs.replace(target, tls=tls.socket, secrets=tls.secrets)
+    return over_http2(target) if target.http2 else target
+
+
+def over_http2(target: Target) -> Target:
+    """The same target, spoken to by HTTP/2, which servers behind TLS want to be asked for (ALPN)."""
+    tls = target.tls
+    if tls is not None:
+        context = tls["typed_config"]
+        common = {"alpn_protocols": ["h2"], **context["common_tls_context"]}
+        tls = {**tls, "typed_config": {**context, "common_tls_context": common}}
+    return msgspec.structs.replace(target, http2=True, tls=tls)
 
 
 def _place(endpoint: BackendEndpoint) -> tuple[str, int, str]:
@@ -103,27 +134,7 @@ def _notes(subject: str, backend: Backend) -> list[str]:
     notes: list[str] = []
     if any(endpoint.zone for endpoint in backend.spec.endpoints):
         notes.append(f"{subject}: endpoints[].zone is not honoured")
-    if backend.spec.fallback:
-        notes.append(f"{subject}: fallback is not honoured; give priority in the route")
     return notes
-
-
-def _tls(subject: str, tls: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    common: dict[str, Any] = {}
-    if not tls.get("insecureSkipVerify"):
-        common["validation_context"] = {"trusted_ca": {"filename": _SYSTEM_CERTIFICATES}}
-    foreign = sorted(set(tls) - {"insecureSkipVerify", "wellKnownCACertificates", "sni"})
-    notes += [f"{subject}: tls.{field} is not honoured" for field in foreign]
-    context: dict[str, Any] = {
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        "common_tls_context": common,
-    }
-    if tls.get("sni"):
-        context["sni"] = tls["sni"]
-    else:
-        context["auto_host_sni"] = True
-        context["auto_sni_san_validation"] = "validation_context" in common
-    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
 def find_service(index: Index, namespace: str, name: str, port: int) -> Target | Reason:
@@ -143,7 +154,14 @@ def find_service(index: Index, namespace: str, name: str, port: int) -> Target |
             "PortNotFound", f"{subject} has no port {port}; it has {ports}", "correct the port", subject
         )
     http2 = found.app_protocol in ("kubernetes.io/h2c", "grpc")
-    return Target("EDS", service=(namespace, name, port), http2=http2)
+    target = Target("EDS", service=(namespace, name, port), http2=http2)
+    policy = holding_policy(index, BackendKey("", "Service", namespace, name), found.name or "")
+    raw = {} if found.app_protocol == "kubernetes.io/wss" and policy is None else None
+    notes: list[str] = []
+    tls = upstream_tls(index, subject, namespace, raw, policy, notes)
+    if isinstance(tls, Reason):
+        return tls
+    return _with_tls(target, tls) if tls else target
 
 
 def service_port(service: Service, port: int) -> ServicePort | None:
