@@ -287,14 +287,14 @@ def _backends(making: _Making) -> None:
     for policy in making.observed.policies:
         found = resolve_policy(index, policy)
         problems = [found.message] if isinstance(found, Reason) else []
-        notes = ["credentialOverride is not honoured yet"] if policy.spec.credential_override else []
+        notes = [] if isinstance(found, Reason) else list(found.notes)
         for ref in policy.spec.target_refs:
             rivals = index.policies.get((policy.metadata.namespace or "", ref.name), [])
             if ref.kind == "AIServiceBackend" and len(rivals) > 1:
                 names = ", ".join(sorted(item.metadata.name or "" for item in rivals))
                 problems.append(f"AIServiceBackend {ref.name} has several policies: {names}; keep one")
         if any(target.kind == "InferencePool" for target in policy.spec.target_refs):
-            notes.append("targets of kind InferencePool are not served yet")
+            notes.append("targets of kind InferencePool are not served")
         making.status(
             BACKEND_SECURITY_POLICIES, policy, ai_status(problems, notes, "the credential is there")
         )

@@ -15,22 +15,16 @@ import msgspec
 
 from kajitori.api.aigateway.v1beta1 import BodyMutation, HeaderMutation, VersionedAPISchema
 from kajitori.gateway.backends.targets import Target, host
+from kajitori.gateway.credentials.credential import SIGNATURE_HEADERS, Credential
+from kajitori.gateway.credentials.filters import credential_filters
 from kajitori.gateway.lua.scripts import ATTEMPT_SCRIPT
 
 TYPE = "type.googleapis.com/"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-CREDENTIAL_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
+CREDENTIAL_HEADERS = ("api-key", "x-api-key", "x-goog-api-key", *SIGNATURE_HEADERS)
 CONNECT_TIMEOUT = "3s"
 # What the gateway tells itself is no business of a backend's.
-_INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-", "x-kajitori-")
-
-
-class Credential(msgspec.Struct, frozen=True):
-    """A secret that goes into a header. sds_name: under which Envoy gets it."""
-
-    header: str
-    prefix: str
-    sds_name: str
+_INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-", "x-kajitori-", "x-aigw-")
 
 
 class Preparation(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +58,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     def written_headers(self) -> set[str]:
         mutation = self.header_mutation
         names = {header.name.lower() for header in mutation.set} if mutation else set[str]()
-        return names | ({self.credential.header} if self.credential else set())
+        return names | (self.credential.written_headers if self.credential else set())
 
 
 def cluster_name(backend: str, preparation: Preparation, target: Target) -> str:
@@ -87,7 +81,7 @@ def ai_cluster(name: str, target: Target, preparation: Preparation) -> dict[str,
     if preparation.changes_request or preparation.restore:
         filters.append(_attempt_filter(preparation))
     if preparation.credential:
-        filters.append(_credential_filter(preparation.credential))
+        filters += credential_filters(preparation.credential)
     return _cluster(name, target, filters)
 
 
@@ -192,27 +186,5 @@ def _attempt_filter(preparation: Preparation) -> dict[str, Any]:
             "default_source_code": {"inline_string": ATTEMPT_SCRIPT},
             "filter_context": context,
             "shared_vm_id": "kajitori-attempt",
-        },
-    }
-
-
-def _credential_filter(credential: Credential) -> dict[str, Any]:
-    return {
-        "name": "envoy.filters.http.credential_injector",
-        "typed_config": {
-            "@type": TYPE + "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
-            "overwrite": True,
-            "credential": {
-                "name": "envoy.http.injected_credentials.generic",
-                "typed_config": {
-                    "@type": TYPE + "envoy.extensions.http.injected_credentials.generic.v3.Generic",
-                    "credential": {
-                        "name": credential.sds_name,
-                        "sds_config": {"ads": {}, "resource_api_version": "V3"},
-                    },
-                    "header": credential.header,
-                    "header_value_prefix": credential.prefix,
-                },
-            },
         },
     }

@@ -23,6 +23,7 @@ from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.reason import Reason
 from kajitori.gateway.backends.clusters import TYPE, Preparation, ai_cluster, cluster_name
 from kajitori.gateway.backends.targets import Target, find_backend, find_service
+from kajitori.gateway.credentials.filters import capture_config
 from kajitori.gateway.credentials.injection import Injection, find_credential
 from kajitori.gateway.observed import age_key
 from kajitori.gateway.routes.answers import Model, direct_error, literal, named_for_answers, unix_seconds
@@ -148,7 +149,7 @@ def prepare(
     if isinstance(target, Reason):
         return target
     notes += [note for note in target.notes if note not in notes]
-    injection = find_credential(index, namespace, name)
+    injection = find_credential(index, namespace, name, target)
     if isinstance(injection, Reason):
         return injection
     body = ref.body_mutation or backend.spec.body_mutation
@@ -229,7 +230,7 @@ def _route_action(world: World, rule: AIGatewayRouteRule, choices: list[_Choice]
             name, lambda c=choice, p=preparation, n=name: ai_cluster(n, c.target, p), choice.target
         )
         world.backends[name] = (choice.name, preparation.model)
-        if choice.injection:
+        if choice.injection and choice.injection.secret:
             world.secrets[choice.injection.credential.sds_name] = choice.injection.secret
         groups.setdefault(choice.ref.priority, []).append({"cluster_name": name, "weight": choice.ref.weight})
     specifier = {
@@ -249,7 +250,8 @@ def _route_action(world: World, rule: AIGatewayRouteRule, choices: list[_Choice]
         "auto_host_rewrite": True,
         **_timeouts(rule, len(groups), len(choices)),
     }
-    return {"route": action}
+    captured = capture_config(choice.injection.credential for choice in choices if choice.injection)
+    return {"route": action, **({"typed_per_filter_config": captured} if captured else {})}
 
 
 def _timeouts(rule: AIGatewayRouteRule, groups: int, choices: int) -> dict[str, Any]:

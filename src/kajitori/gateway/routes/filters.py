@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.accounting.log_format import failed_attempts_log
 from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.credentials.filters import capture_filter
 from kajitori.gateway.keys.delivery import LUA_FILTER, LUA_TYPE, discovered
 from kajitori.gateway.routes.tables import USAGE_FILTER
 
@@ -21,6 +22,7 @@ def http_filters(settings: Settings) -> list[dict[str, Any]]:
     """On the way up from first to last, on the way down from last to first: usage is read before it is stripped."""
     return [
         discovered(LUA_FILTER, LUA_TYPE),
+        capture_filter(),
         {
             "name": USAGE_FILTER,
             "typed_config": {
