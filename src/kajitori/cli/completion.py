@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kajitori.cli import COMMANDS
+from kajitori.cli.keys import VERBS as KEY_VERBS
 from kajitori.cli.rollout import VERBS
 
 _BASH = """_kaji() {
@@ -62,6 +63,8 @@ def candidates(words: list[str]) -> list[str]:
         if len(typed) <= 1:
             return list(VERBS)
         typed = typed[1:]
+    elif command == "keys":
+        return list(KEY_VERBS) if len(typed) <= 1 else []
     elif command not in ("get", "describe", "delete", "logs", "explain", "chat"):
         return []
     try:

@@ -18,8 +18,6 @@ from tests.gateway.workbench import (
     key_policy,
 )
 
-ALL = {"from": {"namespaces": {"from": "All"}}}
-
 
 def ask(bench: Workbench, model: str = "m", key: str = "", **headers: str) -> Any:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -116,7 +114,7 @@ async def test_a_client_without_a_key_is_refused_before_its_body_is_read(
 async def test_a_key_is_held_to_its_models_its_routes_and_its_tenant(
     bench: Workbench, first: Provider
 ) -> None:
-    listener = {"allowedRoutes": {"namespaces": {"from": "All"}}}
+    everywhere = {"namespaces": {"from": "All"}}
     hidden = ai_route(
         "far", "far-model", {"name": "b"}, parentRefs=[{"name": "gateway", "namespace": "default"}]
     )
@@ -124,7 +122,7 @@ async def test_a_key_is_held_to_its_models_its_routes_and_its_tenant(
     for item in elsewhere:
         item["metadata"]["namespace"] = "elsewhere"
     await bench.apply(
-        asking(gateway(bench.port, **listener)),
+        asking(gateway(bench.port, allowedRoutes=everywhere)),
         *backend("a", first.port),
         ai_route("r", "gpt-4o", {"name": "a"}),
         ai_route("other", "llama-8b", {"name": "a"}),
