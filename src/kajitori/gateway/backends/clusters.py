@@ -18,6 +18,7 @@ from kajitori.gateway.backends.targets import Target, host
 from kajitori.gateway.credentials.credential import SIGNATURE_HEADERS, Credential
 from kajitori.gateway.credentials.filters import credential_filters
 from kajitori.gateway.lua.scripts import ATTEMPT_SCRIPT
+from kajitori.gateway.operations import has_native_paths, upstream_paths
 
 TYPE = "type.googleapis.com/"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -46,10 +47,8 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def changes_request(self) -> bool:
         """Whether path or body differ from what the client sent."""
-        prefix = (self.schema.prefix or "v1").strip("/")
         return bool(
-            self.schema.name != "OpenAI"
-            or prefix != "v1"
+            not has_native_paths(self.schema)
             or self.model
             or (self.body_mutation and (self.body_mutation.set or self.body_mutation.remove))
         )
@@ -139,7 +138,8 @@ def _cluster(name: str, target: Target, filters: list[dict[str, Any]]) -> dict[s
 def _header_filter(preparation: Preparation) -> dict[str, Any]:
     mutation = preparation.header_mutation or HeaderMutation()
     written = {header.name.lower() for header in mutation.set}
-    gone = [name.lower() for name in mutation.remove]
+    # A compressed answer would have to be inflated to read the usage in it.
+    gone = ["accept-encoding", *(name.lower() for name in mutation.remove)]
     if preparation.strip_credentials:
         gone += CREDENTIAL_HEADERS
     removals = dict.fromkeys([*gone, *(name for name in preparation.undo if name not in written)])
@@ -166,12 +166,7 @@ def _header_filter(preparation: Preparation) -> dict[str, Any]:
 
 
 def _attempt_filter(preparation: Preparation) -> dict[str, Any]:
-    context: dict[str, Any] = {"schema": preparation.schema.name}
-    if preparation.schema.name == "AzureOpenAI":
-        context["version"] = preparation.schema.version or ""
-    elif preparation.schema.prefix is not None:
-        prefix = preparation.schema.prefix.strip("/")
-        context["prefix"] = f"/{prefix}" if prefix else ""
+    context: dict[str, Any] = {"paths": upstream_paths(preparation.schema)}
     if preparation.model:
         context["model"] = preparation.model
     mutation = preparation.body_mutation
@@ -179,6 +174,8 @@ def _attempt_filter(preparation: Preparation) -> dict[str, Any]:
         context["set"] = {item.path: item.value for item in mutation.set}
     if mutation and mutation.remove:
         context["remove"] = dict.fromkeys(mutation.remove, True)
+    text = json.dumps(context, sort_keys=True)
+    context["id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return {
         "name": "envoy.filters.http.lua",
         "typed_config": {

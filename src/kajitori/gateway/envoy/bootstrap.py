@@ -20,6 +20,8 @@ CONTROL_PLANE_CLUSTER = "kajitori-control-plane"
 FLEET_FOLDER = "/etc/kajitori/envoy"
 CERTIFICATE_FOLDER = "/etc/kajitori/certificates"
 SOCKET_FOLDER = "/run/kajitori"
+# Envoy refuses expressions of more than 100 steps by itself, which is less than users and our route tables need.
+_RUNTIME = {"re2.max_program_size.error_level": 100_000, "re2.max_program_size.warn_level": 100_000}
 CLIENT_FILE, AUTHORITY_FILE = "client.json", "authority.json"
 
 
@@ -178,6 +180,7 @@ def _bootstrap(admin_socket: str, clusters: list[dict[str, Any]]) -> dict[str, A
             "lds_config": ads,
         },
         "static_resources": {"clusters": clusters},
+        "layered_runtime": {"layers": [{"name": "kajitori", "static_layer": _RUNTIME}]},
     }
 
 

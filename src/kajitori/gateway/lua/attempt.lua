@@ -1,26 +1,43 @@
 -- Runs once an attempt, in the chain of the chosen backend: path and body as that backend wants them. All
 -- attempts share one set of headers, so it starts from what the client sent, as the request script kept it.
 --
--- Context: schema, prefix, version (of the backend's dialect), model (override), set (top-level members as
--- JSON text), remove (names of members).
+-- Context: id (of this context), paths (by operation, see `Way`), model (override), set (top-level members as JSON
+-- text), remove (names of members).
 local function escape_segment(text)
   return (text:gsub('[^%w%-._~]', function(char) return string.format('%%%02X', byte(char)) end))
 end
 
--- Operations of the Azure dialect that name the deployment in the path; `responses` names it in the body.
-local AZURE_DEPLOYMENT = { ['/v1/chat/completions'] = '/chat/completions', ['/v1/embeddings'] = '/embeddings',
-  ['/v1/completions'] = '/completions' }
+-- Making tables of a context for every attempt would cost more than all the rest.
+local CONTEXTS, contexts = {}, 0
 
-local function upstream_path(context, path, model)
-  if context.schema == 'AzureOpenAI' then
-    local tail = AZURE_DEPLOYMENT[path]
-    if tail then
-      return '/openai/deployments/' .. escape_segment(model) .. tail .. '?api-version=' .. escape_segment(context.version)
-    end
-    return '/openai' .. path:gsub('^/v1', '') .. '?api-version=' .. escape_segment(context.version)
-  end
-  if context.prefix and sub(path, 1, 4) == '/v1/' then return context.prefix .. sub(path, 4) end
-  return path
+local function read_context(given)
+  local id = given:get('id')
+  local known = CONTEXTS[id]
+  if known then return known end
+  if contexts >= 10000 then CONTEXTS, contexts = {}, 0 end
+  known = { paths = given:get('paths'), model = given:get('model'), set = given:get('set'),
+    remove = given:get('remove') }
+  CONTEXTS[id], contexts = known, contexts + 1
+  return known
+end
+
+local function with_model(query, model)
+  return (('&' .. query):gsub('&model=[^&]*', function() return '&model=' .. escape_segment(model) end):sub(2))
+end
+
+local function upstream_path(context, facts)
+  local template = context.paths[facts.operation]
+  if not template then return nil end
+  if not find(template, '{', 1, true) then return template end
+  local query = facts.query
+  if query and context.model then query = with_model(query, context.model) end
+  local values = {
+    model = escape_segment(context.model or facts.model or ''),
+    id = facts.id or '',
+    query = query and '?' .. query or '',
+    more = query and '&' .. query or '',
+  }
+  return (template:gsub('{(%l+)}', values))
 end
 
 local function rewritten(context, text)
@@ -34,23 +51,35 @@ local function rewritten(context, text)
     kept[#kept + 1] = sub(text, start, from - 1) .. value
   end)
   if not close then return text end
+  if context.model and not seen.model then kept[#kept + 1] = '"model":' .. quote(context.model) end
   for key, value in pairs(context.set or {}) do
     if not seen[key] then kept[#kept + 1] = quote(key) .. ':' .. value end
   end
   return '{' .. table.concat(kept, ',') .. '}'
 end
 
+-- A form with another model; one that names none gets a part of its own.
+local function with_form_model(text, boundary, model)
+  local first, last, problem = form_field(text, boundary, 'model')
+  if problem then return text end
+  if first then return sub(text, 1, first - 1) .. model .. sub(text, last + 1) end
+  return '--' .. boundary .. '\r\ncontent-disposition: form-data; name="model"\r\n\r\n' .. model .. '\r\n' .. text
+end
+
 function envoy_on_request(handle)
-  local given = handle:filterContext()
-  local context = {
-    schema = given:get('schema'), prefix = given:get('prefix'), version = given:get('version'),
-    model = given:get('model'), set = given:get('set'), remove = given:get('remove'),
-  }
+  local context = read_context(handle:filterContext())
   local facts = handle:streamInfo():dynamicMetadata():get('io.kajitori').request
   local headers = handle:headers()
-  headers:replace(':path', upstream_path(context, facts.path, context.model or facts.model))
+  local path = upstream_path(context, facts)
+  if path then headers:replace(':path', path) end
+  if not facts.length then return end
   headers:replace('content-length', facts.length)
-  if context.model or context.set or context.remove then
+  if facts.form then
+    if context.model then
+      local body = handle:body()
+      body:setBytes(with_form_model(body:getBytes(0, body:length()), facts.form, context.model))
+    end
+  elseif context.model or context.set or context.remove then
     local body = handle:body()
     body:setBytes(rewritten(context, body:getBytes(0, body:length())))
   end

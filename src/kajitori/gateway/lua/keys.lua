@@ -78,18 +78,9 @@ local function holder(handle, key)
 end
 
 local NO_KEY = 'an API key is needed: send one as `authorization: Bearer kaji_...`, `x-api-key` or `api-key`'
-local REFUSALS = { ['401'] = { 'Unauthorized', 'authentication_error' }, ['403'] = { 'Forbidden', 'permission_error' },
-  ['404'] = { 'NotFound', 'not_found_error' } }
 
 local function refuse_key(handle, path, status, message, challenge)
-  local headers = { [':status'] = status, ['content-type'] = 'application/json', ['www-authenticate'] = challenge }
-  local kinds, body = REFUSALS[status], nil
-  if find(path, '/v1/messages', 1, true) or sub(path, 1, 11) == '/anthropic/' then
-    body = '{"type":"error","error":{"type":"' .. kinds[2] .. '","message":' .. quote(message) .. '},"request_id":""}\n'
-  else
-    body = '{"type":"error","error":{"type":"' .. kinds[1] .. '","code":"' .. status .. '","message":' .. quote(message) .. '}}\n'
-  end
-  handle:respond(headers, body)
+  refuse(handle, dialect_of(handle, path), status, message, { ['www-authenticate'] = challenge })
 end
 
 -- Whether a route is open to a client. What lies in a namespace that is not, is not there for it.
@@ -100,6 +91,8 @@ end
 local function may_use_model(client, model)
   return names(client.models, model) and names(client.tenant_models, model)
 end
+
+local function is_for_some_models(client) return client.models ~= nil or client.tenant_models ~= nil end
 
 -- The second check, when the route is known. model: nil on routes without one.
 local function let_through(handle, path, client, model)
@@ -128,24 +121,10 @@ local function let_through(handle, path, client, model)
   return true
 end
 
--- Answers `GET /v1/models` with those that the client may use.
-local function list_models(handle, client)
-  local listing = handle:metadata():get('listing')
-  local shown, out = {}, {}
-  for _, model in ipairs(listing) do
-    local mine
-    if client then
-      mine = may_use_model(client, model.id) and sees(client, model.route) and may_use_route(client, model.route)
-    else
-      mine = model.keys ~= 'Required'
-    end
-    if mine and not shown[model.id] then
-      shown[model.id] = true
-      out[#out + 1] = model.json
-    end
-  end
-  handle:respond({ [':status'] = '200', ['content-type'] = 'application/json' },
-    '{"object":"list","data":[' .. table.concat(out, ',') .. ']}')
+-- Whether the list of models shows one to who asks for it.
+local function may_list(client, model)
+  if not client then return model.keys ~= 'Required' end
+  return may_use_model(client, model.id) and sees(client, model.route) and may_use_route(client, model.route)
 end
 
 -- The first check, before a byte of the body is read. Returns who sent the request, nil for nobody known, and whether
@@ -169,7 +148,7 @@ local function identify(handle, headers, path)
   end
   if not mode then return client, false end
   if mark:get('listing') then
-    list_models(handle, client)
+    answer_models(handle, path, mark:get('listing'), function(model) return may_list(client, model) end)
     return client, true
   end
   if not mark:get('route') then return client, false end

@@ -1,26 +1,60 @@
--- Runs once a request, before routing: reads `model` from the JSON body into `x-ai-eg-model`, remembers what
--- the client sent (every attempt starts from that), and asks for the token usage of streams. The usage event
--- that a client did not ask for is taken out of its stream again.
+-- Runs once a request, before routing: finds the operation by its path and the model where that operation has it,
+-- puts the model into `x-ai-eg-model`, remembers what the client sent (every attempt starts from that), estimates
+-- what it may cost, and asks for the token usage of streams.
 local METADATA = 'io.kajitori'
+local LONGEST_MODEL = 512
+-- Members that are prompts: their bytes, divided by four, are the estimate of input tokens.
+local TEXTS = { 'messages', 'prompt', 'input', 'system', 'instructions', 'tools', 'query', 'documents', 'text_1',
+  'text_2' }
+local CAPS = { 'max_completion_tokens', 'max_tokens', 'max_output_tokens' }
+-- What is read of a body; each may be there once, since providers differ in which of two they take.
+local READ = { model = true, stream = true, stream_options = true, n = true }
+for _, name in ipairs(TEXTS) do READ[name] = true end
+for _, name in ipairs(CAPS) do READ[name] = true end
+-- An image in a prompt counts as so many bytes, which are 1,024 tokens, however large it is.
+local ATTACHMENT_BYTES = 4096
 
--- Paths whose body is JSON with a `model`; true: streams report usage only if `stream_options` asks for it.
-local OPERATIONS = {
-  ['/v1/chat/completions'] = true,
-  ['/v1/completions'] = true,
-  ['/v1/embeddings'] = false,
-  ['/v1/responses'] = false,
-  ['/v1/images/generations'] = false,
-  ['/v1/audio/speech'] = false,
-  ['/v1/moderations'] = false,
-  ['/v1/rerank'] = false,
-  ['/rerank'] = false,
-  ['/score'] = false,
-  ['/tokenize'] = false,
-}
+-- The operation of a client's path and the identifier in it, or nil.
+local function find_operation(path)
+  local exact = OPERATIONS[path]
+  if exact then return exact end
+  local head, id, tail = string.match(path, '^(/v1/%l+/)([%w%-_.:~=]+)(.*)$')
+  if not head then return nil end
+  return OPERATIONS[head .. '{id}' .. tail], id
+end
 
-local function refuse(handle, status, kind, message)
-  handle:respond({ [':status'] = status, ['content-type'] = 'application/json' },
-    '{"type":"error","error":{"type":"' .. kind .. '","code":"' .. status .. '","message":' .. quote(message) .. '}}\n')
+-- Bytes from `first` to `last` that count as text: files in base64 count as one attachment each.
+local function text_bytes(text, first, last)
+  local size = last - first + 1
+  if size <= ATTACHMENT_BYTES then return size end
+  local at = first
+  while true do
+    local place = find(text, 'base64', at, true)
+    if not place or place > last then return size end
+    at = place + 6
+    local starts = byte(text, at) == 44 and at or nil
+    if not starts and byte(text, at) == 34 then
+      local _, colon = find(sub(text, at, at + 200), '"data"%s*:%s*"')
+      starts = colon and at + colon
+    end
+    local ends = starts and string_end(text, starts)
+    if ends and ends <= last then
+      if ends - starts > ATTACHMENT_BYTES then size = size - (ends - starts) + ATTACHMENT_BYTES end
+      at = ends
+    end
+  end
+end
+
+-- The bound of output tokens that a body names, as text, or nil.
+local function output_cap(text, from, to)
+  for _, name in ipairs(CAPS) do
+    local cap = from[name] and tonumber(string.match(sub(text, from[name], to[name]), '^%d+$'))
+    if cap then
+      local count = from.n and tonumber(string.match(sub(text, from.n, to.n), '^%d+$')) or 1
+      return string.format('%.0f', math.min(cap * math.max(count, 1), 1e15))
+    end
+  end
+  return nil
 end
 
 -- `text` with include_usage set in its stream_options, or nil if the client did that itself.
@@ -47,100 +81,137 @@ local function with_usage(text, close, start, last)
   return sub(text, 1, start - 1) .. options .. sub(text, last + 1)
 end
 
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  local path = headers:get(':path')
-  local query = find(path, '?', 1, true)
-  if query then path = sub(path, 1, query - 1) end
-  local client, settled = identify(handle, headers, path)
-  if settled then return end
-  local reports_on_request = OPERATIONS[path]
-  if reports_on_request == nil or headers:get(':method') ~= 'POST' then return end
-  local encoding = headers:get('content-encoding')
-  if encoding and encoding ~= 'identity' then
-    return refuse(handle, '415', 'UnsupportedMediaType',
-      'the body is compressed (content-encoding ' .. encoding .. '); send it as plain JSON')
-  end
-  local body = handle:body()
-  local text = body and body:getBytes(0, body:length()) or ''
-  local model_from, model_to, stream, options_from, options_to
-  local close, problem = members(text, function(key, _, from, to)
-    if key == 'model' then model_from, model_to = from, to
-    elseif key == 'stream' then stream = byte(text, from) == 116
-    elseif key == 'stream_options' then options_from, options_to = from, to
+-- Reads a JSON body into `facts`. Returns the model (or nil) and a changed body (or nil), or false and what is wrong.
+local function read_json(operation, text, facts)
+  local from, to, problem = {}, {}, nil
+  local close, malformed = members(text, function(key, _, first, last)
+    if READ[key] then
+      if from[key] then problem = 'there are two members `' .. key .. '`' end
+      from[key], to[key] = first, last
+    elseif #key == 5 and key:lower() == 'model' then
+      problem = 'a member `' .. key .. '` might be taken for `model`'
     end
   end)
-  if not close then
-    return refuse(handle, '400', 'BadRequest', 'malformed request: failed to parse JSON for ' .. path .. ': ' .. problem)
+  if not close then return false, 'failed to parse JSON for ' .. facts.path .. ': ' .. malformed end
+  if problem then return false, problem end
+  local model = nil
+  if from.model then
+    if byte(text, from.model) ~= 34 then return false, '`model` must be a string that names a model' end
+    model = unescape(sub(text, from.model + 1, to.model - 1))
   end
-  if not model_from or byte(text, model_from) ~= 34 then
-    return refuse(handle, '400', 'BadRequest', 'malformed request: `model` must be a string that names a model')
+  local bytes = 0
+  for _, name in ipairs(TEXTS) do
+    if from[name] then bytes = bytes + text_bytes(text, from[name], to[name]) end
   end
-  local model = unescape(sub(text, model_from + 1, model_to - 1))
-  if model == '' or find(model, '%c') then
-    return refuse(handle, '400', 'BadRequest', 'malformed request: `model` is empty or has control characters')
-  end
-  local facts = { path = path, model = model, length = tostring(#text) }
-  if stream then
+  facts.input_tokens = string.format('%d', math.ceil(bytes / 4))
+  facts.output_tokens = output_cap(text, from, to)
+  if from.stream and byte(text, from.stream) == 116 then
     facts.stream = 'true'
-    local changed = reports_on_request and with_usage(text, close, options_from, options_to)
+    local changed = operation.forced and with_usage(text, close, from.stream_options, to.stream_options)
     if changed then
-      body:setBytes(changed)
-      facts.length = tostring(#changed)
       facts.strip = 'true'
+      return model, changed
     end
   end
-  headers = handle:headers()  -- waiting for the body has made the former one stale
-  if not headers:get('content-length') then
+  return model, nil
+end
+
+-- As `read_json`, of a multipart form.
+local function read_form(handle, text, facts)
+  local boundary = form_boundary(handle:headers():get('content-type'))
+  if not boundary then return false, facts.path .. ' takes multipart/form-data' end
+  local first, last, problem = form_field(text, boundary, 'model')
+  if problem then return false, 'failed to parse the form for ' .. facts.path .. ': ' .. problem end
+  facts.form = boundary
+  return first and sub(text, first, last), nil
+end
+
+local function query_member(query, name)
+  local value = string.match('&' .. (query or ''), '&' .. name .. '=([^&]*)')
+  return value and percent_decoded((value:gsub('+', ' ')))
+end
+
+-- Why a name of a model cannot be one, or nil.
+local function model_problem(operation, model)
+  if not model then
+    return operation.required and '`model` must be a string that names a model' or nil
+  end
+  if model == '' then return '`model` is empty' end
+  if find(model, '%c') then return '`model` has control characters' end
+  if #model > LONGEST_MODEL then return '`model` is longer than ' .. LONGEST_MODEL .. ' bytes' end
+  return nil
+end
+
+-- Reads model and facts from wherever the operation has them. Returns as `read_json`; the second is set as body.
+local function read_request(handle, operation, query, facts)
+  if operation.model == 'query' then return query_member(query, 'model') end
+  if operation.model == 'none' then return handle:headers():get('x-kajitori-asked-model') end
+  local body = handle:body()
+  local text = body and body:getBytes(0, body:length()) or ''
+  facts.length = string.format('%d', #text)
+  if operation.model == 'form' then return read_form(handle, text, facts) end
+  local model, changed = read_json(operation, text, facts)
+  if model ~= false and changed then
+    body:setBytes(changed)
+    facts.length = string.format('%d', #changed)
+  end
+  return model, changed
+end
+
+-- Path, length and model for routing and for the provider; the dialect's own path is what its providers have.
+local function tell_headers(handle, operation, path, id, query, facts)
+  local headers = handle:headers()  -- waiting for the body has made an earlier one stale
+  if facts.length and not headers:get('content-length') then
     -- The body is whole by now, and some providers refuse one that comes in chunks.
     headers:remove('transfer-encoding')
     headers:replace('content-length', facts.length)
   end
-  if query then headers:replace(':path', path) end
-  headers:replace('x-ai-eg-model', model)
-  if client then facts.key, facts.tenant = client.id, client.tenant end
+  local native = operation.native
+  if id then native = native:gsub('{id}', id) end
+  if query and operation.query then
+    native = native .. '?' .. query
+    facts.query = query
+  elseif path == native and not query then
+    native = nil
+  end
+  if native then headers:replace(':path', native) end
+  if facts.model then
+    headers:replace('x-ai-eg-model', facts.model)
+    headers:replace('x-kajitori-schemas', operation.schemas)
+  else
+    headers:replace('x-kajitori-schemas', operation.unnamed)
+  end
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local path, query = headers:get(':path'), nil
+  local mark = find(path, '?', 1, true)
+  if mark then path, query = sub(path, 1, mark - 1), sub(path, mark + 1) end
+  local client, settled = identify(handle, headers, path)
+  if settled then return end
+  local operation, id = find_operation(path)
+  if not operation or not operation.methods[headers:get(':method')] then return end
+  local encoding = headers:get('content-encoding')
+  if encoding and encoding ~= 'identity' and operation.model ~= 'none' then
+    return refuse(handle, operation.dialect, '415',
+      'the body is compressed (content-encoding ' .. encoding .. '); send it as it is')
+  end
+  local facts = { path = path, operation = operation.name, dialect = operation.dialect, id = id }
+  local model, problem = read_request(handle, operation, query, facts)
+  if model ~= false then problem = model_problem(operation, model) end
+  if problem then return refuse(handle, operation.dialect, '400', 'malformed request: ' .. problem) end
+  if client then
+    facts.key, facts.tenant = client.id, client.tenant
+    if operation.model == 'none' and is_for_some_models(client) then
+      -- What it asks for is in files, or was asked for before: which models are in there cannot be told.
+      return refuse(handle, operation.dialect, '403', 'this API key is for some models only and may not use ' .. path)
+    end
+  end
+  facts.model = model
+  if operation.usage then facts.event = operation.event end
+  tell_headers(handle, operation, path, id, query, facts)
   handle:streamInfo():dynamicMetadata():set(METADATA, 'request', facts)
   handle:clearRouteCache()
   let_through(handle, path, client, model)
-end
-
--- True for a whole event that carries usage and nothing else.
-local function only_usage(event)
-  return find(event, '"choices"%s*:%s*%[%s*%]') and find(event, '"usage"%s*:%s*{') and true or false
-end
-
-function envoy_on_response(handle)
-  local facts = handle:streamInfo():dynamicMetadata():get(METADATA)
-  if not facts or not facts.request or not facts.request.strip then return end
-  local kind = handle:headers():get('content-type')
-  if not kind or not find(kind, 'text/event-stream', 1, true) then return end
-  if handle:headers():get('content-encoding') then return end
-  local kept = ''
-  for chunk in handle:bodyChunks() do
-    local size = chunk:length()
-    if size > 0 then
-      local text = chunk:getBytes(0, size)
-      -- Most chunks are whole events without usage: they pass untouched.
-      if kept ~= '' or find(text, '"usage"', 1, true) or sub(text, -2) ~= '\n\n' then
-        text = kept .. text
-        kept = ''
-        local out, at = {}, 1
-        while true do
-          local _, last = find(text, '\r?\n\r?\n', at)
-          if not last then break end
-          local event = sub(text, at, last)
-          if not only_usage(event) then out[#out + 1] = event end
-          at = last + 1
-        end
-        local rest = sub(text, at)
-        -- An event that goes on in the next chunk waits for its end, unless it cannot be the usage event.
-        if not find(rest, '^data: ?%[') then
-          kept = rest
-        else
-          out[#out + 1] = rest
-        end
-        chunk:setBytes(table.concat(out))
-      end
-    end
-  end
 end

@@ -3,18 +3,25 @@
 -- down is never taken for the real one, and a 32 MiB prompt costs a search for its closing quote.
 local find, sub, byte = string.find, string.sub, string.byte
 local DEEPEST = 512
+-- Strings and brackets in one text. More would hold up everybody else whom this thread serves.
+local MOST_PIECES = 5000000
+local pieces = 0
 
--- Position of the closing quote of the string that opens just before `at`, or nil.
+-- Position of the closing quote of the string whose first character is at `at`, or nil.
 local function string_end(text, at)
   while true do
-    local place = find(text, '["\\]', at)
+    local place = find(text, '"', at, true)
     if not place then return nil end
-    if byte(text, place) == 34 then return place end
-    at = place + 2
+    if byte(text, place - 1) ~= 92 then return place end
+    -- A quote behind an odd number of backslashes is part of the string. The opening quote ends the count.
+    local slash = place - 2
+    while byte(text, slash) == 92 do slash = slash - 1 end
+    if (place - slash) % 2 == 1 then return place end
+    at = place + 1
   end
 end
 
-local LITERALS = { ["true"] = true, ["false"] = true, ["null"] = true }
+local LITERALS = { ['true'] = true, ['false'] = true, ['null'] = true }
 
 -- Position of the last byte of the value that starts at `at`, or nil if that is no value.
 local function value_end(text, at)
@@ -25,6 +32,8 @@ local function value_end(text, at)
     while true do
       place = find(text, '["{}%[%]]', place)
       if not place then return nil end
+      pieces = pieces + 1
+      if pieces > MOST_PIECES then return nil end
       local char = byte(text, place)
       if char == 34 then
         place = string_end(text, place + 1)
@@ -44,7 +53,13 @@ local function value_end(text, at)
   local _, last = find(text, '^[%w+.-]+', at)
   if not last then return nil end
   local literal = sub(text, at, last)
-  if LITERALS[literal] or find(literal, '^-?%d+%.?%d*[eE]?[+-]?%d*$') then return last end
+  if LITERALS[literal] then return last end
+  local _, whole = find(literal, '^-?%d+')
+  if not whole or find(literal, '^-?0%d') then return nil end
+  local rest = sub(literal, whole + 1)
+  if rest == '' or find(rest, '^%.%d+$') or find(rest, '^%.%d+[eE][+-]?%d+$') or find(rest, '^[eE][+-]?%d+$') then
+    return last
+  end
   return nil
 end
 
@@ -71,12 +86,14 @@ local function unescape(raw)
     local char = sub(raw, place + 1, place + 1)
     at = place + 2
     if char == 'u' then
-      local code = tonumber(sub(raw, at, at + 3), 16) or 0xFFFD
+      local code = tonumber(string.match(raw, '^%x%x%x%x', at) or 'FFFD', 16)
       at = at + 4
       local low = code >= 0xD800 and code <= 0xDBFF and string.match(raw, '^\\u([dD][c-fC-F]%x%x)', at)
       if low then
         code = 0x10000 + (code - 0xD800) * 0x400 + tonumber(low, 16) - 0xDC00
         at = at + 6
+      elseif code >= 0xD800 and code <= 0xDFFF then
+        code = 0xFFFD  -- half of a pair stands for nothing
       end
       out[#out + 1] = utf8_bytes(code)
     else
@@ -90,6 +107,7 @@ end
 -- Calls `visit(key, key_start, value_start, value_end)` for each member of the object at the top of `text`.
 -- Returns the position of the closing brace, or nil and what is wrong with the text.
 local function members(text, visit)
+  pieces = 0
   local at = find(text, '[^ \t\r\n]')
   if not at or byte(text, at) ~= 123 then return nil, 'the body is not a JSON object' end
   at = find(text, '[^ \t\r\n]', at + 1)
@@ -103,8 +121,12 @@ local function members(text, visit)
     at = find(text, '[^ \t\r\n]', key_last + 1)
     if not at or byte(text, at) ~= 58 then return nil, 'a colon is missing after a member name' end
     at = find(text, '[^ \t\r\n]', at + 1)
+    pieces = pieces + 2
     local last = at and value_end(text, at)
-    if not last then return nil, 'a value is malformed, does not end, or is nested too deeply' end
+    if not last then
+      if pieces > MOST_PIECES then return nil, 'it has more than 5 million strings and brackets' end
+      return nil, 'a value is malformed, does not end, or is nested too deeply'
+    end
     visit(unescape(sub(text, key_start + 1, key_last - 1)), key_start, at, last)
     at = find(text, '[^ \t\r\n]', last + 1)
     local char = at and byte(text, at)

@@ -1,16 +1,23 @@
-"""The Lua that runs inside Envoy, as text: one script a place in the chain, each with the JSON scanner in front."""
+"""The Lua that runs inside Envoy, as text: one script a place in the chain, made of the parts that it needs."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 
-_FOLDER = files("kajitori.gateway") / "lua"
-_SCANNER = (_FOLDER / "scanner.lua").read_text()
+from kajitori.gateway.operations import lua_operations
 
-REQUEST_SCRIPT = _SCANNER + "".join(
-    (_FOLDER / name).read_text() for name in ("sha256.lua", "keys.lua", "request.lua")
+_FOLDER = files("kajitori.gateway") / "lua"
+
+
+def _parts(*names: str) -> str:
+    return "".join((_FOLDER / f"{name}.lua").read_text() for name in names)
+
+
+REQUEST_SCRIPT = (
+    _parts("scanner", "forms", "refusals", "models", "sha256", "keys")
+    + lua_operations()
+    + _parts("request", "usage")
 )
-ATTEMPT_SCRIPT = _SCANNER + (_FOLDER / "attempt.lua").read_text()
-_CREDENTIAL = (_FOLDER / "credential.lua").read_text()
-OVERRIDE_SCRIPT = _CREDENTIAL + (_FOLDER / "override.lua").read_text()
-SIGNING_SCRIPT = (_FOLDER / "sha256.lua").read_text() + _CREDENTIAL + (_FOLDER / "signing.lua").read_text()
+ATTEMPT_SCRIPT = _parts("scanner", "forms", "attempt")
+OVERRIDE_SCRIPT = _parts("credential", "override")
+SIGNING_SCRIPT = _parts("sha256", "credential", "signing")

@@ -26,7 +26,9 @@ from kajitori.gateway.backends.targets import Target, find_backend, find_service
 from kajitori.gateway.credentials.filters import capture_config
 from kajitori.gateway.credentials.injection import Injection, find_credential
 from kajitori.gateway.observed import age_key
-from kajitori.gateway.routes.answers import Model, direct_error, literal, named_for_answers, unix_seconds
+from kajitori.gateway.operations import SERVED_SCHEMAS
+from kajitori.gateway.routes.answers import Model, ai_error, literal, named_for_answers, unix_seconds
+from kajitori.gateway.routes.fitting import fit_headers, fitting_sets, nothing_fits
 from kajitori.gateway.routes.tables import Entry
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from kajitori.gateway.world import World
 
 IDLE_SECONDS = 60.0
-SERVED_SCHEMAS = ("OpenAI", "AzureOpenAI")
 _GROUP = "aigateway.envoyproxy.io"
 
 
@@ -82,28 +83,45 @@ def _translate_rule(
         else:
             choices.append(choice)
     problems += [text for text in missing if text not in problems]
-    action = _route_action(world, rule, choices) if choices else _no_backend(key, missing)
+    actions = _actions(world, rule, key, choices, missing)
     entries: list[Entry] = []
     for match_number, match in enumerate(rule.matches or [AIGatewayRouteRuleMatch()]):
         name = f"ai/{key}/rule/{number}/match/{match_number}"
         headers = [_header_match(header.name, header.type, header.value) for header in match.headers]
         if not any(header.name.lower() == MODEL_HEADER for header in match.headers):
             headers.append({"name": MODEL_HEADER, "present_match": True})
-        entries.append(
-            Entry(
-                (-len(match.headers), *age_key(route), number, match_number),
-                {
-                    "name": name,
-                    "match": {"prefix": "/", "headers": headers},
-                    **action,
-                    "metadata": named_for_answers("AIGatewayRoute", key),
-                },
-                ai=True,
-                models=_models(route, rule, match),
-                rule=rule.name or "",
+        by_model_alone = len(headers) == 1
+        for place, (fit, action) in enumerate(actions):
+            entries.append(
+                Entry(
+                    (-len(match.headers), *age_key(route), number, match_number, place),
+                    {
+                        "name": name + (f".{place}" if place else ""),
+                        "match": {"prefix": "/", "headers": [*headers, *fit_headers(fit)]},
+                        **action,
+                        "metadata": named_for_answers("AIGatewayRoute", key),
+                    },
+                    ai=True,
+                    models=() if place else _models(route, rule, match),
+                    rule=rule.name or "",
+                    serves=fit if by_model_alone else frozenset(),
+                )
             )
-        )
     return entries
+
+
+def _actions(
+    world: World, rule: AIGatewayRouteRule, key: str, choices: list[_Choice], missing: list[str]
+) -> list[tuple[frozenset[str], dict[str, Any]]]:
+    """What is done with requests that the given schemas serve, and last with those that fit no backend."""
+    if not choices:
+        return [(frozenset(), _no_backend(key, missing))]
+    schemas = {choice.name: choice.preparation.schema.name for choice in choices}
+    actions: list[tuple[frozenset[str], dict[str, Any]]] = []
+    for fit in fitting_sets(schemas.values()):
+        fitting = [choice for choice in choices if choice.preparation.schema.name in fit]
+        actions.append((fit, _route_action(world, rule, fitting)))
+    return [*actions, (frozenset(), nothing_fits(key, schemas))]
 
 
 def _models(
@@ -171,7 +189,7 @@ def find_target(index: Index, backend: AIServiceBackend) -> Target | Reason:
     subject = f"AIServiceBackend {namespace}/{name}"
     schema = backend.spec.schema
     if schema.name not in SERVED_SCHEMAS:
-        return Reason("UnsupportedValue", f"{subject}: schema {schema.name} is not served yet")
+        return Reason("UnsupportedValue", f"{subject}: schema {schema.name} is not served")
     if schema.name == "AzureOpenAI" and not schema.version:
         return Reason("Invalid", f"{subject}: schema AzureOpenAI needs a version, such as 2025-01-01-preview")
     ref = backend.spec.backend_ref
@@ -286,7 +304,7 @@ def _timeouts(rule: AIGatewayRouteRule, groups: int, choices: int) -> dict[str, 
 def _no_backend(key: str, missing: list[str]) -> dict[str, Any]:
     why = "; ".join(missing) or "every backend has weight 0, or none is listed"
     return {
-        "direct_response": direct_error(
+        "direct_response": ai_error(
             503, literal(f"AIGatewayRoute {key} has no usable backend for this model: {why}")
         )
     }

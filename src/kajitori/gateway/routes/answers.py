@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 from typing import Any
 
 import msgspec
 
-_NAMES = {
+NAMES = {
     400: "BadRequest",
     401: "Unauthorized",
     403: "Forbidden",
@@ -27,18 +26,8 @@ _NAMES = {
     503: "ServiceUnavailable",
     504: "GatewayTimeout",
 }
-STATUSES = tuple(_NAMES)
 _MODELS_NAMED_AT_MOST = 100
-_METADATA = "kajitori.answers"
-# Connections that failed or broke, attempts that took too long, and nobody there to ask.
-_NO_ANSWER = (
-    "response.code_details.startsWith('upstream_') || response.code_details == 'no_healthy_upstream'"
-    " || response.code_details == 'response_timeout'"
-)
-_NO_ANSWER_MESSAGE = (
-    f"no backend of %METADATA(ROUTE:{_METADATA}:route)% answered (attempts: %UPSTREAM_REQUEST_ATTEMPT_COUNT%, "
-    "%RESPONSE_FLAGS_LONG%); `kaji explain request %REQ(x-request-id)%` tells of each attempt"
-)
+METADATA = "kajitori.answers"
 JSON_CONTENT = [{"header": {"key": "content-type", "value": "application/json"}}]
 
 
@@ -60,7 +49,7 @@ def error_format(status: int, message: str) -> dict[str, Any]:
     return {
         "json_format": {
             "type": "error",
-            "error": {"type": _NAMES.get(status, "Error"), "code": str(status), "message": message},
+            "error": {"type": NAMES.get(status, "Error"), "code": str(status), "message": message},
         }
     }
 
@@ -68,6 +57,11 @@ def error_format(status: int, message: str) -> dict[str, Any]:
 def direct_error(status: int, message: str) -> dict[str, Any]:
     """A route action that answers with an error. Percent signs in `message` are commands of Envoy."""
     return {"status": status, "body_format": error_format(status, message)}
+
+
+def ai_error(status: int, message: str) -> dict[str, Any]:
+    """As `direct_error`, of routes whose name begins with `ai`: the client's dialect gives it its shape afterwards."""
+    return {"status": status, "body_format": {"text_format_source": {"inline_string": message}}}
 
 
 def literal(text: str) -> str:
@@ -94,26 +88,17 @@ def hidden_model_message() -> str:
     )
 
 
-def models_body(models: list[Model]) -> str:
-    """The answer to `GET /v1/models`, in OpenAI's shape, sorted by name."""
-    entries = [_model_entry(model) for model in sorted(models, key=lambda model: model.id)]
-    return json.dumps({"object": "list", "data": entries}, separators=(",", ":"))
-
-
-def _model_entry(model: Model) -> dict[str, Any]:
-    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
-
-
-def models_by_route(models: list[Model]) -> list[dict[str, Any]]:
-    """What lua/keys.lua puts the list of one client together from: a model stands once for each of its routes."""
+def models_listing(models: list[Model]) -> list[dict[str, Any]]:
+    """What lua/models.lua makes lists of, sorted by name: a model stands once for each of its routes."""
     return [
         {
             "id": model.id,
+            "created": model.created,
+            "owner": model.owned_by,
             "route": model.route,
             **({"keys": "Required"} if model.protected else {}),
-            "json": json.dumps(_model_entry(model), separators=(",", ":")),
         }
-        for model in sorted(set(models), key=lambda model: (model.id, model.route))
+        for model in sorted(dict.fromkeys(models), key=lambda model: (model.id, model.route))
     ]
 
 
@@ -129,38 +114,4 @@ def unix_seconds(timestamp: str | None) -> int:
 
 def named_for_answers(kind: str, key: str) -> dict[str, Any]:
     """What a route of Envoy carries so that an answer in its stead can name it. key: namespace/name."""
-    return {"filter_metadata": {_METADATA: {"route": f"{kind} {key}"}}}
-
-
-def _mapper(status: int, expression: str, message: str) -> dict[str, Any]:
-    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "kajitori.local_reply"}}
-    kind = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
-    by_details = {
-        "name": "envoy.access_loggers.extension_filters.cel",
-        "typed_config": {"@type": kind, "expression": expression},
-    }
-    return {
-        "filter": {
-            "and_filter": {
-                "filters": [
-                    {"status_code_filter": {"comparison": comparison}},
-                    {"extension_filter": by_details},
-                ]
-            }
-        },
-        "body_format_override": error_format(status, message),
-    }
-
-
-def local_reply_config() -> dict[str, Any]:
-    """Puts what Envoy answers by itself (413, 503, 504, ...) into the same shape; our own answers stay."""
-
-    def mapper(status: int) -> dict[str, Any]:
-        return _mapper(
-            status, "!(response.code_details in ['direct_response', 'lua_response'])", "%LOCAL_REPLY_BODY%"
-        )
-
-    def nobody_answered(status: int) -> dict[str, Any]:
-        return _mapper(status, _NO_ANSWER, _NO_ANSWER_MESSAGE)
-
-    return {"mappers": [nobody_answered(503), nobody_answered(504), *(mapper(status) for status in STATUSES)]}
+    return {"filter_metadata": {METADATA: {"route": f"{kind} {key}"}}}

@@ -13,34 +13,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
-from kajitori.gateway.routes.answers import (
-    JSON_CONTENT,
-    Model,
-    direct_error,
-    hidden_model_message,
-    models_body,
-    models_by_route,
-    unknown_model_message,
+from kajitori.gateway.routes.answers import Model, direct_error
+from kajitori.gateway.routes.endpoints import (
+    entry_routes,
+    models_routes,
+    unknown_model,
+    unknown_path,
+    unnamed_routes,
+    wrong_methods,
 )
 from kajitori.gateway.routes.hostnames import ANY_HOST, covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# The paths of OPERATIONS in lua/request.lua.
-AI_PATHS = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/responses",
-    "/v1/images/generations",
-    "/v1/audio/speech",
-    "/v1/moderations",
-    "/v1/rerank",
-    "/rerank",
-    "/score",
-    "/tokenize",
-)
 _LONGEST_BODY_BYTES = 4 * 1024 * 1024
 _FILTER_OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
 USAGE_FILTER = "envoy.filters.http.ai_protocol_manager"
@@ -50,7 +36,7 @@ PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, USAGE_FILTER: _FILTER_OFF}
 class Entry(msgspec.Struct, frozen=True):
     """A route of Envoy with its rank: smaller sorts first.
 
-    models: what it adds to `/v1/models`. protected: whether it asks for a key. rule: the name of the rule that it was made of, to which policies attach.
+    models: what it adds to `/v1/models`. serves: schemas of its backends, if nothing but the model leads to it. protected: whether it asks for a key. rule: the name of the rule that it was made of, to which policies attach.
     """
 
     rank: tuple[Any, ...]
@@ -58,6 +44,7 @@ class Entry(msgspec.Struct, frozen=True):
     ai: bool = False
     at_root: bool = False
     models: tuple[Model, ...] = ()
+    serves: frozenset[str] = frozenset()
     rule: str = ""
     protected: bool = False
 
@@ -107,28 +94,27 @@ class Table:
             (pattern for pattern in self._hosts if covers(pattern, hostname)),
             key=lambda pattern: (pattern.startswith("*"), -len(pattern)),
         )
-        entries = [
-            entry
+        found = [
+            (pattern, entry)
             for pattern in patterns
             for entry, hidden in sorted(self._hosts[pattern], key=lambda item: item[0].rank)
             if not any(covers(name, hostname) for name in hidden)
         ]
+        entries = [entry for _, entry in found]
         by_model = [entry for entry in entries if entry.ai]
         routes = [entry.route for entry in entries if not entry.ai and not entry.at_root]
         if by_model:
-            models = [model for entry in by_model for model in entry.models]
+            models = [(pattern, model) for pattern, entry in found for model in entry.models]
             protected = [entry.protected for entry in by_model]
-            routes += _entry_routes(all(protected))
-            routes.append(
-                _models_route(models, keyed=self._keyed or any(protected), protected=all(protected))
-            )
+            routes += entry_routes(all(protected))
+            routes += models_routes(hostname, models, protected=all(protected))
             routes += [entry.route for entry in by_model]
-            routes.append(_unknown_model(_distinct(models), hidden=any(protected)))
+            routes += unnamed_routes(by_model)
+            routes.append(unknown_model(_distinct([model for _, model in models]), hidden=any(protected)))
         routes += [entry.route for entry in entries if not entry.ai and entry.at_root]
         if by_model:
-            routes += [_wrong_method(path, "POST") for path in AI_PATHS]
-            routes.append(_wrong_method("/v1/models", "GET"))
-        routes.append(_unknown_path())
+            routes += wrong_methods(PLAIN_FILTERS)
+        routes.append(unknown_path(PLAIN_FILTERS))
         return {
             "name": hostname,
             "domains": [hostname],
@@ -150,94 +136,11 @@ def _distinct(models: list[Model]) -> list[Model]:
     return list({model.id: model for model in reversed(models)}.values())[::-1]
 
 
-def _for_lua(**told: Any) -> dict[str, Any]:
-    """What lua/keys.lua reads of a route.
-
-    It goes by the route's metadata, never by a context of its own: that would hide the filter's, in which keys are.
-    """
-    return {"metadata": {"filter_metadata": {LUA_FILTER: told}}}
-
-
-def _entry_routes(protected: bool) -> list[dict[str, Any]]:
-    # Where every route asks for a key, who has none is refused before the body is read.
-    # Matched before the Lua filter has read the model; after that the request is matched anew.
-    unread = [
-        {"name": ":method", "string_match": {"exact": "POST"}},
-        {"name": "x-ai-eg-model", "present_match": True, "invert_match": True},
-    ]
-    return [
-        {
-            "name": f"ai-entry{path}",
-            "match": {"path": path, "headers": unread},
-            # Never reached: the Lua filter answers by itself, or the request is matched anew. But only an
-            # action of this kind carries the limit for bodies.
-            "route": {"cluster": "model-not-read", "cluster_not_found_response_code": "NOT_FOUND"},
-            **(_for_lua(keys="Required") if protected else {}),
-        }
-        for path in AI_PATHS
-    ]
-
-
-def _models_route(models: list[Model], *, keyed: bool, protected: bool) -> dict[str, Any]:
-    """`GET /v1/models`. keyed: the list depends on who asks. protected: only who has a key is told one."""
-    route = {
-        "name": "ai-models",
-        "match": {
-            "path": "/v1/models",
-            "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-        },
-        "direct_response": {"status": 200, "body": {"inline_string": models_body(_distinct(models))}},
-        "response_headers_to_add": JSON_CONTENT,
-        "typed_per_filter_config": PLAIN_FILTERS,
-    }
-    if not keyed:
-        return route
-    mode = "Required" if protected else "Optional"
-    return {
-        **route,
-        # The Lua filter answers.
-        "direct_response": direct_error(500, "the list of models was not made"),
-        "typed_per_filter_config": {USAGE_FILTER: _FILTER_OFF},
-        **_for_lua(keys=mode, listing=models_by_route(models)),
-    }
-
-
-def _unknown_model(models: list[Model], *, hidden: bool) -> dict[str, Any]:
-    message = hidden_model_message() if hidden else unknown_model_message([model.id for model in models])
-    return {
-        "name": "ai-unknown-model",
-        "match": {"prefix": "/", "headers": [{"name": "x-ai-eg-model", "present_match": True}]},
-        "direct_response": direct_error(404, message),
-    }
-
-
-def _wrong_method(path: str, allowed: str) -> dict[str, Any]:
-    return {
-        "name": f"ai-method{path}",
-        "match": {
-            "path": path,
-            "headers": [{"name": ":method", "string_match": {"exact": allowed}, "invert_match": True}],
-        },
-        "direct_response": direct_error(405, f"{path} takes {allowed}, not %REQ(:METHOD)%"),
-        "response_headers_to_add": [{"header": {"key": "allow", "value": allowed}}],
-        "typed_per_filter_config": PLAIN_FILTERS,
-    }
-
-
 def _misdirected() -> dict[str, Any]:
     told = "this connection was made for another host than %REQ(:AUTHORITY)%; open one of its own"
     return {
         "name": "misdirected",
         "match": {"prefix": "/"},
         "direct_response": direct_error(421, told),
-        "typed_per_filter_config": PLAIN_FILTERS,
-    }
-
-
-def _unknown_path() -> dict[str, Any]:
-    return {
-        "name": "unknown-path",
-        "match": {"prefix": "/"},
-        "direct_response": direct_error(404, "unsupported path: %REQ(:METHOD)% %PATH(NQ)%"),
         "typed_per_filter_config": PLAIN_FILTERS,
     }

@@ -1,0 +1,269 @@
+-- Reads what an answer says of the tokens it took, as it passes: nothing is held back but the usage event that the
+-- client of a stream did not ask for, which is taken out. What is kept of an answer is bounded.
+local MOST_KEPT = 65536
+local LONGEST_HELD = 16384
+local EVENTS_A_MARK = 16
+local MOST_CANDIDATES = 4
+
+-- Whether the brackets of `text` from `at` on close as many levels as `depth` and no more.
+local function closes(text, at, depth)
+  local open = 0
+  while true do
+    local place = find(text, '["{}%[%]]', at)
+    if not place then return open == -depth end
+    local char = byte(text, place)
+    if char == 34 then
+      place = string_end(text, place + 1)
+      if not place then return false end
+    elseif char == 123 or char == 91 then
+      open = open + 1
+    else
+      open = open - 1
+    end
+    at = place + 1
+  end
+end
+
+-- The object that is the member `name` of the object at the end of `text`, or of its member `within`: where it starts
+-- and ends. What a model or a client wrote may have members of that name too, further down; they are passed over.
+local function object_of(text, name, depth)
+  local needle, places, at = '"' .. name .. '"', {}, 1
+  while true do
+    local place, last = find(text, needle, at, true)
+    if not place then break end
+    local _, opens = find(text, '^%s*:%s*{', last + 1)
+    if opens then places[#places + 1] = opens end
+    at = last + 1
+  end
+  for number = #places, math.max(1, #places - MOST_CANDIDATES + 1), -1 do
+    pieces = 0
+    local last = value_end(text, places[number])
+    if last and closes(text, last + 1, depth) then return sub(text, places[number], last) end
+  end
+  return nil
+end
+
+local function count(object, name)
+  local digits = string.match(object, '"' .. name .. '"%s*:%s*(%d+)')
+  return digits and math.min(tonumber(digits), 1e12)
+end
+
+-- Takes over the counts of a usage object, in any dialect. What it does not name stays as it was.
+local function take_counts(counts, object)
+  counts.input = count(object, 'prompt_tokens') or count(object, 'input_tokens') or counts.input
+  counts.output = count(object, 'completion_tokens') or count(object, 'output_tokens') or counts.output
+  counts.total = count(object, 'total_tokens') or counts.total
+  counts.cached = count(object, 'cached_tokens') or counts.cached
+  counts.reasoning = count(object, 'reasoning_tokens') or counts.reasoning
+  -- Anthropic counts what went through its cache beside the input; here it is a part of it, as everywhere else.
+  counts.read = count(object, 'cache_read_input_tokens') or counts.read
+  counts.creation = count(object, 'cache_creation_input_tokens') or count(object, 'cache_creation_tokens')
+    or counts.creation
+  return counts.input or counts.output or counts.total
+end
+
+-- Counts as text, in the order of `Usage`.
+local function told_counts(counts, dialect)
+  local input, cached = counts.input or 0, counts.cached or 0
+  if dialect == 'anthropic' then
+    input = input + (counts.read or 0) + (counts.creation or 0)
+    cached = counts.read or cached
+  end
+  local output = counts.output or 0
+  local total = counts.total or input + output
+  if not counts.input and not counts.output then input = total end
+  return string.format('%.0f,%.0f,%.0f,%.0f,%.0f,%.0f', input, output, total, cached, counts.creation or 0,
+    counts.reasoning or 0)
+end
+
+local function tell(handle, told)
+  handle:streamInfo():dynamicMetadata():set(METADATA, 'usage', told)
+end
+
+-- The usage object of a JSON answer or of the data of an event; its members show which it is.
+local function usage_object(text)
+  local object = object_of(text, 'usage', 1)
+  if object then return object end
+  if find(text, '"usage"', 1, true) then
+    -- `response.completed` of Responses, `message_start` of Anthropic.
+    if find(text, '"response"', 1, true) or find(text, '"message"', 1, true) then
+      return object_of(text, 'usage', 2)
+    end
+    return nil
+  end
+  return object_of(text, 'tokens', 2) or object_of(text, 'billed_units', 2)  -- `meta` of Cohere
+end
+
+local function read_json_answer(handle, facts)
+  local head, tail = '', ''
+  for chunk in handle:bodyChunks() do
+    local size = chunk:length()
+    if size > 0 then
+      if head == '' and tail == '' then head = chunk:getBytes(0, math.min(size, MOST_KEPT)) end
+      if size >= MOST_KEPT then
+        tail = chunk:getBytes(size - MOST_KEPT, MOST_KEPT)
+      else
+        tail = tail .. chunk:getBytes(0, size)
+        if #tail > 2 * MOST_KEPT then tail = sub(tail, -MOST_KEPT) end
+      end
+    end
+  end
+  local object = usage_object(tail)
+  if not object and head ~= tail then
+    -- Usage that stands before the content of a long answer: the head is cut, so only its first levels can be told.
+    local place = find(head, '^%s*{[^%[{]*"usage"%s*:%s*{')
+    local opens = place and select(2, find(head, '"usage"%s*:%s*{'))
+    local last = opens and value_end(head, opens)
+    object = last and sub(head, opens, last)
+  end
+  local counts = {}
+  if object and take_counts(counts, object) then tell(handle, { counts = told_counts(counts, facts.dialect) }) end
+end
+
+-- Whether a usage object begins in `text`; many providers put `"usage":null` into every other event.
+local function has_usage(text)
+  local _, last = find(text, '"usage"', 1, true)
+  while last do
+    if find(text, '^%s*:%s*{', last + 1) then return true end
+    _, last = find(text, '"usage"', last + 1, true)
+  end
+  return false
+end
+
+-- True for a whole event that carries usage and nothing else.
+local function only_usage(event)
+  return find(event, '"choices"%s*:%s*%[%s*%]') and find(event, '"usage"%s*:%s*{') and true or false
+end
+
+-- How often `needle` stands in `text`.
+local function occurrences(text, needle)
+  local found, at = 0, 1
+  while true do
+    local _, last = find(text, needle, at, true)
+    if not last then return found end
+    found, at = found + 1, last + 1
+  end
+end
+
+-- What is known of a stream so far; `take` reads a whole event.
+local function take_event(state, event)
+  if not has_usage(event) then return end
+  local object = usage_object(event)
+  if not object or not take_counts(state.counts, object) then return end
+  if state.sums then  -- each answer of a session has its own
+    for name, value in pairs(state.counts) do state.sums[name] = (state.sums[name] or 0) + value end
+    state.counts = {}
+  end
+  -- What Anthropic says at the start is the input; the output follows with the last events.
+  local final = not find(event, '"message_start"', 1, true)
+  tell(state.handle, { [final and 'counts' or 'partial'] = told_counts(state.sums or state.counts, state.dialect) })
+  state.final = state.final or final
+  state.partial = not final and told_counts(state.counts, state.dialect) or state.partial
+end
+
+-- Says how much came, every few events: a stream that is cut runs no more of this script.
+local function mark_events(state, text)
+  state.events = state.events + occurrences(text, state.needle)
+  if state.events >= state.next_mark and not state.final then
+    tell(state.handle, { seen = string.format('%d', state.events), partial = state.partial })
+    state.next_mark = state.events + EVENTS_A_MARK
+  end
+end
+
+-- Takes whole events out of `text`. Returns what is to go on and the event that is not whole.
+local function split_events(state, text, strip)
+  local out, at = {}, 1
+  while true do
+    local _, last = find(text, '\r?\n\r?\n', at)
+    if not last then break end
+    local event = sub(text, at, last)
+    if state.midway then
+      state.midway = false
+      event = state.before .. event
+      take_event(state, event)
+      event = sub(event, #state.before + 1)
+      state.before = ''
+    else
+      take_event(state, event)
+      if strip and only_usage(event) then event = '' end
+    end
+    out[#out + 1] = event
+    at = last + 1
+  end
+  return table.concat(out), sub(text, at)
+end
+
+local function read_stream(handle, facts)
+  local strip = facts.strip ~= nil
+  local state = { handle = handle, dialect = facts.dialect, needle = facts.event, counts = {}, events = 0,
+    next_mark = 1, before = '' }
+  local kept = ''
+  for chunk in handle:bodyChunks() do
+    local size = chunk:length()
+    if size > 0 then
+      local text = chunk:getBytes(0, size)
+      if facts.event then mark_events(state, text) end
+      -- Most chunks are whole events without usage: they pass untouched.
+      if kept ~= '' or state.midway or has_usage(text) or sub(text, -2) ~= '\n\n' then
+        local go_on, rest = split_events(state, kept .. text, strip)
+        kept = ''
+        if strip and not state.midway and #rest <= LONGEST_HELD and not find(rest, '^data: ?%[') then
+          kept = rest  -- it may be the usage event
+        elseif rest ~= '' then
+          -- An event that goes on in the next chunk: it passes, and its end is looked at when it comes.
+          state.midway = true
+          state.before = sub(state.before .. rest, -2 * MOST_KEPT)
+          go_on = go_on .. rest
+        end
+        if strip then chunk:setBytes(go_on) end
+      end
+    elseif kept ~= '' then
+      chunk:setBytes(kept)  -- the stream ends within an event
+      kept = ''
+    end
+  end
+  if kept ~= '' then take_event(state, kept) end
+  if not state.final and state.events > 0 then
+    tell(handle, { seen = string.format('%d', state.events), partial = state.partial })
+  end
+end
+
+-- Reads the events of a session over a WebSocket, which come as unmasked text from the provider.
+local function read_session(handle, facts)
+  local state = { handle = handle, dialect = facts.dialect, counts = {}, sums = {} }
+  local kept = ''
+  for chunk in handle:bodyChunks() do
+    local size = chunk:length()
+    if size > 0 then
+      local text = kept .. chunk:getBytes(0, size)
+      kept = ''
+      local place = find(text, '"response.done"', 1, true)
+      while place do
+        local opens = find(text, '{[^{}"]*"type"%s*:%s*"response.done"', math.max(1, place - 64))
+          or find(text, '{[^{}]*"response.done"', math.max(1, place - 256))
+        pieces = 0
+        local last = opens and value_end(text, opens)
+        if not last then
+          kept = sub(text, opens or place, (opens or place) + 4 * MOST_KEPT)
+          break
+        end
+        take_event(state, sub(text, opens, last))
+        place = find(text, '"response.done"', last, true)
+      end
+    end
+  end
+end
+
+function envoy_on_response(handle)
+  local kept = handle:streamInfo():dynamicMetadata():get(METADATA)
+  local facts = kept and kept.request
+  if not facts or not facts.event and not facts.strip then return end
+  local headers = handle:headers()
+  local status = headers:get(':status')
+  if status == '101' then return read_session(handle, facts) end
+  if byte(status) ~= 50 then return end
+  local kind = headers:get('content-type')
+  if not kind or headers:get('content-encoding') then return end
+  if find(kind, 'text/event-stream', 1, true) then return read_stream(handle, facts) end
+  if find(kind, 'json', 1, true) then return read_json_answer(handle, facts) end
+end

@@ -1,0 +1,103 @@
+"""What Envoy answers by itself (408, 413, 431, 502, 503, 504, ...) and what our routes answer, in the client's dialect.
+
+Answers whose body one of our scripts or the admission server made have their shape already and stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kajitori.gateway.routes.answers import METADATA, NAMES, error_format
+
+_CEL = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+# Connections that failed or broke, attempts that took too long, and nobody there to ask.
+_NO_ANSWER = (
+    "response.code_details.startsWith('upstream_') || response.code_details == 'no_healthy_upstream'"
+    " || response.code_details == 'response_timeout'"
+)
+_NO_ANSWER_MESSAGE = (
+    f"no backend of %METADATA(ROUTE:{METADATA}:route)% answered (attempts: %UPSTREAM_REQUEST_ATTEMPT_COUNT%, "
+    "%RESPONSE_FLAGS_LONG%); `kaji explain request %REQ(x-request-id)%` tells of each attempt"
+)
+# Direct responses of AI routes are plain sentences; those of other routes are bodies of their owners' choice.
+_PLAIN = (
+    "response.code_details == 'direct_response' ? xds.route_name.startsWith('ai') || xds.route_name == 'unknown-path'"
+    " : !(response.code_details in ['lua_response', 'ext_authz_denied'])"
+)
+_ANTHROPIC_NAMES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    421: "invalid_request_error",
+    422: "invalid_request_error",
+    426: "invalid_request_error",
+    429: "rate_limit_error",
+    431: "request_too_large",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def _anthropic(status: int, message: str) -> dict[str, Any]:
+    error = {"type": _ANTHROPIC_NAMES.get(status, "internal_server_error"), "message": message}
+    return {"json_format": {"type": "error", "error": error, "request_id": "%REQ(x-request-id)%"}}
+
+
+def _cohere(status: int, message: str) -> dict[str, Any]:
+    return {"json_format": {"id": "%REQ(x-request-id)%", "message": message}}
+
+
+# Paths tell the dialect until the request script has read the request; then it is among what that keeps.
+_DIALECTS = (
+    ("anthropic", ("/anthropic/", "/v1/messages"), _anthropic),
+    ("cohere", ("/cohere/", "/v2/rerank"), _cohere),
+    ("", (), error_format),
+)
+
+
+def local_reply_config() -> dict[str, Any]:
+    """The mappers of a listener, of which the first that fits is taken."""
+    mappers: list[dict[str, Any]] = []
+    for dialect, prefixes, shape in _DIALECTS:
+        filters = [_speaks(dialect, prefixes)] if dialect else []
+        mappers += [
+            _mapper(status, _NO_ANSWER, filters, shape(status, _NO_ANSWER_MESSAGE)) for status in (503, 504)
+        ]
+        mappers += [_mapper(status, _PLAIN, filters, shape(status, "%LOCAL_REPLY_BODY%")) for status in NAMES]
+    return {"mappers": mappers}
+
+
+def _speaks(dialect: str, prefixes: tuple[str, ...]) -> dict[str, Any]:
+    kept = {
+        "matcher": {
+            "filter": "io.kajitori",
+            "path": [{"key": "request"}, {"key": "dialect"}],
+            "value": {"string_match": {"exact": dialect}},
+        },
+        "match_if_key_not_found": False,
+    }
+    by_path = [
+        {"header_filter": {"header": {"name": ":path", "string_match": {"prefix": prefix}}}}
+        for prefix in prefixes
+    ]
+    return {"or_filter": {"filters": [{"metadata_filter": kept}, *by_path]}}
+
+
+def _mapper(status: int, expression: str, more: list[dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
+    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "kajitori.local_reply"}}
+    by_details = {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {"@type": _CEL, "expression": expression},
+    }
+    filters = [
+        {"status_code_filter": {"comparison": comparison}},
+        *more,
+        {"extension_filter": by_details},
+    ]
+    return {"filter": {"and_filter": {"filters": filters}}, "body_format_override": body}
