@@ -1,0 +1,1 @@
+"""What keeps requests answered when a backend is not: order of attempts, retries, cool-down, saturation, hedging."""
