@@ -12,8 +12,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Final
 
 from kajitori.base.cel.errors import CompileError, EvaluationError
+from kajitori.base.cel.estimate import Shape, estimate_cost
 from kajitori.base.cel.program import Program, compile_expression
-from kajitori.base.cel.types import STRING, UINT, Type
+from kajitori.base.cel.types import DOUBLE, STRING, UINT, Type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +28,20 @@ TOKEN_VARIABLES: Final = (
     "reasoning_tokens",
 )
 TEXT_VARIABLES: Final = ("model", "backend", "route_name")
+MONEY_VARIABLE: Final = "cost_usd"
+"""Ours: what the request costs by the prices that are known, 0 without one."""
 VARIABLES: Final[dict[str, Type]] = {
     **dict.fromkeys(TOKEN_VARIABLES, UINT),
     **dict.fromkeys(TEXT_VARIABLES, STRING),
+    MONEY_VARIABLE: DOUBLE,
 }
+MOST_STEPS: Final = 10_000
+"""Turns of macros in one evaluation. A cost is computed twice for each request."""
+MOST_UNITS: Final = 100_000
+"""What one evaluation may cost at worst, in the units in which a kube-apiserver counts rules."""
+_SHAPE: Final = Shape(
+    fields={**dict.fromkeys(TOKEN_VARIABLES, Shape()), **dict.fromkeys(TEXT_VARIABLES, Shape(most=1024))}
+)
 _WHOLE: Final = ("int", "uint")
 _LARGEST: Final = 2**64 - 1
 
@@ -45,13 +56,21 @@ class CostProgram:
         self.exact = exact
         self._program = program
 
-    def evaluate(self, values: Mapping[str, int | str]) -> int:
+    @property
+    def uses(self) -> frozenset[str]:
+        """The variables that it reads."""
+        return self._program.uses
+
+    def evaluate(self, values: Mapping[str, int | float | str]) -> int:
         """The cost; missing counts are 0, missing texts empty.
 
-        Raises EvaluationError: division by zero, overflow (a cost has 64 bits), a negative cost.
+        Raises EvaluationError: division by zero, overflow (a cost has 64 bits), a negative cost, too many steps.
         """
-        inputs = [values.get(name, 0) for name in TOKEN_VARIABLES]
-        cost = self._program.run([*inputs, *(values.get(name, "") for name in TEXT_VARIABLES)])
+        inputs: list[object] = [values.get(name, 0) for name in TOKEN_VARIABLES]
+        inputs += [values.get(name, "") for name in TEXT_VARIABLES]
+        money = values.get(MONEY_VARIABLE, 0.0)
+        inputs.append(float(money) if self.exact else Decimal(str(money)))
+        cost = self._program.run(inputs, steps=MOST_STEPS)
         if isinstance(cost, Decimal):
             if not cost.is_finite():
                 raise EvaluationError(f"cost is {cost}, not a number")
@@ -74,6 +93,11 @@ def compile_cost(expression: str) -> CostProgram:
     except CompileError as error:
         program, strict_problem = None, error
     if program is not None and program.result.kind in (*_WHOLE, "dyn"):
+        units = estimate_cost(expression, VARIABLES, _SHAPE)
+        if units > MOST_UNITS:
+            raise CompileError(
+                f"a cost may take {MOST_UNITS} units; this one may take {units}", expression, 0
+            )
         return CostProgram(program, exact=True)
     try:
         program = compile_expression(expression, VARIABLES, mixed=True, alike=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,9 @@ class Cost(msgspec.Struct, frozen=True):
     compute: Callable[[str, str, str, Usage], int]
 
 
-_FIELDS = {
+_LITERAL = re.compile(r"""'[^']*'|"[^"]*\"""")
+# Type of a cost -> field of Usage.
+COST_FIELDS = {
     "InputToken": "input_tokens",
     "OutputToken": "output_tokens",
     "TotalToken": "total_tokens",
@@ -47,13 +50,13 @@ def check_costs(costs: Sequence[LLMRequestCost], problems: list[str]) -> tuple[C
     """The costs that can be computed; the others go to `problems` with their place."""
     found: list[Cost] = []
     for cost in costs:
-        field = _FIELDS.get(cost.type)
+        field = COST_FIELDS.get(cost.type)
         if field:
             found.append(Cost(cost.metadata_key, _count(field)))
             continue
         try:
+            check_expression(cost.cel or "")
             compute = _expression(cost.cel or "")
-            compute("", "", "", Usage())
         except KajitoriError as error:
             problems.append(f"llmRequestCosts[{cost.metadata_key}].cel: {error}")
             continue
@@ -65,24 +68,56 @@ def _count(field: str) -> Callable[[str, str, str, Usage], int]:
     return lambda model, backend, route, usage: getattr(usage, field)
 
 
-def _expression(text: str) -> Callable[[str, str, str, Usage], int]:
+def check_expression(text: str) -> None:
+    """Compiles an expression and tries it with zeros. Raises CompileError or EvaluationError: of the wrong type, too
+    dear, an unknown variable, a cost below zero."""
     from kajitori.base.cel import compile_cost  # loaded only where an expression is used
 
-    program = compile_cost(text)
+    compile_cost(text).evaluate({})
 
-    def compute(model: str, backend: str, route: str, usage: Usage) -> int:
-        return program.evaluate(
+
+def _expression(text: str) -> Callable[[str, str, str, Usage], int]:
+    expression = CostExpression(text)
+    return lambda model, backend, route, usage: expression.compute(usage, model, backend, "", route)
+
+
+class CostExpression:
+    """A compiled `cel`. uses: the names of the variables that it reads. Raises CompileError.
+
+    `backend` is `name.namespace`, as upstream's documentation has it; in an expression that writes a name with slashes
+    it is what upstream's program has: `namespace/name/route/ROUTE/rule/N/ref/N`.
+    """
+
+    __slots__ = ("_long", "_program", "uses")
+
+    def __init__(self, text: str) -> None:
+        from kajitori.base.cel import compile_cost  # loaded only where an expression is used
+
+        self._program = compile_cost(text)
+        self._long = "backend" in self._program.uses and any("/" in part for part in _LITERAL.findall(text))
+        self.uses = self._program.uses
+
+    def compute(
+        self,
+        usage: Usage,
+        model: str = "",
+        backend: str = "",
+        long_backend: str = "",
+        route_name: str = "",
+        cost_usd: float = 0.0,
+    ) -> int:
+        """The cost of a request. Raises EvaluationError."""
+        return self._program.evaluate(
             {
                 "model": model,
-                "backend": backend,
-                "route_name": route,
+                "backend": long_backend if self._long else backend,
+                "route_name": route_name,
                 "input_tokens": usage.input_tokens,
                 "cached_input_tokens": usage.cached_input_tokens,
                 "cache_creation_input_tokens": usage.cache_creation_input_tokens,
                 "output_tokens": usage.output_tokens,
                 "total_tokens": usage.total_tokens,
                 "reasoning_tokens": usage.reasoning_tokens,
+                "cost_usd": cost_usd,
             }
         )
-
-    return compute

@@ -74,6 +74,7 @@ class Limit(msgspec.Struct, frozen=True):
     group: limits of one group let a request pass if any of them does; empty: each stands for itself.
     deny_without_store: what happens while the store cannot be asked. shadow: counted and told, never refused.
     headers: whether answers tell how the limit stands.
+    unpriced: whether requests pass whose model has no known price, where US dollars are counted.
     """
 
     name: str
@@ -89,3 +90,4 @@ class Limit(msgspec.Struct, frozen=True):
     output_tokens: int = DEFAULT_OUTPUT_TOKENS
     group: str = ""
     headers: bool = True
+    unpriced: Literal["Allow", "Deny"] = "Deny"

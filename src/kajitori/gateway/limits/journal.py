@@ -1,0 +1,117 @@
+"""A file that is only ever appended to, and survives `kill -9`.
+
+Each record is its length, a checksum, and msgpack. A record is handed to the system at once, in one write, so the
+end of the process loses none; it is not forced onto the disk, so a power cut may take the last seconds. A tail
+that was torn is cut off when the file is read. What it says grows with requests, so it is written anew from
+the state from time to time: beside itself, forced onto the disk, then renamed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_log = logging.getLogger(__name__)
+
+_MAGIC = b"kajitori limits 1\n"
+_HEAD = struct.Struct("<II")
+_LARGEST_BYTES = 64 * 1024 * 1024
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class Journal:
+    """An open journal. Read it with `replay` before the first `append`. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.size_bytes = 0
+
+    def replay(self) -> Iterator[Any]:
+        """Every record, oldest first; then the file stands ready to be appended to."""
+        good = len(_MAGIC)
+        with os.fdopen(os.dup(self._file), "rb") as reader:
+            reader.seek(0)
+            head = reader.read(len(_MAGIC))
+            if head == _MAGIC:
+                for record, end in _records(reader):
+                    yield record
+                    good = end
+            elif not _MAGIC.startswith(head):
+                # Counting from zero beside a file that is kept is better than not serving at all.
+                aside = self._path.with_name(self._path.name + ".unreadable")
+                os.replace(self._path, aside)
+                _log.error("%s is no journal of limits; it is kept as %s", self._path, aside)
+                os.close(self._file)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        size = os.fstat(self._file).st_size
+        if size > good:
+            _log.warning("%s: the last %d bytes were torn and are cut off", self._path, size - good)
+        os.ftruncate(self._file, min(size, good))
+        if size < len(_MAGIC):
+            os.pwrite(self._file, _MAGIC, 0)
+        self.size_bytes = os.lseek(self._file, 0, os.SEEK_END)
+
+    def append(self, record: Any) -> None:
+        """Hands a record to the system."""
+        data = _framed(record)
+        written = os.write(self._file, data)
+        if written != len(data):  # the disk is full: what is half there is a torn tail
+            os.ftruncate(self._file, self.size_bytes)
+            os.lseek(self._file, 0, os.SEEK_END)
+            raise OSError(f"{self._path}: the disk is full")
+        self.size_bytes += written
+
+    def rewrite(self, records: Iterable[Any]) -> None:
+        """Puts these records in place of all that were written before."""
+        beside = self._path.with_name(self._path.name + ".new")
+        target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(target, "wb") as writer:
+            writer.write(_MAGIC)
+            for record in records:
+                writer.write(_framed(record))
+            writer.flush()
+            os.fsync(writer.fileno())
+        os.replace(beside, self._path)
+        fresh = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        os.close(self._file)
+        self._file = fresh
+        self.size_bytes = os.lseek(fresh, 0, os.SEEK_END)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _framed(record: Any) -> bytes:
+    data = _encode(record)
+    return _HEAD.pack(len(data), zlib.crc32(data)) + data
+
+
+def _records(reader: Any) -> Iterator[tuple[Any, int]]:
+    """Records with where they end; stops at the first that is not whole."""
+    end = reader.tell()
+    while True:
+        head = reader.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return
+        length, checksum = _HEAD.unpack(head)
+        if length > _LARGEST_BYTES:
+            return
+        data = reader.read(length)
+        if len(data) < length or zlib.crc32(data) != checksum:
+            return
+        try:
+            record = _decode(data)
+        except msgspec.DecodeError:
+            return
+        end += _HEAD.size + length
+        yield record, end

@@ -1,0 +1,238 @@
+"""Counts in the memory of one process, with a journal beside it that brings them back: the store of a laptop.
+
+Every change goes to the journal before it is answered, so a request that passed is still counted after `kill -9`.
+Without a path nothing is written, and nothing comes back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken, decide, room, wanted
+from kajitori.gateway.limits.journal import Journal
+from kajitori.gateway.limits.store import LATE_SECONDS, Reservation, StoreLost
+
+_log = logging.getLogger(__name__)
+
+_COMPACT_BYTES = 8 * 1024 * 1024
+_RESERVE, _SETTLE, _BOOK, _GIVE_BACK, _FORGET, _COUNTER = "r", "s", "b", "g", "f", "c"
+
+
+class _Counter(msgspec.Struct, gc=False):
+    """slots: amounts by slot. forget: seconds since 1970 after which none of them counts."""
+
+    slots: dict[int, int]
+    forget: int
+
+
+class MemoryStore:
+    """path: of the journal. compact_bytes: a larger journal is written anew."""
+
+    remote = False
+
+    def __init__(self, path: Path | None = None, *, compact_bytes: int = _COMPACT_BYTES) -> None:
+        self._counters: dict[str, _Counter] = {}
+        self._open: dict[str, Reservation] = {}
+        self._late: dict[str, Reservation] = {}
+        self._compact_bytes = compact_bytes
+        self._next_compaction = compact_bytes
+        self._journal = Journal(path) if path is not None else None
+        if self._journal is not None:
+            for record in self._journal.replay():
+                self._apply(record)
+            self._next_compaction = max(compact_bytes, 2 * self._journal.size_bytes)
+
+    async def reserve(
+        self,
+        request_id: str,
+        note: str,
+        holds: Sequence[Hold],
+        groups: Sequence[int],
+        open_candidates: Sequence[int],
+        *,
+        now: float,
+        expires: float,
+    ) -> Outcome:
+        if self._open:
+            self._give_back(now, most=8)
+        used = [self._sum(hold.counter, hold.oldest) for hold in holds]
+        allowed, candidates, takes = decide(holds, groups, open_candidates, used)
+        amounts = [
+            wanted(hold, count) if takes_ else 0
+            for hold, count, takes_ in zip(holds, used, takes, strict=True)
+        ]
+        if allowed:
+            taken = [
+                Taken(hold.counter, hold.slot, amount, hold.forget)
+                for hold, amount in zip(holds, amounts, strict=True)
+            ]
+            self._write([_RESERVE, request_id, note, expires, taken])
+            self._reserve(request_id, Reservation(note, taken, expires))
+            for hold in holds:
+                self._prune(hold)
+        standings = tuple(
+            self._standing(hold, count, amount)
+            for hold, count, amount in zip(holds, used, amounts, strict=True)
+        )
+        return Outcome(allowed, standings, candidates)
+
+    async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
+        if request_id not in self._open and request_id not in self._late:
+            return False
+        self._write([_SETTLE, request_id, list(amounts)])
+        self._settle(request_id, amounts)
+        return True
+
+    async def find(self, request_id: str) -> Reservation | None:
+        return self._open.get(request_id) or self._late.get(request_id)
+
+    async def book(self, taken: Sequence[Taken], *, now: float) -> None:
+        self._write([_BOOK, list(taken)])
+        for each in taken:
+            self._add(each, each.amount)
+
+    async def used(self, counters: Sequence[tuple[str, int]]) -> list[int]:
+        return [self._sum(counter, oldest) for counter, oldest in counters]
+
+    async def sweep(self, now: float) -> None:
+        self._give_back(now, most=len(self._open))
+        for request_id in [key for key, each in self._late.items() if each.expires <= now]:
+            self._write([_FORGET, request_id])
+            del self._late[request_id]
+        for name in [name for name, counter in self._counters.items() if counter.forget <= now]:
+            del self._counters[name]
+        if self._journal is not None and self._journal.size_bytes > self._next_compaction:
+            self._compact(self._journal)
+
+    async def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _sum(self, name: str, oldest: int) -> int:
+        counter = self._counters.get(name)
+        if counter is None:
+            return 0
+        return sum(amount for slot, amount in counter.slots.items() if slot >= oldest)
+
+    def _standing(self, hold: Hold, used: int, taken: int) -> Standing:
+        if room(hold, used):
+            return Standing(used, taken, True)
+        return Standing(used, taken, False, self._frees(hold, used))
+
+    def _frees(self, hold: Hold, used: int) -> int | None:
+        need = max(hold.amount, 1) if hold.kind == "strict" else 1
+        over = used + need - hold.capacity
+        if need > hold.capacity:
+            return None
+        slots = self._counters[hold.counter].slots
+        for slot in sorted(slot for slot in slots if slot >= hold.oldest):
+            over -= slots[slot]
+            if over <= 0:
+                return slot
+        return hold.slot
+
+    def _prune(self, hold: Hold) -> None:
+        slots = self._counters[hold.counter].slots
+        if len(slots) > 1:
+            for slot in [slot for slot in slots if slot < hold.keep]:
+                del slots[slot]
+
+    def _add(self, taken: Taken, amount: int) -> None:
+        counter = self._counters.get(taken.counter)
+        if counter is None:
+            counter = self._counters[taken.counter] = _Counter({}, taken.forget)
+        counter.slots[taken.slot] = counter.slots.get(taken.slot, 0) + amount
+        counter.forget = max(counter.forget, taken.forget)
+
+    def _reserve(self, request_id: str, reservation: Reservation) -> None:
+        # The engine gives each request a name of its own; what an older one of this name took stays counted.
+        self._open.pop(request_id, None)
+        self._open[request_id] = reservation
+        for each in reservation.holds:
+            self._add(each, each.amount)
+
+    def _settle(self, request_id: str, amounts: Sequence[int]) -> None:
+        reservation = self._open.pop(request_id, None) or self._late.pop(request_id, None)
+        if reservation is None:
+            return
+        for each, amount in zip(reservation.holds, amounts, strict=False):
+            if amount != each.amount:
+                self._add(each, amount - each.amount)
+
+    def _give_back(self, now: float, *, most: int) -> None:
+        """Reservations are all made for the same time, so the oldest stand first."""
+        for _ in range(most):
+            request_id = next(iter(self._open), None)
+            if request_id is None or self._open[request_id].expires > now:
+                return
+            self._write([_GIVE_BACK, request_id])
+            self._expire(request_id)
+
+    def _expire(self, request_id: str) -> None:
+        reservation = self._open.pop(request_id)
+        for each in reservation.holds:
+            self._add(each, -each.amount)
+            each.amount = 0
+        reservation.expires += LATE_SECONDS
+        self._late[request_id] = reservation
+
+    def _write(self, record: list[Any]) -> None:
+        if self._journal is None:
+            return
+        try:
+            self._journal.append(record)
+        except OSError as error:
+            raise StoreLost(f"the journal of limits cannot be written: {error}") from error
+
+    def _apply(self, record: list[Any]) -> None:
+        kind, *values = record
+        if kind == _RESERVE:
+            request_id, note, expires, taken = values
+            self._reserve(request_id, Reservation(note, [Taken(*each) for each in taken], expires))
+        elif kind == _SETTLE:
+            self._settle(values[0], values[1])
+        elif kind == _BOOK:
+            for each in (Taken(*each) for each in values[0]):
+                self._add(each, each.amount)
+        elif kind == _GIVE_BACK and values[0] in self._open:
+            self._expire(values[0])
+        elif kind == _FORGET:
+            self._late.pop(values[0], None)
+        elif kind == _COUNTER:
+            name, slots, forget = values
+            self._counters[name] = _Counter(dict(slots), forget)
+
+    def _compact(self, journal: Journal) -> None:
+        try:
+            journal.rewrite(self._snapshot())
+        except OSError as error:
+            _log.warning("the journal of limits cannot be written anew: %s", error)
+        self._next_compaction = max(self._compact_bytes, 2 * journal.size_bytes)
+
+    def _snapshot(self) -> Iterator[list[Any]]:
+        """Reservations as if they were made anew, and counters without what these will add."""
+        reserved: dict[tuple[str, int], int] = {}
+        for reservation in (*self._open.values(), *self._late.values()):
+            for each in reservation.holds:
+                place = each.counter, each.slot
+                reserved[place] = reserved.get(place, 0) + each.amount
+        for name, counter in self._counters.items():
+            slots = [[slot, amount - reserved.get((name, slot), 0)] for slot, amount in counter.slots.items()]
+            yield [_COUNTER, name, slots, counter.forget]
+        for request_id, reservation in self._open.items():
+            yield [_RESERVE, request_id, reservation.note, reservation.expires, reservation.holds]
+        for request_id, reservation in self._late.items():
+            yield [
+                _RESERVE,
+                request_id,
+                reservation.note,
+                reservation.expires - LATE_SECONDS,
+                reservation.holds,
+            ]
+            yield [_GIVE_BACK, request_id]

@@ -1,0 +1,82 @@
+"""From what a store answered to what it means: which limit refused, when it frees, which backends are exhausted. Pure."""
+
+from __future__ import annotations
+
+from kajitori.gateway.limits.counting import Outcome
+from kajitori.gateway.limits.matching import Asked
+from kajitori.gateway.limits.request import Verdict
+from kajitori.gateway.limits.verdicts import Reading, refusal
+
+_NEVER = float("inf")
+
+
+def readings(asked: Asked, outcome: Outcome) -> list[Reading]:
+    """How each limit stands after a decision."""
+    found: list[Reading] = []
+    for hold, compiled, span, standing in zip(
+        asked.holds, asked.limits, asked.spans, outcome.standings, strict=True
+    ):
+        sliding = span.reach > 1
+        resets = (span.slot + span.reach) * span.width_seconds if sliding else span.over
+        frees = None if standing.frees_slot is None else span.frees(standing.frees_slot)
+        width = span.width_seconds * (span.reach - 1) if sliding else span.width_seconds
+        found.append(
+            Reading(
+                compiled.limit,
+                hold.capacity,
+                standing.used,
+                standing.taken,
+                hold.amount,
+                resets,
+                frees,
+                round(width) or 1,
+            )
+        )
+    return found
+
+
+def over_limits(asked: Asked, outcome: Outcome) -> list[str]:
+    """Names of shadow limits that would have refused."""
+    return [
+        compiled.limit.name
+        for hold, compiled, standing in zip(asked.holds, asked.limits, outcome.standings, strict=True)
+        if hold.kind == "shadow" and standing.used + max(hold.amount, 1) > hold.capacity
+    ]
+
+
+def exhausted_backends(asked: Asked, outcome: Outcome) -> tuple[str, ...]:
+    """Backends (namespace/name) that a request should not go to, since none of their limits lets it."""
+    if not asked.candidates or not outcome.candidates:
+        return ()
+    good = {asked.candidates[number].backend for number in outcome.candidates}
+    return tuple(dict.fromkeys(each.backend for each in asked.candidates if each.backend not in good))
+
+
+def why_refused(asked: Asked, outcome: Outcome, now: float, headers: tuple[tuple[str, str], ...]) -> Verdict:
+    """The limit that refuses: of those that all must pass the one that frees last, of backends the one that frees first."""
+    every = readings(asked, outcome)
+    blocking: dict[int, Reading] = {}  # group -> the first of its limits that frees
+    for hold, reading, standing in zip(asked.holds, every, outcome.standings, strict=True):
+        before = blocking.get(hold.group)
+        if not standing.room and (before is None or _frees(reading) < _frees(before)):
+            blocking[hold.group] = reading
+    for hold, standing in zip(asked.holds, outcome.standings, strict=True):
+        if standing.room:
+            blocking.pop(hold.group, None)
+    by_candidate: dict[int, Reading] = {}
+    for group, reading in blocking.items():
+        candidate = asked.groups[group]
+        before = by_candidate.get(candidate)
+        if before is None or _frees(reading) > _frees(before):
+            by_candidate[candidate] = reading
+    whole = by_candidate.pop(-1, None)
+    backends = [reading for _, reading in sorted(by_candidate.items())]
+    first = min(backends, key=_frees) if backends and not outcome.candidates else None
+    if whole is not None and (first is None or _frees(whole) >= _frees(first)):
+        return refusal(whole, now, headers)
+    assert first is not None
+    return refusal(first, now, headers, of="" if len(backends) == 1 else "; no backend has any left")
+
+
+def _frees(reading: Reading) -> float:
+    return _NEVER if reading.frees is None else reading.frees

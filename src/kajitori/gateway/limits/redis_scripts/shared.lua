@@ -1,0 +1,54 @@
+-- A reservation is a hash: `note`, `late` once it was given back, and for each hold, by number,
+-- `slot:amount:forget:counter`. A counter is a hash of slots. Whole numbers are written out by hand: Lua's own way
+-- loses digits beyond the 14th.
+local open_key = KEYS[1]
+local prefix = ARGV[1]
+local now = tonumber(ARGV[2])
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function parse(value)
+  return string.match(value, '^(-?%d+):(-?%d+):(%d+):(.*)$')
+end
+
+local function add(counter, slot, amount, forget)
+  if amount == 0 or tonumber(forget) <= now then
+    return
+  end
+  local fresh = redis.call('EXISTS', counter) == 0
+  redis.call('HINCRBY', counter, slot, whole(amount))
+  if fresh then
+    redis.call('EXPIREAT', counter, forget)
+  end
+end
+
+local function give_back(most, late_seconds)
+  local old = redis.call('ZRANGEBYSCORE', open_key, '-inf', ARGV[2], 'LIMIT', 0, most)
+  for _, id in ipairs(old) do
+    local key = prefix .. 'r:' .. id
+    local fields = redis.call('HGETALL', key)
+    local late = #fields == 0
+    for place = 1, #fields, 2 do
+      if fields[place] == 'late' then
+        late = true
+      end
+    end
+    if late then
+      redis.call('DEL', key)
+      redis.call('ZREM', open_key, id)
+    else
+      for place = 1, #fields, 2 do
+        if fields[place] ~= 'note' then
+          local slot, amount, forget, counter = parse(fields[place + 1])
+          add(counter, slot, -tonumber(amount), forget)
+          redis.call('HSET', key, fields[place], slot .. ':0:' .. forget .. ':' .. counter)
+        end
+      end
+      redis.call('HSET', key, 'late', '1')
+      redis.call('ZADD', open_key, whole(now + late_seconds), id)
+    end
+  end
+  return #old
+end

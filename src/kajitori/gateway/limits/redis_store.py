@@ -1,0 +1,248 @@
+"""Counts in Redis or Valkey, so that a limit holds across all gateways that share it.
+
+Each decision is one script, which runs inside the server and alone, so two gateways cannot both take the last
+of a budget. What is asked while an answer is awaited goes in one write with the next. All names carry one hash tag:
+limits of one request must lie together to be taken together, so a cluster keeps them in one of its slots.
+
+A server that does not answer in time is left alone for a moment; until then every question fails at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken
+from kajitori.gateway.limits.store import LATE_SECONDS, Reservation, StoreLost
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+_log = logging.getLogger(__name__)
+
+_FOLDER = files("kajitori.gateway.limits") / "redis_scripts"
+_SHARED = (_FOLDER / "shared.lua").read_text()
+_MOST_AT_ONCE = 256
+
+
+class _Script:
+    """A script and the name by which a server that has seen it knows it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = _SHARED + (_FOLDER / f"{name}.lua").read_text()
+        self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_RESERVE, _SETTLE, _SWEEP, _BOOK = (_Script(name) for name in ("reserve", "settle", "sweep", "book"))
+_Call = tuple[_Script | None, tuple[Any, ...], "asyncio.Future[Any]"]
+
+
+class RedisStore:
+    """url: as redis-py has it, such as `redis://:password@host:6379/0` or `rediss://`. prefix: of all names.
+
+    timeout_seconds: for an answer. back_off_seconds: for which a lost server is not asked.
+    """
+
+    remote = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "kajitori",
+        timeout_seconds: float = 0.5,
+        back_off_seconds: float = 1.0,
+    ) -> None:
+        self._url = url
+        self._prefix = f"{{{prefix}}}:"
+        self._open_key = f"{self._prefix}open"
+        self._timeout_seconds = timeout_seconds
+        self._back_off_seconds = back_off_seconds
+        self._client: Redis | None = None
+        self._waiting: list[_Call] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._lost_until = 0.0
+        self._lost = ""
+
+    async def reserve(
+        self,
+        request_id: str,
+        note: str,
+        holds: Sequence[Hold],
+        groups: Sequence[int],
+        open_candidates: Sequence[int],
+        *,
+        now: float,
+        expires: float,
+    ) -> Outcome:
+        keys = [self._open_key, self._own_key(request_id), *(self._counter(hold.counter) for hold in holds)]
+        values: list[Any] = [self._prefix, now, LATE_SECONDS, request_id, note, expires]
+        values += [len(groups), *groups, len(open_candidates), *open_candidates]
+        for hold in holds:
+            values += [hold.slot, hold.oldest, hold.keep, hold.amount, hold.capacity, hold.kind, hold.group]
+            values.append(hold.forget)
+        answer: list[bytes] = await self._run(_RESERVE, keys, values)
+        numbers = answer[2:]
+        standings = tuple(
+            Standing(
+                int(numbers[place]),
+                int(numbers[place + 1]),
+                numbers[place + 2] == b"1",
+                int(numbers[place + 3]) if numbers[place + 3] else None,
+            )
+            for place in range(0, len(numbers), 4)
+        )
+        candidates = tuple(sorted(int(each) for each in answer[1].split(b",") if each))
+        return Outcome(answer[0] == b"1", standings, candidates)
+
+    async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
+        keys = [self._open_key, self._own_key(request_id)]
+        return bool(await self._run(_SETTLE, keys, [self._prefix, now, request_id, *amounts]))
+
+    async def find(self, request_id: str) -> Reservation | None:
+        fields: dict[bytes, bytes] = await self._ask(None, ("HGETALL", self._own_key(request_id)))
+        if not fields:
+            return None
+        found: list[tuple[int, Taken]] = []
+        for number, value in fields.items():
+            if number.isdigit():
+                slot, amount, forget, counter = value.decode().split(":", 3)
+                name = counter.removeprefix(f"{self._prefix}c:")
+                found.append((int(number), Taken(name, int(slot), int(amount), int(forget))))
+        score: float | None = await self._ask(None, ("ZSCORE", self._open_key, request_id))
+        return Reservation(
+            fields.get(b"note", b"").decode(), [taken for _, taken in sorted(found)], float(score or 0.0)
+        )
+
+    async def book(self, taken: Sequence[Taken], *, now: float) -> None:
+        values: list[Any] = [self._prefix, now]
+        for each in taken:
+            values += [each.slot, each.amount, each.forget]
+        await self._run(_BOOK, [self._open_key, *(self._counter(each.counter) for each in taken)], values)
+
+    async def used(self, counters: Sequence[tuple[str, int]]) -> list[int]:
+        async def one(name: str, oldest: int) -> int:
+            slots: dict[bytes, bytes] = await self._ask(None, ("HGETALL", self._counter(name)))
+            return sum(int(amount) for slot, amount in slots.items() if int(slot) >= oldest)
+
+        return list(await asyncio.gather(*(one(name, oldest) for name, oldest in counters)))
+
+    async def sweep(self, now: float) -> None:
+        while await self._run(_SWEEP, [self._open_key], [self._prefix, now, LATE_SECONDS]) == 100:
+            pass
+
+    async def close(self) -> None:
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.gather(self._sender, return_exceptions=True)
+        self._fail(self._waiting, "the store is closed")
+        await self._disconnect()
+
+    def _own_key(self, request_id: str) -> str:
+        return f"{self._prefix}r:{request_id}"
+
+    def _counter(self, name: str) -> str:
+        return f"{self._prefix}c:{name}"
+
+    async def _run(self, script: _Script, keys: list[str], values: list[Any]) -> Any:
+        return await self._ask(script, (len(keys), *keys, *values))
+
+    async def _ask(self, script: _Script | None, values: tuple[Any, ...]) -> Any:
+        loop = asyncio.get_running_loop()
+        if self._lost and loop.time() < self._lost_until:
+            raise StoreLost(self._lost)
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((script, values, future))
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send())
+        return await future
+
+    async def _send(self) -> None:
+        """Sends what waits, all at once, until nothing does."""
+        while self._waiting:
+            calls, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+            try:
+                async with asyncio.timeout(2 * self._timeout_seconds):
+                    results = await self._exchange(calls)
+            except Exception as error:
+                self._lose(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+                waiting, self._waiting = self._waiting, []
+                self._fail(calls + waiting, self._lost)
+                await self._disconnect()
+                return
+            except asyncio.CancelledError:
+                self._fail(calls, "the store is closed")
+                raise
+            if self._lost:
+                _log.warning("the store of limits answers again")
+                self._lost = ""
+            for (_, _, future), result in zip(calls, results, strict=True):
+                if future.done():
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(StoreLost(f"the store of limits refuses: {result}"))
+                else:
+                    future.set_result(result)
+
+    async def _exchange(self, calls: list[_Call]) -> list[Any]:
+        from redis.exceptions import NoScriptError
+
+        client = self._connected()
+        results = await _pipeline(client, calls)
+        unknown = [place for place, result in enumerate(results) if isinstance(result, NoScriptError)]
+        if unknown:
+            for script in {script for script, _, _ in calls if script is not None}:
+                await client.script_load(script.text)
+            again = await _pipeline(client, [calls[place] for place in unknown])
+            for place, result in zip(unknown, again, strict=True):
+                results[place] = result
+        return results
+
+    def _connected(self) -> Redis:
+        if self._client is None:
+            from redis.asyncio import Redis
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
+
+            self._client = Redis.from_url(
+                self._url,
+                socket_timeout=self._timeout_seconds,
+                socket_connect_timeout=self._timeout_seconds,
+                retry=Retry(NoBackoff(), 0),
+                max_connections=2,
+            )
+        return self._client
+
+    def _lose(self, why: str) -> None:
+        if not self._lost:
+            _log.error("the store of limits is lost: %s", why)
+        self._lost = f"the store of limits is lost: {why}"
+        self._lost_until = asyncio.get_running_loop().time() + self._back_off_seconds
+
+    @staticmethod
+    def _fail(calls: list[_Call], why: str) -> None:
+        for _, _, future in calls:
+            if not future.done():
+                future.set_exception(StoreLost(why))
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                await client.aclose()
+            except Exception as error:
+                _log.debug("closing the connection to the store: %s", error)
+
+
+async def _pipeline(client: Redis, calls: list[_Call]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for script, values, _ in calls:
+        if script is None:
+            pipeline.execute_command(*values)
+        else:
+            pipeline.execute_command("EVALSHA", script.digest, *values)
+    return await pipeline.execute(raise_on_error=False)

@@ -1,0 +1,78 @@
+"""Where counts are kept: what the engine asks of a store.
+
+Both stores mean the same: `reserve` takes all or nothing at once; `settle` turns what was reserved into what
+was really used, once; a reservation that nobody settles is given back after its time, and still settles when the
+request ends after all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from kajitori.base.errors import KajitoriError
+from kajitori.gateway.limits.counting import Hold, Outcome, Taken
+
+# After a reservation was given back for its age, its end is waited for this long.
+LATE_SECONDS = 86_400.0
+
+
+class StoreLost(KajitoriError):
+    """The store did not answer in time, or not at all. What was asked may have been done or not."""
+
+
+class Reservation(msgspec.Struct, gc=False):
+    """What is reserved for a request. note: what the engine wrote to itself. expires: seconds since 1970."""
+
+    note: str
+    holds: list[Taken]
+    expires: float
+
+
+class Store(Protocol):
+    """Counters and reservations. Times are seconds since 1970. All raise StoreLost.
+
+    remote: answers take a while, so questions are better asked together.
+    """
+
+    remote: bool
+
+    async def reserve(
+        self,
+        request_id: str,
+        note: str,
+        holds: Sequence[Hold],
+        groups: Sequence[int],
+        open_candidates: Sequence[int],
+        *,
+        now: float,
+        expires: float,
+    ) -> Outcome:
+        """Decides as `counting.decide` says and takes at once, all or nothing."""
+        ...
+
+    async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
+        """Books what was really used for each hold of a reservation; False if there is none (any longer)."""
+        ...
+
+    async def find(self, request_id: str) -> Reservation | None:
+        """The reservation of a request."""
+        ...
+
+    async def book(self, taken: Sequence[Taken], *, now: float) -> None:
+        """Counts what no reservation was made for."""
+        ...
+
+    async def used(self, counters: Sequence[tuple[str, int]]) -> list[int]:
+        """What counters hold from a slot on."""
+        ...
+
+    async def sweep(self, now: float) -> None:
+        """Gives back reservations that are over their time, and forgets what is of no use."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of files and connections."""
+        ...

@@ -1,0 +1,166 @@
+"""How a decision reads: the sentence of a refusal, and the headers that clients of each dialect look at. Pure.
+
+OpenAI's clients know `x-ratelimit-limit-requests` and `-tokens` and their `-remaining-` and `-reset-`, Anthropic's
+`anthropic-ratelimit-requests-limit` and so on; the tightest limit also stands in `x-ratelimit-limit`, `-remaining`
+and `-reset` as Envoy writes them (IETF draft 03). Money is told in sentences only, since these headers hold whole
+numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from kajitori.base.clock import rfc3339
+from kajitori.gateway.accounting.prices import NANO_USD
+from kajitori.gateway.limits.limit import CEL_PREFIX, COST_PREFIX, REQUESTS, TOKENS, USD, Limit
+from kajitori.gateway.limits.request import Dialect, Verdict
+
+# The clients of OpenAI and Anthropic heed it.
+_DO_NOT_RETRY = ("x-should-retry", "false")
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """How a limit stands after a decision.
+
+    capacity, used, taken, amount: in units; amount is what was wanted. resets: when all of it is free again.
+    frees: when there is room; None if there never is. window_seconds: of the limit.
+    """
+
+    limit: Limit
+    capacity: int
+    used: int
+    taken: int
+    amount: int
+    resets: float
+    frees: float | None
+    window_seconds: int
+
+
+def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], of: str = "") -> Verdict:
+    """A request that a limit stopped. of: whom the limit speaks of, if not of the request as a whole."""
+    limit = reading.limit
+    unit = _unit(limit)
+    allowed = _amount(limit, reading.capacity)
+    if reading.capacity == 0:
+        return Verdict(
+            allowed=False,
+            status=403,
+            message=f"{limit.name} allows nothing at all",
+            limit=limit.name,
+            headers=(*headers, _DO_NOT_RETRY),
+        )
+    if reading.frees is None:
+        message = (
+            f"{limit.name}: the request may take {_amount(limit, reading.amount)}{unit}, and the limit is {allowed} in all; "
+            "send less, or ask for fewer output tokens"
+        )
+        return Verdict(
+            allowed=False, status=429, message=message, limit=limit.name, headers=(*headers, _DO_NOT_RETRY)
+        )
+    wait_seconds = max(1, math.ceil(reading.frees - now))
+    left = max(reading.capacity - reading.used, 0)
+    what = f"{_amount(limit, left)} of {allowed}{unit} are left"
+    if left and reading.amount > left:
+        what += f" and the request may take {_amount(limit, reading.amount)}"
+    message = f"{limit.name}: {what}; it frees in {wait_seconds} s, at {rfc3339(reading.frees)}"
+    return Verdict(
+        allowed=False,
+        status=429,
+        message=f"{message}{of}",
+        limit=limit.name,
+        retry_after_seconds=float(wait_seconds),
+        headers=headers,
+    )
+
+
+def unpriced(limit: Limit, model: str) -> Verdict:
+    """No price is known for a model, and the limit counts money."""
+    return Verdict(
+        allowed=False,
+        status=403,
+        message=f"{limit.name} counts US dollars, and no price is known of model {model}; a PriceList can say it",
+        limit=limit.name,
+        headers=(_DO_NOT_RETRY,),
+    )
+
+
+def store_lost(limit: Limit, why: str) -> Verdict:
+    """The store cannot be asked, and the limit says to refuse then."""
+    return Verdict(
+        allowed=False,
+        status=503,
+        message=f"{limit.name} cannot be looked up now: {why}",
+        limit=limit.name,
+        retry_after_seconds=1.0,
+    )
+
+
+def limit_headers(readings: list[Reading], dialect: Dialect, now: float) -> tuple[tuple[str, str], ...]:
+    """What clients are told of how the limits stand; of each unit the tightest."""
+    shown = [
+        each for each in readings if each.limit.headers and not each.limit.shadow and each.limit.counts != USD
+    ]
+    if not shown:
+        return ()
+    tightest = min(shown, key=_left_fraction)
+    found = [
+        ("x-ratelimit-limit", f"{tightest.capacity}, {tightest.capacity};w={tightest.window_seconds}"),
+        ("x-ratelimit-remaining", str(_left(tightest))),
+        ("x-ratelimit-reset", str(max(0, math.ceil(tightest.resets - now)))),
+    ]
+    for unit in (REQUESTS, TOKENS):
+        of_unit = [each for each in shown if (each.limit.counts == REQUESTS) is (unit == REQUESTS)]
+        if not of_unit:
+            continue
+        reading = min(of_unit, key=_left_fraction)
+        limit, left = str(reading.capacity), str(_left(reading))
+        if dialect == "openai":
+            found += [
+                (f"x-ratelimit-limit-{unit}", limit),
+                (f"x-ratelimit-remaining-{unit}", left),
+                (f"x-ratelimit-reset-{unit}", _go_duration(max(0.0, reading.resets - now))),
+            ]
+        elif dialect == "anthropic":
+            found += [
+                (f"anthropic-ratelimit-{unit}-limit", limit),
+                (f"anthropic-ratelimit-{unit}-remaining", left),
+                (f"anthropic-ratelimit-{unit}-reset", rfc3339(math.ceil(reading.resets))),
+            ]
+    return tuple(found)
+
+
+def _left(reading: Reading) -> int:
+    return max(reading.capacity - reading.used - reading.taken, 0)
+
+
+def _left_fraction(reading: Reading) -> float:
+    return _left(reading) / reading.capacity if reading.capacity else 0.0
+
+
+def _unit(limit: Limit) -> str:
+    if limit.counts == USD:
+        return ""
+    if limit.counts.startswith(COST_PREFIX):
+        return f" of {limit.counts.removeprefix(COST_PREFIX)}"
+    return " units" if limit.counts.startswith(CEL_PREFIX) else f" {limit.counts}"
+
+
+def _amount(limit: Limit, units: int) -> str:
+    if limit.counts != USD:
+        return f"{units:,}"
+    dollars = units / NANO_USD
+    return f"${dollars:,.2f}" if dollars >= 1 or not dollars else f"${dollars:.6f}".rstrip("0")
+
+
+def _go_duration(seconds: float) -> str:
+    """As OpenAI writes it: `6m0s`, `1h0m3s`, `120ms`."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    whole = math.ceil(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes}m{left}s"
+    return f"{minutes}m{left}s" if minutes else f"{left}s"
