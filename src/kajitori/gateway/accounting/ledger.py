@@ -89,7 +89,11 @@ class Ledger:
         self._backends, self._route_facts, self._compiled = policy.backends, policy.routes, {}
 
     def take(self, lines: Iterable[str], position: LogPosition | None = None) -> None:
-        """Books lines. position: where the log is read on, saved in one transaction with their records."""
+        """Books lines and hands their records on."""
+        self.hand_on(self.book(lines), position)
+
+    def book(self, lines: Iterable[str]) -> list[RequestRecord]:
+        """The records of what lines tell."""
         records: list[RequestRecord] = []
         for line in lines:
             parsed = parse_line(line)
@@ -105,6 +109,10 @@ class Ledger:
             elif line:
                 self.unreadable_lines += 1
                 _log.warning("a line of the access log cannot be read: %r", line[:_SHOWN_CHARACTERS])
+        return records
+
+    def hand_on(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
+        """Stores and counts records. position: where the log is read on, saved in one transaction with them."""
         if position is not None and self._attempts:
             unfinished = [line for attempts in self._attempts.values() for line in attempts]
             position = msgspec.structs.replace(position, unfinished=unfinished)
@@ -201,10 +209,14 @@ class Ledger:
         if facts is None or not facts.costs:
             return ()
         problems: list[str] = []
-        found = check_costs(
-            [LLMRequestCost(metadata_key=rule.key, type=rule.type, cel=rule.cel) for rule in facts.costs],
-            problems,
-        )
+        costs: list[LLMRequestCost] = []
+        for rule in facts.costs:
+            try:
+                document = {"metadataKey": rule.key, "type": rule.type, "cel": rule.cel}
+                costs.append(msgspec.convert(document, LLMRequestCost))
+            except msgspec.ValidationError as error:  # the control plane is newer
+                problems.append(f"llmRequestCosts[{rule.key}]: {error}")
+        found = check_costs(costs, problems)
         for problem in problems:
             _log.warning("of route %s: %s", route, problem)
         return found

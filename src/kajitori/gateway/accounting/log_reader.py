@@ -21,7 +21,7 @@ from kajitori.gateway.accounting.records import LogPosition
 
 if TYPE_CHECKING:
     from kajitori.gateway.accounting.ledger import Ledger
-    from kajitori.gateway.accounting.records import RecordStore
+    from kajitori.gateway.accounting.records import RecordStore, RequestRecord
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,11 @@ _MOST_BACKLOG = 20_000
 
 
 class LogReader:
-    """Reads `path` into a ledger. reopen: tells Envoy to open the file anew. rotate_bytes: when it is renamed."""
+    """Reads `path` into a ledger.
+
+    reopen: tells Envoy to open the file anew. settle: is told of records before they and the new position are saved, so
+    that nothing is forgotten; after a crash it may be told twice. rotate_bytes: when the file is renamed.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class LogReader:
         store: RecordStore,
         position: LogPosition,
         reopen: Callable[[], Awaitable[None]],
+        settle: Callable[[list[RequestRecord]], Awaitable[None]] | None = None,
         *,
         rotate_bytes: int = ROTATE_BYTES,
     ) -> None:
@@ -57,16 +62,18 @@ class LogReader:
         self._store = store
         self._position = position
         self._reopen = reopen
+        self._settle = settle
         self._rotate_bytes = rotate_bytes
         self._descriptor = -1
         self._reading = path
         self._told = 0.0
+        self._stopping = False
         ledger.take(position.unfinished)
 
     async def run(self) -> None:
-        """Follow the log until cancelled."""
+        """Follow the log until told to stop."""
         try:
-            while True:
+            while not self._stopping:
                 try:
                     busy = await self._step()
                 except OSError as error:
@@ -82,21 +89,34 @@ class LogReader:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def read_what_is_there(self) -> None:
-        """Reads to the end without waiting: for an orderly end."""
+    @property
+    def behind_bytes(self) -> int:
+        """What was written and not read."""
+        try:
+            return max(0, os.stat(self._reading).st_size - self._position.offset)
+        except OSError:
+            return 0
+
+    def stop(self) -> None:
+        """Has `run` return when what was read is booked."""
+        self._stopping = True
+
+    async def finish(self) -> None:
+        """Reads to the end, after `run`, for an orderly end of this process."""
         if self._descriptor >= 0 or self._open():
-            while self._read():
+            while await self._read():
                 pass
+        self.close()
 
     async def _step(self) -> bool:
         """Reads a piece; whether there may be more at once."""
         if self._store.backlog > _MOST_BACKLOG or (self._descriptor < 0 and not self._open()):
             return False
-        if self._read():
+        if await self._read():
             return True
         if self._reading == self._old:
             if self.path.exists():
-                return self._finish_old()
+                return await self._finish_old()
             await self._tell_envoy()
         elif self._position.offset >= self._rotate_bytes:
             self.path.rename(self._old)
@@ -133,7 +153,7 @@ class LogReader:
             and os.pread(descriptor, len(position.head), 0) == position.head
         )
 
-    def _read(self) -> bool:
+    async def _read(self) -> bool:
         """Books what is there, up to a chunk; False at the end of what is whole."""
         position = self._position
         data = os.pread(self._descriptor, _CHUNK_BYTES, position.offset)
@@ -145,8 +165,11 @@ class LogReader:
                 return False  # it is being written
             end = len(data)
         head = position.head or os.pread(self._descriptor, _HEAD_BYTES, 0)
+        records = self._ledger.book(data[:end].decode(errors="replace").split("\n"))
+        if self._settle is not None and records:
+            await self._settle(records)
         self._position = LogPosition(position.inode, position.offset + end, head)
-        self._ledger.take(data[:end].decode(errors="replace").split("\n"), self._position)
+        self._ledger.hand_on(records, self._position)
         return True
 
     def _was_replaced(self) -> bool:
@@ -177,9 +200,9 @@ class LogReader:
             # When it starts it opens the new file by itself.
             _log.info("Envoy cannot be told to reopen its access log: %s", error)
 
-    def _finish_old(self) -> bool:
+    async def _finish_old(self) -> bool:
         """Envoy has a new file, so the old one gets nothing more. It goes when all of it is on disk elsewhere."""
-        if self._read():
+        if await self._read():
             return True
         saved = self._store.saved
         if self._position.offset and (saved is None or not _same_place(saved, self._position)):

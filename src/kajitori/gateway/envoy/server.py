@@ -1,4 +1,4 @@
-"""The gRPC server that Envoy talks to: discovery (ADS).
+"""The gRPC server that Envoy and its accountant talk to: discovery (ADS), and the policy.
 
 On a laptop it listens on a Unix socket for its owner, on a cluster on a port that asks for a certificate.
 """
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from kajitori.gateway.accounting.policy_delivery import PolicyServer
 from kajitori.gateway.envoy import ads
 from kajitori.gateway.envoy.ads import AdsServer
 
@@ -25,10 +26,11 @@ _log = logging.getLogger(__name__)
 
 
 class ControlPlane:
-    """Serves Envoys until it is closed."""
+    """Serves Envoys until it is closed. policies: for their accountants."""
 
-    def __init__(self, ads_server: AdsServer) -> None:
+    def __init__(self, ads_server: AdsServer, policies: PolicyServer | None = None) -> None:
         self._ads = ads_server
+        self._policies = policies
         self._server: Any = None
 
     async def start(self, socket: Path) -> None:
@@ -74,6 +76,8 @@ class ControlPlane:
                 ),
             )
         )
+        if self._policies is not None:
+            server.add_generic_rpc_handlers((self._policies.handler(),))
         return server
 
     async def close(self) -> None:

@@ -1,0 +1,202 @@
+"""The accountant of one Envoy: answers whether a request may pass, and books what became of it.
+
+Flows in: questions of Envoy on a Unix socket, the lines of its access log, the policy of the control plane. Flows out:
+verdicts, records, metrics. It needs nothing of a cluster, and works on with the policy that it knows while the control
+plane is away; while the accountant is away the lines wait in their file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from kajitori.gateway.accounting.admission_server import Admission, AdmissionServer, Page
+from kajitori.gateway.accounting.ledger import Ledger
+from kajitori.gateway.accounting.log_reader import LogReader
+from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.policy_delivery import PolicyFollower
+from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
+from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
+from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs
+from kajitori.gateway.limits.request import Settlement
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+_log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
+_DISK_SECONDS = 10.0
+# With less free than this, Envoy is asked whether it could write; and at least so often.
+_LITTLE_SPACE_BYTES = 64 * 1024 * 1024
+_ASK_ENVOY_SECONDS = 600.0
+
+
+class Engine(Admission, Protocol):
+    """Who holds requests to their limits."""
+
+    def configure(self, policy: Policy) -> None: ...
+    async def settle(self, settlements: Sequence[Settlement]) -> None: ...
+    async def run(self) -> None: ...
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where things are. folder: of records and the policy. admission: the socket. envoy_admin: Envoy's."""
+
+    folder: Path
+    access_log: Path
+    admission: Path
+    envoy_admin: Path
+
+
+class Accountant:
+    """Everything of one Envoy. engine: None where nothing is limited. connect: a channel to the control plane.
+
+    endpoint: `HOST:PORT` for metrics and probes; empty: on the admission socket alone.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        connect: Callable[[], grpc.aio.Channel],
+        engine: Engine | None = None,
+        *,
+        endpoint: str = "",
+        on_record: Callable[[RequestRecord], None] | None = None,
+    ) -> None:
+        self._places = places
+        self._engine = engine
+        self._limited: frozenset[str] = frozenset()
+        self.endpoint = endpoint
+        self.registry = CollectorRegistry()
+        metrics = GatewayMetrics()
+        self.registry.register(metrics)
+        self._store = RecordStore(places.folder / FILE_NAME)
+        self._ledger = Ledger(self._store, metrics, on_record)
+        self._reader = LogReader(
+            places.access_log,
+            self._ledger,
+            self._store,
+            read_position(places.folder / FILE_NAME),
+            lambda: reopen_logs(places.envoy_admin),
+            self._settle if engine is not None else None,
+        )
+        self._reading = ReadingMetrics(self._ledger, self._store, self._reader)
+        self.registry.register(self._reading)
+        self._follower = PolicyFollower(connect, places.folder, self.configure)
+        pages: dict[str, Page] = {"/metrics": self._metrics, "/healthz": _healthy, "/readyz": self._readiness}
+        self._server = AdmissionServer(engine, pages)
+
+    def configure(self, policy: Policy) -> None:
+        """Takes a policy; requests that end later are booked by it."""
+        self._ledger.configure(policy)
+        self._limited = frozenset(name for name, facts in policy.routes.items() if facts.limits)
+        if self._engine is not None:
+            self._engine.configure(policy)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop. Raises OSError if an address is taken."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self._store.close)
+            self._follower.restore()
+            await self._server.listen(self._places.admission)
+            stack.callback(self._server.close)
+            if self.endpoint:
+                self.endpoint = await self._server.listen_pages(self.endpoint)
+            services = [self._follower.run, self._watch_disk]
+            if self._engine is not None:
+                services.append(self._engine.run)
+            tasks = [asyncio.create_task(_kept_up(service)) for service in services]
+            reading = asyncio.create_task(_kept_up(self._reader.run, once=True))
+            try:
+                await stop.wait()
+            finally:
+                self._reader.stop()
+                await reading
+                await self._reader.finish()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, records: list[RequestRecord]) -> None:
+        settlements = [_settlement(record) for record in records if record.route in self._limited]
+        if not settlements or self._engine is None:
+            return
+        try:
+            await self._engine.settle(settlements)
+        except Exception:
+            # The reservations run out by themselves; the requests are booked all the same.
+            _log.exception("%d requests cannot be settled", len(settlements))
+
+    async def _watch_disk(self) -> None:
+        """Tells when Envoy could not write what it had to tell: those requests are in no record."""
+        asked = -_ASK_ENVOY_SECONDS
+        while True:
+            loop = asyncio.get_running_loop()
+            status = await loop.run_in_executor(None, _space, self._places.access_log.parent)
+            little = status is not None and status < _LITTLE_SPACE_BYTES
+            if little or loop.time() - asked > _ASK_ENVOY_SECONDS:
+                asked = loop.time()
+                try:
+                    self._reading.note_failed_writes(await failed_log_writes(self._places.envoy_admin))
+                except OSError:
+                    asked = -_ASK_ENVOY_SECONDS  # it is not there; when it is, it begins to count anew
+            await asyncio.sleep(_DISK_SECONDS)
+
+    def _metrics(self) -> tuple[int, str, bytes]:
+        return 200, CONTENT_TYPE_LATEST, generate_latest(self.registry)
+
+    def _readiness(self) -> tuple[int, str, bytes]:
+        if self._follower.known:
+            return 200, "text/plain", b"ok\n"
+        return 503, "text/plain", b"no policy is known\n"
+
+
+def _healthy() -> tuple[int, str, bytes]:
+    return 200, "text/plain", b"ok\n"
+
+
+def _settlement(record: RequestRecord) -> Settlement:
+    return Settlement(
+        id=record.id,
+        route=record.route,
+        rule=str(record.rule),
+        model=record.model,
+        key=record.key,
+        tenant=record.tenant,
+        client=record.client,
+        answered=bool(record.backend) and 200 <= record.status < 300,
+        backend=record.backend,
+        backend_model=record.effective_model,
+        usage=record.usage,
+    )
+
+
+def _space(folder: Path) -> int | None:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+async def _kept_up(run: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
+    """Runs a service; one that fails is started again and touches nothing else. once: it may return."""
+    while True:
+        try:
+            await run()
+            if once:
+                return
+        except Exception:
+            _log.exception("a service of the accountant failed; starting it again")
+        await asyncio.sleep(_AGAIN_SECONDS)

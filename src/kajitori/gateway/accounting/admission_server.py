@@ -1,0 +1,293 @@
+"""The one question: Envoy's `ext_authz` asks by HTTP over a Unix socket, and the answer is a `Verdict`.
+
+`POST /admit/<route namespace>/<route name>/<rule><path of the request>`; facts of the request come as headers. 200 with
+`x-ratelimit-*` for the client, or a refusal in the client's dialect. The parser takes what Envoy sends and nothing else:
+anything odd is answered with 400 and the end of the connection, and nothing is kept of more than a head.
+
+The same socket gives `/metrics`, `/healthz` and `/readyz`, and a port may give them too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol, cast, get_args
+from urllib.parse import unquote
+
+import msgspec
+
+from kajitori.gateway.limits.request import Dialect, Request, Verdict
+
+_log = logging.getLogger(__name__)
+
+SOCKET_NAME = "accountant.sock"
+PREFIX = "/admit"
+LARGEST_HEAD_BYTES = 64 * 1024
+_DIALECTS = get_args(Dialect)
+_REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests",
+            500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+_OPENAI_TYPES = {403: "Forbidden", 429: "TooManyRequests", 503: "ServiceUnavailable"}
+_ANTHROPIC_TYPES = {403: "permission_error", 429: "rate_limit_error", 503: "overloaded_error"}
+_NOTHING = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+# Whatever else it is asked: a path -> status, content type, body.
+Page = Callable[[], tuple[int, str, bytes]]
+
+
+class Admission(Protocol):
+    """Who decides."""
+
+    async def admit(self, request: Request) -> Verdict:
+        """Whether a request may pass; reserves what it may need."""
+        ...
+
+
+class Malformed(Exception):
+    """What was sent is no question."""
+
+
+class AdmissionServer:
+    """Answers until it is closed. admission: None where nothing is limited, and only pages are given."""
+
+    def __init__(self, admission: Admission | None, pages: dict[str, Page] | None = None) -> None:
+        self._admission = admission
+        self._pages = pages or {}
+        self._servers: list[asyncio.AbstractServer] = []
+        self._connections: set[_Connection] = set()
+
+    async def listen(self, socket: Path) -> None:
+        """Opens the socket, for its owner only; one that a killed process left is replaced."""
+        _make_room(socket)
+        before = os.umask(0o177)
+        try:
+            server = await asyncio.get_running_loop().create_unix_server(self._connection, str(socket))
+        finally:
+            os.umask(before)
+        self._servers.append(server)
+
+    async def listen_pages(self, address: str) -> str:
+        """Opens `HOST:PORT` for the pages alone; returns the address in force. Raises OSError if it is taken."""
+        host, _, port = address.rpartition(":")
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(None, self._pages, self._connections), host, int(port)
+        )
+        self._servers.append(server)
+        bound = server.sockets[0].getsockname()
+        return f"{bound[0]}:{bound[1]}"
+
+    def _connection(self) -> _Connection:
+        return _Connection(self._admission, self._pages, self._connections)
+
+    def close(self) -> None:
+        """Ends all connections."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for connection in list(self._connections):
+            connection.close()
+
+
+def _make_room(socket: Path) -> None:
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: questions one after the other, however they arrive."""
+
+    def __init__(
+        self, admission: Admission | None, pages: dict[str, Page], connections: set[_Connection]
+    ) -> None:
+        self._admission = admission
+        self._pages = pages
+        self._connections = connections
+        self._buffer = b""
+        self._to_skip = 0
+        self._task: asyncio.Task[None] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._transport = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+        if self._task is None:
+            self._go_on()
+        elif len(self._buffer) > LARGEST_HEAD_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Answers what is there, until a question has to be waited for."""
+        while self._buffer and self._transport is not None:
+            if self._to_skip:
+                skipped = min(self._to_skip, len(self._buffer))
+                self._buffer, self._to_skip = self._buffer[skipped:], self._to_skip - skipped
+                continue
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                if len(self._buffer) > LARGEST_HEAD_BYTES:
+                    self._refuse("the head is too long")
+                return
+            head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+            try:
+                if len(head) > LARGEST_HEAD_BYTES:
+                    raise Malformed("the head is too long")
+                method, path, headers = parse_head(head)
+                self._to_skip = _length(headers)
+                if path in self._pages and method == "GET":
+                    self._write(_page(self._pages[path]))
+                    continue
+                if self._admission is None:
+                    self._write(_answer(404, "text/plain", b"not found\n"))
+                    continue
+                question = parse_question(method, path, headers)
+            except Malformed as error:
+                self._refuse(str(error))
+                return
+            self._task = asyncio.get_running_loop().create_task(
+                self._ask(self._admission.admit(question), question)
+            )
+            return
+
+    async def _ask(self, answer: Awaitable[Verdict], question: Request) -> None:
+        try:
+            written = render(await answer, question.dialect)
+        except Exception:
+            # Envoy then does as the route says for an accountant that cannot be asked.
+            _log.exception("whether request %s may pass cannot be told", question.id)
+            written = _answer(500, "text/plain", b"see the accountant's log\n")
+        self._write(written)
+        self._task = None
+        if self._transport is not None:
+            self._transport.resume_reading()
+            self._go_on()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _refuse(self, why: str) -> None:
+        self._buffer = b""
+        if self._transport is not None:
+            self._transport.write(_answer(400, "text/plain", why.encode() + b"\n", close=True))
+            self._transport.close()
+
+
+def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
+    """Method, path, and headers by lower-case name, of a head without its empty line. Raises Malformed."""
+    lines = head.decode("utf-8", "replace").split("\r\n")
+    words = lines[0].split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[1].startswith("/"):
+        raise Malformed("this is no HTTP/1.1")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip():
+            raise Malformed("a header is malformed")
+        headers[name.lower()] = value.strip()
+    return words[0], words[1], headers
+
+
+def _length(headers: dict[str, str]) -> int:
+    """Bytes of the body, which nobody reads."""
+    if "transfer-encoding" in headers:
+        raise Malformed("a body in chunks is not taken")
+    text = headers.get("content-length", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise Malformed("content-length is no number")
+    return int(text)
+
+
+def parse_question(method: str, path: str, headers: dict[str, str]) -> Request:
+    """The request that a question is about. Raises Malformed."""
+    parts = path.split("/", 5)
+    if len(parts) < 5 or f"/{parts[1]}" != PREFIX:
+        raise Malformed(f"{path[:100]!r} is no question")
+    dialect = headers.get("x-kajitori-dialect", "")
+    output_tokens = headers.get("x-kajitori-output-tokens", "")
+    return Request(
+        id=headers.get("x-request-id", ""),
+        route=f"{unquote(parts[2])}/{unquote(parts[3])}",
+        rule=parts[4],
+        model=headers.get("x-ai-eg-model", ""),
+        key=headers.get("x-kajitori-key", ""),
+        tenant=headers.get("x-kajitori-tenant", ""),
+        client=headers.get("x-kajitori-client", ""),
+        method=method,
+        path="/" + parts[5].partition("?")[0] if len(parts) > 5 else "/",
+        headers=headers,
+        input_tokens=_count(headers.get("x-kajitori-input-tokens", "")) or 0,
+        output_tokens=_count(output_tokens),
+        dialect=cast("Dialect", dialect) if dialect in _DIALECTS else "openai",
+    )
+
+
+def _count(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text[:18])
+
+
+def render(verdict: Verdict, dialect: Dialect) -> bytes:
+    """The HTTP answer of a verdict."""
+    if verdict.allowed:
+        if not verdict.headers and not verdict.exhausted:
+            return _NOTHING
+        more = (("x-kajitori-exhausted", ",".join(verdict.exhausted)),) if verdict.exhausted else ()
+        return _answer(200, "", b"", verdict.headers + more)
+    headers = verdict.headers
+    if verdict.retry_after_seconds is not None:
+        headers += (("retry-after", str(max(1, int(-(-verdict.retry_after_seconds // 1))))),)
+    body = refusal_body(verdict.status, verdict.message, dialect)
+    return _answer(verdict.status, "application/json", body, headers)
+
+
+def refusal_body(status: int, message: str, dialect: Dialect) -> bytes:
+    """A refusal as JSON in a client's dialect."""
+    if dialect == "cohere":
+        return msgspec.json.encode({"message": message})
+    if dialect == "anthropic":
+        kind = _ANTHROPIC_TYPES.get(status, "api_error")
+        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
+    error = {"type": _OPENAI_TYPES.get(status, "Error"), "code": str(status), "message": message}
+    return msgspec.json.encode({"type": "error", "error": error})
+
+
+def _page(page: Page) -> bytes:
+    try:
+        status, kind, body = page()
+    except Exception:
+        _log.exception("a page cannot be made")
+        status, kind, body = 500, "text/plain", b"see the accountant's log\n"
+    return _answer(status, kind, body)
+
+
+def _answer(
+    status: int, kind: str, body: bytes, headers: tuple[tuple[str, str], ...] = (), *, close: bool = False
+) -> bytes:
+    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Answer')}", f"content-length: {len(body)}"]
+    if kind:
+        lines.append(f"content-type: {kind}")
+    if close:
+        lines.append("connection: close")
+    lines += [f"{name}: {_on_one_line(value)}" for name, value in headers]
+    return "\r\n".join((*lines, "\r\n")).encode() + body
+
+
+def _on_one_line(value: str) -> str:
+    return (
+        value if value.isprintable() else "".join(letter if letter.isprintable() else " " for letter in value)
+    )
