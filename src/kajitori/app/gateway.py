@@ -8,6 +8,7 @@ On any other cluster `kaji serve gateway` runs the part that a cluster needs.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, read_position
 from kajitori.gateway.controller import SOURCE
 from kajitori.gateway.controller import register as register_gateway
+from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.envoy.admin import reopen_logs
 from kajitori.gateway.envoy.ads import AdsServer
 from kajitori.gateway.envoy.bootstrap import write_bootstrap
@@ -56,7 +58,9 @@ async def run(home: Path, endpoint: str) -> None:
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE, services.SOURCE))
         access_log = run_folder / ACCESS_LOG
         settings = Settings(bind_address=read_settings(home).gateway_address, access_log=str(access_log))
-        register_gateway(runtime, ads, ledger, settings)
+        register_gateway(
+            runtime, ads, ledger, settings, surroundings=Surroundings(environment=dict(os.environ))
+        )
         services.register(runtime, ads)
         position = read_position(home / FILE_NAME)
         reader = LogReader(

@@ -166,6 +166,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
     from kajitori.gateway.accounting.records import FILE_NAME, RecordStore
     from kajitori.gateway.controller import SOURCE, watched_resources
     from kajitori.gateway.controller import register as register_gateway
+    from kajitori.gateway.credentials.exchange import Surroundings
     from kajitori.gateway.envoy.ads import AdsServer
     from kajitori.gateway.envoy.encode import Encoder
     from kajitori.gateway.envoy.schema import load_schema
@@ -198,7 +199,14 @@ async def serve_gateway(options: GatewayOptions) -> None:
         reports = Reports(runtime, ads, options.namespace, identity)
         unserved = await _unserved(client, watched_resources())
         gateway = register_gateway(
-            runtime, ads, ledger, settings, envoys=reports, upstream=upstream, unserved=unserved
+            runtime,
+            ads,
+            ledger,
+            settings,
+            envoys=reports,
+            upstream=upstream,
+            unserved=unserved,
+            surroundings=Surroundings(environment=dict(os.environ)),
         )
         if front is not None:
             FrontController(runtime, gateway, settings, front)
