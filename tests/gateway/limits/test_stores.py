@@ -203,10 +203,8 @@ async def test_what_was_reserved_and_not_spent_can_be_used_again(make: Make) -> 
     store = make()
     engine = Engine(store, ManualClock(now()))
     engine.configure(policy(limit(amount=100)))
-    passed: list[str] = []
-    for number in range(20):
-        if (await engine.admit(request(str(number), 5, 15))).allowed:
-            passed.append(str(number))
+    verdicts = [await engine.admit(request(str(number), 5, 15)) for number in range(20)]
+    passed = [str(number) for number, verdict in enumerate(verdicts) if verdict.allowed]
     assert len(passed) == 5
     await engine.settle([ended(passed[0], 5, 5), *(failed(id) for id in passed[1:])])
     verdicts = [await engine.admit(request(f"again {number}", 5, 15)) for number in range(20)]

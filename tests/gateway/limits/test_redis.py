@@ -1,0 +1,180 @@
+"""Budgets that hold while Redis is shared, killed, and slow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from kajitori.gateway.limits.engine import Engine
+from kajitori.gateway.limits.limit import Limit
+from kajitori.gateway.limits.redis_store import RedisStore
+from kajitori.gateway.limits.request import Verdict
+from tests.gateway.limits.making import ManualClock, RedisServer, ended, limit, policy, request, running_redis
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def sharing(
+    server: RedisServer, prefix: str, *limits: Limit, name: str = "one", timeout_seconds: float = 30.0
+) -> tuple[Engine, RedisStore]:
+    store = RedisStore(server.url, prefix=prefix, timeout_seconds=timeout_seconds, back_off_seconds=0.05)
+    engine = Engine(store, ManualClock(time.time()), name=name)
+    engine.configure(policy(*limits))
+    return engine, store
+
+
+async def admit(engine: Engine, count: int, name: str = "") -> list[Verdict]:
+    return list(await asyncio.gather(*(engine.admit(request(f"{name}{number}")) for number in range(count))))
+
+
+async def test_two_gateways_on_one_redis_hold_a_budget_together(redis: RedisServer) -> None:
+    prefix = uuid.uuid4().hex
+    one, first = sharing(redis, prefix, limit(amount=100, counts="requests"))
+    two, second = sharing(redis, prefix, limit(amount=100, counts="requests"), name="two")
+    # The same ids at both: each gateway's reservations are its own.
+    verdicts = await asyncio.gather(admit(one, 500), admit(two, 500))
+    assert sum(each.allowed for each in [*verdicts[0], *verdicts[1]]) == 100
+    await first.close()
+    await second.close()
+
+
+async def test_another_gateway_may_use_what_the_first_gave_back(redis: RedisServer) -> None:
+    prefix = uuid.uuid4().hex
+    one, first = sharing(redis, prefix, limit(amount=10))
+    two, second = sharing(redis, prefix, limit(amount=10), name="two")
+    assert (await one.admit(request("a", 2, 8))).allowed
+    refused = await two.admit(request("b", 2, 8))
+    assert refused.status == 429
+    await one.settle([ended("a")])
+    assert (await two.admit(request("b", 2, 8))).allowed
+    await first.close()
+    await second.close()
+
+
+async def test_a_gateway_that_began_anew_settles_what_passed_before(redis: RedisServer) -> None:
+    prefix = uuid.uuid4().hex
+    before, first = sharing(redis, prefix, limit(amount=100))
+    assert (await before.admit(request("a", 40, 50))).allowed
+    await first.close()
+    after, second = sharing(redis, prefix, limit(amount=100))
+    await after.settle([ended("a", 3, 4)])
+    assert await second.used([("Budget default/all", 0)]) == [7]
+    await second.close()
+
+
+async def test_every_name_lies_in_one_slot_of_a_cluster(redis: RedisServer) -> None:
+    prefix = uuid.uuid4().hex
+    engine, store = sharing(redis, prefix, limit(amount=100), limit("Budget default/{odd} name"))
+    assert (await engine.admit(request("{a}"))).allowed
+    names: list[bytes] = await store._ask(None, ("KEYS", f"*{prefix}*"))
+    assert len(names) == 4
+    assert len({key_slot(name) for name in names}) == 1
+    await store.close()
+
+
+async def test_every_name_is_forgotten_by_itself(redis: RedisServer) -> None:
+    prefix = uuid.uuid4().hex
+    engine, store = sharing(redis, prefix, limit(amount=100))
+    assert (await engine.admit(request("a"))).allowed
+    for name in await store._ask(None, ("KEYS", f"*{prefix}*")):
+        left = await store._ask(None, ("TTL", name))
+        assert left > 0 or name.endswith(b":open"), name
+    await store.close()
+
+
+async def test_without_a_store_each_limit_says_whether_requests_pass(redis: RedisServer) -> None:
+    lost = RedisServer.__new__(RedisServer)
+    lost.url = "redis://127.0.0.1:1/0"
+    lenient, first = sharing(lost, "x", limit(amount=1))
+    strict, second = sharing(
+        lost, "x", limit(amount=1), limit("Budget default/sure", deny_without_store=True)
+    )
+    assert all(each.allowed for each in await admit(lenient, 5))
+    refused = await admit(strict, 5)
+    assert {(each.allowed, each.status, each.limit) for each in refused} == {
+        (False, 503, "Budget default/sure")
+    }
+    assert refused[0].retry_after_seconds
+    assert lenient.counts.passed_without_store == 5
+    assert strict.counts.refused_without_store == 5
+    await first.close()
+    await second.close()
+
+
+async def test_a_redis_that_is_killed_under_load_loses_no_usage_and_overruns_no_strict_budget(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with running_redis(tmp_path_factory.mktemp("killed"), "--appendfsync", "everysec") as server:
+        engine, store = sharing(
+            server,
+            "killed",
+            limit(amount=60, counts="requests", deny_without_store=True),
+            limit("free", 10**9),
+        )
+        passed: list[str] = []
+
+        async def load(name: str) -> None:
+            for number in range(40):
+                id = f"{name}-{number}"
+                if (await engine.admit(request(id, 1, 9))).allowed:
+                    passed.append(id)
+                    await engine.settle([ended(id, 1, 1)])
+                await asyncio.sleep(0.005)
+
+        tasks = [asyncio.create_task(load(str(number))) for number in range(8)]
+        while len(passed) < 20:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(server.kill)
+        while not engine.counts.refused_without_store:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(server.start)
+        await asyncio.gather(*tasks)
+        deadline = time.monotonic() + 60
+        while len(passed) < 60 and time.monotonic() < deadline:
+            if (await engine.admit(request(f"late-{time.monotonic()}"))).allowed:
+                break
+            await asyncio.sleep(0.05)
+        while engine.pending and time.monotonic() < deadline:
+            await engine.sweep()
+            await asyncio.sleep(0.05)
+        assert 20 <= len(passed) <= 60
+        assert engine.pending == 0
+        used = await store.used([("free", 0)])
+        assert used[0] >= 2 * len(passed)
+        await store.close()
+
+
+async def test_what_ended_while_the_store_was_away_is_booked_when_it_is_back(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with running_redis(tmp_path_factory.mktemp("away")) as server:
+        engine, store = sharing(server, "away", limit(amount=1000))
+        assert (await engine.admit(request("before", 10, 10))).allowed
+        await asyncio.to_thread(server.kill)
+        assert (await engine.admit(request("during", 10, 10))).allowed
+        await engine.settle([ended("before", 1, 2), ended("during", 3, 4)])
+        assert engine.pending == 2
+        await asyncio.to_thread(server.start)
+        deadline = time.monotonic() + 60
+        while engine.pending and time.monotonic() < deadline:
+            await engine.sweep()
+            await asyncio.sleep(0.02)
+        assert await store.used([("Budget default/all", 0)]) == [10]
+        await store.close()
+
+
+async def test_a_server_that_never_saw_the_scripts_learns_them(redis: RedisServer) -> None:
+    prefix = uuid.uuid4().hex
+    engine, store = sharing(redis, prefix, limit(amount=100))
+    await store._ask(None, ("SCRIPT FLUSH",))
+    assert all(each.allowed for each in await admit(engine, 10))
+    await store.close()
