@@ -119,6 +119,8 @@ class Encoder:
 
 
 def _any(encoder: Encoder, value: dict[str, Any], where: str) -> Any:
+    if not value:
+        return encoder.schema.message("google.protobuf.Any")()
     name = str(value["@type"]).removeprefix(type_prefix)
     rest = {key: item for key, item in value.items() if key != "@type"}
     if name in _WELL_KNOWN:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MODEL_HEADER = "x-ai-eg-model"
 SCHEMAS_HEADER = "x-kajitori-schemas"
+_FILTER_ON = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
 _FILTER_OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
 # By far the most requests; a comparison is cheaper than an expression.
 _COMMONEST = "/v1/chat/completions"
@@ -59,9 +60,24 @@ def _method(methods: tuple[str, ...]) -> dict[str, Any]:
     return {"name": ":method", "string_match": _regex("|".join(methods))}
 
 
-def entry_routes(protected: bool) -> list[dict[str, Any]]:
+def switched_on(by_model: Sequence[Entry]) -> dict[str, Any]:
+    """Every filter that one of these routes switches on, without a configuration.
+
+    Which filters a request passes is settled by the route that it matches first; the configuration of each comes
+    from the route that holds when the filter is reached.
+    """
+    names = {
+        name
+        for entry in by_model
+        for name, config in entry.route.get("typed_per_filter_config", {}).items()
+        if not config.get("disabled")
+    }
+    return {name: _FILTER_ON for name in sorted(names)}
+
+
+def entry_routes(protected: bool, filters: dict[str, Any]) -> list[dict[str, Any]]:
     """Match before the Lua filter has read the request; after that it is matched anew. protected: who has no key is
-    refused before the body is read.
+    refused before the body is read. filters: what is to be switched on already.
     """
     # Never reached: the Lua filter answers by itself, or the request is matched anew. But only an action of this
     # kind carries the limit for bodies.
@@ -79,6 +95,7 @@ def entry_routes(protected: bool) -> list[dict[str, Any]]:
             "match": {**path, "headers": [unread, _method(methods)]},
             "route": action,
             **told,
+            **({"typed_per_filter_config": filters} if filters else {}),
         }
         for name, path, methods in matches
     ]

@@ -17,6 +17,7 @@ from kajitori.gateway.routes.answers import Model, direct_error
 from kajitori.gateway.routes.endpoints import (
     entry_routes,
     models_routes,
+    switched_on,
     unknown_model,
     unknown_path,
     unnamed_routes,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 _LONGEST_BODY_BYTES = 4 * 1024 * 1024
 _FILTER_OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-USAGE_FILTER = "envoy.filters.http.ai_protocol_manager"
-PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, USAGE_FILTER: _FILTER_OFF}
+DECOMPRESSOR_FILTER = "envoy.filters.http.decompressor"
+PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, DECOMPRESSOR_FILTER: _FILTER_OFF}
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -106,7 +107,7 @@ class Table:
         if by_model:
             models = [(pattern, model) for pattern, entry in found for model in entry.models]
             protected = [entry.protected for entry in by_model]
-            routes += entry_routes(all(protected))
+            routes += entry_routes(all(protected), switched_on(by_model))
             routes += models_routes(hostname, models, protected=all(protected))
             routes += [entry.route for entry in by_model]
             routes += unnamed_routes(by_model)
