@@ -6,6 +6,8 @@ import asyncio
 import datetime
 from typing import Any
 
+import pytest
+
 from tests.gateway.keys.objects import api_key, asking, digest, key_text, tenant
 from tests.gateway.workbench import (
     Provider,
@@ -228,3 +230,16 @@ async def test_a_change_of_keys_takes_hold_without_cutting_streams(bench: Workbe
     first.chunk_seconds = 0
     refused(await ask(bench, "m", key_text("aaaaaa")), 401, "unknown")
     assert (await ask(bench, "m", key_text("key0079"))).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/anthropic/v1/messages"])
+async def test_who_speaks_anthropic_is_refused_in_that_dialect(
+    bench: Workbench, first: Provider, path: str
+) -> None:
+    await bench.apply(
+        gateway(bench.port), *backend("a", first.port), asking(ai_route("r", "m", {"name": "a"}))
+    )
+    reply = await bench.post({"model": "m"}, path, {"x-api-key": key_text("stranger")})
+    assert reply.status == 401
+    assert reply.json["type"] == "error"
+    assert reply.json["error"]["type"] == "authentication_error"

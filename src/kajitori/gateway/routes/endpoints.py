@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 MODEL_HEADER = "x-ai-eg-model"
 SCHEMAS_HEADER = "x-kajitori-schemas"
 _FILTER_ON = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
-_FILTER_OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
 # By far the most requests; a comparison is cheaper than an expression.
 _COMMONEST = "/v1/chat/completions"
 _MODELS = r"/v1/models(/.+)?|/anthropic/v1/models(/.+)?"
