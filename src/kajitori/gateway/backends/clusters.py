@@ -19,6 +19,7 @@ from kajitori.gateway.credentials.credential import SIGNATURE_HEADERS, Credentia
 from kajitori.gateway.credentials.filters import credential_filters
 from kajitori.gateway.lua.scripts import ATTEMPT_SCRIPT
 from kajitori.gateway.operations import has_native_paths, upstream_paths
+from kajitori.gateway.resilience.cooling import BACKEND_METADATA, cooling_filter, outlier_detection
 
 TYPE = "type.googleapis.com/"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -74,14 +75,18 @@ def plain_cluster(name: str, target: Target) -> dict[str, Any]:
     return _cluster(name, target, [])
 
 
-def ai_cluster(name: str, target: Target, preparation: Preparation) -> dict[str, Any]:
-    """A cluster that prepares each attempt for its backend."""
+def ai_cluster(name: str, target: Target, preparation: Preparation, backend: str = "") -> dict[str, Any]:
+    """A cluster that prepares each attempt for its backend, an AIServiceBackend as namespace/name."""
     filters: list[dict[str, Any]] = [_header_filter(preparation)]
     if preparation.changes_request or preparation.restore:
         filters.append(_attempt_filter(preparation))
     if preparation.credential:
         filters += credential_filters(preparation.credential)
-    return _cluster(name, target, filters)
+    filters.append(cooling_filter(backend or name, preparation.model))
+    cluster = _cluster(name, target, filters)
+    cluster["metadata"] = {"filter_metadata": {BACKEND_METADATA: {"backend": backend or name}}}
+    cluster["outlier_detection"] = outlier_detection()
+    return cluster
 
 
 def _cluster(name: str, target: Target, filters: list[dict[str, Any]]) -> dict[str, Any]:

@@ -213,5 +213,7 @@ function envoy_on_request(handle)
   tell_headers(handle, operation, path, id, query, facts)
   handle:streamInfo():dynamicMetadata():set(METADATA, 'request', facts)
   handle:clearRouteCache()
-  let_through(handle, path, client, model)
+  if not let_through(handle, path, client, model) then return end
+  local refusal = arrange(handle, facts)
+  if refusal then return refuse(handle, operation.dialect, refusal[1], refusal[2], refusal[3]) end
 end

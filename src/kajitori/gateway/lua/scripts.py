@@ -16,8 +16,9 @@ def _parts(*names: str) -> str:
 REQUEST_SCRIPT = (
     _parts("scanner", "forms", "refusals", "models", "sha256", "keys")
     + lua_operations()
-    + _parts("request", "usage")
+    + _parts("memory", "order", "request", "usage")
 )
+COOLING_SCRIPT = _parts("memory", "cooling")
 ATTEMPT_SCRIPT = _parts("scanner", "forms", "attempt")
 OVERRIDE_SCRIPT = _parts("credential", "override")
 SIGNING_SCRIPT = _parts("sha256", "credential", "signing")

@@ -72,7 +72,8 @@ def priority_groups(tiers: Sequence[Tier], attempts_per_tier: int = 0) -> list[d
 def _joined(pieces: Iterable[tuple[str, int]]) -> Group:
     """Neighbours that go to the same cluster become one."""
     return [
-        (cluster, sum(weight for _, weight in run)) for cluster, run in groupby(pieces, lambda piece: piece[0])
+        (cluster, sum(weight for _, weight in run))
+        for cluster, run in groupby(pieces, lambda piece: piece[0])
     ]
 
 
@@ -85,7 +86,9 @@ def _orders(weights: list[int]) -> list[tuple[tuple[int, ...], int]]:
         return [((0, 1), weights[0]), ((1, 0), weights[1])]
     if count > _ALL_ORDERS_UP_TO:
         # Each order starts with another backend and goes round: all orders would be too many.
-        return [(tuple((start + step) % count for step in range(count)), weights[start]) for start in range(count)]
+        return [
+            (tuple((start + step) % count for step in range(count)), weights[start]) for start in range(count)
+        ]
     total = sum(weights)
     found: list[tuple[tuple[int, ...], int]] = []
     for order in permutations(range(count)):
@@ -149,7 +152,9 @@ def _choice(choice: Choice, resilience: Resilience) -> dict[str, Any]:
 
 def unknown_backends(tiers: Sequence[Tier], resilience: Resilience) -> list[str]:
     """Names in a policy that are no backends of the rule."""
-    known = {name for tier in tiers for choice in tier for name in (choice.name, choice.name.partition("/")[2])}
+    known = {
+        name for tier in tiers for choice in tier for name in (choice.name, choice.name.partition("/")[2])
+    }
     named = (*resilience.allowed, *(name for name, _ in resilience.limits))
     return [name for name in dict.fromkeys(named) if name not in known]
 

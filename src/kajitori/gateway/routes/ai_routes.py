@@ -1,7 +1,7 @@
 """AIGatewayRoutes to routes of Envoy: by model, over backends with priorities and weights.
 
-Attempt n goes to the n-th priority; inside a priority the weights decide. What makes an attempt fail over is
-connect failure, reset, no byte for too long, 429 and 5xx.
+Attempts go from one backend to the next, those of a priority before those of the next one: see
+`kajitori.gateway.resilience`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from kajitori.api.aigateway.v1beta1 import (
     AIServiceBackend,
     HeaderMutation,
 )
-from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.reason import Reason
 from kajitori.gateway.backends.clusters import TYPE, Preparation, ai_cluster, cluster_name
 from kajitori.gateway.backends.targets import Target, find_backend, find_service
@@ -27,15 +26,26 @@ from kajitori.gateway.credentials.filters import capture_config
 from kajitori.gateway.credentials.injection import Injection, find_credential
 from kajitori.gateway.observed import age_key
 from kajitori.gateway.operations import SERVED_SCHEMAS
+from kajitori.gateway.resilience.actions import decision_headers, told_of_rule
+from kajitori.gateway.resilience.order import (
+    Choice,
+    attempt_groups,
+    order_metadata,
+    priority_groups,
+    tiers_of,
+)
+from kajitori.gateway.resilience.retries import default_retries
+from kajitori.gateway.resilience.settings import DEFAULTS, Resilience
 from kajitori.gateway.routes.answers import Model, ai_error, literal, named_for_answers, unix_seconds
 from kajitori.gateway.routes.fitting import fit_headers, fitting_sets, nothing_fits
-from kajitori.gateway.routes.tables import Entry
+from kajitori.gateway.routes.tables import LUA_FILTER, Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kajitori.gateway.observed import Index
     from kajitori.gateway.world import World
 
-IDLE_SECONDS = 60.0
 _GROUP = "aigateway.envoyproxy.io"
 
 
@@ -50,15 +60,22 @@ class _Choice(msgspec.Struct):
 
 
 def translate_ai_route(
-    index: Index, world: World, route: AIGatewayRoute, problems: list[str], notes: list[str]
+    index: Index,
+    world: World,
+    route: AIGatewayRoute,
+    problems: list[str],
+    notes: list[str],
+    resilience: Callable[[str], Resilience] = lambda rule: DEFAULTS,
 ) -> list[Entry]:
     """The routes of Envoy for one AIGatewayRoute; clusters and secrets go to `world`.
 
-    problems: gets what does not work. notes: gets what is honoured less than fully.
+    problems: gets what does not work. notes: gets what is honoured less than fully, and the order of backends.
+    resilience: what holds for a rule, by its name.
     """
     entries: list[Entry] = []
     for number, rule in enumerate(route.spec.rules):
-        entries += _translate_rule(index, world, route, rule, number, problems, notes)
+        held = resilience(rule.name or "")
+        entries += _translate_rule(index, world, route, rule, number, problems, notes, held)
     return entries
 
 
@@ -70,6 +87,7 @@ def _translate_rule(
     number: int,
     problems: list[str],
     notes: list[str],
+    resilience: Resilience,
 ) -> list[Entry]:
     key = f"{route.metadata.namespace}/{route.metadata.name}"
     choices: list[_Choice] = []
@@ -83,7 +101,9 @@ def _translate_rule(
         else:
             choices.append(choice)
     problems += [text for text in missing if text not in problems]
-    actions = _actions(world, rule, key, choices, missing)
+    tiers = tiers_of(Choice("", c.name, c.preparation.model, c.ref.weight, c.ref.priority) for c in choices)
+    notes += [note for note in told_of_rule(rule, number, tiers, resilience) if note not in notes]
+    actions = _actions(world, rule, key, choices, missing, resilience)
     entries: list[Entry] = []
     for match_number, match in enumerate(rule.matches or [AIGatewayRouteRuleMatch()]):
         name = f"ai/{key}/rule/{number}/match/{match_number}"
@@ -99,7 +119,12 @@ def _translate_rule(
                         "name": name + (f".{place}" if place else ""),
                         "match": {"prefix": "/", "headers": [*headers, *fit_headers(fit)]},
                         **action,
-                        "metadata": named_for_answers("AIGatewayRoute", key),
+                        "metadata": {
+                            "filter_metadata": {
+                                **action.get("metadata", {}),
+                                **named_for_answers("AIGatewayRoute", key)["filter_metadata"],
+                            }
+                        },
                     },
                     ai=True,
                     models=() if place else _models(route, rule, match),
@@ -111,7 +136,12 @@ def _translate_rule(
 
 
 def _actions(
-    world: World, rule: AIGatewayRouteRule, key: str, choices: list[_Choice], missing: list[str]
+    world: World,
+    rule: AIGatewayRouteRule,
+    key: str,
+    choices: list[_Choice],
+    missing: list[str],
+    resilience: Resilience,
 ) -> list[tuple[frozenset[str], dict[str, Any]]]:
     """What is done with requests that the given schemas serve, and last with those that fit no backend."""
     if not choices:
@@ -120,7 +150,7 @@ def _actions(
     actions: list[tuple[frozenset[str], dict[str, Any]]] = []
     for fit in fitting_sets(schemas.values()):
         fitting = [choice for choice in choices if choice.preparation.schema.name in fit]
-        actions.append((fit, _route_action(world, rule, fitting)))
+        actions.append((fit, _route_action(world, rule, fitting, resilience)))
     return [*actions, (frozenset(), nothing_fits(key, schemas))]
 
 
@@ -228,8 +258,11 @@ def _merge_bodies(backend: AIServiceBackend, ref: AIGatewayRouteBackendRef) -> A
     )
 
 
-def _route_action(world: World, rule: AIGatewayRouteRule, choices: list[_Choice]) -> dict[str, Any]:
-    groups: dict[int, list[dict[str, Any]]] = {}
+def _route_action(
+    world: World, rule: AIGatewayRouteRule, choices: list[_Choice], resilience: Resilience
+) -> dict[str, Any]:
+    """`metadata` in it is what goes into the route's own, by filter."""
+    found: list[Choice] = []
     with_credential = any(choice.injection for choice in choices)
     restore = any(choice.preparation.changes_request for choice in choices)
     for choice in choices:
@@ -245,18 +278,20 @@ def _route_action(world: World, rule: AIGatewayRouteRule, choices: list[_Choice]
         )
         name = cluster_name(f"ai/{choice.name}", preparation, choice.target)
         world.add_cluster(
-            name, lambda c=choice, p=preparation, n=name: ai_cluster(n, c.target, p), choice.target
+            name,
+            lambda c=choice, p=preparation, n=name: ai_cluster(n, c.target, p, c.name),
+            choice.target,
         )
         world.backends[name] = (choice.name, preparation.model)
         if choice.injection and choice.injection.secret:
             world.secrets[choice.injection.credential.sds_name] = choice.injection.secret
-        groups.setdefault(choice.ref.priority, []).append({"cluster_name": name, "weight": choice.ref.weight})
+        found.append(Choice(name, choice.name, preparation.model, choice.ref.weight, choice.ref.priority))
+    tiers = tiers_of(found)
     specifier = {
         "@type": TYPE
         + "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier",
-        "priority_groups": [
-            {"name": f"priority-{priority}", "clusters": groups[priority]} for priority in sorted(groups)
-        ],
+        "priority_groups": priority_groups(tiers),
+        "override_metadata_namespace": "io.kajitori.order",
     }
     action: dict[str, Any] = {
         "inline_cluster_specifier_plugin": {
@@ -266,39 +301,15 @@ def _route_action(world: World, rule: AIGatewayRouteRule, choices: list[_Choice]
             }
         },
         "auto_host_rewrite": True,
-        **_timeouts(rule, len(groups), len(choices)),
+        **default_retries(rule, resilience, len(attempt_groups(tiers))),
     }
     captured = capture_config(choice.injection.credential for choice in choices if choice.injection)
-    return {"route": action, **({"typed_per_filter_config": captured} if captured else {})}
-
-
-def _timeouts(rule: AIGatewayRouteRule, groups: int, choices: int) -> dict[str, Any]:
-    """Timeouts and retries. Without a request timeout a stream may last; what ends it is silence."""
-    timeouts = rule.timeouts
-    whole = parse_duration_seconds(timeouts.request) if timeouts and timeouts.request else 0.0
-    attempt = (
-        parse_duration_seconds(timeouts.backend_request) if timeouts and timeouts.backend_request else 0.0
-    )
-    if rule.stream_idle_timeout:
-        idle = parse_duration_seconds(rule.stream_idle_timeout)
-    elif whole:
-        idle = whole / groups
-    else:
-        idle = IDLE_SECONDS
-    retry: dict[str, Any] = {
-        "retry_on": "connect-failure,refused-stream,reset-before-request",
-        "num_retries": max(groups - 1, 1),
-        "refresh_cluster_on_retry": True,
-        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+    return {
+        "route": action,
+        **({"typed_per_filter_config": captured} if captured else {}),
+        **decision_headers(resilience),
+        "metadata": {LUA_FILTER: order_metadata(tiers, resilience)},
     }
-    if choices > 1:
-        retry["retry_on"] = "5xx,reset,connect-failure,refused-stream,retriable-status-codes"
-        retry["retriable_status_codes"] = [429]
-    if idle:
-        retry["per_try_idle_timeout"] = f"{idle:g}s"
-    if attempt:
-        retry["per_try_timeout"] = f"{attempt:g}s"
-    return {"timeout": f"{whole:g}s", "idle_timeout": "0s", "retry_policy": retry}
 
 
 def _no_backend(key: str, missing: list[str]) -> dict[str, Any]:

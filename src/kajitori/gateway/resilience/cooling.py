@@ -1,0 +1,76 @@
+"""What an attempt that failed teaches: a backend that asks to be left alone is, and an endpoint that fails is left out. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kajitori.gateway.lua.scripts import COOLING_SCRIPT
+
+_TYPE = "type.googleapis.com/"
+BACKEND_METADATA = "kajitori.backend"
+"""Under which a cluster's metadata names its AIServiceBackend."""
+_BUSY_STATUSES = ("429", "503")
+
+
+def cooling_filter(backend: str, model: str) -> dict[str, Any]:
+    """The filter of a backend's cluster that runs where an attempt was answered 429 or 503, and only there.
+
+    backend: AIServiceBackend as namespace/name. model: override, or empty.
+    """
+    status = {
+        "name": "status",
+        "typed_config": {
+            "@type": _TYPE + "envoy.type.matcher.v3.HttpResponseHeaderMatchInput",
+            "header_name": ":status",
+        },
+    }
+    busy = [
+        {"single_predicate": {"input": status, "value_match": {"exact": value}}} for value in _BUSY_STATUSES
+    ]
+    skip = {
+        "action": {
+            "name": "skip",
+            "typed_config": {"@type": _TYPE + "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"},
+        }
+    }
+    lua = {
+        "@type": _TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": COOLING_SCRIPT},
+        "filter_context": {"target": backend, **({"model": model} if model else {})},
+        "shared_vm_id": "kajitori-cooling",
+    }
+    return {
+        "name": "envoy.filters.http.lua",
+        "typed_config": {
+            "@type": _TYPE + "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            "extension_config": {"name": "envoy.filters.http.lua", "typed_config": lua},
+            "xds_matcher": {
+                "matcher_list": {
+                    "matchers": [
+                        {
+                            "predicate": {"not_matcher": {"or_matcher": {"predicate": busy}}},
+                            "on_match": skip,
+                        }
+                    ]
+                }
+            },
+        },
+    }
+
+
+def outlier_detection() -> dict[str, Any]:
+    """When an endpoint of several is left out for a while: five gateway errors or failed connections in a row.
+
+    4xx never count, and 500 does not either: a request that breaks one endpoint would break them all, one by one.
+    """
+    return {
+        "consecutive_gateway_failure": 5,
+        "enforcing_consecutive_gateway_failure": 100,
+        "consecutive_5xx": 5,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_success_rate": 0,
+        "interval": "5s",
+        "base_ejection_time": "10s",
+        "max_ejection_time": "60s",
+        "max_ejection_percent": 50,
+    }
