@@ -143,7 +143,7 @@ def test_a_line_that_cannot_be_read_costs_no_other_its_record() -> None:
         [
             "garbage",
             "",
-            request(id="odd", input_output="many"),
+            request(id="odd", usage="many"),
             whole.replace("r1", "r9"),
             whole[:40],
             request(id="cut")[:40] + whole,
@@ -165,9 +165,8 @@ def test_usage_and_times_are_read_from_a_line() -> None:
         [
             request(
                 id="a",
-                input_output=str(250 << 32 | 51),
-                cached_reasoning=str(100 << 32 | 7),
-                creation_total=str(3 << 32 | 301),
+                usage="250,51,301,100,3,7",
+                operation="chat",
                 first_byte_microseconds="100000",
                 stream="true",
                 model="odd | name",
@@ -197,18 +196,27 @@ def test_usage_and_times_are_read_from_a_line() -> None:
     assert "gen_ai_server_time_to_first_token_sum" in text
 
 
-def test_usage_that_a_script_read_counts() -> None:
+def test_a_stream_that_was_cut_is_booked_by_what_was_seen_of_it() -> None:
     book = Book()
-    book.ledger.take([request(id="a", counts="12,7,19,2"), request(id="b")])
-    assert [record.usage for record in book.records] == [Usage(12, 7, 19, 2), None]
+    book.ledger.take(
+        [
+            request(id="nothing"),
+            request(id="seen", usage="~9", input_estimate="40"),
+            request(id="told", usage="~9,12,1,13,5,2,0", input_estimate="40"),
+        ]
+    )
+    assert [(record.usage, record.usage_estimated) for record in book.records] == [
+        (None, False),
+        (Usage(40, 9, 49), True),
+        (Usage(12, 9, 21, 5, 2), True),
+    ]
 
 
 def test_only_a_stream_has_a_speed() -> None:
     book = Book()
     for stream in ("true", ""):
-        tokens = str(250 << 32 | 51)
         book.ledger.take(
-            [request(id="a", input_output=tokens, first_byte_microseconds="499000", stream=stream)]
+            [request(id="a", usage="250,51,301,0,0,0", first_byte_microseconds="499000", stream=stream)]
         )
     assert [record.tokens_per_second is None for record in book.records] == [False, True]
 

@@ -20,13 +20,13 @@ from kajitori.gateway.accounting.log_format import AttemptLine, RequestLine, par
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.policy import BackendFacts, Policy, RouteFacts
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
+from kajitori.gateway.accounting.reported import read_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _log = logging.getLogger(__name__)
 
-_LOW_HALF = 0xFFFFFFFF
 # Requests whose failed attempts are known and whose end is not; and the latest that were booked after more than one.
 _MOST_UNFINISHED = 10_000
 _MOST_FINISHED = 1_000
@@ -131,7 +131,7 @@ class Ledger:
             self._attempts.popitem(last=False)
 
     def _record(self, line: RequestLine) -> RequestRecord:
-        usage = _usage(line)
+        usage, estimated = read_usage(line.usage, line.input_estimate)
         route = self._routes.get(line.route) or self._parse_route(line.route)
         cluster, model = line.cluster, line.model
         facts = self._backends.get(cluster, _NO_BACKEND)
@@ -163,6 +163,7 @@ class Ledger:
             client=line.client,
             key=line.key,
             tenant=line.tenant,
+            operation=line.operation,
             dialect=line.dialect,
             decision=line.decision,
             stream=stream,
@@ -172,6 +173,7 @@ class Ledger:
             request_bytes=int(line.request_bytes or 0),
             response_bytes=int(line.response_bytes or 0),
             usage=usage,
+            usage_estimated=estimated,
             costs=self._costs(route[0], override or model, backend, usage),
             attempts=self._attempt_list(line, backend, status, outcome) if cluster else [],
         )
@@ -254,19 +256,6 @@ class Ledger:
             int(line.duration_milliseconds) * 1e-3 if line.duration_milliseconds else None,
             line.retry_after,
         )
-
-
-def _usage(line: RequestLine) -> Usage | None:
-    if line.counts:
-        return Usage(*map(int, line.counts.split(",")))
-    if not line.input_output:
-        return None
-    tokens = int(line.input_output)
-    details = int(line.cached_reasoning or 0)
-    rest = int(line.creation_total or 0)
-    return Usage(
-        tokens >> 32, tokens & _LOW_HALF, rest & _LOW_HALF, details >> 32, rest >> 32, details & _LOW_HALF
-    )
 
 
 def _outcome(flags: str) -> str:

@@ -19,12 +19,6 @@ FIELD_SEPARATOR, LINE_START = "\x1f", "\x1e"
 REQUEST_VERSION, ATTEMPT_VERSION = "r1", "a1"
 _LONGEST_TEXT = 1024
 
-_USAGE = "metadata.typed_filter_metadata['envoy.ai.token_usage']"
-_INPUT = f"{_USAGE}.input_token_details"
-_OUTPUT = f"{_USAGE}.output_token_details"
-# Two counts in one number, 32 bits each: every expression costs, and CEL here cannot make text of a number.
-_SHIFT = "4294967296u"
-
 
 def _fact(name: str, longest: int = 0) -> str:
     """What the request script, or a filter after it, kept of a request."""
@@ -34,8 +28,7 @@ def _fact(name: str, longest: int = 0) -> str:
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """One request, as text. Times: seconds since 1970, milliseconds (duration), microseconds.
 
-    input_output and so on: two counts in a number, empty if no usage was reported. counts: usage as `RequestRecord` has
-    it, that a script of ours read: numbers parted by commas, in the order of `Usage`. input_estimate and output_cap: tokens as
+    usage: see `reported`. operation: see `OPERATIONS`. input_estimate and output_cap: tokens as
     the request script estimated and read them. decision: why these backends, in this order.
     """
 
@@ -55,11 +48,9 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     first_byte_microseconds: str
     request_bytes: str
     response_bytes: str
-    input_output: str
-    cached_reasoning: str
-    creation_total: str
-    counts: str
+    usage: str
     stream: str
+    operation: str
     dialect: str
     key: str
     tenant: str
@@ -88,11 +79,9 @@ REQUEST_FORMAT: dict[str, str] = {
     "first_byte_microseconds": "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%",
     "request_bytes": "%BYTES_RECEIVED%",
     "response_bytes": "%BYTES_SENT%",
-    "input_output": f"%CEL({_USAGE}.input_tokens*{_SHIFT}+{_USAGE}.output_tokens)%",
-    "cached_reasoning": f"%CEL({_INPUT}.cached_tokens*{_SHIFT}+{_OUTPUT}.reasoning_tokens)%",
-    "creation_total": f"%CEL({_INPUT}.cache_creation_tokens*{_SHIFT}+{_USAGE}.total_tokens)%",
-    "counts": "%DYNAMIC_METADATA(io.kajitori:usage:counts)%",
+    "usage": "%DYNAMIC_METADATA(io.kajitori:usage)%",
     "stream": _fact("stream"),
+    "operation": _fact("operation"),
     "dialect": _fact("dialect"),
     "key": _fact("key"),
     "tenant": _fact("tenant"),

@@ -117,7 +117,7 @@ local function read_json_answer(handle, facts)
     object = last and sub(head, opens, last)
   end
   local counts = {}
-  if object and take_counts(counts, object) then tell(handle, { counts = told_counts(counts, facts.dialect) }) end
+  if object and take_counts(counts, object) then tell(handle, told_counts(counts, facts.dialect)) end
 end
 
 -- Whether a usage object begins in `text`; many providers put `"usage":null` into every other event.
@@ -155,17 +155,25 @@ local function take_event(state, event)
     state.counts = {}
   end
   -- What Anthropic says at the start is the input; the output follows with the last events.
-  local final = not find(event, '"message_start"', 1, true)
-  tell(state.handle, { [final and 'counts' or 'partial'] = told_counts(state.sums or state.counts, state.dialect) })
-  state.final = state.final or final
-  state.partial = not final and told_counts(state.counts, state.dialect) or state.partial
+  local told = told_counts(state.sums or state.counts, state.dialect)
+  if find(event, '"message_start"', 1, true) then
+    state.started = ',' .. told
+  else
+    state.final = true
+    tell(state.handle, told)
+  end
+end
+
+-- What is known of a stream that may be cut at any time.
+local function tell_seen(state)
+  tell(state.handle, string.format('~%d%s', math.max(state.events - state.empty, 0), state.started))
 end
 
 -- Says how much came, every few events: a stream that is cut runs no more of this script.
 local function mark_events(state, text)
   state.events = state.events + occurrences(text, state.needle)
   if state.events >= state.next_mark and not state.final then
-    tell(state.handle, { seen = string.format('%d', state.events), partial = state.partial })
+    tell_seen(state)
     state.next_mark = state.events + EVENTS_A_MARK
   end
 end
@@ -196,7 +204,7 @@ end
 local function read_stream(handle, facts)
   local strip = facts.strip ~= nil
   local state = { handle = handle, dialect = facts.dialect, needle = facts.event, counts = {}, events = 0,
-    next_mark = 1, before = '' }
+    next_mark = 1, before = '', started = '', empty = facts.event == '\n\n' and 1 or 0 }
   local kept = ''
   for chunk in handle:bodyChunks() do
     local size = chunk:length()
@@ -224,7 +232,7 @@ local function read_stream(handle, facts)
   end
   if kept ~= '' then take_event(state, kept) end
   if not state.final and state.events > 0 then
-    tell(handle, { seen = string.format('%d', state.events), partial = state.partial })
+    tell_seen(state)
   end
 end
 

@@ -12,29 +12,43 @@ from kajitori.gateway.accounting.log_format import failed_attempts_log
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.credentials.filters import capture_filter
 from kajitori.gateway.keys.delivery import LUA_FILTER, LUA_TYPE, discovered
-from kajitori.gateway.routes.tables import USAGE_FILTER
+from kajitori.gateway.routes.tables import DECOMPRESSOR_FILTER
 
 if TYPE_CHECKING:
     from kajitori.gateway.observed import Settings
 
+# Text in JSON rarely shrinks to a twentieth; what shrinks to less than a hundredth is a bomb.
+_MOST_INFLATED = 100
+
+
+def decompressor_filter() -> dict[str, Any]:
+    """Inflates answers of providers that compress though they were not asked to, so that their usage can be read."""
+    gzip = {
+        "@type": TYPE + "envoy.extensions.compression.gzip.decompressor.v3.Gzip",
+        "window_bits": 15,
+        "max_inflate_ratio": _MOST_INFLATED,
+    }
+    runtime = {"runtime_key": "kajitori.inflate_requests", "default_value": False}
+    return {
+        "name": DECOMPRESSOR_FILTER,
+        "typed_config": {
+            "@type": TYPE + "envoy.extensions.filters.http.decompressor.v3.Decompressor",
+            "decompressor_library": {"name": "gzip", "typed_config": gzip},
+            "request_direction_config": {
+                "common_config": {"enabled": runtime},
+                "advertise_accept_encoding": False,
+            },
+            "response_direction_config": {"common_config": {"ignore_no_transform_header": True}},
+        },
+    }
+
 
 def http_filters(settings: Settings) -> list[dict[str, Any]]:
-    """On the way up from first to last, on the way down from last to first: usage is read before it is stripped."""
+    """On the way up from first to last, on the way down from last to first."""
     return [
         discovered(LUA_FILTER, LUA_TYPE),
         capture_filter(),
-        {
-            "name": USAGE_FILTER,
-            "typed_config": {
-                "@type": TYPE + "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager",
-                "response_handling": {
-                    "token_usage": {
-                        "include_unconfigured_routes": True,
-                        "default_llm_protocol": "OPENAI_CHAT_COMPLETIONS",
-                    }
-                },
-            },
-        },
+        decompressor_filter(),
         {
             "name": "envoy.filters.http.router",
             "typed_config": {

@@ -1,0 +1,41 @@
+"""Usage as the script in Envoy wrote it down, and what is known of an answer that was cut before it told.
+
+Six counts parted by commas, in the order of `Usage`: what the provider reported. `~` and the number of events with
+output that came, perhaps followed by counts that were reported at the start: the stream ended before it told more.
+"""
+
+from __future__ import annotations
+
+from kajitori.gateway.accounting.costs import Usage
+
+ESTIMATED = "~"
+
+
+def read_usage(text: str, input_estimate: str) -> tuple[Usage | None, bool]:
+    """The usage, and whether it is an estimate: a lower bound of the output, since an event carries a token or more,
+    and the input as the provider said it at the start or as the request script estimated it.
+
+    Raises ValueError for what is none of the two forms.
+    """
+    if not text:
+        return None, False
+    if not text.startswith(ESTIMATED):
+        return _counts(text), False
+    seen, _, told = text[1:].partition(",")
+    known = _counts(told) if told else Usage(input_tokens=int(input_estimate or 0))
+    output = max(int(seen), known.output_tokens)
+    return (
+        Usage(
+            known.input_tokens,
+            output,
+            known.input_tokens + output,
+            known.cached_input_tokens,
+            known.cache_creation_input_tokens,
+            known.reasoning_tokens,
+        ),
+        True,
+    )
+
+
+def _counts(text: str) -> Usage:
+    return Usage(*map(int, text.split(",")))
