@@ -3,6 +3,7 @@
   OPENAI_API_KEY=... kaji gateway run             an OpenAI-compatible endpoint at http://localhost:1975
   kaji gateway run gateway.yaml                   serve a file; a change of it takes effect when it is saved
   kaji gateway lint gateway.yaml                  name everything that is wrong or not honoured, with its line
+  kaji gateway try gateway.yaml --requests FILE   what it would have done to recorded requests
 
 `run` and `lint` take the files of `aigw run`: Gateways, AIGatewayRoutes, backends and policies, with variables such as
 ${OPENAI_API_KEY} and ${MODEL:=smollm2}. Without a file `run` reads OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID,
@@ -38,15 +39,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     lint_verb.add_argument("file", help="the configuration, or - for standard input")
 
+    try_verb = verbs.add_parser("try", help="what a configuration would have done to recorded requests")
+    try_verb.add_argument("file", help="the configuration, or - for standard input")
+    try_verb.add_argument(
+        "--requests",
+        required=True,
+        metavar="RECORDED",
+        help="a home, its ledger.db, or JSON lines of records",
+    )
+    try_verb.add_argument(
+        "--show", type=int, default=10, metavar="COUNT", help="changed requests to list (10)"
+    )
+
 
 def run(options: argparse.Namespace) -> int:
     if options.verb == "run":
         from kajitori.cli.gateway_run import run_gateway
 
         return run_gateway(options)
-    from kajitori.cli.gateway_lint import lint
+    if options.verb == "lint":
+        from kajitori.cli.gateway_lint import lint
 
-    return lint(read_configuration(options.file))
+        return lint(read_configuration(options.file))
+    from kajitori.cli.gateway_try import try_requests
+
+    return try_requests(read_configuration(options.file), options.requests, options.show)
 
 
 def read_configuration(path: str) -> list[Manifest]:

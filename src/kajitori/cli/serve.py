@@ -1,7 +1,8 @@
 """Run a part of an installation, as its Deployments do: in any number of replicas, one of which writes.
 
 kaji serve controllers                                  in a pod, as its service account
-kaji serve gateway --kubeconfig FILE --ledger DIR       anywhere else
+kaji serve gateway --kubeconfig FILE                    anywhere else
+kaji serve accountant --control-plane HOST:PORT         beside an Envoy, in its pod; it asks nothing of the cluster
 
 Leadership is a Lease; /healthz, /readyz and /metrics are served on --endpoint. SIGTERM ends what is in progress and
 gives the Lease back.
@@ -15,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.errors import UsageError
-from kajitori.gateway.accounting.folders import LEDGER_FOLDER
+from kajitori.gateway.accounting.folders import ACCESS_LOG, LEDGER_FOLDER
 
 if TYPE_CHECKING:
     from kajitori.gateway.fleet.front import Front
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("component", choices=("controllers", "gateway"))
+    parser.add_argument("component", choices=("controllers", "gateway", "accountant"))
     parser.add_argument("--kubeconfig", help="path of the kubeconfig (default: the pod's service account)")
     parser.add_argument(
         "-n", "--namespace", help="of the installation (default: $POD_NAMESPACE or kajitori-system)"
@@ -52,7 +53,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="where Envoys connect, by mutual TLS",
     )
     gateway.add_argument(
-        "--ledger", type=Path, default=Path(LEDGER_FOLDER), metavar="DIR", help="of the request records"
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="of what is read out of Envoy's binary (default: ~/.cache/kajitori)",
     )
     gateway.add_argument(
         "--front",
@@ -62,9 +66,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     gateway.add_argument(
         "--secret-namespaces", metavar="A,B", help="read Secrets of these namespaces only (default: of all)"
     )
+    accountant = parser.add_argument_group("accountant")
+    accountant.add_argument(
+        "--control-plane", metavar="HOST:PORT", help="where the policy comes from, by mutual TLS"
+    )
+    accountant.add_argument("--certificates", type=Path, metavar="DIR", help="of Envoy, with its key")
+    accountant.add_argument(
+        "--ledger",
+        type=Path,
+        default=Path(LEDGER_FOLDER),
+        metavar="DIR",
+        help="of the request records and the last policy",
+    )
+    accountant.add_argument(
+        "--access-log", type=Path, default=Path(ACCESS_LOG), metavar="FILE", help="that Envoy writes"
+    )
+    accountant.add_argument(
+        "--sockets", type=Path, metavar="DIR", help="where Envoy's administration is and admission shall be"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.component == "accountant":
+        return _run_accountant(options)
     from kajitori.app.daemon import run_daemon
     from kajitori.app.serve import (
         ControllersOptions,
@@ -97,10 +121,29 @@ def run(options: argparse.Namespace) -> int:
             GatewayOptions(
                 **common,
                 discovery=options.discovery,
-                ledger=options.ledger,
+                cache=options.cache,
                 front=_front(options.front, namespace),
                 secret_namespaces=tuple(named.split(",")) if named is not None else None,
             )
+        )
+    )
+    return 0
+
+
+def _run_accountant(options: argparse.Namespace) -> int:
+    from kajitori.app.daemon import run_daemon
+    from kajitori.app.serve import AccountantOptions, serve_accountant
+
+    if not options.control_plane:
+        raise UsageError("an accountant needs --control-plane HOST:PORT")
+    chosen: dict[str, Path] = {
+        name: value
+        for name in ("certificates", "ledger", "access_log", "sockets")
+        if (value := getattr(options, name)) is not None
+    }
+    run_daemon(
+        serve_accountant(
+            AccountantOptions(control_plane=options.control_plane, endpoint=options.endpoint, **chosen)
         )
     )
     return 0
