@@ -1,0 +1,1 @@
+"""Credentials of backends: exchanges, signatures, what may never be seen."""
