@@ -111,7 +111,8 @@ def _translate_rule(
         if not any(header.name.lower() == MODEL_HEADER for header in match.headers):
             headers.append({"name": MODEL_HEADER, "present_match": True})
         by_model_alone = len(headers) == 1
-        for place, (fit, action) in enumerate(actions):
+        for place, (fit, found) in enumerate(actions):
+            action = {key: value for key, value in found.items() if key != "tiers"}
             entries.append(
                 Entry(
                     (-len(match.headers), *age_key(route), number, match_number, place),
@@ -129,6 +130,7 @@ def _translate_rule(
                     ai=True,
                     models=() if place else _models(route, rule, match),
                     rule=rule.name or "",
+                    tiers=tuple(found.get("tiers", ())),
                     serves=fit if by_model_alone else frozenset(),
                 )
             )
@@ -261,7 +263,7 @@ def _merge_bodies(backend: AIServiceBackend, ref: AIGatewayRouteBackendRef) -> A
 def _route_action(
     world: World, rule: AIGatewayRouteRule, choices: list[_Choice], resilience: Resilience
 ) -> dict[str, Any]:
-    """`metadata` in it is what goes into the route's own, by filter."""
+    """`metadata` in it is what goes into the route's own, by filter; `tiers` its backends by priority."""
     found: list[Choice] = []
     with_credential = any(choice.injection for choice in choices)
     restore = any(choice.preparation.changes_request for choice in choices)
@@ -309,6 +311,7 @@ def _route_action(
         **({"typed_per_filter_config": captured} if captured else {}),
         **decision_headers(resilience),
         "metadata": {LUA_FILTER: order_metadata(tiers, resilience)},
+        "tiers": tiers,
     }
 
 

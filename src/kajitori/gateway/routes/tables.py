@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
+from kajitori.gateway.resilience.order import Tier
 from kajitori.gateway.routes.answers import Model, direct_error
 from kajitori.gateway.routes.endpoints import (
     entry_routes,
@@ -37,7 +38,7 @@ PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, DECOMPRESSOR_FILTER: _FILTER_OFF}
 class Entry(msgspec.Struct, frozen=True):
     """A route of Envoy with its rank: smaller sorts first.
 
-    models: what it adds to `/v1/models`. serves: schemas of its backends, if nothing but the model leads to it. protected: whether it asks for a key. rule: the name of the rule that it was made of, to which policies attach.
+    models: what it adds to `/v1/models`. serves: schemas of its backends, if nothing but the model leads to it. protected: whether it asks for a key. rule: the name of the rule that it was made of, to which policies attach. tiers: its backends by priority.
     """
 
     rank: tuple[Any, ...]
@@ -47,6 +48,7 @@ class Entry(msgspec.Struct, frozen=True):
     models: tuple[Model, ...] = ()
     serves: frozenset[str] = frozenset()
     rule: str = ""
+    tiers: tuple[Tier, ...] = ()
     protected: bool = False
 
 
