@@ -216,7 +216,7 @@ def test_a_reference_across_namespaces_needs_a_grant() -> None:
 
 def test_what_is_not_honoured_is_named() -> None:
     documents = [
-        gateway(8443, protocol="HTTPS"),
+        gateway(8443, protocol="TLS", tls={"mode": "Passthrough"}),
         *backend("a", 1, {"name": "Anthropic"}),
         *backend("b", 1),
         *key_policy("b", "x")[:1],
@@ -350,10 +350,10 @@ def test_a_route_says_that_its_only_listener_does_not_serve() -> None:
 def test_a_defect_met_by_one_route_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     translate = plan_module.translate_ai_route
 
-    def broken(index: Any, world: Any, route: Any, problems: Any, notes: Any) -> Any:
+    def broken(index: Any, world: Any, route: Any, *more: Any) -> Any:
         if route.metadata.name == "bad":
             raise KeyError("unforeseen")
-        return translate(index, world, route, problems, notes)
+        return translate(index, world, route, *more)
 
     monkeypatch.setattr(plan_module, "translate_ai_route", broken)
     documents = [

@@ -29,13 +29,13 @@ from kajitori.api.gateway.grpc_route import GRPCRoute
 from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
+from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy
 from kajitori.api.kajitori_gateway.api_key import APIKey
 from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.engines.envoy import envoy_arguments, find_envoy
 from kajitori.gateway.accounting.ledger import Ledger
-from kajitori.gateway.accounting.log_reader import FILE_NAME as ACCESS_LOG
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
@@ -66,6 +66,7 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "ReferenceGrant": ("grants", ReferenceGrant),
     "APIKey": ("api_keys", APIKey),
     "Tenant": ("tenants", Tenant),
+    "AITrafficPolicy": ("ai_traffic_policies", AITrafficPolicy),
     "Service": ("services", Service),
     "EndpointSlice": ("endpoint_slices", EndpointSlice),
     "Namespace": ("namespaces", Namespace),
@@ -268,7 +269,7 @@ class Workbench:
         self.ledger = Ledger(self.store, GatewayMetrics(), self._on_record)
         self.ads = AdsServer(schema(), Snapshot(Encoder(schema())), self._sources)
         self.control_plane = ControlPlane(self.ads)
-        self.access_log = self.folder / ACCESS_LOG
+        self.access_log = self.folder / "access.log"
         position = read_position(self.folder / FILE_NAME)
         self.log_reader = LogReader(self.access_log, self.ledger, self.store, position, self._reopen_logs)
 
@@ -281,7 +282,12 @@ class Workbench:
     async def start(self) -> None:
         await self.control_plane.start(self.folder / "ads.sock")
         self.start_reading()
-        write_bootstrap(self.folder / "bootstrap.json", self.folder / "ads.sock", self.folder / "admin.sock")
+        write_bootstrap(
+            self.folder / "bootstrap.json",
+            self.folder / "ads.sock",
+            self.folder / "admin.sock",
+            self.folder / "accountant.sock",
+        )
         self.start_envoy()
 
     def start_reading(self) -> None:

@@ -26,6 +26,7 @@ MODULES: tuple[str, ...] = (
     "kajitori.api.aigateway.v1beta1",
     "kajitori.api.kajitori_gateway.api_key",
     "kajitori.api.kajitori_gateway.tenant",
+    "kajitori.api.kajitori_gateway.ai_traffic_policy",
 )
 """Modules with a `DEFINITIONS: tuple[Definition, ...]`, in the order in which they are applied."""
 

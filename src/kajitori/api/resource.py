@@ -98,6 +98,7 @@ BACKEND_SECURITY_POLICIES = Resource(
 )
 API_KEYS = Resource("gateway.kajitori.dev", "v1alpha1", "apikeys", "APIKey")
 TENANTS = Resource("gateway.kajitori.dev", "v1alpha1", "tenants", "Tenant")
+AI_TRAFFIC_POLICIES = Resource("gateway.kajitori.dev", "v1alpha1", "aitrafficpolicies", "AITrafficPolicy")
 VALIDATING_WEBHOOK_CONFIGURATIONS = Resource(
     "admissionregistration.k8s.io",
     "v1",

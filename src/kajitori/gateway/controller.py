@@ -18,6 +18,7 @@ from kajitori.api.gateway.grpc_route import GRPCRoute
 from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
+from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy
 from kajitori.api.kajitori_gateway.api_key import APIKey
 from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import Namespace, Service
@@ -25,6 +26,7 @@ from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
+    AI_TRAFFIC_POLICIES,
     API_KEYS,
     BACKEND_SECURITY_POLICIES,
     BACKEND_TLS_POLICIES,
@@ -85,6 +87,7 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
     "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),
     "api_keys": (API_KEYS, APIKey),
     "tenants": (TENANTS, Tenant),
+    "ai_traffic_policies": (AI_TRAFFIC_POLICIES, AITrafficPolicy),
     "services": (SERVICES, Service),
     "endpoint_slices": (ENDPOINT_SLICES, EndpointSlice),
     "grants": (REFERENCE_GRANTS, ReferenceGrant),

@@ -18,6 +18,7 @@ from kajitori.api.gateway.grpc_route import GRPCRoute
 from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
+from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy
 from kajitori.api.kajitori_gateway.api_key import APIKey
 from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
@@ -85,6 +86,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[BackendSecurityPolicy, ...] = ()
     api_keys: tuple[APIKey, ...] = ()
     tenants: tuple[Tenant, ...] = ()
+    ai_traffic_policies: tuple[AITrafficPolicy, ...] = ()
     secrets: tuple[Secret, ...] = ()
     config_maps: tuple[ConfigMap, ...] = ()
     services: tuple[Service, ...] = ()

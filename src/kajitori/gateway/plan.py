@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
-from kajitori.api.gateway.http_route import HTTPRoute
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
+    AI_TRAFFIC_POLICIES,
     API_KEYS,
     BACKEND_SECURITY_POLICIES,
+    BACKEND_TLS_POLICIES,
     BACKENDS,
     GATEWAY_CLASSES,
     GATEWAYS,
+    GRPC_ROUTES,
     HTTP_ROUTES,
     TENANTS,
 )
@@ -26,6 +28,7 @@ from kajitori.base.reason import Reason
 from kajitori.gateway.accounting.costs import Cost, check_costs
 from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts
 from kajitori.gateway.backends.targets import find_backend
+from kajitori.gateway.backends.tls_policies import policy_statuses
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
 from kajitori.gateway.credentials.injection import resolve_policy
 from kajitori.gateway.fleet.front import service_addresses
@@ -33,16 +36,27 @@ from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
 from kajitori.gateway.keys.requirement import asking_places, marked, what_is_wrong
 from kajitori.gateway.keys.table import make_key_table
 from kajitori.gateway.observed import Index, Observed, age_key
+from kajitori.gateway.policies.ai_traffic import TrafficPolicies
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
 from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.gateway_status import gateway_status
+from kajitori.gateway.routes.grpc_routes import translate_grpc_route
 from kajitori.gateway.routes.http_routes import translate_http_route
 from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
+from kajitori.gateway.routes.route_status import entry as route_entry
+from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
 from kajitori.gateway.routes.route_tables import make_tables
+from kajitori.gateway.routes.uses import backends_of_ai_route, backends_of_route
 from kajitori.gateway.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
+    from kajitori.api.resource import Resource
+    from kajitori.gateway.backends.tls_policies import BackendKey
+    from kajitori.gateway.routes.rules import RuleContext
     from kajitori.gateway.routes.tables import Entry
 
 
@@ -60,6 +74,20 @@ class Plan(msgspec.Struct, frozen=True):
     costs: dict[str, tuple[Cost, ...]]
     ports: tuple[int, ...] = ()
     policy: Policy = Policy()
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """A kind of route of the Gateway API. field: of `Observed`."""
+
+    resource: Resource
+    field: str
+    translate: Callable[[Index, World, Any], tuple[list[Entry], RuleContext]]
+
+
+_KINDS = (
+    _Kind(HTTP_ROUTES, "http_routes", translate_http_route),
+    _Kind(GRPC_ROUTES, "grpc_routes", translate_grpc_route),
+)
 
 
 class _Making:
@@ -80,8 +108,23 @@ class _Making:
             if (message := rejected.get(f"{LISTENER}/{listener_name(port)}"))
         }
         self.statuses: list[StatusUpdate] = []
+        self.uses: dict[BackendKey, dict[tuple[str, str], str]] = {}
         self.costs: dict[str, tuple[Cost, ...]] = {}
         self.route_facts: dict[str, RouteFacts] = {}
+        self.traffic_policies = TrafficPolicies(self.index, self.attachment)
+
+    def use(self, outcomes: list[ParentOutcome], backends: Iterable[BackendKey]) -> None:
+        """Remembers from which Gateways requests get to backends."""
+        gateways = {place.gateway: outcome.controller for outcome in outcomes for place in outcome.via}
+        for backend in backends:
+            self.uses.setdefault(backend, {}).update(gateways)
+
+    def policy_status(self, policy: BackendTLSPolicy, status: dict[str, Any]) -> None:
+        """Of a policy without ancestors only if it still speaks of one of ours."""
+        before = policy.status.ancestors if policy.status else []
+        stale = any(item.controller_name in self.observed.controllers for item in before)
+        if status["ancestors"] or stale:
+            self.status(BACKEND_TLS_POLICIES, policy, status)
 
     def listeners(self) -> dict[str, dict[str, Any]]:
         """Envoy's listeners by name; the secrets of their TLS go to the world."""
@@ -131,18 +174,23 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
             _ai_route(making, route)
         except Exception as error:
             making.status(AI_GATEWAY_ROUTES, route, ai_status([_fault(error)], [], ""))
-    for route in sorted(observed.http_routes, key=age_key):
+    routes = [(kind, route) for kind in _KINDS for route in getattr(observed, kind.field)]
+    for kind, route in sorted(routes, key=lambda item: age_key(item[1])):
         try:
-            _http_route(making, route)
+            _gateway_route(making, kind, route)
         except Exception as error:
-            making.status(HTTP_ROUTES, route, _faulty_parents(making, route, error))
+            making.status(kind.resource, route, _faulty_parents(making, kind.resource.kind, route, error))
     _backends(making)
+    for policy, status in policy_statuses(making.index, making.uses):
+        making.policy_status(policy, status)
     _gateways(making)
     keys = make_key_table(making.index)
     for item, status in keys.key_statuses:
         making.status(API_KEYS, item, status)
     for item, status in keys.tenant_statuses:
         making.status(TENANTS, item, status)
+    for item, status in making.traffic_policies.statuses():
+        making.status(AI_TRAFFIC_POLICIES, item, status)
     extensions = {LUA_FILTER: request_lua(keys.lines)} if making.tables else {}
     listeners = making.listeners()
     resources = Resources(
@@ -167,22 +215,12 @@ def _fault(error: Exception) -> str:
     return f"this route meets a defect of the gateway and is left out: {type(error).__name__}: {error}"
 
 
-def _faulty_parents(making: _Making, route: HTTPRoute, error: Exception) -> dict[str, Any]:
+def _faulty_parents(making: _Making, kind: str, route: Any, error: Exception) -> dict[str, Any]:
     outcomes = making.attachment.attach(
-        "HTTPRoute", route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
+        kind, route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
     )
     accepted = condition("Accepted", False, "Pending", _fault(error))
-    parents: list[dict[str, Any]] = []
-    for outcome in outcomes:
-        reference = msgspec.to_builtins(outcome.parent)
-        parents.append(
-            {
-                "parentRef": {key: value for key, value in reference.items() if value is not None},
-                "controllerName": outcome.controller,
-                "conditions": [accepted],
-            }
-        )
-    return {"parents": parents}
+    return {"parents": [route_entry(outcome, [accepted]) for outcome in outcomes]}
 
 
 def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
@@ -208,9 +246,11 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
         if cost.metadata_key in computed
     )
     making.route_facts[name] = RouteFacts(costs=tuple(rules))
-    entries = translate_ai_route(making.index, making.world, route, problems, notes)
-    making.place(route, outcomes, entries)
+    for resilience, there in making.traffic_policies.parted(route, outcomes):
+        entries = translate_ai_route(making.index, making.world, route, problems, notes, resilience)
+        making.place(route, there, entries)
     notes += what_is_wrong(metadata)
+    making.use(outcomes, backends_of_ai_route(making.index, route))
     problems += _refusals(making, outcomes)
     making.status(AI_GATEWAY_ROUTES, route, ai_status(problems, notes, "the route serves"))
 
@@ -236,44 +276,25 @@ def _refusals(making: _Making, outcomes: list[ParentOutcome]) -> list[str]:
     ]
 
 
-def _http_route(making: _Making, route: HTTPRoute) -> None:
+def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
+    """An HTTPRoute or a GRPCRoute."""
+    metadata, spec = route.metadata, route.spec
     outcomes = making.attachment.attach(
-        "HTTPRoute", route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
+        kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs
     )
     if not outcomes:
+        if has_stale_parents(route.status, making.observed.controllers):
+            making.status(kind.resource, route, {"parents": []})
         return
-    problems: list[Reason] = []
-    notes: list[str] = []
-    entries = translate_http_route(making.index, making.world, route, problems, notes)
+    entries, context = kind.translate(making.index, making.world, route)
     making.place(route, outcomes, entries)
-    notes += what_is_wrong(route.metadata)
+    making.use(outcomes, backends_of_route(route))
     refused = _refusals(making, outcomes)
-    parents: list[dict[str, Any]] = []
-    for outcome in outcomes:
-        _, told = _how_it_serves(making, outcome)
-        accepted = condition("Accepted", outcome.accepted, outcome.reason, told or outcome.message)
-        if outcome.accepted and refused:
-            accepted = condition("Accepted", False, "UnsupportedValue", "; ".join(refused))
-        states = [accepted]
-        if problems:
-            first = problems[0].code
-            code = first if first in ("RefNotPermitted", "InvalidKind") else "BackendNotFound"
-            message = "; ".join(reason.message for reason in problems)
-            states.append(condition("ResolvedRefs", False, code, message))
-        else:
-            states.append(condition("ResolvedRefs", True, "ResolvedRefs", "all references are resolved"))
-        if notes:
-            states.append(condition("PartiallyInvalid", True, "UnsupportedValue", "; ".join(notes)))
-        parents.append(
-            {
-                "parentRef": msgspec.to_builtins(msgspec.structs.replace(outcome.parent)),
-                "controllerName": outcome.controller,
-                "conditions": states,
-            }
-        )
-    for parent in parents:
-        parent["parentRef"] = {key: value for key, value in parent["parentRef"].items() if value is not None}
-    making.status(HTTP_ROUTES, route, {"parents": parents})
+    context.note(what_is_wrong(metadata))
+    parents = [
+        parent_status(outcome, context, _how_it_serves(making, outcome)[1], refused) for outcome in outcomes
+    ]
+    making.status(kind.resource, route, {"parents": parents})
 
 
 def _backends(making: _Making) -> None:
