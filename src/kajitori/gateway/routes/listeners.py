@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kajitori.gateway.routes.attachment import Binding
 
 # Headers of clients that would steer the gateway from outside.
+_MODEL_PREFIX = "x-ai-eg-"
+ASKED_MODEL_HEADER = "x-kajitori-asked-model"
 _INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-", "x-gateway-destination-", "x-kajitori-")
 
 
@@ -109,11 +111,17 @@ def _connection_manager(port: int, settings: Settings, table: str) -> dict[str, 
         "strip_any_host_port": True,
         "normalize_path": True,
         "request_headers_timeout": "30s",
+        # For the whole request, its body included: 32 MiB in this time are 110 KB/s.
+        "request_timeout": "300s",
         "stream_idle_timeout": "300s",
         "local_reply_config": local_reply_config(),
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "access_log": request_log(settings.access_log),
     }
+
+
+def _removed(prefix: str) -> dict[str, Any]:
+    return {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
 
 
 def _strip_internal_headers() -> dict[str, Any]:
@@ -122,7 +130,10 @@ def _strip_internal_headers() -> dict[str, Any]:
         "typed_config": {
             "@type": TYPE + "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
             "mutations": [
-                {"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in _INTERNAL_PREFIXES
+                *(_removed(prefix) for prefix in _INTERNAL_PREFIXES if prefix != _MODEL_PREFIX),
+                # Operations without a model may name the backend's by this header; only the script looks at the copy.
+                {"append": {"header": {"key": ASKED_MODEL_HEADER, "value": "%REQ(x-ai-eg-model)%"}}},
+                _removed(_MODEL_PREFIX),
             ],
         },
     }
