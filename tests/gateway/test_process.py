@@ -21,6 +21,7 @@ from kajitori.gateway.accounting.records import read_request
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import running_api_server
+from kajitori.laptop.settings import ClusterSettings, write_settings
 from tests.gateway.test_controller import RESOURCES, served
 from tests.gateway.workbench import CLASS, Provider, ai_route, backend, eventually, free_port, gateway
 
@@ -28,13 +29,15 @@ QUESTION = {"model": "gpt-4o", "messages": []}
 
 
 class Processes:
-    """The gateway and Envoy as a laptop cluster runs them."""
+    """The gateway, the accountant and Envoy as a laptop cluster runs them."""
 
     def __init__(self, home: Path, client: Client) -> None:
         self.home = home
         self.client = client
         self.port = free_port()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        write_settings(home, ClusterSettings())
+        (home / "log").mkdir(exist_ok=True)
 
     def start(self, name: str, *command: str) -> None:
         with (self.home / f"{name}.log").open("ab") as log:
@@ -45,6 +48,9 @@ class Processes:
 
     def start_gateway(self) -> None:
         self.start("gateway", sys.executable, "-m", "kajitori.app.gateway", "--home", str(self.home))
+
+    def start_accountant(self) -> None:
+        self.start("accountant", sys.executable, "-m", "kajitori.app.accountant", "--home", str(self.home))
 
     def start_envoy(self) -> None:
         arguments = envoy_arguments(self.home / "run" / "envoy-bootstrap.json")
@@ -112,6 +118,7 @@ async def test_killed_processes_come_back_and_streams_that_did_not_touch_them_st
     processes.start_gateway()
     bootstrap = processes.home / "run" / "envoy-bootstrap.json"
     await eventually(bootstrap.exists, what=processes.logs)
+    processes.start_accountant()
     processes.start_envoy()
     await processes.apply(
         CLASS, gateway(processes.port), *backend("a", first.port), ai_route("one", "gpt-4o", {"name": "a"})

@@ -92,11 +92,10 @@ class Installation:
         number = len(self.processes)
         probes, free = free_ports(2)
         discovery = discovery or free
-        ledger = self.folder / f"ledger-{number}"
         ours = {
             "--endpoint": f"127.0.0.1:{probes}",
             "--discovery": f"127.0.0.1:{discovery}",
-            "--ledger": str(ledger),
+            "--cache": str(self.folder / "cache"),
         }
         assert container["command"][0] == "kaji"
         words = [sys.executable, "-m", "kajitori.cli", *container["command"][1:]]

@@ -1,4 +1,4 @@
-"""The process of the gateway: its controller, Envoy's control plane, the ledger, and on a laptop the service proxy.
+"""The process of the gateway: its controller, the control plane of Envoy and its accountant, the service proxy.
 
 python -m kajitori.app.gateway --home HOME              on a laptop
 
@@ -14,16 +14,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from kajitori.app.daemon import cluster_config, run_daemon, stop_on_signals
+from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
 from kajitori.control.runtime import Runtime
-from kajitori.gateway.accounting.ledger import Ledger
-from kajitori.gateway.accounting.log_reader import FILE_NAME as ACCESS_LOG
-from kajitori.gateway.accounting.log_reader import LogReader
-from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, read_position
+from kajitori.gateway.accounting.policy_delivery import PolicyServer
 from kajitori.gateway.controller import SOURCE
 from kajitori.gateway.controller import register as register_gateway
 from kajitori.gateway.credentials.exchange import Surroundings
-from kajitori.gateway.envoy.admin import reopen_logs
 from kajitori.gateway.envoy.ads import AdsServer
 from kajitori.gateway.envoy.bootstrap import write_bootstrap
 from kajitori.gateway.envoy.encode import Encoder
@@ -47,30 +43,24 @@ async def run(home: Path, endpoint: str) -> None:
             Client(cluster_config(home, USER), user_agent="kajitori-gateway")
         )
         runtime = Runtime(client, endpoint=endpoint)
-        metrics = GatewayMetrics()
-        runtime.metrics.registry.register(metrics)
-        store = RecordStore(home / FILE_NAME)
-        stack.callback(store.close)
-        ledger = Ledger(store, metrics)
-        run_folder = home / "run"
+        run_folder, places = home / "run", accounting_places(home)
+        policies = PolicyServer()
         # In a laptop's home, so that `kaji down --purge` leaves nothing behind.
         schema = load_schema(cache_folder=home / "cache")
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE, services.SOURCE))
-        access_log = run_folder / ACCESS_LOG
-        settings = Settings(bind_address=read_settings(home).gateway_address, access_log=str(access_log))
+        settings = Settings(
+            bind_address=read_settings(home).gateway_address, access_log=str(places.access_log)
+        )
         register_gateway(
-            runtime, ads, ledger, settings, surroundings=Surroundings(environment=dict(os.environ))
+            runtime, ads, policies, settings, surroundings=Surroundings(environment=dict(os.environ))
         )
         services.register(runtime, ads)
-        position = read_position(home / FILE_NAME)
-        reader = LogReader(
-            access_log, ledger, store, position, lambda: reopen_logs(run_folder / "envoy-admin.sock")
-        )
-        runtime.service("ledger", reader.run)
-        control_plane = ControlPlane(ads)
+        control_plane = ControlPlane(ads, policies)
         stack.push_async_callback(control_plane.close)
-        await control_plane.start(run_folder / "ads.sock")
-        write_bootstrap(run_folder / BOOTSTRAP, run_folder / "ads.sock", run_folder / "envoy-admin.sock")
+        await control_plane.start(run_folder / DISCOVERY_SOCKET)
+        write_bootstrap(
+            run_folder / BOOTSTRAP, run_folder / DISCOVERY_SOCKET, places.envoy_admin, places.admission
+        )
         await runtime.run(stop)
 
 

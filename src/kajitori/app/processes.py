@@ -48,6 +48,8 @@ def cluster_processes(home: Path, settings: ClusterSettings) -> list[Process]:
         ),
         *(() if settings.gateway_only else (controllers,)),
         Process("gateway", module("kajitori.app.gateway"), after=kubeconfig),
+        # Ends after Envoy, whose last lines it reads.
+        Process("accountant", module("kajitori.app.accountant"), after=bootstrap),
         Process("envoy", (str(find_envoy()), *envoy_arguments(bootstrap)), after=bootstrap),
         *(
             Process(node, module("kajitori.laptop.node", "--name", node), after=kubeconfig)

@@ -1,8 +1,8 @@
-"""What the Deployments of an installation run: the controllers, and the gateway's control plane.
+"""What the Deployments of an installation run: the controllers, the gateway's control plane, the accountants of Envoys.
 
-Both run in several replicas. One of each, elected by a Lease, writes to the cluster; the others keep their caches
+The first two run in several replicas. One of each, elected by a Lease, writes to the cluster; the others keep their caches
 filled and take over when the Lease is given back or runs out. Every replica of the gateway serves Envoys, since what it tells
-them follows from what it reads. No folder of ours is needed but the one of the ledger.
+them follows from what it reads. An accountant belongs to one Envoy, in its pod, and asks the cluster for nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ from kajitori.app.upstream import (
 from kajitori.base.errors import NotFound
 from kajitori.control.gate import Gate
 from kajitori.control.runtime import Runtime
-from kajitori.gateway.accounting.folders import LEDGER_FOLDER
+from kajitori.gateway.accounting.folders import ACCESS_LOG, LEDGER_FOLDER
+from kajitori.gateway.envoy.bootstrap import (
+    CERTIFICATE_FOLDER,
+    FLEET_ADMIN_SOCKET,
+    FLEET_ADMISSION_SOCKET,
+    SOCKET_FOLDER,
+)
 from kajitori.gateway.fleet.front import Front
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
@@ -68,15 +74,31 @@ class ControllersOptions(ServeOptions):
 
 @dataclass(frozen=True)
 class GatewayOptions(ServeOptions):
-    """discovery: `host:port` where Envoys connect. ledger: folder of the request records.
+    """discovery: `host:port` where Envoys connect. cache: folder of what is read out of Envoy's binary, None for the user's.
 
     front: the Service in front of Envoy, None for none. secret_namespaces: whose Secrets may be read; None for all.
     """
 
     discovery: str = "0.0.0.0:18000"
-    ledger: Path = Path(LEDGER_FOLDER)
+    cache: Path | None = None
     front: Front | None = None
     secret_namespaces: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class AccountantOptions:
+    """control_plane: `host:port`, the host being what its certificate says. certificates: Envoy's own.
+
+    ledger: of records and the last policy. access_log: what Envoy writes. sockets: where Envoy's administration is and the
+    accountant is asked. endpoint: of probes and metrics, `host:port`.
+    """
+
+    control_plane: str
+    endpoint: str
+    certificates: Path = Path(CERTIFICATE_FOLDER)
+    ledger: Path = Path(LEDGER_FOLDER)
+    access_log: Path = Path(ACCESS_LOG)
+    sockets: Path = Path(SOCKET_FOLDER)
 
 
 def own_namespace() -> str:
@@ -161,9 +183,7 @@ def _register_groups(runtime: Runtime, options: ControllersOptions) -> dict[str,
 
 async def serve_gateway(options: GatewayOptions) -> None:
     """The gateway's control plane, until told to stop. Raises LeadershipLost."""
-    from kajitori.gateway.accounting.ledger import Ledger
-    from kajitori.gateway.accounting.metrics import GatewayMetrics
-    from kajitori.gateway.accounting.records import FILE_NAME, RecordStore
+    from kajitori.gateway.accounting.policy_delivery import PolicyServer
     from kajitori.gateway.controller import SOURCE, watched_resources
     from kajitori.gateway.controller import register as register_gateway
     from kajitori.gateway.credentials.exchange import Surroundings
@@ -183,25 +203,22 @@ async def serve_gateway(options: GatewayOptions) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(_client(options, "gateway"))
         runtime = _runtime(client, options, "gateway", identity)
-        metrics = GatewayMetrics()
-        runtime.metrics.registry.register(metrics)
-        store = RecordStore(options.ledger / FILE_NAME)
-        stack.callback(store.close)
-        ledger = Ledger(store, metrics)
-        schema = load_schema(cache_folder=options.ledger / "cache")
+        policies = PolicyServer()
+        schema = load_schema(cache_folder=options.cache)
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
         upstream = Upstream()
         front = options.front
         settings = Settings(
             service=(front.namespace, front.name) if front else None,
             secret_namespaces=options.secret_namespaces,
+            access_log=ACCESS_LOG,
         )
         reports = Reports(runtime, ads, options.namespace, identity)
         unserved = await _unserved(client, watched_resources())
         gateway = register_gateway(
             runtime,
             ads,
-            ledger,
+            policies,
             settings,
             envoys=reports,
             upstream=upstream,
@@ -218,9 +235,30 @@ async def serve_gateway(options: GatewayOptions) -> None:
             upstream.set(ai_gateway=not ai_routes.acts, envoy_gateway=not envoy_classes.acts)
 
         standby.on_change(follow)
-        control_plane = ControlPlane(ads)
+        control_plane = ControlPlane(ads, policies)
         stack.push_async_callback(control_plane.close)
         listener = SecureListener(control_plane, options.discovery, certificates)
         runtime.service("discovery", listener.run, everywhere=True)
         runtime.ready_when(lambda: ads.ready and listener.listening)
         await runtime.run(stop)
+
+
+async def serve_accountant(options: AccountantOptions) -> None:
+    """The accountant of one Envoy, until told to stop."""
+    from kajitori.gateway.accounting.accountant import Accountant
+    from kajitori.gateway.accounting.places import Places
+    from kajitori.gateway.accounting.policy_delivery import secure_channel
+
+    places = Places(
+        options.ledger,
+        options.access_log,
+        options.sockets / Path(FLEET_ADMISSION_SOCKET).name,
+        options.sockets / Path(FLEET_ADMIN_SOCKET).name,
+    )
+
+    accountant = Accountant(
+        places,
+        lambda: secure_channel(options.control_plane, options.certificates),
+        endpoint=options.endpoint,
+    )
+    await accountant.run(stop_on_signals())

@@ -192,9 +192,14 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         # Agents and controllers first, so that nobody answers the death of pods by starting new ones; then
-        # the runners with their pods; the API server last, since the others take leave of it.
+        # the runners with their pods, and who reads the last lines of Envoy's log; the API server last, since the
+        # others take leave of it.
         servers = [child for child in self.children if child.process.name == "apiserver"]
-        runners = [child for child in self.children if child.process.name.startswith("runner-")]
+        runners = [
+            child
+            for child in self.children
+            if child.process.name.startswith("runner-") or child.process.name == "accountant"
+        ]
         rest = [child for child in self.children if child not in (*servers, *runners)]
         for children in (rest, runners, servers):
             await asyncio.gather(*(child.stop() for child in children))

@@ -15,7 +15,7 @@ from kajitori.app.install.templating import Each, If, Item, Joined, Json, Namesp
 from kajitori.app.standby import status_name
 from kajitori.app.upstream import watch_rules
 from kajitori.gateway import rbac as gateway_rbac
-from kajitori.gateway.accounting.folders import LEDGER_FOLDER
+from kajitori.gateway.accounting.folders import ACCOUNTANT, LEDGER_FOLDER, LOG_FOLDER
 from kajitori.gateway.envoy.bootstrap import (
     CERTIFICATE_FOLDER,
     FLEET_FOLDER,
@@ -117,17 +117,15 @@ def _gateway() -> list[Any]:
     ]
     arguments = [
         f"--discovery=0.0.0.0:{DISCOVERY_PORT}",
-        f"--ledger={LEDGER_FOLDER}",
+        "--cache=/tmp/cache",
         _front_argument(),
         If("gateway.secretNamespaces", Text("--secret-namespaces=%s", (Joined("gateway.secretNamespaces"),))),
     ]
-    mounts = [{"name": "ledger", "mountPath": LEDGER_FOLDER}]
-    volumes = [{"name": "ledger", "emptyDir": {"sizeLimit": Value("gateway.ledger.size")}}]
     return [
         *_account(GATEWAY, "gateway", rules, own),
         *_secret_rights(),
         _status_map("gateway"),
-        _deployment("gateway", "gateway", _process("gateway", "gateway", arguments, mounts), volumes),
+        _deployment("gateway", "gateway", _process("gateway", "gateway", arguments, []), []),
         _discovery_service(),
         *_guards("gateway", {METRICS_PORT: None, DISCOVERY_PORT: ENVOY}),
         *_envoy(),
@@ -459,6 +457,9 @@ def _envoy_container() -> dict[str, Any]:
             "warning",
             "--component-log-level",
             "misc:error,main:error",
+            # What the accountant reads.
+            "--file-flush-interval-msec",
+            "100",
         ],
         "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "ports": [{"name": "probes", "containerPort": PROBE_PORT, "protocol": "TCP"}],
@@ -479,7 +480,37 @@ def _envoy_container() -> dict[str, Any]:
         "volumeMounts": [
             {"name": "scratch", "mountPath": "/tmp"},
             {"name": "sockets", "mountPath": SOCKET_FOLDER},
+            {"name": "access-log", "mountPath": LOG_FOLDER},
             {"name": "configuration", "mountPath": FLEET_FOLDER, "readOnly": True},
+            {"name": "certificates", "mountPath": CERTIFICATE_FOLDER, "readOnly": True},
+        ],
+    }
+
+
+def _accountant_container() -> dict[str, Any]:
+    """A container that starts before Envoy and ends after it, so that it books the last requests too."""
+    return {
+        "name": ACCOUNTANT,
+        "image": _image("image"),
+        "imagePullPolicy": Value("image.pullPolicy"),
+        "restartPolicy": "Always",
+        "command": ["kaji", "serve", ACCOUNTANT],
+        "args": [
+            f"--endpoint=0.0.0.0:{METRICS_PORT}",
+            Text(f"--control-plane={GATEWAY}.%s.svc:{DISCOVERY_PORT}", (Namespace(),)),
+        ],
+        "env": [{"name": "MALLOC_ARENA_MAX", "value": "2"}],
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
+        # Whether it knows its policy keeps nobody from being served, so there is no probe of readiness.
+        "startupProbe": _probe("/healthz", METRICS_PORT, periodSeconds=2, failureThreshold=60),
+        "livenessProbe": _probe("/healthz", METRICS_PORT, periodSeconds=20, failureThreshold=3),
+        "resources": _resources("envoy.accountant"),
+        "securityContext": _LOCKED,
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": "/tmp"},
+            {"name": "sockets", "mountPath": SOCKET_FOLDER},
+            {"name": "access-log", "mountPath": LOG_FOLDER},
+            {"name": "ledger", "mountPath": LEDGER_FOLDER},
             {"name": "certificates", "mountPath": CERTIFICATE_FOLDER, "readOnly": True},
         ],
     }
@@ -488,6 +519,8 @@ def _envoy_container() -> dict[str, Any]:
 def _envoy() -> list[Any]:
     volumes = [
         {"name": "sockets", "emptyDir": {}},
+        {"name": "access-log", "emptyDir": {}},
+        {"name": "ledger", "emptyDir": {"sizeLimit": Value("envoy.accountant.ledgerSize")}},
         {"name": "configuration", "configMap": {"name": ENVOY}},
         # The pod waits until the gateway's leader has made it.
         {"name": "certificates", "secret": {"secretName": CLIENT_SECRET}},
@@ -499,6 +532,7 @@ def _envoy() -> list[Any]:
         volumes,
         automountServiceAccountToken=False,
         terminationGracePeriodSeconds=Sum("envoy.drainSeconds", 15),
+        initContainers=[_accountant_container()],
     )
     return [
         {

@@ -92,10 +92,6 @@ class Groups(_Section):
     placement: Placement = field(default_factory=Placement)
 
 
-class Ledger(_Section):
-    size: Annotated[str, Meta(description="Limit of the request records of each replica.")] = "1Gi"
-
-
 class Gateway(_Section):
     enabled: Annotated[bool, Meta(description="Serve Gateways and their routes.")] = True
     yield_to_upstream: Annotated[
@@ -120,7 +116,6 @@ class Gateway(_Section):
             description="Namespaces whose Secrets the gateway may read, each by a Role of its own; empty: all, by a ClusterRole. Only Secrets that a BackendSecurityPolicy names are read either way."
         ),
     ] = []
-    ledger: Ledger = field(default_factory=Ledger)
 
 
 class EnvoyService(_Section):
@@ -140,6 +135,15 @@ class EnvoyService(_Section):
     ] = []
 
 
+class Accountant(_Section):
+    ledger_size: Annotated[str, Meta(description="Limit of the request records of each Envoy.")] = "1Gi"
+    resources: Resources = field(
+        default_factory=lambda: Resources(
+            requests={"cpu": "100m", "memory": "96Mi"}, limits={"memory": "512Mi"}
+        )
+    )
+
+
 class Envoy(_Section):
     image: EnvoyImage = field(default_factory=EnvoyImage)
     replicas: Annotated[Replicas, Meta(description="Envoys; each carries any request.")] = 2
@@ -153,6 +157,7 @@ class Envoy(_Section):
             requests={"cpu": "500m", "memory": "256Mi"}, limits={"memory": "2Gi"}
         )
     )
+    accountant: Accountant = field(default_factory=Accountant)
     placement: Placement = field(default_factory=Placement)
 
 

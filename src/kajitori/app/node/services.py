@@ -70,7 +70,7 @@ async def _serve(home: Path, name: str, stop: asyncio.Event) -> None:
         schema = load_schema(cache_folder=home / "cache")
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (services.SOURCE,))
         services.register(runtime, ads)
-        control_plane = ControlPlane(schema, ads, lambda name, message: None)
+        control_plane = ControlPlane(ads)
         stack.push_async_callback(control_plane.close)
         await control_plane.start(folder / "ads.sock")
         write_bootstrap(bootstrap, folder / "ads.sock", folder / "envoy-admin.sock")

@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -23,6 +22,7 @@ from kajitori.gateway.accounting.admission_server import Admission, AdmissionSer
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.places import Places
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.policy_delivery import PolicyFollower
 from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
@@ -48,15 +48,6 @@ class Engine(Admission, Protocol):
     def configure(self, policy: Policy) -> None: ...
     async def settle(self, settlements: Sequence[Settlement]) -> None: ...
     async def run(self) -> None: ...
-
-
-class Places(msgspec.Struct, frozen=True):
-    """Where things are. folder: of records and the policy. admission: the socket. envoy_admin: Envoy's."""
-
-    folder: Path
-    access_log: Path
-    admission: Path
-    envoy_admin: Path
 
 
 class Accountant:

@@ -23,7 +23,6 @@ from kajitori.gateway.limits.request import Dialect, Request, Verdict
 
 _log = logging.getLogger(__name__)
 
-SOCKET_NAME = "accountant.sock"
 PREFIX = "/admit"
 LARGEST_HEAD_BYTES = 64 * 1024
 _DIALECTS = get_args(Dialect)

@@ -2,5 +2,8 @@
 
 from __future__ import annotations
 
-# The request records of `kaji serve gateway`, in its container.
+# The request records of `kaji serve accountant`, in its container, and the log that it reads.
 LEDGER_FOLDER = "/var/lib/kajitori"
+LOG_FOLDER = "/var/log/kajitori"
+ACCESS_LOG = f"{LOG_FOLDER}/access.log"
+ACCOUNTANT = "accountant"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FILE_NAME = "access.log"
 _OLD_SUFFIX = ".1"
 _POLL_SECONDS = 0.1
 # About 150 lines, 2 ms: whoever shares the loop waits no longer. No line is longer.

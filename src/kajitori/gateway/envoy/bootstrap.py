@@ -16,22 +16,30 @@ from kajitori.gateway.backends.clusters import HTTP_OPTIONS, TYPE
 
 _OWNER_ONLY = 0o600
 CONTROL_PLANE_CLUSTER = "kajitori-control-plane"
+ACCOUNTANT_CLUSTER = "kajitori-accountant"
 # Where an Envoy of the fleet finds its files: the bootstrap and what belongs to it, certificates, sockets.
 FLEET_FOLDER = "/etc/kajitori/envoy"
 CERTIFICATE_FOLDER = "/etc/kajitori/certificates"
 SOCKET_FOLDER = "/run/kajitori"
 # Envoy refuses expressions of more than 100 steps by itself, which is less than users and our route tables need.
 _RUNTIME = {"re2.max_program_size.error_level": 100_000, "re2.max_program_size.warn_level": 100_000}
+FLEET_ADMIN_SOCKET = f"{SOCKET_FOLDER}/envoy-admin.sock"
+FLEET_ADMISSION_SOCKET = f"{SOCKET_FOLDER}/accountant.sock"
 CLIENT_FILE, AUTHORITY_FILE = "client.json", "authority.json"
 
 
-def bootstrap(control_plane_socket: Path, admin_socket: Path, node_id: str) -> dict[str, Any]:
-    """The bootstrap configuration. Both sockets are for their owner only."""
+def bootstrap(
+    control_plane_socket: Path, admin_socket: Path, accountant_socket: Path | None, node_id: str
+) -> dict[str, Any]:
+    """The bootstrap configuration. All sockets are for their owner only. accountant_socket: None where no requests are
+    counted."""
     pipe = {"pipe": {"path": str(control_plane_socket)}}
-    cluster = _control_plane("STATIC", pipe)
+    clusters = [_control_plane("STATIC", pipe)]
+    if accountant_socket is not None:
+        clusters.append(_accountant(str(accountant_socket)))
     return {
         "node": {"id": node_id, "cluster": "kajitori"},
-        **_bootstrap(str(admin_socket), [cluster]),
+        **_bootstrap(str(admin_socket), clusters),
     }
 
 
@@ -57,14 +65,14 @@ def fleet_bootstrap(server: str, port: int, probe_port: int) -> dict[str, Any]:
             },
         },
     }
-    admin_socket = f"{SOCKET_FOLDER}/envoy-admin.sock"
+    admin_socket = FLEET_ADMIN_SOCKET
     admin = {
         "name": "administration",
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": _one_endpoint("administration", {"pipe": {"path": admin_socket}}),
     }
-    document = _bootstrap(admin_socket, [cluster, admin])
+    document = _bootstrap(admin_socket, [cluster, admin, _accountant(FLEET_ADMISSION_SOCKET)])
     document["static_resources"]["listeners"] = [_probe_listener(probe_port)]
     return document
 
@@ -162,6 +170,18 @@ def _control_plane(discovery: str, address: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _accountant(socket: str) -> dict[str, Any]:
+    """Who is asked whether a request may pass: each question has a connection, and as many as there are requests."""
+    most = {"max_connections": 65_536, "max_pending_requests": 65_536, "max_requests": 65_536}
+    return {
+        "name": ACCOUNTANT_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "0.5s",
+        "circuit_breakers": {"thresholds": [most]},
+        "load_assignment": _one_endpoint(ACCOUNTANT_CLUSTER, {"pipe": {"path": socket}}),
+    }
+
+
 def _bootstrap(admin_socket: str, clusters: list[dict[str, Any]]) -> dict[str, Any]:
     retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
     ads = {"ads": {}, "resource_api_version": "V3"}
@@ -185,10 +205,14 @@ def _bootstrap(admin_socket: str, clusters: list[dict[str, Any]]) -> dict[str, A
 
 
 def write_bootstrap(
-    path: Path, control_plane_socket: Path, admin_socket: Path, node_id: str = "envoy"
+    path: Path,
+    control_plane_socket: Path,
+    admin_socket: Path,
+    accountant_socket: Path | None = None,
+    node_id: str = "envoy",
 ) -> None:
     """Writes the bootstrap for its owner only."""
-    text = json.dumps(bootstrap(control_plane_socket, admin_socket, node_id), indent=1)
+    text = json.dumps(bootstrap(control_plane_socket, admin_socket, accountant_socket, node_id), indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _OWNER_ONLY)
     with os.fdopen(descriptor, "w") as handle:

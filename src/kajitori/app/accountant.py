@@ -1,0 +1,34 @@
+"""The process of the accountant: admission and the ledger of this machine's Envoy.
+
+python -m kajitori.app.accountant --home HOME
+
+On any other cluster `kaji serve accountant` is the same, beside each Envoy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from kajitori.app.daemon import run_daemon, stop_on_signals
+from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
+from kajitori.gateway.accounting.accountant import Accountant
+from kajitori.gateway.accounting.policy_delivery import local_channel
+
+
+async def run(home: Path) -> None:
+    """Serve until told to stop. Envoy serves on while this process is away, but for what must be asked."""
+    socket = home / "run" / DISCOVERY_SOCKET
+    await Accountant(accounting_places(home), lambda: local_channel(socket)).run(stop_on_signals())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="kajitori.app.accountant", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the folder of a laptop cluster")
+    run_daemon(run(parser.parse_args().home))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""Where an Envoy and its accountant meet: files and sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+
+class Places(msgspec.Struct, frozen=True):
+    """folder: of records and the last policy. access_log: what Envoy writes.
+
+    admission: the socket where the accountant is asked. envoy_admin: where Envoy is.
+    """
+
+    folder: Path
+    access_log: Path
+    admission: Path
+    envoy_admin: Path
