@@ -15,12 +15,17 @@ from kajitori.app.daemon import run_daemon, stop_on_signals
 from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
 from kajitori.gateway.accounting.accountant import Accountant
 from kajitori.gateway.accounting.policy_delivery import local_channel
+from kajitori.laptop.settings import read_settings
 
 
 async def run(home: Path) -> None:
     """Serve until told to stop. Envoy serves on while this process is away, but for what must be asked."""
     socket = home / "run" / DISCOVERY_SOCKET
-    await Accountant(accounting_places(home), lambda: local_channel(socket)).run(stop_on_signals())
+    settings = read_settings(home)
+    port = settings.administration_port
+    endpoint = f"{settings.gateway_address}:{port}" if port else ""
+    accountant = Accountant(accounting_places(home), lambda: local_channel(socket), endpoint=endpoint)
+    await accountant.run(stop_on_signals())
 
 
 def main() -> int:

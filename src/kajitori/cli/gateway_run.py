@@ -21,6 +21,7 @@ from kajitori.cli.local import ask_supervisor, check_port
 from kajitori.cli.manifests import Manifest, manifest_of
 from kajitori.cli.output import paint, warn
 from kajitori.kube.direct import DirectClient
+from kajitori.laptop.settings import read_settings
 
 _FOLLOW_SECONDS = 0.5
 _SETTLE_LOOKS, _LOOK_SECONDS = 100, 0.05
@@ -85,7 +86,7 @@ def _start(home: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
 
     check_home(home)
     wanted: dict[str, Any] = {
-        "port": serving.free_port(),
+        "port": _store_port(home),
         "gateway_only": True,
         "gateway_address": options.address,
         "administration_port": options.admin_port,
@@ -94,6 +95,20 @@ def _start(home: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
     with slot:
         prepare_home(home, settings)
         return start_supervisor(home, slot, die_with=os.getpid())
+
+
+def _store_port(home: Path) -> int:
+    """Of the home's own API server: the one it had, or a free one if somebody else has that now."""
+    if (home / "cluster.json").exists():
+        port = read_settings(home).port
+        try:
+            check_port(port, "API server", "")
+            return port
+        except UsageError:
+            # Those who look for the server by these files must wait for new ones.
+            for file in (home / "kubeconfig", *(home / "pki" / "clients").glob("*.kubeconfig")):
+                file.unlink(missing_ok=True)
+    return serving.free_port()
 
 
 def _connect(home: Path, supervisor: subprocess.Popen[bytes]) -> DirectClient:

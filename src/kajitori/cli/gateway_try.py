@@ -68,7 +68,7 @@ def _lines(path: Path) -> list[RequestRecord]:
 
 def _tell(plan: Plan, tried: Sequence[Tried], show: int) -> None:
     first, last = tried[0].record.time, tried[-1].record.time
-    print(f"{len(tried)} requests from {_clock(first)} to {_clock(last)}:")
+    print(f"{len(tried)} request{'s' if len(tried) > 1 else ''} from {_clock(first)} to {_clock(last)}:")
     nowhere = [each for each in tried if not each.route]
     refused = [each for each in tried if each.refused_by]
     idle = [each for each in tried if each.route and not each.backends]
@@ -96,7 +96,7 @@ def _tell(plan: Plan, tried: Sequence[Tried], show: int) -> None:
 def _tell_money(tried: Sequence[Tried]) -> None:
     would = sum(each.cost_usd or 0.0 for each in tried)
     unpriced = sum(1 for each in tried if each.cost_usd is None and each.record.usage and not each.refused_by)
-    note = f" ({unpriced} requests have no price)" if unpriced else ""
+    note = f" (of {unpriced} no price is known)" if unpriced else ""
     print(f"  cost      {would:.6f} USD{note}")
 
 

@@ -85,7 +85,9 @@ class Accountant:
         self._reading = ReadingMetrics(self._ledger, self._store, self._reader)
         self.registry.register(self._reading)
         self._follower = PolicyFollower(connect, places.folder, self.configure)
-        pages: dict[str, Page] = {"/metrics": self._metrics, "/healthz": _healthy, "/readyz": self._readiness}
+        # `/health` is what `aigw run` calls it.
+        pages: dict[str, Page] = dict.fromkeys(("/healthz", "/health"), _healthy)
+        pages |= {"/metrics": self._metrics, "/readyz": self._readiness}
         self._server = AdmissionServer(engine, pages)
 
     def configure(self, policy: Policy) -> None:
