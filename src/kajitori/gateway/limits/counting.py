@@ -38,11 +38,13 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 class Standing(msgspec.Struct, frozen=True, gc=False):
     """How one hold came out.
 
-    used: before. taken: 0 where the request was refused, or its backend is out of question. room: whether there
-    was. frees_slot: the slot whose end brings room, where there was none; None if none ever does.
+    used: before. open: the part of it that requests under way have reserved. taken: 0 where the request was refused,
+    or its backend is out of question. room: whether there was. frees_slot: the slot whose end brings room, where
+    there was none; None if none ever does.
     """
 
     used: int
+    open: int
     taken: int
     room: bool
     frees_slot: int | None = None

@@ -25,7 +25,13 @@ from kajitori.gateway.limits.amounts import failed_amount, real_amount
 from kajitori.gateway.limits.counting import Hold, Outcome, Taken
 from kajitori.gateway.limits.limit import REQUESTS
 from kajitori.gateway.limits.matching import Asked, Matcher, Tag
-from kajitori.gateway.limits.outcomes import exhausted_backends, over_limits, readings, why_refused
+from kajitori.gateway.limits.outcomes import (
+    exhausted_backends,
+    may_be_waited_for,
+    over_limits,
+    readings,
+    why_refused,
+)
 from kajitori.gateway.limits.request import ALLOWED, Request, Settlement, Verdict
 from kajitori.gateway.limits.store import Store, StoreLost
 from kajitori.gateway.limits.verdicts import limit_headers, store_lost
@@ -33,6 +39,8 @@ from kajitori.gateway.limits.verdicts import limit_headers, store_lost
 _log = logging.getLogger(__name__)
 
 RESERVATION_SECONDS = 3600.0
+PATIENCE_SECONDS = 0.5
+_MOST_WAITING = 64
 _SWEEP_SECONDS = 1.0
 _MOST_PENDING = 100_000
 _encode = msgspec.json.encode
@@ -83,6 +91,7 @@ class Engine:
     """Decides and books. name: tells this process's reservations from those of others that share its store.
 
     reservation_seconds: after which a reservation is given back; a request that ends later is booked all the same.
+    patience_seconds: for which a request waits for others that have reserved all that is left of a limit that clips.
     """
 
     def __init__(
@@ -92,6 +101,7 @@ class Engine:
         *,
         name: str = "local",
         reservation_seconds: float = RESERVATION_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -102,6 +112,9 @@ class Engine:
         self._pending: deque[_Ending | Settlement] = deque()
         self._flushing = False
         self._twice = 0
+        self._patience_seconds = patience_seconds
+        self._waiting = 0
+        self._settled = asyncio.Event()
         self.counts = Counts()
 
     def configure(self, policy: Policy) -> None:
@@ -119,28 +132,58 @@ class Engine:
             return asked
         entry = self._enter(request, asked, now)
         try:
-            outcome = await self._store.reserve(
-                entry.name,
-                _encode(entry.note).decode(),
-                asked.holds,
-                asked.groups,
-                asked.open_candidates,
-                now=now,
-                expires=now + self._reservation_seconds,
-            )
+            outcome = await self._reserve(entry, asked, now)
+            if may_be_waited_for(asked, outcome):
+                outcome = await self._wait(entry, asked, now, outcome)
         except StoreLost as error:
             return self._without_store(request, asked, error)
         entry.reserved = outcome.allowed
         return self._verdict(request, asked, outcome, now)
+
+    async def _reserve(self, entry: _Open, asked: Asked, now: float) -> Outcome:
+        return await self._store.reserve(
+            entry.name,
+            _encode(entry.note).decode(),
+            asked.holds,
+            asked.groups,
+            asked.open_candidates,
+            now=now,
+            expires=now + self._reservation_seconds,
+        )
+
+    async def _wait(self, entry: _Open, asked: Asked, now: float, outcome: Outcome) -> Outcome:
+        """Tries again as others settle, for a moment.
+
+        One client that asks one thing after the other would else be refused until its last answer is booked, where
+        a limit is smaller than what a request may take.
+        """
+        deadline = asyncio.get_running_loop().time() + self._patience_seconds
+        while self._waiting < _MOST_WAITING and may_be_waited_for(asked, outcome):
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            self._waiting += 1
+            try:
+                async with asyncio.timeout(left):
+                    await self._settled.wait()
+            except TimeoutError:
+                break
+            finally:
+                self._waiting -= 1
+            outcome = await self._reserve(entry, asked, now)
+        return outcome
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Books how requests ended. Each is booked once: a second settlement of a request changes nothing."""
         await self._flush()
         if self._store.remote and len(settlements) > 1:
             await asyncio.gather(*(self._settle(each) for each in settlements))
-            return
-        for each in settlements:
-            await self._settle(each)
+        else:
+            for each in settlements:
+                await self._settle(each)
+        if self._waiting:
+            self._settled.set()
+            self._settled = asyncio.Event()
 
     async def sweep(self) -> None:
         """Gives back reservations that are over their time, and tells the store what it missed."""

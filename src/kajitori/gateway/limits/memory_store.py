@@ -24,9 +24,11 @@ _RESERVE, _SETTLE, _BOOK, _GIVE_BACK, _FORGET, _COUNTER = "r", "s", "b", "g", "f
 
 
 class _Counter(msgspec.Struct, gc=False):
-    """slots: amounts by slot. forget: seconds since 1970 after which none of them counts."""
+    """slots: amounts by slot. open: the part of them that is reserved. forget: seconds since 1970 after which none
+    of them counts."""
 
     slots: dict[int, int]
+    open: dict[int, int]
     forget: int
 
 
@@ -121,9 +123,13 @@ class MemoryStore:
         return sum(amount for slot, amount in counter.slots.items() if slot >= oldest)
 
     def _standing(self, hold: Hold, used: int, taken: int) -> Standing:
+        reserved = 0 if used == 0 else self._sum_open(hold.counter, hold.oldest) - taken
         if room(hold, used):
-            return Standing(used, taken, True)
-        return Standing(used, taken, False, self._frees(hold, used))
+            return Standing(used, reserved, taken, True)
+        return Standing(used, reserved, taken, False, self._frees(hold, used))
+
+    def _sum_open(self, name: str, oldest: int) -> int:
+        return sum(amount for slot, amount in self._counters[name].open.items() if slot >= oldest)
 
     def _frees(self, hold: Hold, used: int) -> int | None:
         need = max(hold.amount, 1) if hold.kind == "strict" else 1
@@ -140,14 +146,19 @@ class MemoryStore:
     def _prune(self, hold: Hold) -> None:
         slots = self._counters[hold.counter].slots
         if len(slots) > 1:
+            reserved = self._counters[hold.counter].open
             for slot in [slot for slot in slots if slot < hold.keep]:
                 del slots[slot]
+                reserved.pop(slot, None)
 
-    def _add(self, taken: Taken, amount: int) -> None:
+    def _add(self, taken: Taken, amount: int, reserved: int = 0) -> None:
         counter = self._counters.get(taken.counter)
         if counter is None:
-            counter = self._counters[taken.counter] = _Counter({}, taken.forget)
-        counter.slots[taken.slot] = counter.slots.get(taken.slot, 0) + amount
+            counter = self._counters[taken.counter] = _Counter({}, {}, taken.forget)
+        slot = taken.slot
+        counter.slots[slot] = counter.slots.get(slot, 0) + amount
+        if reserved:
+            counter.open[slot] = counter.open.get(slot, 0) + reserved
         counter.forget = max(counter.forget, taken.forget)
 
     def _reserve(self, request_id: str, reservation: Reservation) -> None:
@@ -155,15 +166,14 @@ class MemoryStore:
         self._open.pop(request_id, None)
         self._open[request_id] = reservation
         for each in reservation.holds:
-            self._add(each, each.amount)
+            self._add(each, each.amount, each.amount)
 
     def _settle(self, request_id: str, amounts: Sequence[int]) -> None:
         reservation = self._open.pop(request_id, None) or self._late.pop(request_id, None)
         if reservation is None:
             return
         for each, amount in zip(reservation.holds, amounts, strict=False):
-            if amount != each.amount:
-                self._add(each, amount - each.amount)
+            self._add(each, amount - each.amount, -each.amount)
 
     def _give_back(self, now: float, *, most: int) -> None:
         """Reservations are all made for the same time, so the oldest stand first."""
@@ -177,7 +187,7 @@ class MemoryStore:
     def _expire(self, request_id: str) -> None:
         reservation = self._open.pop(request_id)
         for each in reservation.holds:
-            self._add(each, -each.amount)
+            self._add(each, -each.amount, -each.amount)
             each.amount = 0
         reservation.expires += LATE_SECONDS
         self._late[request_id] = reservation
@@ -206,7 +216,7 @@ class MemoryStore:
             self._late.pop(values[0], None)
         elif kind == _COUNTER:
             name, slots, forget = values
-            self._counters[name] = _Counter(dict(slots), forget)
+            self._counters[name] = _Counter(dict(slots), {}, forget)
 
     def _compact(self, journal: Journal) -> None:
         try:

@@ -25,6 +25,7 @@ def readings(asked: Asked, outcome: Outcome) -> list[Reading]:
                 compiled.limit,
                 hold.capacity,
                 standing.used,
+                standing.open,
                 standing.taken,
                 hold.amount,
                 resets,
@@ -50,6 +51,15 @@ def exhausted_backends(asked: Asked, outcome: Outcome) -> tuple[str, ...]:
         return ()
     good = {asked.candidates[number].backend for number in outcome.candidates}
     return tuple(dict.fromkeys(each.backend for each in asked.candidates if each.backend not in good))
+
+
+def may_be_waited_for(asked: Asked, outcome: Outcome) -> bool:
+    """Whether a request was refused only since others have reserved all that is left of limits that clip."""
+    return not outcome.allowed and all(
+        standing.room
+        or (hold.kind == "clip" and standing.open and standing.used - standing.open < hold.capacity)
+        for hold, standing in zip(asked.holds, outcome.standings, strict=True)
+    )
 
 
 def why_refused(asked: Asked, outcome: Outcome, now: float, headers: tuple[tuple[str, str], ...]) -> Verdict:

@@ -91,10 +91,11 @@ class RedisStore:
             Standing(
                 int(numbers[place]),
                 int(numbers[place + 1]),
-                numbers[place + 2] == b"1",
-                int(numbers[place + 3]) if numbers[place + 3] else None,
+                int(numbers[place + 2]),
+                numbers[place + 3] == b"1",
+                int(numbers[place + 4]) if numbers[place + 4] else None,
             )
-            for place in range(0, len(numbers), 4)
+            for place in range(0, len(numbers), 5)
         )
         candidates = tuple(sorted(int(each) for each in answer[1].split(b",") if each))
         return Outcome(answer[0] == b"1", standings, candidates)
@@ -127,7 +128,11 @@ class RedisStore:
     async def used(self, counters: Sequence[tuple[str, int]]) -> list[int]:
         async def one(name: str, oldest: int) -> int:
             slots: dict[bytes, bytes] = await self._ask(None, ("HGETALL", self._counter(name)))
-            return sum(int(amount) for slot, amount in slots.items() if int(slot) >= oldest)
+            return sum(
+                int(amount)
+                for slot, amount in slots.items()
+                if not slot.startswith(b"o") and int(slot) >= oldest
+            )
 
         return list(await asyncio.gather(*(one(name, oldest) for name, oldest in counters)))
 

@@ -24,13 +24,15 @@ _DO_NOT_RETRY = ("x-should-retry", "false")
 class Reading(msgspec.Struct, frozen=True, gc=False):
     """How a limit stands after a decision.
 
-    capacity, used, taken, amount: in units; amount is what was wanted. resets: when all of it is free again.
+    capacity, used, open, taken, amount: in units; open is the part of used that requests under way have reserved, amount
+    is what was wanted. resets: when all of it is free again.
     frees: when there is room; None if there never is. window_seconds: of the limit.
     """
 
     limit: Limit
     capacity: int
     used: int
+    open: int
     taken: int
     amount: int
     resets: float
@@ -64,7 +66,12 @@ def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], 
     what = f"{_amount(limit, left)} of {allowed}{unit} are left"
     if left and reading.amount > left:
         what += f" and the request may take {_amount(limit, reading.amount)}"
-    message = f"{limit.name}: {what}; it frees in {wait_seconds} s, at {rfc3339(reading.frees)}"
+    if waits_for_others(reading):
+        # They will take less than they have reserved, or nothing; nobody knows when.
+        wait_seconds = 1
+        message = f"{limit.name}: {what}; requests under way have reserved {_amount(limit, reading.open)}"
+    else:
+        message = f"{limit.name}: {what}; it frees in {wait_seconds} s, at {rfc3339(reading.frees)}"
     return Verdict(
         allowed=False,
         status=429,
@@ -73,6 +80,12 @@ def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], 
         retry_after_seconds=float(wait_seconds),
         headers=headers,
     )
+
+
+def waits_for_others(reading: Reading) -> bool:
+    """Whether there would be room if requests under way took nothing."""
+    need = 1 if reading.limit.clip else max(reading.amount, 1)
+    return reading.open > 0 and reading.used - reading.open + need <= reading.capacity
 
 
 def unpriced(limit: Limit, model: str) -> Verdict:

@@ -26,15 +26,19 @@ for number = 3, #KEYS do
   local hold = {
     counter = KEYS[number], slot = read(), oldest = tonumber(read()), keep = tonumber(read()),
     amount = tonumber(read()), capacity = tonumber(read()), kind = read(), group = tonumber(read()) + 1,
-    forget = read(), used = 0, slots = {}, order = {},
+    forget = read(), used = 0, open = 0, slots = {}, order = {},
   }
   local fields = redis.call('HGETALL', hold.counter)
   for place = 1, #fields, 2 do
     local slot, amount = tonumber(fields[place]), tonumber(fields[place + 1])
-    hold.slots[slot] = amount
-    if slot >= hold.oldest then
-      hold.used = hold.used + amount
-      hold.order[#hold.order + 1] = slot
+    if slot then
+      hold.slots[slot] = amount
+      if slot >= hold.oldest then
+        hold.used = hold.used + amount
+        hold.order[#hold.order + 1] = slot
+      end
+    elseif tonumber(string.sub(fields[place], 2)) >= hold.oldest then
+      hold.open = hold.open + amount
     end
   end
   if hold.kind == 'strict' then
@@ -100,16 +104,18 @@ for number, hold in ipairs(holds) do
   if allowed then
     for slot in pairs(hold.slots) do
       if slot < hold.keep then
-        redis.call('HDEL', hold.counter, whole(slot))
+        redis.call('HDEL', hold.counter, whole(slot), 'o' .. whole(slot))
       end
     end
     if taken ~= 0 then
       redis.call('HINCRBY', hold.counter, hold.slot, whole(taken))
+      redis.call('HINCRBY', hold.counter, 'o' .. hold.slot, whole(taken))
       redis.call('EXPIREAT', hold.counter, hold.forget)
     end
     redis.call('HSET', own_key, whole(number), hold.slot .. ':' .. whole(taken) .. ':' .. hold.forget .. ':' .. hold.counter)
   end
   answer[#answer + 1] = whole(hold.used)
+  answer[#answer + 1] = whole(hold.open)
   answer[#answer + 1] = whole(taken)
   answer[#answer + 1] = hold.room and '1' or '0'
   answer[#answer + 1] = hold.room and '' or frees(hold)

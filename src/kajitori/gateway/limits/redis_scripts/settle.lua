@@ -10,7 +10,7 @@ for place = 1, #fields, 2 do
     local slot, amount, forget, counter = parse(fields[place + 1])
     local real = ARGV[3 + number]
     if real then
-      add(counter, slot, tonumber(real) - tonumber(amount), forget)
+      add(counter, slot, tonumber(real) - tonumber(amount), -tonumber(amount), forget)
     end
   end
 end

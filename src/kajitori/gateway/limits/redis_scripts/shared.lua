@@ -1,5 +1,5 @@
 -- A reservation is a hash: `note`, `late` once it was given back, and for each hold, by number,
--- `slot:amount:forget:counter`. A counter is a hash of slots. Whole numbers are written out by hand: Lua's own way
+-- `slot:amount:forget:counter`. A counter is a hash of slots; `o` and a slot is what is reserved of it. Whole numbers are written out by hand: Lua's own way
 -- loses digits beyond the 14th.
 local open_key = KEYS[1]
 local prefix = ARGV[1]
@@ -13,12 +13,15 @@ local function parse(value)
   return string.match(value, '^(-?%d+):(-?%d+):(%d+):(.*)$')
 end
 
-local function add(counter, slot, amount, forget)
-  if amount == 0 or tonumber(forget) <= now then
+local function add(counter, slot, amount, reserved, forget)
+  if (amount == 0 and reserved == 0) or tonumber(forget) <= now then
     return
   end
   local fresh = redis.call('EXISTS', counter) == 0
   redis.call('HINCRBY', counter, slot, whole(amount))
+  if reserved ~= 0 and not fresh then
+    redis.call('HINCRBY', counter, 'o' .. slot, whole(reserved))
+  end
   if fresh then
     redis.call('EXPIREAT', counter, forget)
   end
@@ -42,7 +45,7 @@ local function give_back(most, late_seconds)
       for place = 1, #fields, 2 do
         if fields[place] ~= 'note' then
           local slot, amount, forget, counter = parse(fields[place + 1])
-          add(counter, slot, -tonumber(amount), forget)
+          add(counter, slot, -tonumber(amount), -tonumber(amount), forget)
           redis.call('HSET', key, fields[place], slot .. ':0:' .. forget .. ':' .. counter)
         end
       end
