@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,6 +20,9 @@ from kajitori.gateway.credentials.filters import credential_filters
 from kajitori.gateway.lua.scripts import ATTEMPT_SCRIPT
 from kajitori.gateway.operations import has_native_paths, upstream_paths
 from kajitori.gateway.resilience.cooling import BACKEND_METADATA, cooling_filter, outlier_detection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TYPE = "type.googleapis.com/"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -70,9 +73,9 @@ def cluster_name(backend: str, preparation: Preparation, target: Target) -> str:
     return f"{backend}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def plain_cluster(name: str, target: Target) -> dict[str, Any]:
-    """A cluster that passes requests on as they are."""
-    return _cluster(name, target, [])
+def plain_cluster(name: str, target: Target, filters: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
+    """A cluster that passes requests on as they are, or through filters of its own."""
+    return _cluster(name, target, list(filters))
 
 
 def ai_cluster(name: str, target: Target, preparation: Preparation, backend: str = "") -> dict[str, Any]:

@@ -12,6 +12,8 @@ from kajitori.gateway.accounting.log_format import failed_attempts_log
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.credentials.filters import capture_filter
 from kajitori.gateway.keys.delivery import LUA_FILTER, LUA_TYPE, discovered
+from kajitori.gateway.routes.route_filters import CORS_FILTER
+from kajitori.gateway.routes.rule_settings import SESSION_FILTER
 from kajitori.gateway.routes.tables import DECOMPRESSOR_FILTER
 
 if TYPE_CHECKING:
@@ -46,9 +48,21 @@ def decompressor_filter() -> dict[str, Any]:
 def http_filters(settings: Settings) -> list[dict[str, Any]]:
     """On the way up from first to last, on the way down from last to first."""
     return [
+        {
+            "name": CORS_FILTER,
+            "disabled": True,
+            "typed_config": {"@type": TYPE + "envoy.extensions.filters.http.cors.v3.Cors"},
+        },
         discovered(LUA_FILTER, LUA_TYPE),
         capture_filter(),
         decompressor_filter(),
+        {
+            "name": SESSION_FILTER,
+            "disabled": True,
+            "typed_config": {
+                "@type": TYPE + "envoy.extensions.filters.http.stateful_session.v3.StatefulSession"
+            },
+        },
         {
             "name": "envoy.filters.http.router",
             "typed_config": {
