@@ -54,8 +54,8 @@ local function canonical_query(query)
 end
 
 function envoy_on_request(handle)
-  local context = handle:filterContext()
   local body = handle:body()
+  local context = handle:filterContext()  -- waiting for the body makes objects stale that were got before it
   local payload = hex(sha256(body and body:length() > 0 and body:getBytes(0, body:length()) or ''))
   local headers = handle:headers()
   local access, secret, session = keys_of(handle, context, headers:get(SECRET))
