@@ -21,6 +21,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
+from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.v1alpha1 import Backend
@@ -31,6 +32,8 @@ from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
 from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy
 from kajitori.api.kajitori_gateway.api_key import APIKey
+from kajitori.api.kajitori_gateway.budget import Budget
+from kajitori.api.kajitori_gateway.price_list import PriceList
 from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
@@ -67,6 +70,9 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "APIKey": ("api_keys", APIKey),
     "Tenant": ("tenants", Tenant),
     "AITrafficPolicy": ("ai_traffic_policies", AITrafficPolicy),
+    "QuotaPolicy": ("quota_policies", QuotaPolicy),
+    "Budget": ("budgets", Budget),
+    "PriceList": ("price_lists", PriceList),
     "Service": ("services", Service),
     "EndpointSlice": ("endpoint_slices", EndpointSlice),
     "Namespace": ("namespaces", Namespace),

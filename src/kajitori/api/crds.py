@@ -24,7 +24,10 @@ MODULES: tuple[str, ...] = (
     "kajitori.api.envoygateway.v1alpha1",
     "kajitori.api.envoygateway.http_route_filter",
     "kajitori.api.aigateway.v1beta1",
+    "kajitori.api.aigateway.quota_policy",
     "kajitori.api.kajitori_gateway.api_key",
+    "kajitori.api.kajitori_gateway.budget",
+    "kajitori.api.kajitori_gateway.price_list",
     "kajitori.api.kajitori_gateway.tenant",
     "kajitori.api.kajitori_gateway.ai_traffic_policy",
 )

@@ -97,6 +97,9 @@ BACKEND_SECURITY_POLICIES = Resource(
     "aigateway.envoyproxy.io", "v1beta1", "backendsecuritypolicies", "BackendSecurityPolicy"
 )
 API_KEYS = Resource("gateway.kajitori.dev", "v1alpha1", "apikeys", "APIKey")
+QUOTA_POLICIES = Resource("aigateway.envoyproxy.io", "v1alpha1", "quotapolicies", "QuotaPolicy")
+BUDGETS = Resource("gateway.kajitori.dev", "v1alpha1", "budgets", "Budget")
+PRICE_LISTS = Resource("gateway.kajitori.dev", "v1alpha1", "pricelists", "PriceList")
 TENANTS = Resource("gateway.kajitori.dev", "v1alpha1", "tenants", "Tenant")
 AI_TRAFFIC_POLICIES = Resource("gateway.kajitori.dev", "v1alpha1", "aitrafficpolicies", "AITrafficPolicy")
 VALIDATING_WEBHOOK_CONFIGURATIONS = Resource(

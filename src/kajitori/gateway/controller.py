@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.v1alpha1 import Backend
@@ -20,8 +21,10 @@ from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
 from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy
 from kajitori.api.kajitori_gateway.api_key import APIKey
+from kajitori.api.kajitori_gateway.budget import Budget
+from kajitori.api.kajitori_gateway.price_list import PriceList
 from kajitori.api.kajitori_gateway.tenant import Tenant
-from kajitori.api.kubernetes.core_v1 import Namespace, Service
+from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
@@ -31,6 +34,8 @@ from kajitori.api.resource import (
     BACKEND_SECURITY_POLICIES,
     BACKEND_TLS_POLICIES,
     BACKENDS,
+    BUDGETS,
+    CONFIG_MAPS,
     ENDPOINT_SLICES,
     GATEWAY_CLASSES,
     GATEWAYS,
@@ -38,6 +43,9 @@ from kajitori.api.resource import (
     HTTP_ROUTE_FILTERS,
     HTTP_ROUTES,
     NAMESPACES,
+    PRICE_LISTS,
+    QUOTA_POLICIES,
+    SECRETS,
     SERVICES,
     TENANTS,
     Resource,
@@ -49,14 +57,14 @@ from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.credentials.exchanges import wanted_exchanges
-from kajitori.gateway.credentials.secrets import referenced_secrets
 from kajitori.gateway.credentials.tokens import TokenSource
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import make_plan
-from kajitori.gateway.references import ReferencedSecrets
+from kajitori.gateway.references import ReferencedObjects
 from kajitori.gateway.status import complete_status
 from kajitori.gateway.upstream import Upstream
 from kajitori.gateway.verdicts import Verdicts
+from kajitori.gateway.wanted import wanted_config_maps, wanted_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -88,6 +96,9 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
     "api_keys": (API_KEYS, APIKey),
     "tenants": (TENANTS, Tenant),
     "ai_traffic_policies": (AI_TRAFFIC_POLICIES, AITrafficPolicy),
+    "quota_policies": (QUOTA_POLICIES, QuotaPolicy),
+    "budgets": (BUDGETS, Budget),
+    "price_lists": (PRICE_LISTS, PriceList),
     "services": (SERVICES, Service),
     "endpoint_slices": (ENDPOINT_SLICES, EndpointSlice),
     "grants": (REFERENCE_GRANTS, ReferenceGrant),
@@ -139,7 +150,8 @@ class GatewayController:
         self._upstream = upstream or Upstream()
         self._ports: tuple[int, ...] = ()
         self._port_listeners: list[Callable[[], None]] = []
-        self._secrets = ReferencedSecrets(runtime, lambda: self._plans.enqueue(_EVERYTHING))
+        self._secrets = ReferencedObjects(runtime, SECRETS, Secret, self._plan_soon)
+        self._config_maps = ReferencedObjects(runtime, CONFIG_MAPS, ConfigMap, self._plan_soon)
         self._tokens = TokenSource(runtime, lambda: self._plans.enqueue(_EVERYTHING), surroundings)
         self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
@@ -159,6 +171,9 @@ class GatewayController:
         # An empty cluster has no object whose arrival would start the first plan.
         self._plans.enqueue(_EVERYTHING)
 
+    def _plan_soon(self) -> None:
+        self._plans.enqueue(_EVERYTHING)
+
     def observe(self) -> Observed:
         """What the caches hold now."""
         found: dict[str, Any] = {field: tuple(informer.list()) for field, informer in self._informers.items()}
@@ -167,6 +182,7 @@ class GatewayController:
             controllers=self._upstream.controllers,
             foreign=self._upstream.foreign,
             secrets=self._secrets.list(),
+            config_maps=self._config_maps.list(),
             tokens=self._tokens.states(),
             **found,
         )
@@ -181,7 +197,9 @@ class GatewayController:
         self._port_listeners.append(callback)
 
     async def _plan(self, key: Key) -> None:
-        await self._secrets.want(referenced_secrets(Index(self.observe())))
+        index = Index(self.observe())
+        await self._secrets.want(wanted_secrets(index))
+        await self._config_maps.want(wanted_config_maps(index))
         await self._tokens.want(wanted_exchanges(Index(self.observe())))
         plan = make_plan(self.observe(), self._envoys.rejected, envoys=self._envoys.connected)
         if plan.ports != self._ports:

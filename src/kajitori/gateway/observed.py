@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.v1alpha1 import Backend
@@ -20,6 +21,8 @@ from kajitori.api.gateway.reference_grant import ReferenceGrant
 from kajitori.api.gateway.v1 import Gateway, GatewayClass
 from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy
 from kajitori.api.kajitori_gateway.api_key import APIKey
+from kajitori.api.kajitori_gateway.budget import Budget
+from kajitori.api.kajitori_gateway.price_list import PriceList
 from kajitori.api.kajitori_gateway.tenant import Tenant
 from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
 from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
@@ -87,6 +90,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: tuple[APIKey, ...] = ()
     tenants: tuple[Tenant, ...] = ()
     ai_traffic_policies: tuple[AITrafficPolicy, ...] = ()
+    quota_policies: tuple[QuotaPolicy, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    price_lists: tuple[PriceList, ...] = ()
     secrets: tuple[Secret, ...] = ()
     config_maps: tuple[ConfigMap, ...] = ()
     services: tuple[Service, ...] = ()

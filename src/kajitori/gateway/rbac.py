@@ -42,7 +42,7 @@ RULES: list[dict[str, Any]] = [
     {"apiGroups": [_ENVOY], "resources": ["backends/status"], "verbs": ["patch"]},
     {
         "apiGroups": [_AI],
-        "resources": ["aigatewayroutes", "aiservicebackends", "backendsecuritypolicies"],
+        "resources": ["aigatewayroutes", "aiservicebackends", "backendsecuritypolicies", "quotapolicies"],
         "verbs": _READ,
     },
     {
@@ -51,13 +51,24 @@ RULES: list[dict[str, Any]] = [
             "aigatewayroutes/status",
             "aiservicebackends/status",
             "backendsecuritypolicies/status",
+            "quotapolicies/status",
         ],
         "verbs": ["patch"],
     },
-    {"apiGroups": [_OURS], "resources": ["apikeys", "tenants", "aitrafficpolicies"], "verbs": _READ},
     {
         "apiGroups": [_OURS],
-        "resources": ["apikeys/status", "tenants/status", "aitrafficpolicies/status"],
+        "resources": ["apikeys", "tenants", "aitrafficpolicies", "budgets", "pricelists"],
+        "verbs": _READ,
+    },
+    {
+        "apiGroups": [_OURS],
+        "resources": [
+            "apikeys/status",
+            "tenants/status",
+            "aitrafficpolicies/status",
+            "budgets/status",
+            "pricelists/status",
+        ],
         "verbs": ["patch"],
     },
     {"apiGroups": [""], "resources": ["services", "namespaces", "configmaps"], "verbs": _READ},
