@@ -241,12 +241,8 @@ async def test_an_http_route_is_told_what_became_of_it(cluster: Cluster) -> None
         "spec": {
             "parentRefs": [{"name": "gateway"}],
             "rules": [
-                {
-                    "backendRefs": [{"name": "nothing", "port": 80}],
-                    "filters": [
-                        {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "x", "port": 1}}}
-                    ],
-                }
+                {"backendRefs": [{"name": "nothing", "port": 80}]},
+                {"filters": [{"type": "ExternalAuth", "externalAuth": {"protocol": "HTTP"}}]},
             ],
         },
     }
@@ -255,7 +251,7 @@ async def test_an_http_route_is_told_what_became_of_it(cluster: Cluster) -> None
     told = await cluster.condition(HTTP_ROUTES, "web", "ResolvedRefs", status="False")
     assert told["reason"] == "BackendNotFound"
     told = await cluster.condition(HTTP_ROUTES, "web", "PartiallyInvalid", status="True")
-    assert "rules[0].filters[0]: RequestMirror is not honoured" in told["message"]
+    assert "rules[1].filters[0]: ExternalAuth is not honoured" in told["message"]
     parent = (await cluster.client.get(HTTP_ROUTES, "web", "default"))["status"]["parents"][0]
     assert parent["controllerName"] == "kajitori.dev/gateway-controller"
     assert parent["parentRef"]["name"] == "gateway"

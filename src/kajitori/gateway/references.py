@@ -1,4 +1,4 @@
-"""The Secrets that policies refer to, each watched by itself: no other Secret of the cluster is ever read.
+"""Secrets and ConfigMaps that our objects refer to, each watched by itself: no other one of the cluster is ever read.
 
 RBAC cannot say "what is referred to", so the right is wider than its use; who wants it narrower names namespaces.
 """
@@ -6,33 +6,37 @@ RBAC cannot say "what is referred to", so the right is wider than its use; who w
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from kajitori.api.kubernetes.core_v1 import Secret
-from kajitori.api.resource import SECRETS
-from kajitori.control.cache import Informer
+from kajitori.control.cache import HasMetadata, Informer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kajitori.api.resource import Resource
     from kajitori.control.runtime import Runtime
 
-SecretKey = tuple[str, str]
-# A Secret that cannot be read holds up the first plan that needs it no longer than this.
+T = TypeVar("T", bound=HasMetadata)
+ObjectKey = tuple[str, str]
+# An object that cannot be read holds up the first plan that needs it no longer than this.
 _PATIENCE_SECONDS = 3.0
 
 
-class ReferencedSecrets:
-    """Follows the Secrets that are wanted now. on_change: called when one of them changes."""
+class ReferencedObjects(Generic[T]):
+    """Follows the objects of a kind that are wanted now. on_change: called when one of them changes."""
 
-    def __init__(self, runtime: Runtime, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, runtime: Runtime, resource: Resource, projection: type[T], on_change: Callable[[], None]
+    ) -> None:
         self._runtime = runtime
+        self._resource = resource
+        self._projection = projection
         self._on_change = on_change
-        self._informers: dict[SecretKey, Informer[Secret]] = {}
-        self._tasks: dict[SecretKey, asyncio.Task[None]] = {}
-        runtime.service("referenced secrets", self._end_with_the_process, everywhere=True)
+        self._informers: dict[ObjectKey, Informer[T]] = {}
+        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
+        runtime.service(f"referenced {resource.plural}", self._end_with_the_process, everywhere=True)
 
-    async def want(self, keys: set[SecretKey]) -> None:
+    async def want(self, keys: set[ObjectKey]) -> None:
         """Follow exactly these; returns when the new ones have been read, or cannot be."""
         for key in self._tasks.keys() - keys:
             self._tasks.pop(key).cancel()
@@ -44,19 +48,21 @@ class ReferencedSecrets:
             for task in late:
                 task.cancel()
 
-    def list(self) -> tuple[Secret, ...]:
+    def list(self) -> tuple[T, ...]:
         """Those that are there."""
-        return tuple(secret for informer in self._informers.values() for secret in informer.list())
+        return tuple(item for informer in self._informers.values() for item in informer.list())
 
-    def _follow(self, key: SecretKey) -> Informer[Secret]:
+    def _follow(self, key: ObjectKey) -> Informer[T]:
         namespace, name = key
         informer = Informer(
-            self._runtime.client, SECRETS, Secret, namespace=namespace, field_selector=f"metadata.name={name}",
+            self._runtime.client, self._resource, self._projection, namespace=namespace, field_selector=f"metadata.name={name}",
             metrics=self._runtime.metrics,
         )  # fmt: skip
         informer.on_change(lambda old, new: self._on_change())
         self._informers[key] = informer
-        self._tasks[key] = asyncio.create_task(informer.run(), name=f"secret {namespace}/{name}")
+        self._tasks[key] = asyncio.create_task(
+            informer.run(), name=f"{self._resource.plural} {namespace}/{name}"
+        )
         return informer
 
     async def _end_with_the_process(self) -> None:

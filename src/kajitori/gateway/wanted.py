@@ -1,0 +1,88 @@
+"""The Secrets and ConfigMaps that our objects may refer to: all that is ever read. Pure.
+
+A reference across namespaces counts only where a ReferenceGrant allows it, and a Secret only where the installation
+lets the gateway read Secrets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kajitori.gateway.backends.certificates import AuthorityRef
+from kajitori.gateway.backends.tls import BackendTls, authority_refs
+from kajitori.gateway.credentials.secrets import referenced_secrets
+from kajitori.gateway.routes.extension_filters import GROUP, KIND
+from kajitori.gateway.routes.tls import referenced_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kajitori.gateway.observed import Index
+
+ObjectKey = tuple[str, str]
+
+
+def wanted_secrets(index: Index) -> set[ObjectKey]:
+    """Namespace and name of each."""
+    settings = index.observed.settings
+    certificates = {
+        (ref.namespace, ref.name)
+        for ref in _references(index)
+        if (ref.group, ref.kind) == ("", "Secret") and settings.may_read_secrets_of(ref.namespace)
+    }
+    return certificates | referenced_secrets(index)
+
+
+def wanted_config_maps(index: Index) -> set[ObjectKey]:
+    """Namespace and name of each."""
+    return {
+        (ref.namespace, ref.name) for ref in _references(index) if (ref.group, ref.kind) == ("", "ConfigMap")
+    }
+
+
+def _references(index: Index) -> Iterator[AuthorityRef]:
+    observed = index.observed
+    classes = {
+        item.metadata.name
+        for item in observed.gateway_classes
+        if item.spec.controller_name in observed.controllers
+    }
+    ours = [gateway for gateway in observed.gateways if gateway.spec.gateway_class_name in classes]
+    yield from referenced_objects(index, ours)
+    for policy in observed.tls_policies:
+        refs = policy.spec.validation.ca_certificate_refs
+        yield from authority_refs(policy.metadata.namespace or "", refs)
+    yield from _of_backends(index)
+    yield from _of_route_filters(index)
+
+
+def _of_backends(index: Index) -> Iterator[AuthorityRef]:
+    for backend in index.observed.backends:
+        namespace = backend.metadata.namespace or ""
+        if backend.spec.tls is None:
+            continue
+        try:
+            tls = msgspec.convert(backend.spec.tls, BackendTls)
+        except msgspec.ValidationError:
+            continue
+        yield from authority_refs(namespace, tls.ca_certificate_refs)
+        ref = tls.client_certificate_ref
+        if ref is not None:
+            key = (ref.namespace or namespace, ref.name)
+            if index.granted("gateway.envoyproxy.io", "Backend", namespace, ref.group, ref.kind, key):
+                yield AuthorityRef(ref.group, ref.kind, *key)
+
+
+def _of_route_filters(index: Index) -> Iterator[AuthorityRef]:
+    for item in index.observed.route_filters:
+        namespace, spec = item.metadata.namespace or "", item.spec
+        body = spec.direct_response.body if spec.direct_response else None
+        if body is not None and body.value_ref is not None:
+            yield AuthorityRef(body.value_ref.group, body.value_ref.kind, namespace, body.value_ref.name)
+        if spec.credential_injection is not None:
+            ref = spec.credential_injection.credential.value_ref
+            key = (ref.namespace or namespace, ref.name)
+            if index.granted(GROUP, KIND, namespace, ref.group, ref.kind, key):
+                yield AuthorityRef(ref.group, ref.kind, *key)
