@@ -61,7 +61,7 @@ class KeyFacts(msgspec.Struct, frozen=True):
 
 
 class Price(msgspec.Struct, frozen=True):
-    """US dollars for a million tokens of a model. backend: AIServiceBackend as namespace/name; empty for all.
+    """US dollars for a million tokens of a model. backend: AIServiceBackend as namespace/name, or namespace/*; empty for all.
 
     model: a name, or the beginning of names followed by `*`. cached_input_usd and the others that may be None: as for
     input, or output in the case of reasoning. request_usd: for each request besides.
@@ -80,6 +80,7 @@ class Price(msgspec.Struct, frozen=True):
 class Policy(msgspec.Struct, frozen=True):
     """backends: by cluster. routes: by AIGatewayRoute as namespace/name. keys: by the id that stands in the key.
 
+    budgets: Budget as namespace/name -> number of its limit, for the keys that name it.
     prices: those of PriceLists, the first that fits holds; what none fits is looked up in the catalogue of the package.
     """
 
@@ -88,3 +89,4 @@ class Policy(msgspec.Struct, frozen=True):
     limits: tuple[Limit, ...] = ()
     keys: dict[str, KeyFacts] = {}
     prices: tuple[Price, ...] = ()
+    budgets: dict[str, int] = {}

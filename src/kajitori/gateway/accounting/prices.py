@@ -60,7 +60,7 @@ class PriceBook:
 
     def _look_up(self, backend: str, model: str) -> Price | None:
         for price in self._own:
-            if price.backend in ("", backend) and _fits(price.model, model):
+            if _fits(price.backend or "*", backend) and _fits(price.model, model):
                 return price
         known = _by_model()
         for name in _spellings(model):

@@ -85,19 +85,28 @@ class Matcher:
     def __init__(self, policy: Policy) -> None:
         self.charger = Charger(policy)
         self._routes = policy.routes
+        self._keys = policy.keys
+        self._budgets = policy.budgets
         self._compiled: list[CompiledLimit | None] = [_compile(limit) for limit in policy.limits]
         self.by_name = {each.limit.name: each for each in self._compiled if each is not None}
 
     def ask(self, request: Request, now: float) -> Asked | Verdict | None:
         """What to ask the store; a verdict where there is nothing to ask, None where no limit holds."""
         facts = self._routes.get(request.route, _NO_ROUTE)
-        if not facts.limits:
+        numbers = facts.limits
+        key = self._keys.get(request.key)
+        if key is not None:
+            # Envoy tells the id that stands in the key; limits speak of names.
+            request = msgspec.structs.replace(request, key=key.name, tenant=key.tenant)
+            budgets = [self._budgets[budget] for budget in key.budgets if budget in self._budgets]
+            numbers = (*numbers, *(number for number in budgets if number not in numbers))
+        if not numbers:
             return None
         targets = [
             target for target in facts.targets if request.rule == "" or str(target.rule) == request.rule
         ]
         question = _Question(self.charger, request, targets, now)
-        for number in facts.limits:
+        for number in numbers:
             compiled = self._compiled[number]
             if compiled is None:
                 continue
