@@ -24,6 +24,7 @@ from aiohttp import web
 from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
+from kajitori.api.envoygateway.policy import Policy
 from kajitori.api.envoygateway.v1alpha1 import Backend
 from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
 from kajitori.api.gateway.grpc_route import GRPCRoute
@@ -59,6 +60,7 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "AIGatewayRoute": ("ai_routes", AIGatewayRoute),
     "AIServiceBackend": ("ai_backends", AIServiceBackend),
     "BackendSecurityPolicy": ("policies", BackendSecurityPolicy),
+    "BackendTrafficPolicy": ("backend_traffic_policies", Policy),
     "Backend": ("backends", Backend),
     "Secret": ("secrets", Secret),
     "HTTPRoute": ("http_routes", HTTPRoute),

@@ -91,6 +91,9 @@ GRPC_ROUTES = Resource("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRou
 BACKEND_TLS_POLICIES = Resource("gateway.networking.k8s.io", "v1", "backendtlspolicies", "BackendTLSPolicy")
 HTTP_ROUTE_FILTERS = Resource("gateway.envoyproxy.io", "v1alpha1", "httproutefilters", "HTTPRouteFilter")
 BACKENDS = Resource("gateway.envoyproxy.io", "v1alpha1", "backends", "Backend")
+BACKEND_TRAFFIC_POLICIES = Resource(
+    "gateway.envoyproxy.io", "v1alpha1", "backendtrafficpolicies", "BackendTrafficPolicy"
+)
 AI_GATEWAY_ROUTES = Resource("aigateway.envoyproxy.io", "v1beta1", "aigatewayroutes", "AIGatewayRoute")
 AI_SERVICE_BACKENDS = Resource("aigateway.envoyproxy.io", "v1beta1", "aiservicebackends", "AIServiceBackend")
 BACKEND_SECURITY_POLICIES = Resource(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
+from kajitori.api.envoygateway.policy import Policy as EnvoyPolicy
 from kajitori.api.envoygateway.v1alpha1 import Backend
 from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
 from kajitori.api.gateway.grpc_route import GRPCRoute
@@ -33,6 +34,7 @@ from kajitori.api.resource import (
     API_KEYS,
     BACKEND_SECURITY_POLICIES,
     BACKEND_TLS_POLICIES,
+    BACKEND_TRAFFIC_POLICIES,
     BACKENDS,
     BUDGETS,
     CONFIG_MAPS,
@@ -93,6 +95,7 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
     "ai_backends": (AI_SERVICE_BACKENDS, AIServiceBackend),
     "backends": (BACKENDS, Backend),
     "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),
+    "backend_traffic_policies": (BACKEND_TRAFFIC_POLICIES, EnvoyPolicy),
     "api_keys": (API_KEYS, APIKey),
     "tenants": (TENANTS, Tenant),
     "ai_traffic_policies": (AI_TRAFFIC_POLICIES, AITrafficPolicy),

@@ -13,6 +13,7 @@ import msgspec
 from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
+from kajitori.api.envoygateway.policy import Policy
 from kajitori.api.envoygateway.v1alpha1 import Backend
 from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
 from kajitori.api.gateway.grpc_route import GRPCRoute
@@ -87,6 +88,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     ai_backends: tuple[AIServiceBackend, ...] = ()
     backends: tuple[Backend, ...] = ()
     policies: tuple[BackendSecurityPolicy, ...] = ()
+    backend_traffic_policies: tuple[Policy, ...] = ()
     api_keys: tuple[APIKey, ...] = ()
     tenants: tuple[Tenant, ...] = ()
     ai_traffic_policies: tuple[AITrafficPolicy, ...] = ()

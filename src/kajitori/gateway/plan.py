@@ -17,6 +17,7 @@ from kajitori.api.resource import (
     API_KEYS,
     BACKEND_SECURITY_POLICIES,
     BACKEND_TLS_POLICIES,
+    BACKEND_TRAFFIC_POLICIES,
     BACKENDS,
     GATEWAY_CLASSES,
     GATEWAYS,
@@ -37,6 +38,9 @@ from kajitori.gateway.keys.requirement import asking_places, marked, what_is_wro
 from kajitori.gateway.keys.table import make_key_table
 from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
+from kajitori.gateway.policies.backend_traffic import BackendTraffic
+from kajitori.gateway.policies.shaping import Shaping
+from kajitori.gateway.policies.subjects import Subjects, route_key
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
 from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
@@ -112,6 +116,9 @@ class _Making:
         self.costs: dict[str, tuple[Cost, ...]] = {}
         self.route_facts: dict[str, RouteFacts] = {}
         self.traffic_policies = TrafficPolicies(self.index, self.attachment)
+        self.subjects = Subjects(self.index, self.attachment)
+        self.backend_traffic = BackendTraffic(self.index, self.subjects, self.world)
+        self.shaping = Shaping([self.backend_traffic])
 
     def use(self, outcomes: list[ParentOutcome], backends: Iterable[BackendKey]) -> None:
         """Remembers from which Gateways requests get to backends."""
@@ -160,7 +167,8 @@ class _Making:
         }
         for place in places:
             for entry in forms[(place.port, place.hostname) in asking]:
-                self.tables[place.table].add(place.hostname, entry, place.hidden)
+                shaped = self.shaping.shaped(entry, route_key(route), place)
+                self.tables[place.table].add(place.hostname, shaped, place.hidden)
 
 
 def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, envoys: int = 1) -> Plan:
@@ -191,6 +199,9 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         making.status(TENANTS, item, status)
     for item, status in making.traffic_policies.statuses():
         making.status(AI_TRAFFIC_POLICIES, item, status)
+    making.backend_traffic.finish()
+    for item, status in making.backend_traffic.statuses():
+        making.status(BACKEND_TRAFFIC_POLICIES, item, status)
     extensions = {LUA_FILTER: request_lua(keys.lines)} if making.tables else {}
     listeners = making.listeners()
     resources = Resources(

@@ -38,8 +38,8 @@ RULES: list[dict[str, Any]] = [
         ],
         "verbs": ["patch"],
     },
-    {"apiGroups": [_ENVOY], "resources": ["backends", "httproutefilters"], "verbs": _READ},
-    {"apiGroups": [_ENVOY], "resources": ["backends/status"], "verbs": ["patch"]},
+    {"apiGroups": [_ENVOY], "resources": ["backends", "httproutefilters", "backendtrafficpolicies"], "verbs": _READ},
+    {"apiGroups": [_ENVOY], "resources": ["backends/status", "backendtrafficpolicies/status"], "verbs": ["patch"]},
     {
         "apiGroups": [_AI],
         "resources": ["aigatewayroutes", "aiservicebackends", "backendsecuritypolicies", "quotapolicies"],

@@ -6,7 +6,6 @@ Gateway makes of them.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import parse_duration_seconds
@@ -34,6 +33,18 @@ _LOOKUP = {
     "IPv6Preferred": "AUTO",
     "IPv4AndIPv6": "ALL",
 }
+CLUSTER_FIELDS = (
+    "load_balancer",
+    "proxy_protocol",
+    "tcp_keepalive",
+    "health_check",
+    "circuit_breaker",
+    "timeout",
+    "connection",
+    "dns",
+    "http2",
+)
+"""The settings that go into clusters."""
 # Bodies of this size and longer fit no field of Envoy.
 _LARGEST = 2**32 - 1
 
@@ -50,29 +61,21 @@ def size_bytes(text: int | str) -> int:
 
 def concerns_clusters(settings: ClusterSettings, use_client_protocol: bool | None) -> bool:
     """Whether a cluster comes out changed."""
-    return bool(use_client_protocol) or any(
-        getattr(settings, name) is not None
-        for name in (
-            "load_balancer",
-            "proxy_protocol",
-            "tcp_keepalive",
-            "health_check",
-            "circuit_breaker",
-            "timeout",
-            "connection",
-            "dns",
-            "http2",
-        )
-    )
+    return bool(use_client_protocol) or any(getattr(settings, name) is not None for name in CLUSTER_FIELDS)
 
 
 def with_settings(
     cluster: dict[str, Any], settings: ClusterSettings, use_client_protocol: bool | None = None
 ) -> dict[str, Any]:
-    """A copy of a cluster with the settings."""
-    made = deepcopy(cluster)
-    options: dict[str, Any] = made["typed_extension_protocol_options"][HTTP_OPTIONS]
-    common: dict[str, Any] = options.setdefault("common_http_protocol_options", {})
+    """A copy of a cluster with the settings. What they leave alone is shared with the original."""
+    made = dict(cluster)
+    options: dict[str, Any] = dict(made["typed_extension_protocol_options"][HTTP_OPTIONS])
+    made["typed_extension_protocol_options"] = {
+        **made["typed_extension_protocol_options"],
+        HTTP_OPTIONS: options,
+    }
+    common: dict[str, Any] = dict(options.get("common_http_protocol_options", {}))
+    options["common_http_protocol_options"] = common
     if settings.load_balancer:
         _balance(made, settings.load_balancer)
     if settings.circuit_breaker:
@@ -126,7 +129,7 @@ def _speak(options: dict[str, Any], settings: ClusterSettings, use_client_protoc
     http2 = http2_options(settings.http2) if settings.http2 else {}
     explicit: dict[str, Any] = options.get("explicit_http_config", {})
     if http2 and "http2_protocol_options" in explicit:
-        explicit["http2_protocol_options"] = http2
+        options["explicit_http_config"] = {**explicit, "http2_protocol_options": http2}
     if use_client_protocol:
         options.pop("explicit_http_config", None)
         options["use_downstream_protocol_config"] = {

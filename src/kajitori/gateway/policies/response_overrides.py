@@ -5,6 +5,7 @@ The rules are looked at in order, and the first that holds decides. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.backends.clusters import TYPE
@@ -21,14 +22,20 @@ if TYPE_CHECKING:
     )
 
 FILTER_TYPE = TYPE + "envoy.extensions.filters.http.custom_response.v3.CustomResponse"
+BODY_KEY = "response.body"
+Bodies = Callable[[str], "str | None"]
+"""The body that a ConfigMap of a name holds, or None."""
 _MATCHER = TYPE + "envoy.type.matcher.v3."
 _POLICY = TYPE + "envoy.extensions.http.custom_response."
 
 
 def response_overrides(
-    overrides: Sequence[ResponseOverride], where: str, problems: list[str]
+    overrides: Sequence[ResponseOverride], where: str, bodies: Bodies, problems: list[str]
 ) -> dict[str, Any]:
-    """The filter's config for a route. where: path of the list, for what is told. problems: what cannot be served."""
+    """The filter's config for a route.
+
+    where: path of the list, for what is told. bodies: of ConfigMaps. problems: gets what cannot be served.
+    """
     matchers: list[dict[str, Any]] = []
     for number, override in enumerate(overrides):
         path = f"{where}[{number}]"
@@ -43,7 +50,7 @@ def response_overrides(
         action = (
             _redirect(override.redirect)
             if override.redirect
-            else _response(override.response, f"{path}.response", problems)
+            else _response(override.response, f"{path}.response", bodies, problems)
         )
         action_config = {"name": path, "typed_config": action}
         matchers.append({"predicate": predicate, "on_match": {"action": action_config}})
@@ -84,15 +91,23 @@ def _header(match: ResponseHeaderMatch) -> dict[str, Any]:
     return _single("HttpResponseHeaderMatchInput", {"header_name": match.name.lower()}, value)
 
 
-def _response(response: CustomResponse | None, where: str, problems: list[str]) -> dict[str, Any]:
+def _response(
+    response: CustomResponse | None, where: str, bodies: Bodies, problems: list[str]
+) -> dict[str, Any]:
     made: dict[str, Any] = {"@type": _POLICY + "local_response_policy.v3.LocalResponsePolicy"}
     if response is None:
         return made
     if response.status_code is not None:
         made["status_code"] = response.status_code
     if response.body and response.body.value_ref:
-        problems.append(f"{where}.body.valueRef is not honoured; write the body inline")
-    if response.body and response.body.inline is not None:
+        name = response.body.value_ref.name
+        body = bodies(name)
+        if body is None:
+            problems.append(
+                f"{where}.body.valueRef: no ConfigMap {name} with a key {BODY_KEY}, or a single key"
+            )
+        made["body"] = {"inline_string": body or ""}
+    elif response.body and response.body.inline is not None:
         made["body"] = {"inline_string": response.body.inline}
     if response.content_type:
         made["body_format"] = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from kajitori.api.gateway.grpc_route import GRPCRoute
 from kajitori.api.gateway.shared import GROUP
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ class RouteKey(NamedTuple):
     kind: str
     namespace: str
     name: str
+
+
+def route_key(route: Any) -> RouteKey:
+    """Of an AIGatewayRoute, HTTPRoute or GRPCRoute."""
+    kind = "GRPCRoute" if isinstance(route, GRPCRoute) else "HTTPRoute"
+    return RouteKey(kind, route.metadata.namespace or "", route.metadata.name or "")
 
 
 class GatewaySubject(msgspec.Struct, frozen=True):
@@ -66,16 +73,13 @@ class Subjects:
         } - self.gateways.keys()
         self.routes: dict[RouteKey, RouteSubject] = {}
         self.foreign_routes: set[RouteKey] = set()
-        self._take("HTTPRoute", observed.ai_routes)
-        self._take("HTTPRoute", observed.http_routes)
-        grpc_routes: tuple[Any, ...] = getattr(observed, "grpc_routes", ())
-        self._take("GRPCRoute", grpc_routes)
+        self._take((*observed.ai_routes, *observed.http_routes, *observed.grpc_routes))
 
-    def _take(self, kind: str, routes: Iterable[Any]) -> None:
+    def _take(self, routes: Iterable[Any]) -> None:
         for route in routes:
             metadata, spec = route.metadata, route.spec
             namespace = metadata.namespace or ""
-            key = RouteKey(kind, namespace, metadata.name or "")
+            key = route_key(route)
             parents = tuple(
                 ((parent.namespace or namespace, parent.name), parent.section_name or "")
                 for parent in spec.parent_refs

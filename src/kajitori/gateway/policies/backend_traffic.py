@@ -1,0 +1,199 @@
+"""BackendTrafficPolicies: which one holds for a request, and what it makes of its route and clusters.
+
+A policy of a route with `mergeType` is merged with that of the listener or Gateway by which a request comes in. A
+policy that cannot be served answers its requests with 500 and says why, as Envoy Gateway does: to serve them as if
+the policy were not there might be worse. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.api.envoygateway.backend_traffic_policy import BackendTrafficPolicySpec
+from kajitori.api.envoygateway.policy import Policy
+from kajitori.api.unhonoured import unhonoured_fields
+from kajitori.gateway.policies.attachment import PolicyAttachment
+from kajitori.gateway.policies.cluster_copies import ClusterCopies, hash_of
+from kajitori.gateway.policies.cluster_settings import CLUSTER_FIELDS, concerns_clusters, with_settings
+from kajitori.gateway.policies.merging import merge
+from kajitori.gateway.policies.retries import retry_problems
+from kajitori.gateway.policies.route_settings import filter_configs, with_route_settings
+from kajitori.gateway.policies.statuses import policy_status
+from kajitori.gateway.routes.answers import direct_error, literal
+
+if TYPE_CHECKING:
+    from kajitori.api.envoygateway.rate_limit import RateLimitSpec
+    from kajitori.gateway.observed import Index
+    from kajitori.gateway.policies.subjects import RouteKey, Subjects
+    from kajitori.gateway.routes.attachment import Place
+    from kajitori.gateway.routes.tables import Entry
+    from kajitori.gateway.world import World
+
+KIND = "BackendTrafficPolicy"
+BODY_KEY = "response.body"
+_KEYED_LISTS = {"compression": "type", "compressor": "type", "httpUpgrade": "type"}
+# Fields of the struct that its rules need, and that change nothing here.
+_INERT = (
+    ("loadBalancer", "backendUtilization"),
+    ("loadBalancer", "dynamicModule"),
+    ("loadBalancer", "zoneAware"),
+)
+
+
+class TrafficEffect(msgspec.Struct, frozen=True):
+    """What holds: a policy, perhaps merged with its parent.
+
+    policies: the policy, and the parent if merged. problems: why it cannot be served. mark: of its clusters, empty
+    if they stay as they are.
+    """
+
+    policies: tuple[Policy, ...]
+    spec: BackendTrafficPolicySpec
+    configs: dict[str, dict[str, Any]]
+    problems: tuple[str, ...]
+    mark: str
+
+
+class BackendTraffic:
+    """The policies of a plan; a `Shaper`."""
+
+    def __init__(self, index: Index, subjects: Subjects, world: World) -> None:
+        self.attachment = PolicyAttachment(KIND, index.observed.backend_traffic_policies, index, subjects)
+        self._index = index
+        self._copies = ClusterCopies(world)
+        self._effects: dict[tuple[tuple[str, str], ...], TrafficEffect] = {}
+
+    def effect(self, route: RouteKey, rule: str, place: Place) -> TrafficEffect | None:
+        """What holds for requests to a rule of a route that come in by a listener."""
+        chain = self.attachment.chain(route, rule, place)
+        if not chain:
+            return None
+        policy = chain[0]
+        parent = self.attachment.parent(place) if policy.spec.get("mergeType") else None
+        policies: tuple[Policy, ...] = (policy,)
+        if parent is not None and parent is not policy:
+            policies = (policy, parent)
+        key = tuple(item.key for item in policies)
+        found = self._effects.get(key)
+        if found is None:
+            found = self._effects[key] = self._make(policies)
+        return found
+
+    def has_retry(self, route: RouteKey, rule: str, place: Place) -> bool:
+        """Whether a policy says what is tried again."""
+        effect = self.effect(route, rule, place)
+        return effect is not None and effect.spec.retry is not None
+
+    def rate_limits(self, route: RouteKey, rule: str, place: Place) -> list[tuple[Policy, RateLimitSpec]]:
+        """The limits that hold, each with the policy that it was written in.
+
+        Of a policy that was merged with its parent, global limits of both hold, since each keeps its own name.
+        """
+        effect = self.effect(route, rule, place)
+        if effect is None or effect.problems:
+            return []
+        found: list[tuple[Policy, RateLimitSpec]] = []
+        for policy in effect.policies:
+            own = self._alone(policy).spec.rate_limit
+            if own is not None:
+                found.append((policy, own))
+        return found
+
+    def shape(self, entry: Entry, effect: TrafficEffect) -> Entry:
+        """A copy of an entry as the policy has it."""
+        if effect.problems:
+            who = "/".join(effect.policies[0].key)
+            message = f"{KIND} {who} cannot be served: {'; '.join(effect.problems)}"
+            refusal = {key: value for key, value in entry.route.items() if key not in ("route", "redirect")}
+            refusal["direct_response"] = direct_error(500, literal(message))
+            return msgspec.structs.replace(entry, route=refusal)
+        route = with_route_settings(entry.route, effect.spec, effect.configs, ai=entry.ai, tiers=entry.tiers)
+        if effect.mark:
+            spec = effect.spec
+            route = self._copies.redirect(
+                route, effect.mark, lambda cluster: with_settings(cluster, spec, spec.use_client_protocol)
+            )
+        else:
+            self._copies.keep(route)
+        return msgspec.structs.replace(entry, route=route)
+
+    def keep(self, entry: Entry) -> None:
+        """Tells that an entry serves without any policy somewhere."""
+        if self.attachment:
+            self._copies.keep(entry.route)
+
+    def finish(self) -> None:
+        """When all routes are placed: drops clusters to which none leads any more."""
+        self._copies.drop_originals()
+
+    def statuses(self) -> list[tuple[Policy, dict[str, Any]]]:
+        """Of every policy that concerns a Gateway of ours."""
+        found: list[tuple[Policy, dict[str, Any]]] = []
+        for policy in self.attachment.policies:
+            alone = self._alone(policy)
+            problems = [*alone.problems]
+            for effect in self._effects.values():
+                if effect.policies[0] is policy:
+                    problems += [text for text in effect.problems if text not in problems]
+            status = policy_status(self.attachment, policy, problems, _notes(policy))
+            if status is not None:
+                found.append((policy, status))
+        return found
+
+    def _alone(self, policy: Policy) -> TrafficEffect:
+        found = self._effects.get((policy.key,))
+        if found is None:
+            only: tuple[Policy, ...] = (policy,)
+            found = self._effects[policy.key,] = self._make(only)
+        return found
+
+    def _make(self, policies: tuple[Policy, ...]) -> TrafficEffect:
+        raw = policies[0].spec
+        if len(policies) > 1:
+            raw = merge(policies[1].spec, raw, raw["mergeType"], _KEYED_LISTS)
+        try:
+            spec = msgspec.convert(raw, BackendTrafficPolicySpec)
+        except msgspec.ValidationError as error:
+            return TrafficEffect(policies, BackendTrafficPolicySpec(), {}, (f"spec: {error}",), "")
+        problems: list[str] = []
+        # A reference is to the namespace of the policy that wrote it.
+        writers = [item for item in policies if item.spec.get("responseOverride")]
+        owner = (writers or list(policies))[0]
+        configs = filter_configs(spec, lambda name: self._body(owner.key[0], name), problems)
+        if spec.retry:
+            problems += retry_problems(spec.retry)
+        hashed = spec.load_balancer.consistent_hash if spec.load_balancer else None
+        if hashed and not _is_prime(hashed.table_size):
+            problems.append(f"spec.loadBalancer.consistentHash.tableSize: {hashed.table_size} is not prime")
+        mark = ""
+        if concerns_clusters(spec, spec.use_client_protocol):
+            parts = {name: getattr(spec, name) for name in (*CLUSTER_FIELDS, "use_client_protocol")}
+            mark = hash_of(msgspec.to_builtins(parts))[:8]
+        return TrafficEffect(policies, spec, configs, tuple(problems), mark)
+
+    def _body(self, namespace: str, name: str) -> str | None:
+        config_map = self._index.config_maps.get((namespace, name))
+        if config_map is None or not config_map.data:
+            return None
+        if BODY_KEY in config_map.data:
+            return config_map.data[BODY_KEY]
+        return next(iter(config_map.data.values())) if len(config_map.data) == 1 else None
+
+
+def _notes(policy: Policy) -> list[str]:
+    """What the status names: fields that change nothing, and old spellings."""
+    found = [f"{path} is not honoured" for path in unhonoured_fields(policy.spec, BackendTrafficPolicySpec)]
+    for member, name in _INERT:
+        part: Any = policy.spec.get(member)
+        if isinstance(part, dict) and name in part:
+            found.append(f"spec.{member}.{name} is not honoured")
+    for old, new in (("targetRef", "targetRefs"), ("compression", "compressor")):
+        if policy.spec.get(old):
+            found.append(f"spec.{old} is deprecated; write spec.{new}")
+    return found
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % factor for factor in range(2, int(number**0.5) + 1))
