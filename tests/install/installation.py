@@ -84,6 +84,11 @@ class Installation:
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    @property
+    def access_log(self) -> Path:
+        """Where Envoys of this installation write, since all share a machine."""
+        return self.folder / "access.log"
+
     def start(self, component: str, *more: str, discovery: int = 0) -> Process:
         """One more replica of a Deployment. discovery: the port for Envoys, 0 for a free one."""
         deployment = self.client.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/kajitori-{component}")
@@ -96,6 +101,7 @@ class Installation:
             "--endpoint": f"127.0.0.1:{probes}",
             "--discovery": f"127.0.0.1:{discovery}",
             "--cache": str(self.folder / "cache"),
+            "--access-log": str(self.access_log),
         }
         assert container["command"][0] == "kaji"
         words = [sys.executable, "-m", "kajitori.cli", *container["command"][1:]]

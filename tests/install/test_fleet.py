@@ -6,10 +6,12 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import re
 import socket
 import ssl
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +23,7 @@ import pytest
 from tools.kubernetes.control_plane import free_ports
 
 from kajitori.engines.envoy import find_envoy
+from kajitori.gateway.accounting.folders import LEDGER_FOLDER, LOG_FOLDER
 from kajitori.gateway.accounting.records import read_recent
 from kajitori.gateway.envoy.bootstrap import CERTIFICATE_FOLDER, FLEET_FOLDER, SOCKET_FOLDER
 from tests.gateway.test_controller import RESOURCES
@@ -53,6 +56,9 @@ class Fleet:
             if name == "bootstrap.json":
                 self._point(document, discovery)
             (self.places[FLEET_FOLDER] / name).write_text(json.dumps(document))
+        self.ledger = folder / "ledger"
+        self.metrics_port = free_ports(1)[0]
+        self.accountant = self._start_accountant(discovery)
         self.popen = self._start()
 
     def _point(self, document: dict[str, Any], discovery: int) -> None:
@@ -93,12 +99,46 @@ class Fleet:
                 ["setpriv", "--pdeathsig", "KILL", "--", str(find_envoy()), *words], stdout=log, stderr=log
             )
 
-    def log(self) -> str:
-        return (self.folder / "envoy.log").read_text()[-3000:]
+    def _start_accountant(self, discovery: int) -> subprocess.Popen[bytes]:
+        """With what its container has: no token, no kubeconfig, no way to the API server."""
+        deployment = self.cluster.client.get(
+            f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/kajitori-envoy"
+        )
+        spec = deployment["spec"]["template"]["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        (container,) = spec["initContainers"]
+        assert container["command"] == ["kaji", "serve", "accountant"]
+        assert container["restartPolicy"] == "Always"
+        assert f"--control-plane={SERVER}:18000" in container["args"]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts == {"/tmp", SOCKET_FOLDER, LOG_FOLDER, LEDGER_FOLDER, CERTIFICATE_FOLDER}
+        words = [
+            *(sys.executable, "-m", "kajitori.cli", "serve", "accountant", f"--server-name={SERVER}"),
+            f"--endpoint=127.0.0.1:{self.metrics_port}",
+            f"--control-plane=127.0.0.1:{discovery}",
+            f"--certificates={self.places[CERTIFICATE_FOLDER]}",
+            f"--ledger={self.ledger}",
+            f"--access-log={self.cluster.access_log}",
+            f"--sockets={self.places[SOCKET_FOLDER]}",
+        ]
+        with (self.folder / "accountant.log").open("ab") as log:
+            return subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *words],
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+            )
 
-    def probe(self, path: str) -> str:
+    def log(self) -> str:
+        return "\n".join(
+            (self.folder / f"{name}.log").read_text()[-3000:] for name in ("envoy", "accountant")
+        )
+
+    def probe(self, path: str, port: int = 0) -> str:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.probe_port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port or self.probe_port}{path}", timeout=5
+            ) as answer:
                 return answer.read().decode()
         except (OSError, urllib.error.HTTPError):
             return ""
@@ -112,8 +152,9 @@ class Fleet:
             return await response.text()
 
     def end(self) -> None:
-        self.popen.kill()
-        self.popen.wait()
+        for process in (self.popen, self.accountant):
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
@@ -203,12 +244,16 @@ async def test_envoy_serves_by_the_replica_that_does_not_lead_and_outlives_a_cha
         owner = installed.client.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/kajitori-envoy")
         assert service["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"]
 
-        ledger = next(path.parent for path in installed.folder.glob(f"ledger-{follower.name[-1]}/ledger.db"))
-
         async def booked() -> bool:
-            return any(record.model == "first" for record in read_recent(ledger))
+            return any(
+                (record.model, record.route) == ("first", "default/one")
+                for record in read_recent(envoy.ledger)
+            )
 
-        await until(booked, installed.logs)
+        await until(booked, envoy.log)
+        counted = envoy.probe("/metrics", envoy.metrics_port)
+        assert 'kaji_gateway_requests_total{backend="default/a",code="200",model="first"' in counted
+        assert envoy.probe("/readyz", envoy.metrics_port) == "ok\n"
 
         # Somebody deletes every certificate: new ones of a new authority, and no process ends.
         before = installed.client.get(f"{CORE}/secrets/kajitori-envoy-client")["data"]["tls.crt"]

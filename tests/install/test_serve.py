@@ -37,7 +37,7 @@ def serving(component: str, server: RunningApiServer, folder: Path) -> Any:
                 "setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "kajitori.cli", "serve", component,
                 "--kubeconfig", str(server.kubeconfig), "--namespace", "somewhere",
                 f"--endpoint=127.0.0.1:{probes}", f"--discovery=127.0.0.1:{discovery}",
-                f"--ledger={folder / 'ledger'}",
+                f"--cache={folder / 'cache'}",
             ],
             stdout=output, stderr=output,
         )  # fmt: skip

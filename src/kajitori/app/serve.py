@@ -76,18 +76,19 @@ class ControllersOptions(ServeOptions):
 class GatewayOptions(ServeOptions):
     """discovery: `host:port` where Envoys connect. cache: folder of what is read out of Envoy's binary, None for the user's.
 
-    front: the Service in front of Envoy, None for none. secret_namespaces: whose Secrets may be read; None for all.
+    access_log: where Envoys write theirs. front: the Service in front of Envoy, None for none. secret_namespaces: whose Secrets may be read; None for all.
     """
 
     discovery: str = "0.0.0.0:18000"
     cache: Path | None = None
+    access_log: str = ACCESS_LOG
     front: Front | None = None
     secret_namespaces: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class AccountantOptions:
-    """control_plane: `host:port`, the host being what its certificate says. certificates: Envoy's own.
+    """control_plane: `host:port`. server_name: that its certificate has, the host if empty. certificates: Envoy's own.
 
     ledger: of records and the last policy. access_log: what Envoy writes. sockets: where Envoy's administration is and the
     accountant is asked. endpoint: of probes and metrics, `host:port`.
@@ -95,6 +96,7 @@ class AccountantOptions:
 
     control_plane: str
     endpoint: str
+    server_name: str = ""
     certificates: Path = Path(CERTIFICATE_FOLDER)
     ledger: Path = Path(LEDGER_FOLDER)
     access_log: Path = Path(ACCESS_LOG)
@@ -211,7 +213,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
         settings = Settings(
             service=(front.namespace, front.name) if front else None,
             secret_namespaces=options.secret_namespaces,
-            access_log=ACCESS_LOG,
+            access_log=options.access_log,
         )
         reports = Reports(runtime, ads, options.namespace, identity)
         unserved = await _unserved(client, watched_resources())
@@ -258,7 +260,7 @@ async def serve_accountant(options: AccountantOptions) -> None:
 
     accountant = Accountant(
         places,
-        lambda: secure_channel(options.control_plane, options.certificates),
+        lambda: secure_channel(options.control_plane, options.certificates, options.server_name),
         endpoint=options.endpoint,
     )
     await accountant.run(stop_on_signals())

@@ -39,6 +39,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lease-seconds", type=float, default=15.0, help="a Lease not renewed is free after")
     parser.add_argument("--renew-deadline-seconds", type=float, default=10.0, help="a leader gives up after")
     parser.add_argument("--retry-seconds", type=float, default=2.0, help="between two attempts to renew")
+    parser.add_argument(
+        "--access-log",
+        default=ACCESS_LOG,
+        metavar="FILE",
+        help="that an Envoy writes and its accountant reads",
+    )
     controllers = parser.add_argument_group("controllers")
     controllers.add_argument(
         "--no-gang-gates",
@@ -79,7 +85,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of the request records and the last policy",
     )
     accountant.add_argument(
-        "--access-log", type=Path, default=Path(ACCESS_LOG), metavar="FILE", help="that Envoy writes"
+        "--server-name", default="", help="in the control plane's certificate (default: the host)"
     )
     accountant.add_argument(
         "--sockets", type=Path, metavar="DIR", help="where Envoy's administration is and admission shall be"
@@ -122,6 +128,7 @@ def run(options: argparse.Namespace) -> int:
                 **common,
                 discovery=options.discovery,
                 cache=options.cache,
+                access_log=options.access_log,
                 front=_front(options.front, namespace),
                 secret_namespaces=tuple(named.split(",")) if named is not None else None,
             )
@@ -138,12 +145,18 @@ def _run_accountant(options: argparse.Namespace) -> int:
         raise UsageError("an accountant needs --control-plane HOST:PORT")
     chosen: dict[str, Path] = {
         name: value
-        for name in ("certificates", "ledger", "access_log", "sockets")
+        for name in ("certificates", "ledger", "sockets")
         if (value := getattr(options, name)) is not None
     }
     run_daemon(
         serve_accountant(
-            AccountantOptions(control_plane=options.control_plane, endpoint=options.endpoint, **chosen)
+            AccountantOptions(
+                control_plane=options.control_plane,
+                endpoint=options.endpoint,
+                server_name=options.server_name,
+                access_log=Path(options.access_log),
+                **chosen,
+            )
         )
     )
     return 0

@@ -15,7 +15,7 @@ from kajitori.app.install.templating import Each, If, Item, Joined, Json, Namesp
 from kajitori.app.standby import status_name
 from kajitori.app.upstream import watch_rules
 from kajitori.gateway import rbac as gateway_rbac
-from kajitori.gateway.accounting.folders import ACCOUNTANT, LEDGER_FOLDER, LOG_FOLDER
+from kajitori.gateway.accounting.folders import ACCESS_LOG, ACCOUNTANT, LEDGER_FOLDER, LOG_FOLDER
 from kajitori.gateway.envoy.bootstrap import (
     CERTIFICATE_FOLDER,
     FLEET_FOLDER,
@@ -118,6 +118,7 @@ def _gateway() -> list[Any]:
     arguments = [
         f"--discovery=0.0.0.0:{DISCOVERY_PORT}",
         "--cache=/tmp/cache",
+        f"--access-log={ACCESS_LOG}",
         _front_argument(),
         If("gateway.secretNamespaces", Text("--secret-namespaces=%s", (Joined("gateway.secretNamespaces"),))),
     ]

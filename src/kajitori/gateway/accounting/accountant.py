@@ -110,16 +110,22 @@ class Accountant:
             if self._engine is not None:
                 services.append(self._engine.run)
             tasks = [asyncio.create_task(_kept_up(service)) for service in services]
-            reading = asyncio.create_task(_kept_up(self._reader.run, once=True))
+            reading = asyncio.create_task(self._read())
             try:
                 await stop.wait()
             finally:
                 self._reader.stop()
-                await reading
-                await self._reader.finish()
-                for task in tasks:
+                if self._follower.known.is_set():
+                    await reading
+                    await self._reader.finish()
+                for task in (*tasks, reading):
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.gather(*tasks, reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        """Lines wait in their file until it is known whom they speak of."""
+        await self._follower.known.wait()
+        await _kept_up(self._reader.run, once=True)
 
     async def _settle(self, records: list[RequestRecord]) -> None:
         settlements = [_settlement(record) for record in records if record.route in self._limited]
@@ -150,7 +156,7 @@ class Accountant:
         return 200, CONTENT_TYPE_LATEST, generate_latest(self.registry)
 
     def _readiness(self) -> tuple[int, str, bytes]:
-        if self._follower.known:
+        if self._follower.known.is_set():
             return 200, "text/plain", b"ok\n"
         return 503, "text/plain", b"no policy is known\n"
 

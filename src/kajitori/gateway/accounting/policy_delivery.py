@@ -26,7 +26,7 @@ SERVICE = "kajitori.gateway.v1.Policies"
 METHOD = "Follow"
 FILE_NAME = "policy.msgpack"
 _LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024
-_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.2, 5.0
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.1, 1.0
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder(Policy)
 
@@ -72,7 +72,7 @@ class PolicyFollower:
         self._connect = connect
         self._path = folder / FILE_NAME
         self._on_policy = on_policy
-        self.known = False
+        self.known = asyncio.Event()
         self.connected = False
 
     def restore(self) -> None:
@@ -103,8 +103,8 @@ class PolicyFollower:
 
     def _take(self, message: bytes) -> None:
         policy = _decoder.decode(message)
-        self.known = True
         self._on_policy(policy)
+        self.known.set()
 
     def _keep(self, message: bytes) -> None:
         fresh = self._path.with_suffix(".new")
@@ -142,11 +142,14 @@ def local_channel(socket: Path) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS)
 
 
-def secure_channel(address: str, certificates: Path) -> grpc.aio.Channel:
-    """To a control plane at `host:port`, with the certificate of Envoy. Raises OSError if it is not there."""
+def secure_channel(address: str, certificates: Path, server_name: str = "") -> grpc.aio.Channel:
+    """To a control plane at `host:port`, with the certificate of Envoy. server_name: that the control plane's certificate
+    must have, the host if empty. Raises OSError if the certificate is not there.
+    """
+    name: list[tuple[str, Any]] = [("grpc.ssl_target_name_override", server_name)] if server_name else []
     credentials = grpc.ssl_channel_credentials(
         root_certificates=(certificates / "ca.crt").read_bytes(),
         private_key=(certificates / "tls.key").read_bytes(),
         certificate_chain=(certificates / "tls.crt").read_bytes(),
     )
-    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=[*_OPTIONS, *name])
