@@ -97,6 +97,7 @@ local function is_for_some_models(client) return client.models ~= nil or client.
 -- The second check, when the route is known. model: nil on routes without one.
 local function let_through(handle, path, client, model)
   local mark = handle:metadata()
+  if not log_in(handle, path, mark) then return false end
   if not client then
     if mark:get('keys') ~= 'Required' then return true end
     refuse_key(handle, path, '401', NO_KEY, 'Bearer realm="kajitori"')
@@ -132,7 +133,7 @@ end
 local function identify(handle, headers, path)
   local mark = handle:metadata()
   local mode = mark:get('keys')
-  local key = presented_key(headers)
+  local key = mode ~= 'Off' and presented_key(headers)
   local client, problem
   if key then
     client, problem = holder(handle, key)
@@ -146,6 +147,7 @@ local function identify(handle, headers, path)
     refuse_key(handle, path, '401', NO_KEY, 'Bearer realm="kajitori"')
     return nil, true
   end
+  if not log_in(handle, path, mark) then return client, true end
   if not mode then return client, false end
   if mark:get('listing') then
     answer_models(handle, path, mark:get('listing'), function(model) return may_list(client, model) end)
@@ -157,3 +159,16 @@ local function identify(handle, headers, path)
   end
   return client, true
 end
+
+-- A fault of these checks must not open a door: Envoy lets a request go on whose script has failed.
+local function guarded(check)
+  return function(handle, ...)
+    local fine, first, second = pcall(check, handle, ...)
+    if fine then return first, second end
+    handle:logErr('a check of keys failed: ' .. tostring(first))
+    handle:respond({ [':status'] = '500', ['content-type'] = 'application/json' },
+      error_body('openai', '500', 'whether this request may pass could not be found out'))
+    return nil, true
+  end
+end
+identify, let_through = guarded(identify), guarded(let_through)
