@@ -27,7 +27,7 @@ def decision_headers(resilience: Resilience) -> dict[str, Any]:
     values = {
         "x-gateway-decision": f"%CEL({asked} ? {facts}.decision : '')%",
         "x-gateway-backend": f"%CEL({asked} ? {backend} : '')%",
-        "x-gateway-attempts": f"%CEL({asked} ? string(upstream.request_attempt_count) : '')%",
+        "x-gateway-attempts": f"%CEL({asked} ? upstream.request_attempt_count : '')%",
     }
     added = [{"header": {"key": name, "value": value}} for name, value in values.items()]
     return {"response_headers_to_add": added}
