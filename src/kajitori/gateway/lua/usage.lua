@@ -178,24 +178,46 @@ local function mark_events(state, text)
   end
 end
 
--- Takes whole events out of `text`. Returns what is to go on and the event that is not whole.
+-- Begins with an event that is not whole and passes as it comes; its end is looked at when that comes.
+local function begin_event(state, text)
+  state.parts, state.size, state.tail = { text }, #text, sub(text, -3)
+end
+
+-- Goes on with it. Returns how many bytes of `text` belong to it, or nil if all do and it is not whole yet.
+local function continue_event(state, text)
+  local probe = state.tail .. text
+  local _, last = find(probe, '\r?\n\r?\n')
+  local mine = last and last - #state.tail
+  local parts = state.parts
+  parts[#parts + 1] = mine and sub(text, 1, mine) or text
+  if mine then
+    state.parts = nil
+    take_event(state, table.concat(parts))
+    return mine
+  end
+  state.tail = sub(probe, -3)
+  state.size = state.size + #text
+  if state.size > 2 * MOST_KEPT then
+    state.parts = { sub(table.concat(parts), -MOST_KEPT) }
+    state.size = MOST_KEPT
+  end
+  return nil
+end
+
+-- Takes whole events out of `text`. Returns what is to go on and the event at its end that is not whole.
 local function split_events(state, text, strip)
   local out, at = {}, 1
+  if state.parts then
+    local mine = continue_event(state, text)
+    if not mine then return text, '' end
+    out[1], at = sub(text, 1, mine), mine + 1
+  end
   while true do
     local _, last = find(text, '\r?\n\r?\n', at)
     if not last then break end
     local event = sub(text, at, last)
-    if state.midway then
-      state.midway = false
-      event = state.before .. event
-      take_event(state, event)
-      event = sub(event, #state.before + 1)
-      state.before = ''
-    else
-      take_event(state, event)
-      if strip and only_usage(event) then event = '' end
-    end
-    out[#out + 1] = event
+    take_event(state, event)
+    if not (strip and only_usage(event)) then out[#out + 1] = event end
     at = last + 1
   end
   return table.concat(out), sub(text, at)
@@ -204,36 +226,33 @@ end
 local function read_stream(handle, facts)
   local strip = facts.strip ~= nil
   local state = { handle = handle, dialect = facts.dialect, needle = facts.event, counts = {}, events = 0,
-    next_mark = 1, before = '', started = '', empty = facts.event == '\n\n' and 1 or 0 }
+    next_mark = 1, started = '', empty = facts.event == '\n\n' and 1 or 0 }
   local kept = ''
   for chunk in handle:bodyChunks() do
     local size = chunk:length()
     if size > 0 then
       local text = chunk:getBytes(0, size)
-      if facts.event then mark_events(state, text) end
+      mark_events(state, text)
       -- Most chunks are whole events without usage: they pass untouched.
-      if kept ~= '' or state.midway or has_usage(text) or sub(text, -2) ~= '\n\n' then
+      if kept ~= '' or state.parts or has_usage(text) or sub(text, -2) ~= '\n\n' then
         local go_on, rest = split_events(state, kept .. text, strip)
         kept = ''
-        if strip and not state.midway and #rest <= LONGEST_HELD and not find(rest, '^data: ?%[') then
+        if strip and #rest <= LONGEST_HELD and not find(rest, '^data: ?%[') then
           kept = rest  -- it may be the usage event
         elseif rest ~= '' then
-          -- An event that goes on in the next chunk: it passes, and its end is looked at when it comes.
-          state.midway = true
-          state.before = sub(state.before .. rest, -2 * MOST_KEPT)
+          begin_event(state, rest)
           go_on = go_on .. rest
         end
         if strip then chunk:setBytes(go_on) end
       end
     elseif kept ~= '' then
       chunk:setBytes(kept)  -- the stream ends within an event
+      take_event(state, kept)
       kept = ''
     end
   end
-  if kept ~= '' then take_event(state, kept) end
-  if not state.final and state.events > 0 then
-    tell_seen(state)
-  end
+  if state.parts then take_event(state, table.concat(state.parts)) end
+  if not state.final and state.events > 0 then tell_seen(state) end
 end
 
 -- Reads the events of a session over a WebSocket, which come as unmasked text from the provider.
