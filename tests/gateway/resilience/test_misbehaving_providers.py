@@ -1,0 +1,148 @@
+"""Providers that fail on the wire: before an answer the next one is asked, within it the client is told the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.gateway.providers import FAILS_BEFORE_AN_ANSWER, FAILS_IN_AN_ANSWER, Way, misbehaving
+from tests.gateway.resilience.test_cooling import QUESTION, policy
+from tests.gateway.workbench import Provider, Workbench, ai_route, backend, gateway
+
+STREAM = {**QUESTION, "stream": True}
+
+
+def documents(first: int, second: Provider, **rule: Any) -> list[dict[str, Any]]:
+    return [
+        *backend("a", first),
+        *backend("b", second.port),
+        ai_route("route", "m", {"name": "a", "priority": 0}, {"name": "b", "priority": 1}, rule=rule),
+    ]
+
+
+@pytest.mark.parametrize("way", FAILS_BEFORE_AN_ANSWER)
+async def test_complaint_1_priorities_alone_make_fallback_happen_however_the_first_one_fails(
+    bench: Workbench, second: Provider, way: Way
+) -> None:
+    async with misbehaving(way) as first:
+        await bench.apply(gateway(bench.port), *documents(first.port, second, streamIdleTimeout="400ms"))
+        reply = await bench.post(STREAM)
+        assert reply.status == 200
+        assert reply.body.endswith(b"data: [DONE]\n\n")
+        record = await bench.record(reply)
+        assert [item.backend for item in record.attempts] == ["default/a", "default/b"]
+        assert first.asked <= 1
+
+
+async def test_a_reset_in_the_tls_handshake_leads_to_the_next_backend(
+    bench: Workbench, second: Provider
+) -> None:
+    async with misbehaving("resets at the first byte") as first:
+        objects = documents(first.port, second)
+        objects[0]["spec"]["tls"] = {"insecureSkipVerify": True}
+        await bench.apply(gateway(bench.port), *objects)
+        reply = await bench.post(STREAM)
+        assert reply.status == 200
+        assert len((await bench.record(reply)).attempts) == 2
+
+
+async def test_the_time_to_the_first_byte_has_a_bound_of_its_own(bench: Workbench, second: Provider) -> None:
+    async with misbehaving("never answers") as first:
+        held = policy(streams={"firstByteTimeout": "200ms", "idleTimeout": "60s"})
+        await bench.apply(gateway(bench.port), *documents(first.port, second), held)
+        reply = await bench.post(STREAM)
+        assert reply.status == 200
+        # The bound is no bound for an answer that flows.
+        second.chunk_seconds = 0.15
+        assert (await bench.post(STREAM)).body.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("way", FAILS_IN_AN_ANSWER)
+async def test_a_stream_that_has_begun_is_never_begun_again_and_no_client_takes_it_for_whole(
+    bench: Workbench, second: Provider, way: Way
+) -> None:
+    async with misbehaving(way) as first:
+        await bench.apply(gateway(bench.port), *documents(first.port, second, streamIdleTimeout="400ms"))
+        got = b""
+        whole = True
+        try:
+            async with bench.session.post(bench.url + "/v1/chat/completions", json=STREAM) as response:
+                status = response.status
+                async for piece in response.content.iter_any():
+                    got += piece
+        except aiohttp.ClientError:
+            whole = False
+        assert not second.seen
+        assert b"[DONE]" not in got
+        # What was sent has come through, and what follows it says that the answer is not whole.
+        assert not whole or status != 200 or b"error" in got
+        assert first.asked == 1
+
+
+async def test_one_byte_at_a_time_is_an_answer_as_long_as_it_is_not_silent(
+    bench: Workbench, second: Provider
+) -> None:
+    async with misbehaving("one byte at a time", byte_seconds=0.005) as first:
+        await bench.apply(gateway(bench.port), *documents(first.port, second, streamIdleTimeout="10s"))
+        reply = await bench.post(STREAM)
+        assert reply.status == 200
+        assert reply.body.endswith(b"data: [DONE]\n\n")
+        assert not second.seen
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 413, 422])
+async def test_an_answer_that_blames_the_request_goes_to_the_client_and_to_no_other_backend(
+    bench: Workbench, first: Provider, second: Provider, status: int
+) -> None:
+    first.status = status
+    await bench.apply(gateway(bench.port), *documents(first.port, second))
+    reply = await bench.post(QUESTION)
+    assert reply.status == status
+    assert reply.json["error"]["message"] == f"provider says {status}"
+    assert not second.seen
+
+
+async def test_backends_of_one_priority_are_all_tried_before_the_next_and_each_once(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    first.status = 500
+    async with misbehaving("resets after the request") as third:
+        route = ai_route(
+            "route", "m", {"name": "a", "weight": 9}, {"name": "c"}, {"name": "b", "priority": 1}
+        )
+        await bench.apply(
+            gateway(bench.port),
+            *backend("a", first.port),
+            *backend("b", second.port),
+            *backend("c", third.port),
+            route,
+        )
+        for number in range(1, 11):
+            reply = await bench.post(QUESTION)
+            assert reply.status == 200
+            assert (len(first.seen), third.asked, len(second.seen)) == (number, number, number)
+        record = await bench.record(reply)
+        assert len(record.attempts) == 3
+
+
+async def test_a_bad_endpoint_of_several_is_left_out_and_4xx_and_500_put_none_out(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    several = backend("a", first.port)
+    several[0]["spec"]["endpoints"].append({"ip": {"address": "127.0.0.1", "port": second.port}})
+    await bench.apply(gateway(bench.port), *several, ai_route("route", "m", {"name": "a"}))
+    for status in (400, 429, 500):
+        first.status = status
+        await asyncio.gather(*(bench.post(QUESTION) for _ in range(20)))
+    assert "ejections_active: 0" in await bench.admin("/stats?filter=ejections_active")
+    first.status = 503
+    deadline = asyncio.get_running_loop().time() + 20
+    while "ejections_active: 1" not in await bench.admin("/stats?filter=ejections_active"):
+        assert asyncio.get_running_loop().time() < deadline
+        await bench.post(QUESTION)
+    seen = len(first.seen)
+    assert {(await bench.post(QUESTION)).status for _ in range(5)} == {200}
+    assert len(first.seen) == seen
