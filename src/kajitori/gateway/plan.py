@@ -36,6 +36,8 @@ from kajitori.gateway.fleet.front import service_addresses
 from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
 from kajitori.gateway.keys.requirement import asking_places, marked, what_is_wrong
 from kajitori.gateway.keys.table import make_key_table
+from kajitori.gateway.limits.gathering import traffic_uses
+from kajitori.gateway.limits.planning import TrafficUse, make_limits, targets_of
 from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
 from kajitori.gateway.policies.backend_traffic import BackendTraffic
@@ -45,12 +47,14 @@ from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, 
 from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.gateway_status import gateway_status
+from kajitori.gateway.routes.generated import Generated, Unwanted, foreign_names, generate, is_generated, unwanted
 from kajitori.gateway.routes.grpc_routes import translate_grpc_route
 from kajitori.gateway.routes.http_routes import translate_http_route
 from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
 from kajitori.gateway.routes.route_status import entry as route_entry
 from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
 from kajitori.gateway.routes.route_tables import make_tables
+from kajitori.gateway.routes.rules import checked_references
 from kajitori.gateway.routes.uses import backends_of_ai_route, backends_of_route
 from kajitori.gateway.world import World
 
@@ -69,7 +73,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     resources: for Envoy. statuses: of every object that is ours. backends: cluster -> (AIServiceBackend as
     namespace/name, model override). costs: AIGatewayRoute as namespace/name -> what its requests are charged.
-    ports: on which a listener serves. policy: what the accountant is told.
+    ports: on which a listener serves. generated, unwanted: objects that stand for AIGatewayRoutes. policy: what the accountant is told.
     """
 
     resources: Resources
@@ -77,6 +81,8 @@ class Plan(msgspec.Struct, frozen=True):
     backends: dict[str, tuple[str, str]]
     costs: dict[str, tuple[Cost, ...]]
     ports: tuple[int, ...] = ()
+    generated: tuple[Generated, ...] = ()
+    unwanted: tuple[Unwanted, ...] = ()
     policy: Policy = Policy()
 
 
@@ -112,19 +118,37 @@ class _Making:
             if (message := rejected.get(f"{LISTENER}/{listener_name(port)}"))
         }
         self.statuses: list[StatusUpdate] = []
+        self.generates = "AIGatewayRoute" not in observed.foreign
+        self.generated: list[Generated] = []
         self.uses: dict[BackendKey, dict[tuple[str, str], str]] = {}
         self.costs: dict[str, tuple[Cost, ...]] = {}
         self.route_facts: dict[str, RouteFacts] = {}
+        self.traffic_uses: list[TrafficUse] = []
         self.traffic_policies = TrafficPolicies(self.index, self.attachment)
         self.subjects = Subjects(self.index, self.attachment)
         self.backend_traffic = BackendTraffic(self.index, self.subjects, self.world)
         self.shaping = Shaping([self.backend_traffic])
+
+    def generate(self, route: AIGatewayRoute) -> list[str]:
+        """Plans the HTTPRoute that stands for a route; what is in its way, if something is."""
+        if route.metadata.deletion_timestamp or not route.metadata.uid:
+            return []
+        self.generated += generate(self.index, route)
+        return [
+            f"{name} is not ours and is left as it is; policies for it do not hold for this route"
+            for name in foreign_names(self.index, route)
+        ]
 
     def use(self, outcomes: list[ParentOutcome], backends: Iterable[BackendKey]) -> None:
         """Remembers from which Gateways requests get to backends."""
         gateways = {place.gateway: outcome.controller for outcome in outcomes for place in outcome.via}
         for backend in backends:
             self.uses.setdefault(backend, {}).update(gateways)
+
+    def limit(self, route: Any, outcomes: list[ParentOutcome]) -> None:
+        """Remembers which policies limit a route's requests."""
+        rules = [rule.name or "" for rule in route.spec.rules]
+        self.traffic_uses += traffic_uses(self.backend_traffic, route_key(route), rules, outcomes)
 
     def policy_status(self, policy: BackendTLSPolicy, status: dict[str, Any]) -> None:
         """Of a policy without ancestors only if it still speaks of one of ours."""
@@ -199,8 +223,11 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         making.status(TENANTS, item, status)
     for item, status in making.traffic_policies.statuses():
         making.status(AI_TRAFFIC_POLICIES, item, status)
+    limits = make_limits(observed, making.route_facts, keys.facts, making.traffic_uses)
+    for resource, item, status in limits.statuses:
+        making.status(resource, item, status)
     making.backend_traffic.finish()
-    for item, status in making.backend_traffic.statuses():
+    for item, status in making.backend_traffic.statuses(limits.traffic_notes):
         making.status(BACKEND_TRAFFIC_POLICIES, item, status)
     extensions = {LUA_FILTER: request_lua(keys.lines)} if making.tables else {}
     listeners = making.listeners()
@@ -216,7 +243,11 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
     )
     policy = Policy(
         backends={name: BackendFacts(*facts) for name, facts in making.world.backends.items()},
-        routes=making.route_facts,
+        routes=limits.routes,
+        limits=limits.limits,
+        keys=keys.facts,
+        prices=limits.prices,
+        budgets=limits.budgets,
     )
     return Plan(resources, making.statuses, making.world.backends, making.costs, tuple(making.ports), policy)
 
@@ -256,12 +287,14 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
         for cost in route.spec.llm_request_costs
         if cost.metadata_key in computed
     )
-    making.route_facts[name] = RouteFacts(costs=tuple(rules))
+    making.route_facts[name] = RouteFacts(costs=tuple(rules), targets=targets_of(route))
+    making.limit(route, outcomes)
     for resilience, there in making.traffic_policies.parted(route, outcomes):
         entries = translate_ai_route(making.index, making.world, route, problems, notes, resilience)
         making.place(route, there, entries)
     notes += what_is_wrong(metadata)
     making.use(outcomes, backends_of_ai_route(making.index, route))
+    notes += making.generate(route)
     problems += _refusals(making, outcomes)
     making.status(AI_GATEWAY_ROUTES, route, ai_status(problems, notes, "the route serves"))
 
@@ -290,16 +323,23 @@ def _refusals(making: _Making, outcomes: list[ParentOutcome]) -> list[str]:
 def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
     """An HTTPRoute or a GRPCRoute."""
     metadata, spec = route.metadata, route.spec
+    stands_in = making.generates and is_generated(route)
     outcomes = making.attachment.attach(
-        kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs
+        kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs, stands_in=stands_in
     )
     if not outcomes:
         if has_stale_parents(route.status, making.observed.controllers):
             making.status(kind.resource, route, {"parents": []})
         return
-    entries, context = kind.translate(making.index, making.world, route)
-    making.place(route, outcomes, entries)
-    making.use(outcomes, backends_of_route(route))
+    if kind.resource is HTTP_ROUTES:
+        making.route_facts.setdefault(f"{metadata.namespace}/{metadata.name}", RouteFacts())
+        making.limit(route, outcomes)
+    if stands_in:
+        context = checked_references(making.index, making.world, route)
+    else:
+        entries, context = kind.translate(making.index, making.world, route)
+        making.place(route, outcomes, entries)
+        making.use(outcomes, backends_of_route(route))
     refused = _refusals(making, outcomes)
     context.note(what_is_wrong(metadata))
     parents = [

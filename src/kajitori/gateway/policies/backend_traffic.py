@@ -24,6 +24,8 @@ from kajitori.gateway.policies.statuses import policy_status
 from kajitori.gateway.routes.answers import direct_error, literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from kajitori.api.envoygateway.rate_limit import RateLimitSpec
     from kajitori.gateway.observed import Index
     from kajitori.gateway.policies.subjects import RouteKey, Subjects
@@ -128,8 +130,10 @@ class BackendTraffic:
         """When all routes are placed: drops clusters to which none leads any more."""
         self._copies.drop_originals()
 
-    def statuses(self) -> list[tuple[Policy, dict[str, Any]]]:
-        """Of every policy that concerns a Gateway of ours."""
+    def statuses(
+        self, more: Mapping[tuple[str, str], Sequence[str]] | None = None
+    ) -> list[tuple[Policy, dict[str, Any]]]:
+        """Of every policy that concerns a Gateway of ours. more: what others do not honour, by policy."""
         found: list[tuple[Policy, dict[str, Any]]] = []
         for policy in self.attachment.policies:
             alone = self._alone(policy)
@@ -137,7 +141,9 @@ class BackendTraffic:
             for effect in self._effects.values():
                 if effect.policies[0] is policy:
                     problems += [text for text in effect.problems if text not in problems]
-            status = policy_status(self.attachment, policy, problems, _notes(policy))
+            status = policy_status(
+                self.attachment, policy, problems, [*_notes(policy), *(more or {}).get(policy.key, ())]
+            )
             if status is not None:
                 found.append((policy, status))
         return found
