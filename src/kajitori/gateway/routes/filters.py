@@ -12,6 +12,7 @@ from kajitori.gateway.accounting.log_format import failed_attempts_log
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.credentials.filters import capture_filter
 from kajitori.gateway.keys.delivery import LUA_FILTER, LUA_TYPE, discovered
+from kajitori.gateway.routes.admission import admission_filters
 from kajitori.gateway.routes.optional_filters import first_filters, later_filters
 from kajitori.gateway.routes.route_filters import CORS_FILTER
 from kajitori.gateway.routes.rule_settings import SESSION_FILTER
@@ -58,6 +59,7 @@ def http_filters(settings: Settings) -> list[dict[str, Any]]:
         discovered(LUA_FILTER, LUA_TYPE),
         capture_filter(),
         *later_filters(),
+        *admission_filters(),
         decompressor_filter(),
         {
             "name": SESSION_FILTER,

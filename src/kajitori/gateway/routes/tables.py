@@ -14,6 +14,7 @@ import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.resilience.order import Tier
+from kajitori.gateway.routes.admission import admitted_alike
 from kajitori.gateway.routes.answers import Model, direct_error
 from kajitori.gateway.routes.endpoints import (
     entry_routes,
@@ -122,7 +123,7 @@ class Table:
             "name": hostname,
             "domains": [hostname],
             "request_body_buffer_limit": self._body_limit_bytes,
-            "routes": _named_apart(routes),
+            "routes": admitted_alike(_named_apart(routes)),
         }
 
 

@@ -1,0 +1,104 @@
+"""How Envoy asks the accountant whether a request may pass: `ext_authz` by HTTP, for routes that have limits.
+
+The filter stands in every listener twice, switched off: once for limits that let requests pass while the accountant
+cannot be asked, once for those that do not. A route switches one of them on and says what is told of its requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
+
+OPEN_FILTER, CLOSED_FILTER = "kajitori.admission.open", "kajitori.admission.closed"
+FILTERS = (OPEN_FILTER, CLOSED_FILTER)
+# Which backends have nothing left for this request; the accountant's answer has it.
+EXHAUSTED_HEADER = "x-kajitori-exhausted"
+_TYPE = TYPE + "envoy.extensions.filters.http.ext_authz.v3."
+_TIMEOUT = "0.5s"
+_PREFIX = "/admit"
+# What the request script and the filters after it keep; asked of the accountant under these names.
+_FACTS = {
+    "x-kajitori-key": "%DYNAMIC_METADATA(io.kajitori:request:key)%",
+    "x-kajitori-tenant": "%DYNAMIC_METADATA(io.kajitori:request:tenant)%",
+    "x-kajitori-input-tokens": "%DYNAMIC_METADATA(io.kajitori:request:input_tokens)%",
+    "x-kajitori-output-tokens": "%DYNAMIC_METADATA(io.kajitori:request:output_tokens)%",
+    "x-kajitori-dialect": "%DYNAMIC_METADATA(io.kajitori:request:dialect)%",
+    "x-kajitori-client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+}
+_ALWAYS = ("x-request-id", "x-ai-eg-model")
+
+
+def admission_filters() -> list[dict[str, Any]]:
+    """Both, for a listener."""
+    return [_filter(OPEN_FILTER, passes=True), _filter(CLOSED_FILTER, passes=False)]
+
+
+def admission(
+    route: str, rule: int, headers: Iterable[str] = (), *, fail_closed: bool = False
+) -> dict[str, Any]:
+    """What a route of Envoy has in `typed_per_filter_config` to be asked about.
+
+    route: namespace/name. headers: that its limits select by, in lower case. fail_closed: while the accountant cannot be
+    asked its requests are answered with 503.
+    """
+    path = "/".join((_PREFIX, *(quote(part, safe="") for part in route.split("/")), str(rule)))
+    config = {
+        "@type": _TYPE + "ExtAuthzPerRoute",
+        "check_settings": {"http_service": _service(path, sorted({*_ALWAYS, *headers}))},
+    }
+    return {CLOSED_FILTER if fail_closed else OPEN_FILTER: config}
+
+
+def admitted_alike(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Routes of which some are asked about: the others say that they are not.
+
+    Which filters a request passes is settled before its route is known, so the filter is reached on all of them.
+    """
+    used = [name for name in FILTERS if any(name in _configs(route) for route in routes)]
+    if not used:
+        return routes
+    off = {"@type": _TYPE + "ExtAuthzPerRoute", "disabled": True}
+    return [
+        {**route, "typed_per_filter_config": {**dict.fromkeys(used, off), **_configs(route)}}
+        for route in routes
+    ]
+
+
+def _configs(route: dict[str, Any]) -> dict[str, Any]:
+    return route.get("typed_per_filter_config", {})
+
+
+def _filter(name: str, *, passes: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "disabled": True,
+        "typed_config": {
+            "@type": _TYPE + "ExtAuthz",
+            "http_service": _service(_PREFIX, list(_ALWAYS)),
+            "failure_mode_allow": passes,
+            "status_on_error": {"code": "ServiceUnavailable"},
+            "disallowed_headers": {"patterns": [{"exact": "authorization"}]},
+            "clear_route_cache_headers": [EXHAUSTED_HEADER],
+            "stat_prefix": "admission",
+        },
+    }
+
+
+def _service(path: str, headers: list[str]) -> dict[str, Any]:
+    exhausted = {"patterns": [{"exact": EXHAUSTED_HEADER}]}
+    return {
+        "server_uri": {"uri": "http://accountant", "cluster": ACCOUNTANT_CLUSTER, "timeout": _TIMEOUT},
+        "path_prefix": path,
+        "authorization_request": {
+            "allowed_headers": {"patterns": [{"exact": name} for name in headers]},
+            "headers_to_add": [{"key": name, "value": value} for name, value in _FACTS.items()],
+        },
+        "authorization_response": {
+            "allowed_upstream_headers": exhausted,
+            "allowed_client_headers_on_success": {"patterns": [{"prefix": "x-ratelimit-"}]},
+        },
+    }
