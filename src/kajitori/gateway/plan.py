@@ -47,7 +47,14 @@ from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, 
 from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.gateway_status import gateway_status
-from kajitori.gateway.routes.generated import Generated, Unwanted, foreign_names, generate, is_generated, unwanted
+from kajitori.gateway.routes.generated import (
+    Generated,
+    Unwanted,
+    foreign_names,
+    generate,
+    is_generated,
+    unwanted,
+)
 from kajitori.gateway.routes.grpc_routes import translate_grpc_route
 from kajitori.gateway.routes.http_routes import translate_http_route
 from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
@@ -81,9 +88,9 @@ class Plan(msgspec.Struct, frozen=True):
     backends: dict[str, tuple[str, str]]
     costs: dict[str, tuple[Cost, ...]]
     ports: tuple[int, ...] = ()
+    policy: Policy = Policy()
     generated: tuple[Generated, ...] = ()
     unwanted: tuple[Unwanted, ...] = ()
-    policy: Policy = Policy()
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -249,7 +256,16 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         prices=limits.prices,
         budgets=limits.budgets,
     )
-    return Plan(resources, making.statuses, making.world.backends, making.costs, tuple(making.ports), policy)
+    return Plan(
+        resources,
+        making.statuses,
+        making.world.backends,
+        making.costs,
+        tuple(making.ports),
+        policy,
+        tuple(making.generated),
+        tuple(unwanted(observed, making.generated) if making.generates else ()),
+    )
 
 
 def _fault(error: Exception) -> str:
@@ -331,7 +347,7 @@ def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
         if has_stale_parents(route.status, making.observed.controllers):
             making.status(kind.resource, route, {"parents": []})
         return
-    if kind.resource is HTTP_ROUTES:
+    if kind.resource is HTTP_ROUTES and not stands_in:
         making.route_facts.setdefault(f"{metadata.namespace}/{metadata.name}", RouteFacts())
         making.limit(route, outcomes)
     if stands_in:

@@ -89,7 +89,7 @@ def make_limits(
         prices += list_prices(item)
         making.statuses.append((PRICE_LISTS, item, ai_status([], [], "the prices hold")))
     facts = {
-        name: msgspec.structs.replace(each, limits=tuple(making.numbers[name]))
+        name: msgspec.structs.replace(each, limits=tuple(dict.fromkeys(making.numbers[name])))
         if making.numbers[name]
         else each
         for name, each in routes.items()
