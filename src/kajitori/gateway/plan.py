@@ -31,7 +31,7 @@ from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, R
 from kajitori.gateway.backends.targets import find_backend
 from kajitori.gateway.backends.tls_policies import policy_statuses
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
-from kajitori.gateway.credentials.injection import resolve_policy
+from kajitori.gateway.credentials.injection import Injection, resolve_policy
 from kajitori.gateway.fleet.front import service_addresses
 from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
 from kajitori.gateway.keys.requirement import asking_places, marked, what_is_wrong
@@ -383,9 +383,7 @@ def _backends(making: _Making) -> None:
                 problems.append(f"AIServiceBackend {ref.name} has several policies: {names}; keep one")
         if any(target.kind == "InferencePool" for target in policy.spec.target_refs):
             notes.append("targets of kind InferencePool are not served")
-        making.status(
-            BACKEND_SECURITY_POLICIES, policy, ai_status(problems, notes, "the credential is there")
-        )
+        making.status(BACKEND_SECURITY_POLICIES, policy, ai_status(problems, notes, _how_proved(found)))
     for backend in making.observed.backends:
         target = find_backend(index, backend.metadata.namespace or "", backend.metadata.name or "")
         if isinstance(target, Reason):
@@ -395,6 +393,12 @@ def _backends(making: _Making) -> None:
                 "Accepted", True, "Accepted", "; ".join(target.notes) or "the backend can be used"
             )
         making.status(BACKENDS, backend, {"conditions": [state]})
+
+
+def _how_proved(found: Injection | Reason) -> str:
+    if isinstance(found, Injection) and found.secret is None:
+        return "each request brings its own credential"
+    return "the credential is there"
 
 
 def _gateways(making: _Making) -> None:

@@ -207,3 +207,25 @@ async def test_without_an_override_such_headers_go_nowhere(bench: Workbench, pro
     own = {"x-aigw-api-key": "x", "x-aigw-aws-secret-access-key": "x", "x-ai-eg-upstream-host": "evil"}
     assert (await bench.post({"model": "m"}, headers=own)).status == 200
     assert not [name for name in provider.seen[-1].headers if name.startswith(("x-aigw", "x-ai-eg"))]
+
+
+async def test_a_client_of_anthropic_is_refused_in_its_own_dialect(
+    bench: Workbench, provider: Provider
+) -> None:
+    documents = keys("AnthropicAPIKey", "anthropicAPIKey")
+    documents[0]["spec"]["credentialOverride"] = STRICT
+    schema = {"name": "Anthropic"}
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", provider.port, schema),
+        *documents,
+        ai_route("r", "m", {"name": "a"}),
+    )
+    reply = await bench.post({"model": "m", "max_tokens": 1, "messages": []}, "/v1/messages")
+    error = {"type": "authentication_error", "message": "missing upstream credential"}
+    assert (reply.status, reply.json["error"]) == (401, error)
+    own = {"x-aigw-anthropic-api-key": "mine"}
+    assert (
+        await bench.post({"model": "m", "max_tokens": 1, "messages": []}, "/v1/messages", own)
+    ).status == 200
+    assert provider.seen[-1].headers["x-api-key"] == "mine"

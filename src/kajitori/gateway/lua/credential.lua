@@ -1,4 +1,5 @@
--- What a client brought as its own credential for a backend, and the answer to one who brought none.
+-- What a client brought as its own credential for a backend, and the answer to one who brought none. Needs
+-- scanner.lua and refusals.lua in front.
 
 -- The value of each key, in their order; nil where one is missing. A single key may stand for a struct.
 local function brought(handle, context)
@@ -14,16 +15,8 @@ local function is_text(value)
   return type(value) == 'string' and value ~= '' and not string.find(value, '%c')
 end
 
--- In the client's own dialect.
 local function refuse_without(handle)
   local facts = handle:streamInfo():dynamicMetadata():get('io.kajitori')
-  local dialect = facts and facts.request and facts.request.dialect
-  local message = '"message":"missing upstream credential"'
-  local body = '{"type":"error","error":{"type":"Unauthorized","code":"401",' .. message .. '}}'
-  if dialect == 'anthropic' then
-    body = '{"type":"error","error":{"type":"authentication_error",' .. message .. '},"request_id":""}'
-  elseif dialect == 'cohere' then
-    body = '{' .. message .. '}'
-  end
-  handle:respond({ [':status'] = '401', ['content-type'] = 'application/json' }, body .. '\n')
+  local dialect = facts and facts.request and facts.request.dialect or 'openai'
+  refuse(handle, dialect, '401', 'missing upstream credential')
 end

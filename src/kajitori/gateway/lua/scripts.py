@@ -20,5 +20,5 @@ REQUEST_SCRIPT = (
 )
 COOLING_SCRIPT = _parts("memory", "cooling")
 ATTEMPT_SCRIPT = _parts("scanner", "forms", "attempt")
-OVERRIDE_SCRIPT = _parts("credential", "override")
-SIGNING_SCRIPT = _parts("sha256", "credential", "signing")
+OVERRIDE_SCRIPT = _parts("scanner", "refusals", "credential", "override")
+SIGNING_SCRIPT = _parts("scanner", "refusals", "sha256", "credential", "signing")
