@@ -60,6 +60,7 @@ from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.credentials.exchanges import wanted_exchanges
 from kajitori.gateway.credentials.tokens import TokenSource
+from kajitori.gateway.generation import Generation
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.references import ReferencedObjects
@@ -163,6 +164,10 @@ class GatewayController:
             for field, (resource, projection) in _WATCHED.items()
         }
         self._by_resource = {resource: self._informers[field] for field, (resource, _) in _WATCHED.items()}
+        self._generation = Generation(
+            runtime,
+            {resource: self._by_resource[resource] for resource in (HTTP_ROUTES, HTTP_ROUTE_FILTERS)},
+        )
         self._plans = runtime.controller("gateway", self._plan, everywhere=True)
         self._writes = runtime.controller("gateway-status", self._write_status, workers=4)
         for informer in self._informers.values():
@@ -211,6 +216,7 @@ class GatewayController:
                 callback()
         self._accountants.configure(plan.policy)
         self._ads.set_resources(SOURCE, plan.resources)
+        self._generation.want(plan.generated, plan.unwanted)
         fresh = {
             Key(update.namespace, f"{update.resource.qualified_name}/{update.name}"): update
             for update in plan.statuses

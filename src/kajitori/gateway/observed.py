@@ -136,6 +136,10 @@ class Index:
         return _by_key(self.observed.config_maps)
 
     @cached_property
+    def http_routes(self) -> dict[tuple[str, str], HTTPRoute]:
+        return _by_key(self.observed.http_routes)
+
+    @cached_property
     def route_filters(self) -> dict[tuple[str, str], EnvoyHTTPRouteFilter]:
         return _by_key(self.observed.route_filters)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 _READ = ["list", "watch"]
+_MAKE = ["get", "create", "patch", "delete"]
 _GATEWAY = "gateway.networking.k8s.io"
 _ENVOY = "gateway.envoyproxy.io"
 _AI = "aigateway.envoyproxy.io"
@@ -38,8 +39,16 @@ RULES: list[dict[str, Any]] = [
         ],
         "verbs": ["patch"],
     },
-    {"apiGroups": [_ENVOY], "resources": ["backends", "httproutefilters", "backendtrafficpolicies"], "verbs": _READ},
-    {"apiGroups": [_ENVOY], "resources": ["backends/status", "backendtrafficpolicies/status"], "verbs": ["patch"]},
+    {
+        "apiGroups": [_ENVOY],
+        "resources": ["backends", "httproutefilters", "backendtrafficpolicies"],
+        "verbs": _READ,
+    },
+    {
+        "apiGroups": [_ENVOY],
+        "resources": ["backends/status", "backendtrafficpolicies/status"],
+        "verbs": ["patch"],
+    },
     {
         "apiGroups": [_AI],
         "resources": ["aigatewayroutes", "aiservicebackends", "backendsecuritypolicies", "quotapolicies"],
@@ -55,6 +64,11 @@ RULES: list[dict[str, Any]] = [
         ],
         "verbs": ["patch"],
     },
+    # What stands for AIGatewayRoutes is made, and taken away again.
+    {"apiGroups": [_GATEWAY], "resources": ["httproutes"], "verbs": _MAKE},
+    {"apiGroups": [_ENVOY], "resources": ["httproutefilters"], "verbs": _MAKE},
+    # Where the API server asks who may hold up the deletion of an owner.
+    {"apiGroups": [_AI], "resources": ["aigatewayroutes/finalizers"], "verbs": ["update"]},
     {
         "apiGroups": [_OURS],
         "resources": ["apikeys", "tenants", "aitrafficpolicies", "budgets", "pricelists"],

@@ -143,11 +143,20 @@ class Attachment:
         return sorted({binding.listener.port for binding in self.serving()})
 
     def attach(
-        self, kind: str, namespace: str, hostnames: Sequence[str], parents: Sequence[ParentReference]
+        self,
+        kind: str,
+        namespace: str,
+        hostnames: Sequence[str],
+        parents: Sequence[ParentReference],
+        *,
+        stands_in: bool = False,
     ) -> list[ParentOutcome]:
-        """One outcome a parent reference that is to a Gateway of ours; others are none of our business."""
+        """One outcome a parent reference that is to a Gateway of ours; others are none of our business.
+
+        stands_in: the route stands for one that attaches by itself, so it takes no place and does not count.
+        """
         outcomes: list[ParentOutcome] = []
-        counted: set[int] = set()
+        counted: set[int] | None = None if stands_in else set()
         for parent in parents:
             if parent.kind != "Gateway" or parent.group not in (GROUP, ""):
                 continue
@@ -163,7 +172,7 @@ class Attachment:
         hostnames: Sequence[str],
         parent: ParentReference,
         bindings: list[Binding],
-        counted: set[int],
+        counted: set[int] | None,
     ) -> ParentOutcome:
         controller = bindings[0].controller
 
@@ -188,17 +197,17 @@ class Attachment:
             return refused(
                 "NoMatchingListenerHostname", "none of the route's hostnames fits a listener's hostname"
             )
-        rival = _RIVALS.get(kind, "")
+        rival = _RIVALS.get(kind, "") if counted is not None else ""
         free = [binding for binding in fitting if not _taken(binding, rival, hostnames)]
         if not free:
             return refused("Conflicted", f"an older {rival} has these hostnames at the listener")
         via: list[Place] = []
         for binding in free:
             shared = intersect(binding.hostname, hostnames)
-            binding.hosts.setdefault(kind, []).extend(shared)
-            if id(binding) not in counted:
+            if counted is not None:
+                binding.hosts.setdefault(kind, []).extend(shared)
+                binding.attached_routes += id(binding) not in counted
                 counted.add(id(binding))
-                binding.attached_routes += 1
             if binding.problem is None:
                 via += [binding.place(hostname) for hostname in shared]
         places = tuple(dict.fromkeys((place.port, place.hostname) for place in via))

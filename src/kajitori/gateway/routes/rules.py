@@ -111,6 +111,17 @@ class _Share(msgspec.Struct, frozen=True):
     fallback: bool = False
 
 
+def checked_references(index: Index, world: World, route: Any) -> RuleContext:
+    """What is amiss with the references of an HTTPRoute that carries no traffic."""
+    context = RuleContext(index, world, "HTTPRoute", route.metadata)
+    for rule in route.spec.rules:
+        for ref in rule.backend_refs:
+            target = context.target(ref)
+            if isinstance(target, Reason):
+                context.missing(target)
+    return context
+
+
 def rule_entries(
     context: RuleContext, rule: HTTPRouteRule, number: int, matches: Sequence[Match]
 ) -> list[Entry]:
