@@ -122,7 +122,7 @@ local function members(text, visit)
     if not at or byte(text, at) ~= 58 then return nil, 'a colon is missing after a member name' end
     at = find(text, '[^ \t\r\n]', at + 1)
     pieces = pieces + 2
-    local last = at and value_end(text, at)
+    local last = at and pieces <= MOST_PIECES and value_end(text, at)
     if not last then
       if pieces > MOST_PIECES then return nil, 'it has more than 5 million strings and brackets' end
       return nil, 'a value is malformed, does not end, or is nested too deeply'

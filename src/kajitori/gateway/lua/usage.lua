@@ -110,11 +110,10 @@ local function read_json_answer(handle, facts)
   end
   local object = usage_object(tail)
   if not object and head ~= tail then
-    -- Usage that stands before the content of a long answer: the head is cut, so only its first levels can be told.
-    local place = find(head, '^%s*{[^%[{]*"usage"%s*:%s*{')
-    local opens = place and select(2, find(head, '"usage"%s*:%s*{'))
-    local last = opens and value_end(head, opens)
-    object = last and sub(head, opens, last)
+    -- Usage that stands before the content of a long answer: the members are seen until one is cut.
+    members(head, function(key, _, from, to)
+      if key == 'usage' then object = sub(head, from, to) end
+    end)
   end
   local counts = {}
   if object and take_counts(counts, object) then tell(handle, told_counts(counts, facts.dialect)) end
