@@ -38,6 +38,7 @@ from kajitori.gateway.resilience.retries import default_retries
 from kajitori.gateway.resilience.settings import DEFAULTS, Resilience
 from kajitori.gateway.routes.answers import Model, ai_error, literal, named_for_answers, unix_seconds
 from kajitori.gateway.routes.fitting import fit_headers, fitting_sets, nothing_fits
+from kajitori.gateway.routes.matches import why_refused
 from kajitori.gateway.routes.tables import LUA_FILTER, Entry
 
 if TYPE_CHECKING:
@@ -100,12 +101,21 @@ def _translate_rule(
             missing.append(str(choice.message))
         else:
             choices.append(choice)
-    problems += [text for text in missing if text not in problems]
+    if choices:
+        # Who is missing takes nobody with it: the rule serves with the others.
+        lacking = [f"rules[{number}] serves without one of its backends: {text}" for text in missing]
+        notes += [text for text in lacking if text not in notes]
+    else:
+        problems += [text for text in missing if text not in problems]
+    choices = _fallbacks_last(choices)
     tiers = tiers_of(Choice("", c.name, c.preparation.model, c.ref.weight, c.ref.priority) for c in choices)
     notes += [note for note in told_of_rule(rule, number, tiers, resilience) if note not in notes]
     actions = _actions(world, rule, key, choices, missing, resilience)
     entries: list[Entry] = []
     for match_number, match in enumerate(rule.matches or [AIGatewayRouteRuleMatch()]):
+        if why := why_refused(header.value for header in match.headers if header.type != "Exact"):
+            problems.append(f"rules[{number}].matches[{match_number}] is left out: {why}")
+            continue
         name = f"ai/{key}/rule/{number}/match/{match_number}"
         headers = [_header_match(header.name, header.type, header.value) for header in match.headers]
         if not any(header.name.lower() == MODEL_HEADER for header in match.headers):
@@ -135,6 +145,18 @@ def _translate_rule(
                 )
             )
     return entries
+
+
+def _fallbacks_last(choices: list[_Choice]) -> list[_Choice]:
+    """Where the rule gives no priorities, Backends that are marked as fallback come after the others."""
+    if any(choice.ref.priority for choice in choices):
+        return choices
+    return [
+        msgspec.structs.replace(choice, ref=msgspec.structs.replace(choice.ref, priority=1))
+        if choice.target.fallback
+        else choice
+        for choice in choices
+    ]
 
 
 def _actions(
