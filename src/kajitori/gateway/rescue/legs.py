@@ -1,0 +1,21 @@
+"""The headers by which a stream's legs pass between Envoy and the relay; none comes from a client or goes to a backend."""
+
+from __future__ import annotations
+
+# Of the route that the request was given, so that each leg is served by the same one.
+ROUTE = "x-kajitori-route"
+# What shall follow a stream that dies: `Error`, `Continue` or `ContinueFinalMessage`.
+MODE = "x-kajitori-rescue"
+# Number of the leg, 1 for the first.
+LEG = "x-kajitori-leg"
+# Clusters of Envoy that shall not be tried again, parted by commas.
+EXCLUDED = "x-kajitori-excluded"
+# Which cluster answered, on a leg's answer.
+CLUSTER = "x-kajitori-cluster"
+KEY, TENANT = "x-kajitori-key", "x-kajitori-tenant"
+ID = "x-request-id"
+
+
+def leg_id(request_id: str, leg: int) -> str:
+    """The request id of a leg: the first has the request's own."""
+    return request_id if leg == 1 else f"{request_id}~{leg}"
