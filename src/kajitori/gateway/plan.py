@@ -44,6 +44,7 @@ from kajitori.gateway.policies.backend_traffic import BackendTraffic
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
+from kajitori.gateway.routes.admission import Asking
 from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.gateway_status import gateway_status
@@ -238,16 +239,6 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         making.status(BACKEND_TRAFFIC_POLICIES, item, status)
     extensions = {LUA_FILTER: request_lua(keys.lines)} if making.tables else {}
     listeners = making.listeners()
-    resources = Resources(
-        {
-            CLUSTER: making.world.clusters,
-            ENDPOINTS: making.world.endpoints,
-            SECRET: making.world.secrets,
-            LISTENER: listeners,
-            EXTENSION: extensions,
-            ROUTES: {table.name: table.route_configuration() for table in making.tables.values()},
-        }
-    )
     policy = Policy(
         backends={name: BackendFacts(*facts) for name, facts in making.world.backends.items()},
         routes=limits.routes,
@@ -255,6 +246,17 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         keys=keys.facts,
         prices=limits.prices,
         budgets=limits.budgets,
+    )
+    asking = Asking(policy)
+    resources = Resources(
+        {
+            CLUSTER: making.world.clusters,
+            ENDPOINTS: making.world.endpoints,
+            SECRET: making.world.secrets,
+            LISTENER: listeners,
+            EXTENSION: extensions,
+            ROUTES: {table.name: table.route_configuration(asking) for table in making.tables.values()},
+        }
     )
     return Plan(
         resources,

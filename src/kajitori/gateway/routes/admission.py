@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
 
@@ -20,6 +21,7 @@ EXHAUSTED_HEADER = "x-kajitori-exhausted"
 _TYPE = TYPE + "envoy.extensions.filters.http.ext_authz.v3."
 _TIMEOUT = "0.5s"
 _PREFIX = "/admit"
+_HEADER_FACT = "header:"
 # What the request script and the filters after it keep; asked of the accountant under these names.
 _FACTS = {
     "x-kajitori-key": "%DYNAMIC_METADATA(io.kajitori:request:key)%",
@@ -30,6 +32,12 @@ _FACTS = {
     "x-kajitori-client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
 }
 _ALWAYS = ("x-request-id", "x-ai-eg-model")
+_TOLD_CLIENTS = [
+    {"prefix": "x-ratelimit-"},
+    {"prefix": "anthropic-ratelimit-"},
+    {"exact": "retry-after"},
+    {"exact": "x-should-retry"},
+]
 
 
 def admission_filters() -> list[dict[str, Any]]:
@@ -48,9 +56,48 @@ def admission(
     path = "/".join((_PREFIX, *(quote(part, safe="") for part in route.split("/")), str(rule)))
     config = {
         "@type": _TYPE + "ExtAuthzPerRoute",
-        "check_settings": {"http_service": _service(path, sorted({*_ALWAYS, *headers}))},
+        "check_settings": {"http_service": _service(path, sorted(headers))},
     }
     return {CLOSED_FILTER if fail_closed else OPEN_FILTER: config}
+
+
+class Asking:
+    """Which routes of Envoy the accountant is asked about, by the policy that it has."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        policy = policy or Policy()
+        self._limits, self._routes = policy.limits, policy.routes
+        # What keys are charged to holds on every route that they may use.
+        self._of_keys = {
+            policy.budgets[budget]
+            for key in policy.keys.values()
+            for budget in key.budgets
+            if budget in policy.budgets
+        }
+
+    def concerns(self, route: str) -> bool:
+        """Whether anything may hold for requests of a route, by namespace/name."""
+        facts = self._routes.get(route)
+        return facts is not None and bool(facts.limits or self._of_keys)
+
+    def asked(self, route: dict[str, Any]) -> dict[str, Any]:
+        """A route of Envoy so that it is asked about, if anything may hold for it."""
+        parts = str(route.get("name", "")).split("/")
+        if len(parts) < 5 or parts[0] != "ai" or parts[3] != "rule":
+            return route
+        name = f"{parts[1]}/{parts[2]}"
+        if not self.concerns(name):
+            return route
+        limits = [self._limits[number] for number in {*self._routes[name].limits, *self._of_keys}]
+        headers = {
+            selector.fact.removeprefix(_HEADER_FACT)
+            for limit in limits
+            for selector in limit.selectors
+            if selector.fact.startswith(_HEADER_FACT)
+        }
+        closed = any(limit.deny_without_store and not limit.shadow for limit in limits)
+        config = admission(name, int(parts[4]), headers, fail_closed=closed)
+        return {**route, "typed_per_filter_config": {**_configs(route), **config}}
 
 
 def admitted_alike(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -78,7 +125,7 @@ def _filter(name: str, *, passes: bool) -> dict[str, Any]:
         "disabled": True,
         "typed_config": {
             "@type": _TYPE + "ExtAuthz",
-            "http_service": _service(_PREFIX, list(_ALWAYS)),
+            "http_service": _service(_PREFIX, []),
             "failure_mode_allow": passes,
             "status_on_error": {"code": "ServiceUnavailable"},
             "disallowed_headers": {"patterns": [{"exact": "authorization"}]},
@@ -94,11 +141,16 @@ def _service(path: str, headers: list[str]) -> dict[str, Any]:
         "server_uri": {"uri": "http://accountant", "cluster": ACCOUNTANT_CLUSTER, "timeout": _TIMEOUT},
         "path_prefix": path,
         "authorization_request": {
-            "allowed_headers": {"patterns": [{"exact": name} for name in headers]},
-            "headers_to_add": [{"key": name, "value": value} for name, value in _FACTS.items()],
+            "allowed_headers": {"patterns": [{"exact": name} for name in _ALWAYS]},
+            # Which of a client's headers are sent on is settled for all routes alike; what is added is not.
+            "headers_to_add": [
+                {"key": name, "value": value}
+                for name, value in (*_FACTS.items(), *((name, f"%REQ({name})%") for name in headers))
+            ],
         },
         "authorization_response": {
             "allowed_upstream_headers": exhausted,
-            "allowed_client_headers_on_success": {"patterns": [{"prefix": "x-ratelimit-"}]},
+            "allowed_client_headers_on_success": {"patterns": _TOLD_CLIENTS},
+            "allowed_client_headers": {"patterns": [{"exact": "content-type"}, *_TOLD_CLIENTS]},
         },
     }

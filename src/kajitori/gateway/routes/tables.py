@@ -14,7 +14,7 @@ import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.resilience.order import Tier
-from kajitori.gateway.routes.admission import admitted_alike
+from kajitori.gateway.routes.admission import Asking, admitted_alike
 from kajitori.gateway.routes.answers import Model, direct_error
 from kajitori.gateway.routes.endpoints import (
     entry_routes,
@@ -70,6 +70,7 @@ class Table:
         elsewhere: Iterable[str] = (),
     ) -> None:
         self.name = name
+        self._asking = Asking()
         self._keyed = keyed
         self._body_limit_bytes = body_limit_bytes
         self._hosts: dict[str, list[tuple[Entry, tuple[str, ...]]]] = {host: [] for host in hosts}
@@ -80,8 +81,9 @@ class Table:
         """hidden: narrower hostnames at which the route does not serve."""
         self._hosts.setdefault(hostname, []).append((entry, hidden))
 
-    def route_configuration(self) -> dict[str, Any]:
-        """The RouteConfiguration of Envoy."""
+    def route_configuration(self, asking: Asking | None = None) -> dict[str, Any]:
+        """The RouteConfiguration of Envoy. asking: about which routes the accountant is asked."""
+        self._asking = asking or self._asking
         return {
             "name": self.name,
             "max_direct_response_body_size_bytes": _LONGEST_BODY_BYTES,
@@ -104,6 +106,7 @@ class Table:
             for entry, hidden in sorted(self._hosts[pattern], key=lambda item: item[0].rank)
             if not any(covers(name, hostname) for name in hidden)
         ]
+        found = [(pattern, _asked(self._asking, entry)) for pattern, entry in found]
         entries = [entry for _, entry in found]
         by_model = [entry for entry in entries if entry.ai]
         routes = [entry.route for entry in entries if not entry.ai and not entry.at_root]
@@ -125,6 +128,11 @@ class Table:
             "request_body_buffer_limit": self._body_limit_bytes,
             "routes": admitted_alike(_named_apart(routes)),
         }
+
+
+def _asked(asking: Asking, entry: Entry) -> Entry:
+    route = asking.asked(entry.route)
+    return entry if route is entry.route else msgspec.structs.replace(entry, route=route)
 
 
 def _named_apart(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
