@@ -1,7 +1,7 @@
 -- SHA-256 and HMAC on machine integers. LuaJIT makes code of it: a block of 64 bytes takes well below a
 -- microsecond, and a prompt of a few KB costs less than the JSON scan before it.
 local ffi, bit = require('ffi'), require('bit')
-local bxor, band, bnot, ror, rshift, bswap, tobit = bit.bxor, bit.band, bit.bnot, bit.ror, bit.rshift, bit.bswap, bit.tobit
+local bxor, band, ror, rshift, bswap, tobit, tohex = bit.bxor, bit.band, bit.ror, bit.rshift, bit.bswap, bit.tobit, bit.tohex
 local ROUND = ffi.new('uint32_t[64]', {
   0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
   0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
@@ -13,7 +13,7 @@ local ROUND = ffi.new('uint32_t[64]', {
   0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 })
 local START = { 0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19 }
-local words, state = ffi.new('int32_t[64]'), ffi.new('int32_t[8]')
+local words, state, out, pad = ffi.new('int32_t[64]'), ffi.new('int32_t[8]'), ffi.new('int32_t[8]'), ffi.new('uint8_t[64]')
 
 -- Takes in `count` blocks of 64 bytes that start at `data`.
 local function absorb(data, count)
@@ -42,28 +42,61 @@ local function big_endian(value)
   return string.char(band(rshift(value, 24), 255), band(rshift(value, 16), 255), band(rshift(value, 8), 255), band(value, 255))
 end
 
--- The digest of `text`, 32 bytes.
-local function sha256(text)
+local function start()
   for i = 0, 7 do state[i] = tobit(START[i + 1]) end
+end
+
+-- Takes in what is left and the padding. before: bytes that were taken in already, in whole blocks.
+local function finish(text, before)
   local size = #text
   local whole = math.floor(size / 64)
   absorb(text, whole)
   local tail = text:sub(whole * 64 + 1) .. '\128'
+  size = size + before
   tail = tail .. string.rep('\0', (56 - #tail) % 64) .. big_endian(math.floor(size / 0x20000000)) .. big_endian(tobit(size * 8))
   absorb(tail, #tail / 64)
-  local out = {}
-  for i = 0, 7 do out[i + 1] = big_endian(state[i]) end
-  return table.concat(out)
 end
 
-local function hex(bytes)
-  return (bytes:gsub('.', function(char) return string.format('%02x', char:byte()) end))
+local function digest()
+  for i = 0, 7 do out[i] = bswap(state[i]) end
+  return ffi.string(out, 32)
+end
+
+-- The digest of `text`, 32 bytes.
+local function sha256(text)
+  start()
+  finish(text, 0)
+  return digest()
+end
+
+-- The digest that was made last, in hexadecimal.
+local function last_digest_hex()
+  return tohex(state[0]) .. tohex(state[1]) .. tohex(state[2]) .. tohex(state[3])
+    .. tohex(state[4]) .. tohex(state[5]) .. tohex(state[6]) .. tohex(state[7])
+end
+
+local function sha256_hex(text)
+  sha256(text)
+  return last_digest_hex()
+end
+
+local function keyed(key, mask, text)
+  local size = #key
+  ffi.copy(pad, key, size)
+  ffi.fill(pad + size, 64 - size)
+  for i = 0, 63 do pad[i] = bxor(pad[i], mask) end
+  start()
+  absorb(pad, 1)
+  finish(text, 64)
+  return digest()
 end
 
 local function hmac(key, text)
   if #key > 64 then key = sha256(key) end
-  local inner = key:gsub('.', function(char) return string.char(bxor(char:byte(), 0x36)) end)
-  local outer = key:gsub('.', function(char) return string.char(bxor(char:byte(), 0x5c)) end)
-  local fill = 64 - #key
-  return sha256(outer .. string.rep('\92', fill) .. sha256(inner .. string.rep('\54', fill) .. text))
+  return keyed(key, 0x5c, keyed(key, 0x36, text))
+end
+
+local function hmac_hex(key, text)
+  hmac(key, text)
+  return last_digest_hex()
 end

@@ -56,7 +56,7 @@ end
 function envoy_on_request(handle)
   local body = handle:body()
   local context = handle:filterContext()  -- waiting for the body makes objects stale that were got before it
-  local payload = hex(sha256(body and body:length() > 0 and body:getBytes(0, body:length()) or ''))
+  local payload = sha256_hex(body and body:length() > 0 and body:getBytes(0, body:length()) or '')
   local headers = handle:headers()
   local access, secret, session = keys_of(handle, context, headers:get(SECRET))
   headers:remove(SECRET)
@@ -82,7 +82,7 @@ function envoy_on_request(handle)
   local scope = time:sub(1, 8) .. '/' .. region .. '/' .. service .. '/aws4_request'
   local key = 'AWS4' .. secret
   for part in scope:gmatch('[^/]+') do key = hmac(key, part) end
-  local signature = hex(hmac(key, 'AWS4-HMAC-SHA256\n' .. time .. '\n' .. scope .. '\n' .. hex(sha256(request))))
+  local signature = hmac_hex(key, 'AWS4-HMAC-SHA256\n' .. time .. '\n' .. scope .. '\n' .. sha256_hex(request))
   headers:replace('x-amz-date', time)
   headers:replace('x-amz-content-sha256', payload)
   headers:replace('authorization', 'AWS4-HMAC-SHA256 Credential=' .. access .. '/' .. scope
