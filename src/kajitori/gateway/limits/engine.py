@@ -39,7 +39,8 @@ from kajitori.gateway.limits.verdicts import limit_headers, store_lost
 _log = logging.getLogger(__name__)
 
 RESERVATION_SECONDS = 3600.0
-PATIENCE_SECONDS = 0.5
+# Envoy waits half a second for a verdict.
+PATIENCE_SECONDS = 0.25
 _MOST_WAITING = 64
 _SWEEP_SECONDS = 1.0
 _MOST_PENDING = 100_000
@@ -207,6 +208,10 @@ class Engine:
                 await self.sweep()
             except Exception:
                 _log.exception("limits could not be swept")
+
+    async def close(self) -> None:
+        """Lets go of the store."""
+        await self._store.close()
 
     @property
     def pending(self) -> int:

@@ -82,7 +82,8 @@ def compile_selector(selector: Selector) -> Condition:
 def _reader(fact: str) -> _Read:
     if fact.startswith("header:"):
         name = fact.removeprefix("header:").lower()
-        return lambda request, target: request.headers.get(name)
+        # Envoy sends an empty text for a header that is not there.
+        return lambda request, target: request.headers.get(name) or None
     if fact not in FACTS:
         raise UserError(f"limits cannot select by {fact!r}", hint=f"by {', '.join(FACTS)} or header:NAME")
     if fact == "backend":
