@@ -15,6 +15,7 @@ from kajitori.app.daemon import run_daemon, stop_on_signals
 from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
 from kajitori.gateway.accounting.accountant import Accountant
 from kajitori.gateway.accounting.policy_delivery import local_channel
+from kajitori.gateway.limits.opening import open_engine
 from kajitori.laptop.settings import read_settings
 
 
@@ -24,8 +25,14 @@ async def run(home: Path) -> None:
     settings = read_settings(home)
     port = settings.administration_port
     endpoint = f"{settings.gateway_address}:{port}" if port else ""
-    accountant = Accountant(accounting_places(home), lambda: local_channel(socket), endpoint=endpoint)
-    await accountant.run(stop_on_signals())
+    places = accounting_places(home)
+    engine = open_engine(places.folder)
+    try:
+        await Accountant(places, lambda: local_channel(socket), engine, endpoint=endpoint).run(
+            stop_on_signals()
+        )
+    finally:
+        await engine.close()
 
 
 def main() -> int:

@@ -250,6 +250,7 @@ async def serve_accountant(options: AccountantOptions) -> None:
     from kajitori.gateway.accounting.accountant import Accountant
     from kajitori.gateway.accounting.places import Places
     from kajitori.gateway.accounting.policy_delivery import secure_channel
+    from kajitori.gateway.limits.opening import open_engine
 
     places = Places(
         options.ledger,
@@ -258,9 +259,15 @@ async def serve_accountant(options: AccountantOptions) -> None:
         options.sockets / Path(FLEET_ADMIN_SOCKET).name,
     )
 
+    # Its own reservations are known again when the container begins anew.
+    engine = open_engine(options.ledger, name=os.environ.get("POD_NAME") or socket.gethostname())
     accountant = Accountant(
         places,
         lambda: secure_channel(options.control_plane, options.certificates, options.server_name),
+        engine,
         endpoint=options.endpoint,
     )
-    await accountant.run(stop_on_signals())
+    try:
+        await accountant.run(stop_on_signals())
+    finally:
+        await engine.close()

@@ -29,6 +29,7 @@ from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
 from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
 from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs
 from kajitori.gateway.limits.request import Settlement
+from kajitori.gateway.routes.admission import Asking
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -67,7 +68,7 @@ class Accountant:
     ) -> None:
         self._places = places
         self._engine = engine
-        self._limited: frozenset[str] = frozenset()
+        self._asking = Asking()
         self.endpoint = endpoint
         self.registry = CollectorRegistry()
         metrics = GatewayMetrics()
@@ -93,7 +94,7 @@ class Accountant:
     def configure(self, policy: Policy) -> None:
         """Takes a policy; requests that end later are booked by it."""
         self._ledger.configure(policy)
-        self._limited = frozenset(name for name, facts in policy.routes.items() if facts.limits)
+        self._asking = Asking(policy)
         if self._engine is not None:
             self._engine.configure(policy)
 
@@ -128,7 +129,7 @@ class Accountant:
         await _kept_up(self._reader.run, once=True)
 
     async def _settle(self, records: list[RequestRecord]) -> None:
-        settlements = [_settlement(record) for record in records if record.route in self._limited]
+        settlements = [_settlement(record) for record in records if self._asking.concerns(record.route)]
         if not settlements or self._engine is None:
             return
         try:
