@@ -123,7 +123,7 @@ def _gateway() -> list[Any]:
         If("gateway.secretNamespaces", Text("--secret-namespaces=%s", (Joined("gateway.secretNamespaces"),))),
     ]
     return [
-        *_account(GATEWAY, "gateway", rules, own),
+        *_account(GATEWAY, "gateway", rules, own, annotations="gateway.serviceAccountAnnotations"),
         *_secret_rights(),
         _status_map("gateway"),
         _deployment("gateway", "gateway", _process("gateway", "gateway", arguments, []), []),
@@ -134,10 +134,16 @@ def _gateway() -> list[Any]:
     ]
 
 
-def _account(name: str, component: str, rules: list[Any], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A service account, its rights everywhere, and those in the namespace of the installation."""
+def _account(
+    name: str, component: str, rules: list[Any], own: list[dict[str, Any]], annotations: str = ""
+) -> list[dict[str, Any]]:
+    """A service account, its rights everywhere, and those in the namespace of the installation.
+
+    annotations: path of the value that has the account's.
+    """
+    more = {"annotations": If(annotations, Value(annotations))} if annotations else {}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(name, component)},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(name, component, **more)},
         _role("ClusterRole", name, component, rules),
         _binding("ClusterRoleBinding", name, component),
         _role("Role", name, component, own),

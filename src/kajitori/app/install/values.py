@@ -116,6 +116,12 @@ class Gateway(_Section):
             description="Namespaces whose Secrets the gateway may read, each by a Role of its own; empty: all, by a ClusterRole. Only Secrets that a BackendSecurityPolicy names are read either way."
         ),
     ] = []
+    service_account_annotations: Annotated[
+        dict[str, str],
+        Meta(
+            description="Of the gateway's service account, such as a cloud's role for provider credentials."
+        ),
+    ] = {}
 
 
 class EnvoyService(_Section):
