@@ -15,6 +15,7 @@ from kajitori.app.daemon import run_daemon, stop_on_signals
 from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
 from kajitori.gateway.accounting.accountant import Accountant
 from kajitori.gateway.accounting.policy_delivery import local_channel
+from kajitori.gateway.limits.metrics import LimitMetrics
 from kajitori.gateway.limits.opening import open_engine
 from kajitori.laptop.settings import read_settings
 
@@ -27,10 +28,10 @@ async def run(home: Path) -> None:
     endpoint = f"{settings.gateway_address}:{port}" if port else ""
     places = accounting_places(home)
     engine = open_engine(places.folder)
+    accountant = Accountant(places, lambda: local_channel(socket), engine, endpoint=endpoint)
+    accountant.registry.register(LimitMetrics(engine))
     try:
-        await Accountant(places, lambda: local_channel(socket), engine, endpoint=endpoint).run(
-            stop_on_signals()
-        )
+        await accountant.run(stop_on_signals())
     finally:
         await engine.close()
 

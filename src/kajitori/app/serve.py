@@ -250,6 +250,7 @@ async def serve_accountant(options: AccountantOptions) -> None:
     from kajitori.gateway.accounting.accountant import Accountant
     from kajitori.gateway.accounting.places import Places
     from kajitori.gateway.accounting.policy_delivery import secure_channel
+    from kajitori.gateway.limits.metrics import LimitMetrics
     from kajitori.gateway.limits.opening import open_engine
 
     places = Places(
@@ -267,6 +268,7 @@ async def serve_accountant(options: AccountantOptions) -> None:
         engine,
         endpoint=options.endpoint,
     )
+    accountant.registry.register(LimitMetrics(engine))
     try:
         await accountant.run(stop_on_signals())
     finally:

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kajitori.api.aigateway.v1beta1 import LLMRequestCost
-from kajitori.base.errors import KajitoriError
-from kajitori.gateway.accounting.costs import Cost, Usage, check_costs
+from kajitori.gateway.accounting.charges import Charge, Charger
 from kajitori.gateway.accounting.log_format import AttemptLine, RequestLine, parse_line
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.policy import BackendFacts, Policy, RouteFacts
+from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
 from kajitori.gateway.accounting.reported import read_usage
 
@@ -32,6 +30,7 @@ _MOST_UNFINISHED = 10_000
 _MOST_FINISHED = 1_000
 _SHOWN_CHARACTERS = 200
 _NO_BACKEND = BackendFacts("")
+_NO_ATTEMPT = ("", "0")
 _OUTCOMES = {
     "-": "",
     "LH": "no healthy host",
@@ -77,8 +76,7 @@ class Ledger:
         self._metrics = metrics
         self._on_record = on_record
         self._backends: dict[str, BackendFacts] = {}
-        self._route_facts: dict[str, RouteFacts] = {}
-        self._compiled: dict[str, tuple[Cost, ...]] = {}
+        self._charger = Charger(Policy())
         self._routes: dict[str, tuple[str, int]] = {}
         self._attempts: OrderedDict[str, list[str]] = OrderedDict()
         self._finished: OrderedDict[str, None] = OrderedDict()
@@ -86,7 +84,7 @@ class Ledger:
 
     def configure(self, policy: Policy) -> None:
         """Takes a new policy; requests that end later are booked by it."""
-        self._backends, self._route_facts, self._compiled = policy.backends, policy.routes, {}
+        self._backends, self._charger = policy.backends, Charger(policy)
 
     def take(self, lines: Iterable[str], position: LogPosition | None = None) -> None:
         """Books lines and hands their records on."""
@@ -95,6 +93,7 @@ class Ledger:
     def book(self, lines: Iterable[str]) -> list[RequestRecord]:
         """The records of what lines tell."""
         records: list[RequestRecord] = []
+        unreadable: list[str] = []
         for line in lines:
             parsed = parse_line(line)
             if isinstance(parsed, RequestLine):
@@ -107,8 +106,11 @@ class Ledger:
             elif parsed is not None:
                 self._take_attempt(parsed.id, line)
             elif line:
-                self.unreadable_lines += 1
-                _log.warning("a line of the access log cannot be read: %r", line[:_SHOWN_CHARACTERS])
+                unreadable.append(line)
+        if unreadable:
+            self.unreadable_lines += len(unreadable)
+            shown = unreadable[0][:_SHOWN_CHARACTERS]
+            _log.warning("%d lines of the access log cannot be read, such as %r", len(unreadable), shown)
         return records
 
     def hand_on(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
@@ -134,7 +136,9 @@ class Ledger:
         usage, estimated = read_usage(line.usage, line.input_estimate)
         route = self._routes.get(line.route) or self._parse_route(line.route)
         cluster, model = line.cluster, line.model
-        facts = self._backends.get(cluster, _NO_BACKEND)
+        # A filter that refuses a request does so when its route is known, and nobody was asked yet.
+        asked = bool(cluster) and line.attempts not in _NO_ATTEMPT
+        facts = self._backends.get(cluster, _NO_BACKEND) if asked else _NO_BACKEND
         backend, override = facts.name, facts.model
         status = int(line.status or 0)
         if line.duration_microseconds:
@@ -148,6 +152,9 @@ class Ledger:
         # An answer that is not streamed comes all at once: its first byte says nothing of its first token.
         if stream and usage is not None and first_byte is not None and duration > first_byte:
             speed = (usage.output_tokens - 1) / (duration - first_byte) if usage.output_tokens > 1 else None
+        charge = Charge()
+        if usage is not None:
+            charge = self._charger.charge(route[0], route[1], backend, override or model, usage)
         return RequestRecord(
             id=line.id,
             time=float(line.time),
@@ -174,8 +181,9 @@ class Ledger:
             response_bytes=int(line.response_bytes or 0),
             usage=usage,
             usage_estimated=estimated,
-            costs=self._costs(route[0], override or model, backend, usage),
-            attempts=self._attempt_list(line, backend, status, outcome) if cluster else [],
+            costs=charge.costs,
+            cost_usd=charge.cost_usd,
+            attempts=self._attempt_list(line, backend, status, outcome) if asked else [],
         )
 
     def _parse_route(self, name: str) -> tuple[str, int]:
@@ -187,40 +195,6 @@ class Ledger:
         if len(self._routes) > 10_000:
             self._routes.clear()
         self._routes[name] = found
-        return found
-
-    def _costs(self, route: str, model: str, backend: str, usage: Usage | None) -> dict[str, int]:
-        if usage is None:
-            return {}
-        costs = self._compiled.get(route)
-        if costs is None:
-            costs = self._compiled[route] = self._compile(route)
-        if not costs:
-            return {}
-        namespace, _, name = backend.partition("/")
-        found: dict[str, int] = {}
-        for cost in costs:
-            try:
-                found[cost.key] = cost.compute(model, f"{name}.{namespace}", route, usage)
-            except KajitoriError as error:
-                _log.warning("cost %s of %s could not be computed: %s", cost.key, route, error)
-        return found
-
-    def _compile(self, route: str) -> tuple[Cost, ...]:
-        facts = self._route_facts.get(route)
-        if facts is None or not facts.costs:
-            return ()
-        problems: list[str] = []
-        costs: list[LLMRequestCost] = []
-        for rule in facts.costs:
-            try:
-                document = {"metadataKey": rule.key, "type": rule.type, "cel": rule.cel}
-                costs.append(msgspec.convert(document, LLMRequestCost))
-            except msgspec.ValidationError as error:  # the control plane is newer
-                problems.append(f"llmRequestCosts[{rule.key}]: {error}")
-        found = check_costs(costs, problems)
-        for problem in problems:
-            _log.warning("of route %s: %s", route, problem)
         return found
 
     def _attempt_list(self, line: RequestLine, backend: str, status: int, outcome: str) -> list[Attempt]:

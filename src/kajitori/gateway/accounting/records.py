@@ -65,7 +65,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     time: seconds since 1970 when it began. route: AIGatewayRoute as namespace/name, else Envoy's name of what
     answered. model: as asked for; effective_model: as sent to the last backend. outcome: `answered`, or what went
-    wrong. key, tenant: whose request it was, by the key's id. decision: why these backends, in this order. usage: None if
+    wrong. cost_usd: US dollars; None if no price is known. key, tenant: whose request it was, by the key's id. decision: why these backends, in this order. usage: None if
     none was reported. usage_estimated: a stream was cut before it told; see `reported`. operation: see `OPERATIONS`. tokens_per_second: output of a stream after its first byte.
     """
 
@@ -96,6 +96,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     decision: str = ""
     operation: str = ""
     usage_estimated: bool = False
+    cost_usd: float | None = None
 
 
 class LogPosition(msgspec.Struct, frozen=True, gc=False):
