@@ -19,11 +19,18 @@ _NO_ANSWER_MESSAGE = (
     f"no backend of %METADATA(ROUTE:{METADATA}:route)% answered (attempts: %UPSTREAM_REQUEST_ATTEMPT_COUNT%, "
     "%RESPONSE_FLAGS_LONG%); `kaji explain request %REQ(x-request-id)%` tells of each attempt"
 )
+# The accountant did not answer, and a limit of the route says that nobody passes then.
+_NOT_ADMITTED = "response.code_details == 'ext_authz_error'"
+_NOT_ADMITTED_MESSAGE = (
+    "whether this request is within its limits cannot be told at the moment, and a limit of "
+    f"%METADATA(ROUTE:{METADATA}:route)% lets no request pass then; try again soon"
+)
 # Direct responses of AI routes are plain sentences; those of other routes are bodies of their owners' choice.
 _PLAIN = (
     "response.code_details == 'direct_response' ? xds.route_name.startsWith('ai') || xds.route_name == 'unknown-path'"
     " : !(response.code_details in ['lua_response', 'ext_authz_denied'])"
 )
+_SOON = {"header": {"key": "retry-after", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 _ANTHROPIC_NAMES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -69,6 +76,8 @@ def local_reply_config() -> dict[str, Any]:
         mappers += [
             _mapper(status, _NO_ANSWER, filters, shape(status, _NO_ANSWER_MESSAGE)) for status in (503, 504)
         ]
+        refused = _mapper(503, _NOT_ADMITTED, filters, shape(503, _NOT_ADMITTED_MESSAGE))
+        mappers.append({**refused, "headers_to_add": [_SOON]})
         mappers += [_mapper(status, _PLAIN, filters, shape(status, "%LOCAL_REPLY_BODY%")) for status in NAMES]
     return {"mappers": mappers}
 
