@@ -99,6 +99,7 @@ AI_SERVICE_BACKENDS = Resource("aigateway.envoyproxy.io", "v1beta1", "aiserviceb
 BACKEND_SECURITY_POLICIES = Resource(
     "aigateway.envoyproxy.io", "v1beta1", "backendsecuritypolicies", "BackendSecurityPolicy"
 )
+SECURITY_POLICIES = Resource("gateway.envoyproxy.io", "v1alpha1", "securitypolicies", "SecurityPolicy")
 API_KEYS = Resource("gateway.kajitori.dev", "v1alpha1", "apikeys", "APIKey")
 QUOTA_POLICIES = Resource("aigateway.envoyproxy.io", "v1alpha1", "quotapolicies", "QuotaPolicy")
 BUDGETS = Resource("gateway.kajitori.dev", "v1alpha1", "budgets", "Budget")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kajitori.gateway.credentials.exchange import TokenState
+    from kajitori.gateway.policies.security.issuer import Issuer
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bind_address: where listeners bind; also the address that Gateways report, unless a Service is in front.
     body_limit_bytes: a larger request body is answered with 413.
     access_log: the file where Envoy tells of requests; none if empty.
+    rescue_sockets: where the relay of streams listens, and where Envoy listens for it; None: streams are not rescued.
     service: namespace and name of the Service in front of Envoy, if there is one.
     secret_namespaces: whose Secrets may be read; None for all.
     """
@@ -57,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bind_address: str = "0.0.0.0"
     body_limit_bytes: int = 32 * 1024 * 1024
     access_log: str = ""
+    rescue_sockets: tuple[str, str] | None = None
     service: tuple[str, str] | None = None
     secret_namespaces: tuple[str, ...] | None = None
 
@@ -89,6 +92,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[Backend, ...] = ()
     policies: tuple[BackendSecurityPolicy, ...] = ()
     backend_traffic_policies: tuple[Policy, ...] = ()
+    security_policies: tuple[Policy, ...] = ()
     api_keys: tuple[APIKey, ...] = ()
     tenants: tuple[Tenant, ...] = ()
     ai_traffic_policies: tuple[AITrafficPolicy, ...] = ()
@@ -101,6 +105,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_slices: tuple[EndpointSlice, ...] = ()
     grants: tuple[ReferenceGrant, ...] = ()
     namespaces: tuple[Namespace, ...] = ()
+    # What OpenID providers say of their endpoints, by issuer.
+    issuers: Mapping[str, Issuer] = {}
     # How the tokens of BackendSecurityPolicies stand, by namespace and name.
     tokens: Mapping[tuple[str, str], TokenState] = {}
 

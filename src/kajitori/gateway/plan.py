@@ -23,6 +23,7 @@ from kajitori.api.resource import (
     GATEWAYS,
     GRPC_ROUTES,
     HTTP_ROUTES,
+    SECURITY_POLICIES,
     TENANTS,
 )
 from kajitori.base.reason import Reason
@@ -41,6 +42,7 @@ from kajitori.gateway.limits.planning import TrafficUse, make_limits, targets_of
 from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
 from kajitori.gateway.policies.backend_traffic import BackendTraffic
+from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
@@ -59,6 +61,7 @@ from kajitori.gateway.routes.generated import (
 from kajitori.gateway.routes.grpc_routes import translate_grpc_route
 from kajitori.gateway.routes.http_routes import translate_http_route
 from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
+from kajitori.gateway.routes.rescue import Rescues
 from kajitori.gateway.routes.route_status import entry as route_entry
 from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
 from kajitori.gateway.routes.route_tables import make_tables
@@ -135,7 +138,9 @@ class _Making:
         self.traffic_policies = TrafficPolicies(self.index, self.attachment)
         self.subjects = Subjects(self.index, self.attachment)
         self.backend_traffic = BackendTraffic(self.index, self.subjects, self.world)
-        self.shaping = Shaping([self.backend_traffic])
+        self.security = SecurityPolicies(self.index, self.subjects, self.world)
+        self.shaping = Shaping([self.backend_traffic, self.security])
+        self.rescues = Rescues(observed.settings)
 
     def generate(self, route: AIGatewayRoute) -> list[str]:
         """Plans the HTTPRoute that stands for a route; what is in its way, if something is."""
@@ -200,7 +205,8 @@ class _Making:
         for place in places:
             for entry in forms[(place.port, place.hostname) in asking]:
                 shaped = self.shaping.shaped(entry, route_key(route), place)
-                self.tables[place.table].add(place.hostname, shaped, place.hidden)
+                for part in self.rescues.split(shaped, place.table, place.hostname):
+                    self.tables[place.table].add(place.hostname, part, place.hidden)
 
 
 def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, envoys: int = 1) -> Plan:
@@ -237,7 +243,12 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
     making.backend_traffic.finish()
     for item, status in making.backend_traffic.statuses(limits.traffic_notes):
         making.status(BACKEND_TRAFFIC_POLICIES, item, status)
-    extensions = {LUA_FILTER: request_lua(keys.lines)} if making.tables else {}
+    for item, status in making.security.statuses():
+        making.status(SECURITY_POLICIES, item, status)
+    extensions: dict[str, dict[str, Any]] = {}
+    if making.tables:
+        extensions = {LUA_FILTER: request_lua({**keys.lines, **making.security.lines()})}
+        extensions |= making.security.extensions()
     listeners = making.listeners()
     policy = Policy(
         backends={name: BackendFacts(*facts) for name, facts in making.world.backends.items()},
@@ -258,6 +269,8 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
             ROUTES: {table.name: table.route_configuration(asking) for table in making.tables.values()},
         }
     )
+    for kind, found in making.rescues.resources().items():
+        resources.by_type[kind].update(found)
     return Plan(
         resources,
         making.statuses,

@@ -41,12 +41,12 @@ RULES: list[dict[str, Any]] = [
     },
     {
         "apiGroups": [_ENVOY],
-        "resources": ["backends", "httproutefilters", "backendtrafficpolicies"],
+        "resources": ["backends", "httproutefilters", "backendtrafficpolicies", "securitypolicies"],
         "verbs": _READ,
     },
     {
         "apiGroups": [_ENVOY],
-        "resources": ["backends/status", "backendtrafficpolicies/status"],
+        "resources": ["backends/status", "backendtrafficpolicies/status", "securitypolicies/status"],
         "verbs": ["patch"],
     },
     {

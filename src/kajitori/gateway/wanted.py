@@ -13,6 +13,8 @@ import msgspec
 from kajitori.gateway.backends.certificates import AuthorityRef
 from kajitori.gateway.backends.tls import BackendTls, authority_refs
 from kajitori.gateway.credentials.secrets import referenced_secrets
+from kajitori.gateway.policies.security.secrets import config_maps_of_security_policies
+from kajitori.gateway.policies.security.secrets import referenced_secrets as secrets_of_security_policies
 from kajitori.gateway.routes.extension_filters import GROUP, KIND
 from kajitori.gateway.routes.tls import referenced_objects
 
@@ -32,14 +34,14 @@ def wanted_secrets(index: Index) -> set[ObjectKey]:
         for ref in _references(index)
         if (ref.group, ref.kind) == ("", "Secret") and settings.may_read_secrets_of(ref.namespace)
     }
-    return certificates | referenced_secrets(index)
+    return certificates | referenced_secrets(index) | secrets_of_security_policies(index)
 
 
 def wanted_config_maps(index: Index) -> set[ObjectKey]:
     """Namespace and name of each."""
     return {
         (ref.namespace, ref.name) for ref in _references(index) if (ref.group, ref.kind) == ("", "ConfigMap")
-    }
+    } | config_maps_of_security_policies(index)
 
 
 def _references(index: Index) -> Iterator[AuthorityRef]:

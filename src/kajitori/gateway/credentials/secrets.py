@@ -58,12 +58,14 @@ def _references(spec: BackendSecurityPolicySpec) -> list[SecretObjectReference]:
 
 
 class SecretReader:
-    """Reads what one policy refers to."""
+    """Reads what one policy refers to. group, kind: of the policy."""
+
+    group, kind = _GROUP, _KIND
 
     def __init__(self, index: Index, policy: BackendSecurityPolicy) -> None:
         self._index = index
         self._namespace = policy.metadata.namespace or ""
-        self.subject = f"{_KIND} {self._namespace}/{policy.metadata.name}"
+        self.subject = f"{self.kind} {self._namespace}/{policy.metadata.name}"
 
     def where(self, reference: SecretObjectReference, key: str) -> str:
         """How a key of a Secret is named towards people."""
@@ -93,7 +95,7 @@ class SecretReader:
         if reference.group or reference.kind != "Secret":
             message = f"{subject} refers to {reference.kind} {name[1]}; only a Secret can be read"
             return Reason("InvalidKind", message, "refer to a Secret", subject)
-        if not self._index.granted(_GROUP, _KIND, self._namespace, "", "Secret", name):
+        if not self._index.granted(self.group, self.kind, self._namespace, "", "Secret", name):
             message = f"{subject} may not refer to {where}"
             return Reason("RefNotPermitted", message, "add a ReferenceGrant", subject)
         if not self._index.observed.settings.may_read_secrets_of(name[0]):

@@ -12,7 +12,9 @@ from kajitori.gateway.accounting.log_format import failed_attempts_log
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.credentials.filters import capture_filter
 from kajitori.gateway.keys.delivery import LUA_FILTER, LUA_TYPE, discovered
+from kajitori.gateway.policies.security.chain import early, late, security_filters
 from kajitori.gateway.routes.admission import admission_filters
+from kajitori.gateway.routes.exhausted import exhausted_filter
 from kajitori.gateway.routes.optional_filters import first_filters, later_filters
 from kajitori.gateway.routes.route_filters import CORS_FILTER
 from kajitori.gateway.routes.rule_settings import SESSION_FILTER
@@ -56,10 +58,13 @@ def http_filters(settings: Settings) -> list[dict[str, Any]]:
             "disabled": True,
             "typed_config": {"@type": TYPE + "envoy.extensions.filters.http.cors.v3.Cors"},
         },
+        *security_filters(early),
         discovered(LUA_FILTER, LUA_TYPE),
         capture_filter(),
+        *security_filters(late),
         *later_filters(),
         *admission_filters(),
+        exhausted_filter(),
         decompressor_filter(),
         {
             "name": SESSION_FILTER,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
+from kajitori.gateway.policies.security.hosts import HostSecurity
 from kajitori.gateway.resilience.order import Tier
 from kajitori.gateway.routes.admission import Asking, admitted_alike
 from kajitori.gateway.routes.answers import Model, direct_error
@@ -30,6 +31,8 @@ from kajitori.gateway.routes.hostnames import ANY_HOST, covers
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kajitori.gateway.policies.security.protection import Protection
+
 _LONGEST_BODY_BYTES = 4 * 1024 * 1024
 _FILTER_OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
 DECOMPRESSOR_FILTER = "envoy.filters.http.decompressor"
@@ -39,7 +42,7 @@ PLAIN_FILTERS = {LUA_FILTER: _FILTER_OFF, DECOMPRESSOR_FILTER: _FILTER_OFF}
 class Entry(msgspec.Struct, frozen=True):
     """A route of Envoy with its rank: smaller sorts first.
 
-    models: what it adds to `/v1/models`. serves: schemas of its backends, if nothing but the model leads to it. protected: whether it asks for a key. rule: the name of the rule that it was made of, to which policies attach. tiers: its backends by priority.
+    models: what it adds to `/v1/models`. serves: schemas of its backends, if nothing but the model leads to it. protected: whether it asks for a key. protection: what a SecurityPolicy asks, of a route by model. rule: the name of the rule that it was made of, to which policies attach. tiers: its backends by priority. ending: what becomes of a stream that dies.
     """
 
     rank: tuple[Any, ...]
@@ -51,6 +54,8 @@ class Entry(msgspec.Struct, frozen=True):
     rule: str = ""
     tiers: tuple[Tier, ...] = ()
     protected: bool = False
+    protection: Protection | None = None
+    ending: str = "Cut"
 
 
 class Table:
@@ -108,26 +113,39 @@ class Table:
         ]
         found = [(pattern, _asked(self._asking, entry)) for pattern, entry in found]
         entries = [entry for _, entry in found]
-        by_model = [entry for entry in entries if entry.ai]
+        security = HostSecurity([entry for entry in entries if entry.ai])
+        by_model = security.by_model
+        shown = {id(entry): secured for entry, secured in zip(filter(_is_ai, entries), by_model, strict=True)}
         routes = [entry.route for entry in entries if not entry.ai and not entry.at_root]
         if by_model:
-            models = [(pattern, model) for pattern, entry in found for model in entry.models]
+            models = [
+                (pattern, model) for pattern, entry in found for model in shown.get(id(entry), entry).models
+            ]
             protected = [entry.protected for entry in by_model]
-            routes += entry_routes(all(protected), switched_on(by_model))
-            routes += models_routes(hostname, models, protected=all(protected))
+            hidden = any(protected) or security.hides_models
+            named = _distinct([model for _, model in models])
+            first = [
+                *entry_routes(all(protected), switched_on(by_model)),
+                *models_routes(hostname, models, protected=all(protected)),
+            ]
+            routes += security.generated(first, guarded=True)
             routes += [entry.route for entry in by_model]
             routes += unnamed_routes(by_model)
-            routes.append(unknown_model(_distinct([model for _, model in models]), hidden=any(protected)))
+            routes += security.generated([unknown_model(named, hidden=hidden)])
         routes += [entry.route for entry in entries if not entry.ai and entry.at_root]
         if by_model:
-            routes += wrong_methods(PLAIN_FILTERS)
-        routes.append(unknown_path(PLAIN_FILTERS))
+            routes += security.generated(wrong_methods(PLAIN_FILTERS))
+        routes += security.generated([unknown_path(PLAIN_FILTERS)])
         return {
             "name": hostname,
             "domains": [hostname],
             "request_body_buffer_limit": self._body_limit_bytes,
             "routes": admitted_alike(_named_apart(routes)),
         }
+
+
+def _is_ai(entry: Entry) -> bool:
+    return entry.ai
 
 
 def _asked(asking: Asking, entry: Entry) -> Entry:

@@ -1,0 +1,65 @@
+"""The filters that SecurityPolicies use: each stands twice in every listener, switched off.
+
+Before the Lua filter it holds for requests whose route is known, and for those of AI routes where all routes of the
+host ask for the same, so that nobody's body is read before he has shown who he is. Behind it stands the same filter for
+what depends on the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.keys.delivery import discovered
+
+_HTTP = TYPE + "envoy.extensions.filters.http."
+JWT_TYPE = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+_EARLY, _LATE = "kajitori.", "kajitori.by_model."
+CSRF, OAUTH2, JWT, ASK, ASK_OPEN, RULES = ("csrf", "oauth2", "jwt", "ext_authz", "ext_authz.open", "rbac")
+"""In the order in which requests pass them. ASK_OPEN: lets requests pass where the service gives no answer."""
+STEPS = (CSRF, OAUTH2, JWT, ASK, ASK_OPEN, RULES)
+_NEVER = {"default_value": {"numerator": 0}}
+# Never used: every route that switches the filter on has a service of its own, or switches it off again.
+_NOBODY = {"server_uri": {"uri": "http://nobody", "cluster": "no-service", "timeout": "1s"}}
+
+
+def early(step: str) -> str:
+    """The name of a step's filter before the Lua filter."""
+    return _EARLY + step
+
+
+def late(step: str) -> str:
+    """The name of a step's filter behind it."""
+    return _LATE + step
+
+
+def security_filters(name: Any) -> list[dict[str, Any]]:
+    """The filters of one place. name: `early` or `late`."""
+    return [_filter(name(step), step) for step in STEPS]
+
+
+def switched_off_late() -> dict[str, Any]:
+    """For routes behind the Lua filter that do not ask: filters that would do something on their own."""
+    off = {"@type": _HTTP + "ext_authz.v3.ExtAuthzPerRoute", "disabled": True}
+    return {late(ASK): off, late(ASK_OPEN): off}
+
+
+def _filter(name: str, step: str) -> dict[str, Any]:
+    if step == JWT:
+        return {**discovered(name, JWT_TYPE), "disabled": True}
+    base: dict[str, Any]
+    match step:
+        case "csrf":
+            base = {"@type": _HTTP + "csrf.v3.CsrfPolicy", "filter_enabled": _NEVER}
+        case "oauth2":
+            base = {"@type": _HTTP + "oauth2.v3.OAuth2"}
+        case "rbac":
+            base = {"@type": _HTTP + "rbac.v3.RBAC"}
+        case _:
+            base = {
+                "@type": _HTTP + "ext_authz.v3.ExtAuthz",
+                "http_service": _NOBODY,
+                "transport_api_version": "V3",
+                "failure_mode_allow": step == ASK_OPEN,
+            }
+    return {"name": name, "disabled": True, "typed_config": base}

@@ -1,0 +1,185 @@
+"""`oidc`: people log in at a provider, and cookies keep what came of it.
+
+Secrets reach Envoy by SDS. The one that signs and encrypts cookies is made of the client's secret, so that every
+replica has the same, and none is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.policies.cluster_settings import duration
+from kajitori.gateway.policies.security.chain import OAUTH2
+from kajitori.gateway.policies.security.services import service_cluster
+
+if TYPE_CHECKING:
+    from kajitori.api.envoygateway.authentication import JWT, OIDC, OIDCDenyRedirectHeader
+    from kajitori.gateway.policies.security.protection import Making
+
+SECRET_KEY, ID_KEY = "client-secret", "client-id"
+_TIMEOUT = "10s"
+_REDIRECT = "%REQ(x-forwarded-proto)%://%REQ(:authority)%/oauth2/callback"
+_LOGOUT = "/logout"
+_COOKIES = {
+    "bearer_token": "AccessToken",
+    "oauth_hmac": "OauthHMAC",
+    "oauth_expires": "OauthExpires",
+    "id_token": "IdToken",
+    "refresh_token": "RefreshToken",
+    "oauth_nonce": "OauthNonce",
+    "code_verifier": "CodeVerifier",
+}
+_MATCH = {"Exact": "exact", "Prefix": "prefix", "Suffix": "suffix"}
+_TTLS = (
+    ("default_token_ttl", "default_expires_in"),
+    ("default_refresh_token_ttl", "default_refresh_token_expires_in"),
+    ("csrf_token_ttl", "csrf_token_expires_in"),
+)
+
+
+def make_login_at_provider(making: Making, oidc: OIDC, jwt: JWT | None) -> None:
+    """The configuration of the OAuth2 filter, its secrets and the cluster of the token endpoint."""
+    client = oidc.client_id
+    if oidc.client_id_ref is not None:
+        client = making.take(making.secrets.value(oidc.client_id_ref, ID_KEY))
+    secret = making.take(making.secrets.value(oidc.client_secret, SECRET_KEY))
+    endpoints = _endpoints(making, oidc)
+    if endpoints is None or client is None or secret is None:
+        return
+    authorization, token, end_session = endpoints
+    cluster = service_cluster(making, oidc.provider, "oidc.provider", uri=token)
+    redirect = oidc.redirect_url or _REDIRECT
+    suffix = hashlib.sha256(making.name.encode()).hexdigest()[:8]
+    config: dict[str, Any] = {
+        "stat_prefix": f"oidc-{suffix}",
+        "token_endpoint": {"uri": token, "cluster": cluster or "no-service", "timeout": _TIMEOUT},
+        "authorization_endpoint": authorization,
+        "redirect_uri": redirect,
+        "redirect_path_matcher": {"path": {"exact": _path_of(redirect)}},
+        "signout_path": {"path": {"exact": oidc.logout_path or _LOGOUT}},
+        "credentials": {
+            "client_id": client,
+            "token_secret": _delivered(making, "client-secret", secret),
+            "hmac_secret": _delivered(making, "cookies", _cookie_secret(secret, making.name)),
+            "cookie_names": _cookie_names(oidc, suffix),
+        },
+        "auth_type": "BASIC_AUTH",
+        "auth_scopes": list(dict.fromkeys(["openid", *oidc.scopes])),
+        "use_refresh_token": oidc.refresh_token,
+        "forward_bearer_token": bool(oidc.forward_access_token),
+        # Envoy takes the header away unless it is told not to.
+        "preserve_authorization_header": not oidc.forward_access_token,
+        "disable_token_encryption": bool(oidc.disable_token_encryption),
+    }
+    if oidc.resources:
+        config["resources"] = list(oidc.resources)
+    if end_session:
+        config["end_session_endpoint"] = end_session
+    if oidc.cookie_domain:
+        config["credentials"]["cookie_domain"] = oidc.cookie_domain
+    if oidc.cookie_config and oidc.cookie_config.same_site:
+        same_site = {"same_site": oidc.cookie_config.same_site.upper()}
+        config["cookie_configs"] = {f"{name}_cookie_config": same_site for name in _COOKIES}
+    for field, name in _TTLS:
+        if value := getattr(oidc, field):
+            config[name] = duration(value)
+    if oidc.forward_id_token:
+        config["forward_id_token"] = {"header": oidc.forward_id_token.header}
+        if oidc.forward_id_token.header.lower() == "authorization":
+            config["preserve_authorization_header"] = False
+    if oidc.deny_redirect:
+        config["deny_redirect_matcher"] = [_matcher(item) for item in oidc.deny_redirect.headers]
+    if oidc.pass_through_auth_header:
+        config["pass_through_matcher"] = _token_headers(jwt)
+        if jwt is None or jwt.fail_open:
+            making.problems.append(
+                "spec.oidc.passThroughAuthHeader needs spec.jwt without failOpen, or whoever sends some token passes"
+            )
+    making.steps[OAUTH2] = {
+        "@type": TYPE + "envoy.extensions.filters.http.oauth2.v3.OAuth2PerRoute",
+        "config": config,
+    }
+
+
+def issuers_to_ask(oidc: OIDC) -> str | None:
+    """The issuer, if it must be asked for its endpoints."""
+    provider = oidc.provider
+    return None if provider.authorization_endpoint and provider.token_endpoint else provider.issuer
+
+
+def _endpoints(making: Making, oidc: OIDC) -> tuple[str, str, str | None] | None:
+    provider = oidc.provider
+    if provider.authorization_endpoint and provider.token_endpoint:
+        return provider.authorization_endpoint, provider.token_endpoint, provider.end_session_endpoint
+    found = making.index.observed.issuers.get(provider.issuer)
+    if found is None:
+        making.problems.append(f"spec.oidc.provider: the endpoints of {provider.issuer} are being asked for")
+        return None
+    if found.problem:
+        making.problems.append(f"spec.oidc.provider: {found.problem}")
+        return None
+    return (
+        provider.authorization_endpoint or found.authorization_endpoint,
+        provider.token_endpoint or found.token_endpoint,
+        provider.end_session_endpoint or found.end_session_endpoint or None,
+    )
+
+
+def _path_of(redirect: str) -> str:
+    """The path of a redirect URL, which may have commands of Envoy in front of it."""
+    _, separator, rest = redirect.partition("://")
+    if not separator:
+        return urlsplit(redirect).path or "/"
+    return "/" + rest.partition("/")[2].partition("?")[0]
+
+
+def _cookie_secret(secret: str, name: str) -> str:
+    made = hmac.new(secret.encode(), f"kajitori cookies of {name}".encode(), hashlib.sha256).digest()
+    return base64.b64encode(made).decode()
+
+
+def _delivered(making: Making, what: str, value: str) -> dict[str, Any]:
+    name = f"security/{making.name}/oidc/{what}"
+    making.world.secrets[name] = {"name": name, "generic_secret": {"secret": {"inline_string": value}}}
+    return {"name": name, "sds_config": {"ads": {}, "resource_api_version": "V3"}}
+
+
+def _cookie_names(oidc: OIDC, suffix: str) -> dict[str, str]:
+    names = {field: f"{name}-{suffix}" for field, name in _COOKIES.items()}
+    if oidc.cookie_names and oidc.cookie_names.access_token:
+        names["bearer_token"] = oidc.cookie_names.access_token
+    if oidc.cookie_names and oidc.cookie_names.id_token:
+        names["id_token"] = oidc.cookie_names.id_token
+    return names
+
+
+def _matcher(item: OIDCDenyRedirectHeader) -> dict[str, Any]:
+    how: dict[str, Any] = (
+        {"safe_regex": {"regex": item.value}}
+        if item.type == "RegularExpression"
+        else {_MATCH[item.type]: item.value}
+    )
+    return {"name": item.name, "string_match": how}
+
+
+def _token_headers(jwt: JWT | None) -> list[dict[str, Any]]:
+    """Where the policy's tokens stand."""
+    bearer = {"name": "authorization", "string_match": {"prefix": "Bearer "}}
+    found: list[dict[str, Any]] = []
+    for provider in jwt.providers if jwt else ():
+        if provider.extract_from is None:
+            found.append(bearer)
+            continue
+        for item in provider.extract_from.headers:
+            prefix = item.value_prefix
+            found.append(
+                {"name": item.name, "string_match": {"prefix": prefix}}
+                if prefix
+                else {"name": item.name, "present_match": True}
+            )
+    return found

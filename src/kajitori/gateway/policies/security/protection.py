@@ -1,0 +1,97 @@
+"""What one SecurityPolicy, or two merged ones, come to on the routes that they hold for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.base.reason import Reason
+from kajitori.gateway.credentials.secrets import SecretReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kajitori.gateway.observed import Index
+    from kajitori.gateway.world import World
+
+GROUP, KIND = "gateway.envoyproxy.io", "SecurityPolicy"
+
+
+class Protection(msgspec.Struct, frozen=True):
+    """name: of the policies, for people and for what is named after them. broken: why nobody can be let in, if so.
+
+    steps: name of a step of `chain` -> its configuration on a route. by_model: steps that must see which model is asked
+    for. login: name of what the script checks, or empty. cors: the CORS filter's configuration, if any.
+    """
+
+    name: str
+    broken: str = ""
+    steps: dict[str, dict[str, Any]] = {}
+    by_model: frozenset[str] = frozenset()
+    login: str = ""
+    cors: dict[str, Any] | None = None
+
+    @property
+    def guard(self) -> str:
+        """What the script is told of a route."""
+        return f"!{self.broken}" if self.broken else self.login
+
+
+class Making:
+    """The state while a policy becomes a Protection.
+
+    problems: what cannot be honoured, so that nobody is let in. notes: what is honoured less than fully. tokens: a
+    provider of `jwt` by its name in Envoy, with its configuration.
+    """
+
+    def __init__(self, index: Index, world: World, namespace: str, name: str) -> None:
+        self.index = index
+        self.world = world
+        self.namespace = namespace
+        self.name = name
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.steps: dict[str, dict[str, Any]] = {}
+        self.by_model: set[str] = set()
+        self.login_line = ""
+        self.cors: dict[str, Any] | None = None
+        self.jwt_providers: dict[str, dict[str, Any]] = {}
+        self.jwt_requirement: dict[str, Any] | None = None
+        self.secrets = PolicySecrets(index, namespace, name)
+
+    def take(self, value: Any | Reason) -> Any | None:
+        """The value, or None with its reason among the problems."""
+        if isinstance(value, Reason):
+            self.problems.append(value.message)
+            return None
+        return value
+
+    def protection(self) -> Protection:
+        """What it has come to."""
+        if self.problems:
+            told = f"SecurityPolicy {self.name} cannot be honoured, so nobody is let in; its status says why"
+            return Protection(self.name, broken=told, cors=self.cors)
+        return Protection(
+            self.name,
+            steps=self.steps,
+            by_model=frozenset(self.by_model),
+            login=f"login/{self.name}" if self.login_line else "",
+            cors=self.cors,
+        )
+
+
+class PolicySecrets(SecretReader):
+    """Secrets that a SecurityPolicy refers to. name: namespace/name of the policy."""
+
+    group, kind = GROUP, KIND
+
+    def __init__(self, index: Index, namespace: str, name: str) -> None:
+        self._index = index
+        self._namespace = namespace
+        self.subject = f"{KIND} {name}"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Lines of one field of what the script reads."""
+    return "\n".join(texts)

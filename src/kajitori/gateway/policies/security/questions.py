@@ -1,0 +1,97 @@
+"""`extAuth`: a service of the user's that says whether a request may pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.policies.cluster_settings import duration
+from kajitori.gateway.policies.security.authorization import MODEL_HEADERS
+from kajitori.gateway.policies.security.chain import ASK, ASK_OPEN
+from kajitori.gateway.policies.security.services import service_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kajitori.api.envoygateway.authorization import ContextExtension, ExtAuth, HTTPExtAuthService
+    from kajitori.gateway.policies.security.protection import Making
+
+_TIMEOUT = "10s"
+
+
+def make_question(making: Making, ask: ExtAuth) -> None:
+    """The configuration of the ext_authz filter."""
+    timeout = duration(ask.timeout) if ask.timeout else _TIMEOUT
+    settings: dict[str, Any] = {"context_extensions": _extensions(making, ask.context_extensions)}
+    if ask.http is not None:
+        settings["http_service"] = _http(making, ask, ask.http, timeout)
+    elif ask.grpc is not None:
+        cluster = service_cluster(making, ask.grpc, "extAuth.grpc", http2=True)
+        settings["grpc_service"] = {
+            "envoy_grpc": {"cluster_name": cluster or "no-service"},
+            "timeout": timeout,
+        }
+        if ask.headers_to_ext_auth:
+            making.notes.append(
+                "spec.extAuth.headersToExtAuth is not honoured for gRPC: the service is sent every header"
+            )
+    else:
+        making.problems.append("spec.extAuth: neither grpc nor http is given")
+    if ask.status_on_error is not None:
+        making.notes.append("spec.extAuth.statusOnError is not honoured: 403 is answered")
+    step = ASK_OPEN if ask.fail_open else ASK
+    if ask.body_to_ext_auth is not None:
+        settings["with_request_body"] = {"max_request_bytes": ask.body_to_ext_auth.max_request_bytes}
+    if ask.body_to_ext_auth is not None or any(
+        name.lower().startswith(MODEL_HEADERS) for name in ask.headers_to_ext_auth
+    ):
+        making.by_model.add(step)
+    making.steps[step] = {
+        "@type": TYPE + "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
+        "check_settings": settings,
+    }
+
+
+def _http(making: Making, ask: ExtAuth, http: HTTPExtAuthService, timeout: str) -> dict[str, Any]:
+    cluster = service_cluster(making, http, "extAuth.http")
+    service: dict[str, Any] = {
+        # Where it goes is the cluster's business; the name is that of the request.
+        "server_uri": {"uri": "http://ext-auth", "cluster": cluster or "no-service", "timeout": timeout}
+    }
+    if http.path:
+        service["path_prefix"] = http.path.rstrip("/")
+    if http.path_override:
+        service["path_override"] = http.path_override
+    if ask.headers_to_ext_auth:
+        service["authorization_request"] = {"allowed_headers": _names(ask.headers_to_ext_auth)}
+    if http.headers_to_backend:
+        service["authorization_response"] = {"allowed_upstream_headers": _names(http.headers_to_backend)}
+    return service
+
+
+def _names(names: Sequence[str]) -> dict[str, Any]:
+    return {"patterns": [{"exact": name, "ignore_case": True} for name in names]}
+
+
+def _extensions(making: Making, extensions: Sequence[ContextExtension]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, item in enumerate(extensions):
+        where = f"spec.extAuth.contextExtensions[{number}]"
+        if item.type == "Value":
+            found[item.name] = item.value or ""
+            continue
+        ref = item.value_ref
+        if ref is None or ref.kind != "ConfigMap":
+            making.problems.append(
+                f"{where}.valueRef: a Secret would stand in Envoy's configuration in clear; refer to a ConfigMap"
+            )
+            continue
+        config_map = making.index.config_maps.get((making.namespace, ref.name))
+        value = dict(config_map.data or {}).get(ref.key) if config_map is not None else None
+        if value is None:
+            making.problems.append(
+                f"{where}.valueRef: ConfigMap {making.namespace}/{ref.name} has no {ref.key!r}"
+            )
+            continue
+        found[item.name] = value
+    return found

@@ -1,0 +1,96 @@
+"""Services that a policy has the gateway ask: by references to backends, or by a URI. Each becomes a cluster."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from kajitori.base.reason import Reason
+from kajitori.gateway.backends.clusters import plain_cluster
+from kajitori.gateway.backends.targets import Target, find_backend, find_service, over_http2
+from kajitori.gateway.backends.tls import upstream_tls
+from kajitori.gateway.policies.cluster_settings import with_settings
+from kajitori.gateway.policies.security.protection import GROUP, KIND
+
+if TYPE_CHECKING:
+    from kajitori.api.envoygateway.backend_cluster import BackendCluster, WeightedBackendRef
+    from kajitori.api.gateway.shared import BackendObjectReference
+    from kajitori.gateway.policies.security.protection import Making
+
+_PORTS = {"https": 443, "http": 80}
+
+
+def service_cluster(
+    making: Making, service: BackendCluster, part: str, *, uri: str = "", http2: bool = False
+) -> str | None:
+    """The name of the cluster, or None with the problem told.
+
+    part: of the policy, such as `extAuth`. uri: where the service is if no backend is referred to.
+    """
+    refs = list(service.backend_refs) or ([service.backend_ref] if service.backend_ref else [])
+    if len(refs) > 1:
+        making.problems.append(f"spec.{part}.backendRefs: one backend is honoured, {len(refs)} are given")
+        return None
+    target = making.take(_target(making, refs[0]) if refs else _by_uri(making, uri, part))
+    if target is None:
+        return None
+    making.notes += [note for note in target.notes if note not in making.notes]
+    if http2:
+        target = over_http2(target)
+    name = f"security/{making.name}/{part}"
+
+    def make() -> dict[str, Any]:
+        cluster = plain_cluster(name, target)
+        settings = service.backend_settings
+        return with_settings(cluster, settings) if settings else cluster
+
+    making.world.add_cluster(name, make, target)
+    return name
+
+
+def _target(making: Making, ref: WeightedBackendRef | BackendObjectReference) -> Target | Reason:
+    key = (ref.namespace or making.namespace, ref.name)
+    if not making.index.granted(GROUP, KIND, making.namespace, ref.group, ref.kind, key):
+        return Reason(
+            "RefNotPermitted",
+            f"no ReferenceGrant lets {KIND} {making.name} refer to {ref.kind} {key[0]}/{key[1]}",
+        )
+    if (ref.group, ref.kind) == ("", "Service"):
+        if ref.port is None:
+            return Reason("Invalid", f"the reference to Service {key[0]}/{key[1]} names no port")
+        return find_service(making.index, *key, ref.port)
+    if (ref.group, ref.kind) == (GROUP, "Backend"):
+        return find_backend(making.index, *key)
+    return Reason("InvalidKind", f"{ref.kind} {key[0]}/{key[1]} is neither a Service nor a Backend")
+
+
+def _by_uri(making: Making, uri: str, part: str) -> Target | Reason:
+    try:
+        parts = urlsplit(uri)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    host = parts.hostname
+    if not host or not port:
+        return Reason("Invalid", f"spec.{part}: {uri!r} is no http or https URI")
+    tls = None
+    if parts.scheme == "https":
+        found = upstream_tls(
+            making.index, f"{KIND} {making.name}", making.namespace, {"sni": host}, None, making.notes
+        )
+        if isinstance(found, Reason):
+            return found
+        tls = found
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        discovery = "STRICT_DNS"
+    else:
+        discovery = "STATIC"
+    return Target(
+        discovery,
+        ((host, port, host),),
+        tls=tls.socket if tls else None,
+        secrets=tls.secrets if tls else (),
+    )
