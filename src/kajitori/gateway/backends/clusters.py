@@ -36,7 +36,8 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     """What is done to a request for one backend.
 
     undo: headers that an attempt at a sibling may have left. restore: a sibling may have changed path or body.
-    strip_credentials: credentials of the client or of a sibling must not go out.
+    strip_credentials: credentials of the client or of a sibling must not go out. cooled: what it says of being busy
+    is remembered.
     """
 
     schema: VersionedAPISchema
@@ -47,6 +48,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     undo: tuple[str, ...] = ()
     restore: bool = False
     strip_credentials: bool = False
+    cooled: bool = False
 
     @property
     def changes_request(self) -> bool:
@@ -85,7 +87,8 @@ def ai_cluster(name: str, target: Target, preparation: Preparation, backend: str
         filters.append(_attempt_filter(preparation))
     if preparation.credential:
         filters += credential_filters(preparation.credential)
-    filters.append(cooling_filter(backend or name, preparation.model))
+    if preparation.cooled:
+        filters.append(cooling_filter(backend or name, preparation.model))
     cluster = _cluster(name, target, filters)
     cluster["metadata"] = {"filter_metadata": {BACKEND_METADATA: {"backend": backend or name}}}
     cluster["outlier_detection"] = outlier_detection()

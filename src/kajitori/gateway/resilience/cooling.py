@@ -9,11 +9,10 @@ from kajitori.gateway.lua.scripts import COOLING_SCRIPT
 _TYPE = "type.googleapis.com/"
 BACKEND_METADATA = "kajitori.backend"
 """Under which a cluster's metadata names its AIServiceBackend."""
-_BUSY_STATUSES = ("429", "503")
 
 
 def cooling_filter(backend: str, model: str) -> dict[str, Any]:
-    """The filter of a backend's cluster that runs where an attempt was answered 429 or 503, and only there.
+    """The filter of a backend's cluster that runs where an attempt was answered other than 200, and only there.
 
     backend: AIServiceBackend as namespace/name. model: override, or empty.
     """
@@ -24,15 +23,8 @@ def cooling_filter(backend: str, model: str) -> dict[str, Any]:
             "header_name": ":status",
         },
     }
-    busy = [
-        {"single_predicate": {"input": status, "value_match": {"exact": value}}} for value in _BUSY_STATUSES
-    ]
-    skip = {
-        "action": {
-            "name": "skip",
-            "typed_config": {"@type": _TYPE + "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"},
-        }
-    }
+    skip = {"@type": _TYPE + "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"}
+    fine = {"action": {"name": "skip", "typed_config": skip}}
     lua = {
         "@type": _TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
         "default_source_code": {"inline_string": COOLING_SCRIPT},
@@ -45,14 +37,7 @@ def cooling_filter(backend: str, model: str) -> dict[str, Any]:
             "@type": _TYPE + "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
             "extension_config": {"name": "envoy.filters.http.lua", "typed_config": lua},
             "xds_matcher": {
-                "matcher_list": {
-                    "matchers": [
-                        {
-                            "predicate": {"not_matcher": {"or_matcher": {"predicate": busy}}},
-                            "on_match": skip,
-                        }
-                    ]
-                }
+                "matcher_tree": {"input": status, "exact_match_map": {"map": {"200": fine}}},
             },
         },
     }

@@ -102,20 +102,25 @@ def _orders(weights: list[int]) -> list[tuple[tuple[int, ...], int]]:
     return found
 
 
+def is_remembered(backends: int, resilience: Resilience) -> bool:
+    """Whether it is of use for a rule to know that a backend asked to be left alone."""
+    return resilience.cooling is not None and (backends > 1 or resilience.refuse_cooled)
+
+
 def order_metadata(tiers: Sequence[Tier], resilience: Resilience) -> dict[str, Any]:
     """What the request script must know of a rule to arrange its backends anew, or nothing. See lua/order.lua."""
     cooling = resilience.cooling
+    remembered = is_remembered(sum(map(len, tiers)), resilience)
     told: dict[str, Any] = {}
-    if cooling is not None:
+    if cooling is not None and remembered:
         told["cooldown"] = {"default": cooling.default_seconds, "most": cooling.most_seconds}
-    several = sum(map(len, tiers)) > 1
     special = bool(
         resilience.chain_header
         or resilience.limit
         or resilience.limits
         or resilience.decision_headers != "Never"
     )
-    if not (special or (cooling is not None and (several or resilience.refuse_cooled))):
+    if not (special or remembered):
         return told
     table: dict[str, Any] = {"tiers": [[_choice(choice, resilience) for choice in tier] for tier in tiers]}
     if special:

@@ -30,6 +30,7 @@ from kajitori.gateway.resilience.actions import decision_headers, told_of_rule
 from kajitori.gateway.resilience.order import (
     Choice,
     attempt_groups,
+    is_remembered,
     order_metadata,
     priority_groups,
     tiers_of,
@@ -299,6 +300,7 @@ def _route_action(
             undo=tuple(sorted(others)),
             restore=restore,
             strip_credentials=with_credential,
+            cooled=is_remembered(len(choices), resilience),
         )
         name = cluster_name(f"ai/{choice.name}", preparation, choice.target)
         world.add_cluster(
