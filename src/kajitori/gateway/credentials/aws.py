@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import configparser
 import re
-from datetime import datetime
+from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
@@ -20,6 +20,7 @@ from kajitori.gateway.credentials.exchange import (
     Steps,
     Surroundings,
     Token,
+    moment,
     refused,
 )
 from kajitori.gateway.credentials.oidc import OIDCLogin
@@ -140,16 +141,13 @@ def role_credentials(request: Request, answer: Answer) -> Token:
     )  # fmt: skip
 
 
-def temporary(
-    request: Request, access: str | None, secret: str | None, session: str | None, expiration: str | None
-) -> Token:
-    """Temporary credentials as an endpoint gave them. Raises ExchangeFailed."""
+def temporary(request: Request, access: Any, secret: Any, session: Any, expiration: Any) -> Token:
+    """Temporary credentials as an endpoint gave them, of whatever types. Raises ExchangeFailed."""
+    access, secret, session, expiration = (
+        part if isinstance(part, str) else "" for part in (access, secret, session, expiration)
+    )
     try:
-        text = signing_text(access or "", secret or "", session or "")
+        text = signing_text(access, secret, session)
     except ValueError as error:
         raise ExchangeFailed(f"{request.endpoint} gave credentials that are of no use: {error}") from None
-    try:
-        expires_at = datetime.fromisoformat(expiration).timestamp() if expiration else None
-    except ValueError:
-        expires_at = None
-    return Token(Concealed(text), expires_at)
+    return Token(Concealed(text), moment(expiration))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -151,6 +152,14 @@ def expiry(expires_in: Any, now: float) -> float | None:
     except (TypeError, ValueError):
         return None
     return now + seconds if 0 < seconds < 1e9 else None
+
+
+def moment(text: Any) -> float | None:
+    """An RFC 3339 time in seconds since 1970; None for anything else."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def sound(request: Request, value: str) -> str:

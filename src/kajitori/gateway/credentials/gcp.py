@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +23,7 @@ from kajitori.gateway.credentials.exchange import (
     Surroundings,
     Token,
     bearer_token,
+    moment,
     refused,
     sound,
 )
@@ -159,7 +159,7 @@ class GCPFederation(msgspec.Struct, frozen=True, kw_only=True):
         value, until = found.get("accessToken"), found.get("expireTime")
         if answer.status != 200 or not isinstance(value, str):
             raise refused(request, answer, "accessToken")
-        return Token(Concealed(sound(request, value)), _moment(until))
+        return Token(Concealed(sound(request, value)), moment(until))
 
 
 class GCPDefault(msgspec.Struct, frozen=True):
@@ -255,10 +255,3 @@ def load_key(text: str) -> rsa.RSAPrivateKey:
 
 def _part(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _moment(text: Any) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (TypeError, ValueError):
-        return None
