@@ -19,6 +19,7 @@ from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
 from kajitori.gateway.accounting.reported import read_usage
+from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -97,6 +98,8 @@ class Ledger:
         for line in lines:
             parsed = parse_line(line)
             if isinstance(parsed, RequestLine):
+                if parsed.cluster == RESCUE_CLUSTER:
+                    continue  # the relay asked in its stead, and each leg has a line of its own
                 try:
                     records.append(self._record(parsed))
                 except Exception:

@@ -116,6 +116,9 @@ local function sort_choices(tiers, facts, now, some_cooled)
       if time then
         cooled[#cooled + 1] = { choice = choice, ready = time }
         why[#why + 1] = choice.name .. ' cooled for ' .. math.ceil(time - now) .. ' s'
+      elseif facts.excluded and find(',' .. facts.excluded .. ',', ',' .. choice.cluster .. ',', 1, true) then
+        saturated[#saturated + 1] = choice
+        why[#why + 1] = choice.name .. ' broke the stream off'
       elseif is_saturated(choice) then
         saturated[#saturated + 1] = choice
         why[#why + 1] = choice.name .. ' saturated (' .. choice.limit .. ' requests)'
@@ -169,7 +172,7 @@ local function arrange(handle, facts)
   if not id then return nil end
   local some_cooled = memory ~= nil and memory.latest > os.time()
   local order = read_order(mark, id)
-  if not some_cooled and not order.special then return nil end
+  if not some_cooled and not order.special and not facts.excluded then return nil end
   local headers = handle:headers()
   if order.tell == 'Always' or (order.tell == 'OnRequest' and headers:get(ASKING_HEADER)) then facts.tell = 'true' end
   if order.tell then headers:remove(ASKING_HEADER) end

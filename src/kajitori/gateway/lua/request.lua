@@ -175,6 +175,7 @@ local function tell_headers(handle, operation, path, id, query, facts)
     native = nil
   end
   if native then headers:replace(':path', native) end
+  if facts.stream then headers:replace('x-kajitori-stream', 'true') end
   if facts.model then
     headers:replace('x-ai-eg-model', facts.model)
     headers:replace('x-kajitori-schemas', operation.schemas)
@@ -207,6 +208,12 @@ function envoy_on_request(handle)
       -- What it asks for is in files, or was asked for before: which models are in there cannot be told.
       return refuse(handle, operation.dialect, '403', 'this API key is for some models only and may not use ' .. path)
     end
+  end
+  local told = handle:headers()
+  if told:get('x-kajitori-leg') then
+    -- From the relay of streams, by the inner listener: who asks was settled before.
+    facts.key, facts.tenant = told:get('x-kajitori-key'), told:get('x-kajitori-tenant')
+    facts.excluded = told:get('x-kajitori-excluded')
   end
   facts.model = model
   if operation.usage then facts.event = operation.event end

@@ -16,7 +16,6 @@ from kajitori.gateway.policies.statuses import policy_status
 from kajitori.gateway.policies.subjects import RouteKey, Subjects
 from kajitori.gateway.resilience.settings import (
     DEFAULTS,
-    SERVED_STREAM_ENDINGS,
     Resilience,
     read_policy,
 )
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
-    from kajitori.gateway.observed import Index
+    from kajitori.gateway.observed import Index, Settings
     from kajitori.gateway.routes.attachment import Attachment, ParentOutcome, Place
 
 _ROUTE, _STANDS_FOR = "AIGatewayRoute", "HTTPRoute"
@@ -55,7 +54,7 @@ class TrafficPolicies:
                 if ref.kind == _ROUTE and (key[0], ref.name) not in routes
             ]
             self._problems[key] = problems
-            self._notes[key] = _notes(policy)
+            self._notes[key] = _notes(policy, index.observed.settings)
         self._attachment = PolicyAttachment(
             KIND, map(_in_general, self._policies.values()), index, Subjects(index, attachment)
         )
@@ -108,11 +107,13 @@ def _only(outcomes: list[ParentOutcome], places: list[Place]) -> list[ParentOutc
     ]
 
 
-def _notes(policy: AITrafficPolicy) -> list[str]:
+def _notes(policy: AITrafficPolicy, settings: Settings) -> list[str]:
     ending = policy.spec.streams.on_failure
-    if ending in SERVED_STREAM_ENDINGS:
+    if ending == "Cut" or settings.rescue_sockets is not None:
         return []
-    return [f"spec.streams.onFailure: {ending} is not honoured; a stream that dies is cut"]
+    return [
+        f"spec.streams.onFailure: {ending} is not honoured where no relay runs; a stream that dies is cut"
+    ]
 
 
 def _in_general(policy: AITrafficPolicy) -> Policy:

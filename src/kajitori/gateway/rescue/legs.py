@@ -14,6 +14,8 @@ EXCLUDED = "x-kajitori-excluded"
 CLUSTER = "x-kajitori-cluster"
 KEY, TENANT = "x-kajitori-key", "x-kajitori-tenant"
 ID = "x-request-id"
+# Of Envoy, on the way to the relay.
+RESCUE_CLUSTER = "kajitori-rescue"
 
 
 def leg_id(request_id: str, leg: int) -> str:

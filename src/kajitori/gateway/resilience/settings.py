@@ -11,9 +11,6 @@ from kajitori.base.duration import parse_duration_seconds
 if TYPE_CHECKING:
     from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy, Cooldown
 
-# What becomes of a stream that dies half-way, of the ways that `streams.onFailure` names.
-SERVED_STREAM_ENDINGS = ("Cut",)
-
 
 class Cooling(msgspec.Struct, frozen=True):
     """How long a backend that answered 429 is left alone.
@@ -46,7 +43,7 @@ class Resilience(msgspec.Struct, frozen=True, kw_only=True):
     hedge_extra: int = 1
     first_byte_seconds: float = 0.0
     idle_seconds: float = 0.0
-    stream_ending: str = "Error"
+    stream_ending: str = "Cut"
     decision_headers: str = "Never"
 
     def limit_of(self, *names: str) -> int:

@@ -142,6 +142,7 @@ def _translate_rule(
                     models=() if place else _models(route, rule, match),
                     rule=rule.name or "",
                     tiers=tuple(found.get("tiers", ())),
+                    ending=resilience.stream_ending,
                     serves=fit if by_model_alone else frozenset(),
                 )
             )

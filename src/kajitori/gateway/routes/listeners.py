@@ -81,14 +81,15 @@ def _filter_chain(port: int, settings: Settings, binding: Binding) -> dict[str, 
 def _http(port: int, settings: Settings, table: str) -> dict[str, Any]:
     return {
         "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": _connection_manager(port, settings, table),
+        "typed_config": connection_manager(f"http-{port}", settings, table),
     }
 
 
-def _connection_manager(port: int, settings: Settings, table: str) -> dict[str, Any]:
+def connection_manager(name: str, settings: Settings, table: str) -> dict[str, Any]:
+    """What reads requests from a connection. name: of its statistics. table: where its routes are."""
     return {
         "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": f"http-{port}",
+        "stat_prefix": name,
         "rds": {
             "route_config_name": table,
             "config_source": {"ads": {}, "resource_api_version": "V3"},

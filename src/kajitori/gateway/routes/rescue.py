@@ -1,0 +1,156 @@
+"""Routes whose streams are rescued: the way to the relay, and the listener by which the relay comes back.
+
+A streamed request of such a route goes to the relay (`kajitori.gateway.rescue`), which asks Envoy's inner listener; there its
+own route, found by the name that the relay was told, leads to the backends as it would have done at once. Where the
+relay is away the request goes there directly: a stream that nobody rescues is better than none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kajitori.gateway.backends.clusters import plain_cluster
+from kajitori.gateway.backends.targets import Target
+from kajitori.gateway.credentials.filters import CAPTURE_FILTER
+from kajitori.gateway.keys.delivery import LUA_FILTER
+from kajitori.gateway.rescue import legs
+from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
+from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES
+from kajitori.gateway.routes.answers import ai_error
+from kajitori.gateway.routes.listeners import connection_manager
+from kajitori.gateway.routes.tables import DECOMPRESSOR_FILTER
+
+if TYPE_CHECKING:
+    from kajitori.gateway.observed import Settings
+    from kajitori.gateway.routes.tables import Entry
+
+INNER = "inner"
+STREAM_HEADER = "x-kajitori-stream"
+ENDINGS = ("Error", "Continue", "ContinueFinalMessage")
+_OWNER_ONLY = 0o600
+# Of the filters that a route configures, those that belong to the way to a backend; who the client is, and whether it may
+# pass, is settled before.
+_INNER_FILTERS = (CAPTURE_FILTER, DECOMPRESSOR_FILTER)
+_ORDER_FACTS = ("order", "order_table")
+Resource = dict[str, Any]
+
+
+class Rescues:
+    """The rescued routes of a plan. settings: without sockets nothing is rescued."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._inner: dict[str, Resource] = {}
+
+    def split(self, entry: Entry, table: str, hostname: str) -> list[Entry]:
+        """The entry, with another one for its streams in front where they are rescued."""
+        if entry.ending not in ENDINGS or self._settings.rescue_sockets is None or "route" not in entry.route:
+            return [entry]
+        name = f"{table}/{hostname}/{entry.route['name']}"
+        self._inner[name] = _inner_route(entry.route, name)
+        first = msgspec.structs.replace(
+            entry, rank=(*entry.rank, 0), route=_relayed_route(entry.route, entry.ending, name), models=()
+        )
+        return [first, msgspec.structs.replace(entry, rank=(*entry.rank, 1))]
+
+    def resources(self) -> dict[str, dict[str, Resource]]:
+        """What Envoy needs besides, by type and name; empty where nothing is rescued."""
+        sockets = self._settings.rescue_sockets
+        if not self._inner or sockets is None:
+            return {}
+        relay, inner = sockets
+        manager = connection_manager(INNER, self._settings, INNER)
+        # The relay is one of us: what it tells by headers is to be believed.
+        del manager["early_header_mutation_extensions"]
+        manager |= {"use_remote_address": False, "preserve_external_request_id": True}
+        filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+        listener = {
+            "name": INNER,
+            "address": {"pipe": {"path": inner, "mode": _OWNER_ONLY}},
+            "per_connection_buffer_limit_bytes": 256 * 1024,
+            "filter_chains": [{"filters": filters}],
+        }
+        host = {
+            "name": INNER,
+            "domains": ["*"],
+            "request_body_buffer_limit": self._settings.body_limit_bytes,
+            "routes": [*(self._inner[name] for name in sorted(self._inner)), _gone()],
+        }
+        return {
+            CLUSTER: {RESCUE_CLUSTER: plain_cluster(RESCUE_CLUSTER, Target("STATIC", ((relay, 0, ""),)))},
+            LISTENER: {INNER: listener},
+            ROUTES: {INNER: {"name": INNER, "virtual_hosts": [host]}},
+        }
+
+
+def _relayed_route(route: Resource, ending: str, inner_name: str) -> Resource:
+    """To the relay first, then wherever the route leads; attempts count alike."""
+    action: Resource = dict(route["route"])
+    plugin: Resource = action["inline_cluster_specifier_plugin"]["extension"]
+    specifier: Resource = plugin["typed_config"]
+    relay = {"name": "rescue", "clusters": [{"cluster_name": RESCUE_CLUSTER, "weight": 1}]}
+    groups = [relay, *specifier["priority_groups"]]
+    action["inline_cluster_specifier_plugin"] = {
+        "extension": {**plugin, "typed_config": {**specifier, "priority_groups": groups}}
+    }
+    # Only that the relay is not there is mended here; what a backend answers was mended on the other side.
+    action["retry_policy"] = {
+        "retry_on": "connect-failure,reset-before-request",
+        "num_retries": 1,
+        "refresh_cluster_on_retry": True,
+    }
+    action.pop("hedge_policy", None)
+    match: Resource = route["match"]
+    streamed = {"name": STREAM_HEADER, "present_match": True}
+    told = [
+        {"header": {"key": legs.ROUTE, "value": inner_name}},
+        {"header": {"key": legs.MODE, "value": ending}},
+    ]
+    filters: Resource = dict(route.get("typed_per_filter_config", {}))
+    filters.pop(CAPTURE_FILTER, None)
+    return {
+        **route,
+        "name": f"{route['name']}~stream",
+        "match": {**match, "headers": [*match.get("headers", ()), streamed]},
+        "route": action,
+        "request_headers_to_add": [*route.get("request_headers_to_add", ()), *told],
+        "typed_per_filter_config": filters,
+        "metadata": _metadata(route, lambda name: name not in _ORDER_FACTS),
+    }
+
+
+def _inner_route(route: Resource, name: str) -> Resource:
+    """The same way to the same backends, for whoever names it."""
+    filters: Resource = route.get("typed_per_filter_config", {})
+    answered = {"header": {"key": legs.CLUSTER, "value": "%UPSTREAM_CLUSTER_RAW%"}}
+    inner = {
+        "name": route["name"],
+        "match": {"prefix": "/", "headers": [{"name": legs.ROUTE, "string_match": {"exact": name}}]},
+        "route": route["route"],
+        "response_headers_to_add": [*route.get("response_headers_to_add", ()), answered],
+        "typed_per_filter_config": {key: filters[key] for key in _INNER_FILTERS if key in filters},
+        "metadata": _metadata(route, lambda key: key in _ORDER_FACTS),
+    }
+    for key in ("request_headers_to_add", "request_headers_to_remove", "response_headers_to_remove"):
+        if key in route:
+            inner[key] = route[key]
+    return inner
+
+
+def _metadata(route: Resource, kept: Any) -> Resource:
+    """The route's metadata with a part of what the script reads."""
+    by_filter: Resource = dict(route.get("metadata", {}).get("filter_metadata", {}))
+    facts: Resource = by_filter.get(LUA_FILTER, {})
+    by_filter[LUA_FILTER] = {key: value for key, value in facts.items() if kept(key)}
+    return {"filter_metadata": by_filter}
+
+
+def _gone() -> Resource:
+    """A route that was taken away between the two listeners."""
+    return {
+        "name": "inner-gone",
+        "match": {"prefix": "/"},
+        "direct_response": ai_error(503, "the route of this request is not there any more; ask again"),
+    }
