@@ -71,7 +71,6 @@ class Compression(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     brotli: dict[str, Any] | None = None
     gzip: dict[str, Any] | None = None
     zstd: dict[str, Any] | None = None
-    min_content_length: Size | None = None
 
 
 class Connect(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

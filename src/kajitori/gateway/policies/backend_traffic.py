@@ -48,7 +48,7 @@ class TrafficEffect(msgspec.Struct, frozen=True):
     """What holds: a policy, perhaps merged with its parent.
 
     policies: the policy, and the parent if merged. problems: why it cannot be served. mark: of its clusters, empty
-    if they stay as they are.
+    if they stay as they are. notes: what did not fit the clusters that it met.
     """
 
     policies: tuple[Policy, ...]
@@ -56,6 +56,7 @@ class TrafficEffect(msgspec.Struct, frozen=True):
     configs: dict[str, dict[str, Any]]
     problems: tuple[str, ...]
     mark: str
+    notes: list[str] = msgspec.field(default_factory=list)
 
 
 class BackendTraffic:
@@ -115,7 +116,9 @@ class BackendTraffic:
         if effect.mark:
             spec = effect.spec
             route = self._copies.redirect(
-                route, effect.mark, lambda cluster: with_settings(cluster, spec, spec.use_client_protocol)
+                route,
+                effect.mark,
+                lambda cluster: with_settings(cluster, spec, spec.use_client_protocol, effect.notes),
             )
         else:
             self._copies.keep(route)
@@ -137,13 +140,12 @@ class BackendTraffic:
         found: list[tuple[Policy, dict[str, Any]]] = []
         for policy in self.attachment.policies:
             alone = self._alone(policy)
-            problems = [*alone.problems]
+            problems, notes = list(alone.problems), [*_notes(policy), *(more or {}).get(policy.key, ())]
             for effect in self._effects.values():
                 if effect.policies[0] is policy:
                     problems += [text for text in effect.problems if text not in problems]
-            status = policy_status(
-                self.attachment, policy, problems, [*_notes(policy), *(more or {}).get(policy.key, ())]
-            )
+                    notes += sorted(set(effect.notes))
+            status = policy_status(self.attachment, policy, problems, notes)
             if status is not None:
                 found.append((policy, status))
         return found

@@ -65,9 +65,15 @@ def concerns_clusters(settings: ClusterSettings, use_client_protocol: bool | Non
 
 
 def with_settings(
-    cluster: dict[str, Any], settings: ClusterSettings, use_client_protocol: bool | None = None
+    cluster: dict[str, Any],
+    settings: ClusterSettings,
+    use_client_protocol: bool | None = None,
+    notes: list[str] | None = None,
 ) -> dict[str, Any]:
-    """A copy of a cluster with the settings. What they leave alone is shared with the original."""
+    """A copy of a cluster with the settings. What they leave alone is shared with the original.
+
+    notes: gets what does not fit this cluster.
+    """
     made = dict(cluster)
     options: dict[str, Any] = dict(made["typed_extension_protocol_options"][HTTP_OPTIONS])
     made["typed_extension_protocol_options"] = {
@@ -81,7 +87,7 @@ def with_settings(
     if settings.circuit_breaker:
         _break(made, common, settings.circuit_breaker)
     if settings.health_check:
-        _check_health(made, options, settings.health_check)
+        _check_health(made, options, settings.health_check, [] if notes is None else notes)
     if settings.timeout:
         if settings.timeout.tcp and settings.timeout.tcp.connect_timeout:
             made["connect_timeout"] = duration(settings.timeout.tcp.connect_timeout)
@@ -115,10 +121,17 @@ def _introduce(cluster: dict[str, Any], version: str) -> None:
     }
 
 
-def _check_health(cluster: dict[str, Any], options: dict[str, Any], health: HealthCheck) -> None:
+def _check_health(
+    cluster: dict[str, Any], options: dict[str, Any], health: HealthCheck, notes: list[str]
+) -> None:
     if health.panic_threshold is not None:
         cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": health.panic_threshold}}
-    if health.active:
+    http2 = "http2_protocol_options" in options.get("explicit_http_config", {})
+    if health.active and health.active.type == "GRPC" and not http2:
+        notes.append(
+            f"spec.healthCheck.active: the backend of {cluster['name']} does not speak HTTP/2, which type GRPC needs"
+        )
+    elif health.active:
         cluster["health_checks"] = [active_check(cluster, options, health.active)]
         cluster["ignore_health_on_host_removal"] = True
     if health.passive:

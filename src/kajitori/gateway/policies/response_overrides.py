@@ -77,14 +77,19 @@ def _status(matches: Sequence[StatusCodeMatch]) -> dict[str, Any]:
             texts += [str(status) for status in range(match.range.start, match.range.end + 1)]
         elif match.value is not None:
             texts.append(str(match.value))
-    value = {"exact": texts[0]} if len(texts) == 1 else {"safe_regex": {"regex": "|".join(texts)}}
+    value = {"exact": texts[0]} if len(texts) == 1 else _regex("|".join(texts))
     return _single("HttpResponseStatusCodeMatchInput", {}, value)
+
+
+def _regex(text: str) -> dict[str, Any]:
+    """As the matchers of xds have it, which name the engine."""
+    return {"safe_regex": {"google_re2": {}, "regex": text}}
 
 
 def _header(match: ResponseHeaderMatch) -> dict[str, Any]:
     kinds = {"Exact": "exact", "Prefix": "prefix", "Suffix": "suffix"}
     value: dict[str, Any] = (
-        {"safe_regex": {"regex": match.value.value}}
+        _regex(match.value.value)
         if match.value.type == "RegularExpression"
         else {kinds[match.value.type]: match.value.value}
     )

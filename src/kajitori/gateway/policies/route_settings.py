@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from kajitori.api.envoygateway.backend_traffic_policy import (
         BackendTelemetry,
         BackendTrafficPolicySpec,
-        Compression,
         FaultInjection,
         HTTPUpgrade,
     )
@@ -62,7 +61,7 @@ def filter_configs(
             "buffer": {"max_request_bytes": size_bytes(spec.request_buffer.limit)},
         }
     for item in spec.compressor or spec.compression:
-        found[compressor(item.type)] = _compression(item)
+        found[compressor(item.type)] = _compression()
     return found
 
 
@@ -81,15 +80,11 @@ def with_route_settings(
     made = dict(route)
     if configs:
         made["typed_per_filter_config"] = {**route.get("typed_per_filter_config", {}), **configs}
-    if spec.compressor or spec.compression:
-        # Else a backend might compress too.
-        gone: list[str] = made.get("request_headers_to_remove", [])
-        made["request_headers_to_remove"] = [*gone, "accept-encoding"]
     if spec.telemetry:
         _telemetry(made, spec.telemetry)
     if "route" in made:
         made["route"] = _action(dict(made["route"]), spec, tiers, ai=ai)
-    return made
+    return with_own_retries(made) if ai and spec.retry else made
 
 
 def _action(
@@ -190,13 +185,11 @@ def _percentage(percent: float) -> dict[str, Any]:
     return {"numerator": round(percent * 10_000), "denominator": "MILLION"}
 
 
-def _compression(item: Compression) -> dict[str, Any]:
-    direction: dict[str, Any] = {}
-    if item.min_content_length is not None:
-        direction["min_content_length"] = size_bytes(item.min_content_length)
+def _compression() -> dict[str, Any]:
     return {
         "@type": _FILTERS + "compressor.v3.CompressorPerRoute",
-        "overrides": {"response_direction_config": direction},
+        # Else a backend might compress too.
+        "overrides": {"response_direction_config": {"remove_accept_encoding_header": True}},
     }
 
 
