@@ -29,6 +29,8 @@ from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
 from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
 from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs
 from kajitori.gateway.limits.request import Settlement
+from kajitori.gateway.rescue.metrics import RescueMetrics
+from kajitori.gateway.rescue.relay import Relay
 from kajitori.gateway.routes.admission import Asking
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ class Accountant:
         pages: dict[str, Page] = dict.fromkeys(("/healthz", "/health"), _healthy)
         pages |= {"/metrics": self._metrics, "/readyz": self._readiness}
         self._server = AdmissionServer(engine, pages)
+        self._relay = Relay(places.rescue, places.inner)
+        self.registry.register(RescueMetrics(self._relay.counts))
 
     def configure(self, policy: Policy) -> None:
         """Takes a policy; requests that end later are booked by it."""
@@ -107,7 +111,7 @@ class Accountant:
             stack.callback(self._server.close)
             if self.endpoint:
                 self.endpoint = await self._server.listen_pages(self.endpoint)
-            services = [self._follower.run, self._watch_disk]
+            services = [self._follower.run, self._relay.run, self._watch_disk]
             if self._engine is not None:
                 services.append(self._engine.run)
             tasks = [asyncio.create_task(_kept_up(service)) for service in services]
@@ -129,7 +133,7 @@ class Accountant:
         await _kept_up(self._reader.run, once=True)
 
     async def _settle(self, records: list[RequestRecord]) -> None:
-        settlements = [_settlement(record) for record in records if self._asking.concerns(record.route)]
+        settlements = [settlement(record) for record in records if self._asking.concerns(record.route)]
         if not settlements or self._engine is None:
             return
         try:
@@ -166,7 +170,8 @@ def _healthy() -> tuple[int, str, bytes]:
     return 200, "text/plain", b"ok\n"
 
 
-def _settlement(record: RequestRecord) -> Settlement:
+def settlement(record: RequestRecord) -> Settlement:
+    """What the engine is told of a request that has ended."""
     return Settlement(
         id=record.id,
         route=record.route,
