@@ -39,8 +39,8 @@ from kajitori.gateway.limits.verdicts import limit_headers, store_lost
 _log = logging.getLogger(__name__)
 
 RESERVATION_SECONDS = 3600.0
-# Envoy waits half a second for a verdict.
-PATIENCE_SECONDS = 0.25
+# Envoy's log is written and read ten times a second each, and Envoy waits two seconds for a verdict.
+PATIENCE_SECONDS = 0.6
 _MOST_WAITING = 64
 _SWEEP_SECONDS = 1.0
 _MOST_PENDING = 100_000

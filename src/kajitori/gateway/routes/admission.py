@@ -13,13 +13,16 @@ from urllib.parse import quote
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
+from kajitori.gateway.limits.limit import BACKEND_FACTS
+from kajitori.gateway.routes.exhausted import leaving_out
 
 OPEN_FILTER, CLOSED_FILTER = "kajitori.admission.open", "kajitori.admission.closed"
 FILTERS = (OPEN_FILTER, CLOSED_FILTER)
 # Which backends have nothing left for this request; the accountant's answer has it.
 EXHAUSTED_HEADER = "x-kajitori-exhausted"
 _TYPE = TYPE + "envoy.extensions.filters.http.ext_authz.v3."
-_TIMEOUT = "0.5s"
+# A request may have to wait for others to be booked. One whose accountant is gone learns that at once.
+_TIMEOUT = "2s"
 _PREFIX = "/admit"
 _HEADER_FACT = "header:"
 # What the request script and the filters after it keep; asked of the accountant under these names.
@@ -66,7 +69,7 @@ class Asking:
 
     def __init__(self, policy: Policy | None = None) -> None:
         policy = policy or Policy()
-        self._limits, self._routes = policy.limits, policy.routes
+        self._limits, self._routes, self._backends = policy.limits, policy.routes, policy.backends
         # What keys are charged to holds on every route that they may use.
         self._of_keys = {
             policy.budgets[budget]
@@ -97,6 +100,8 @@ class Asking:
         }
         closed = any(limit.deny_without_store and not limit.shadow for limit in limits)
         config = admission(name, int(parts[4]), headers, fail_closed=closed)
+        if any(selector.fact in BACKEND_FACTS for limit in limits for selector in limit.selectors):
+            config |= leaving_out(route, self._backends)
         return {**route, "typed_per_filter_config": {**_configs(route), **config}}
 
 

@@ -1,0 +1,63 @@
+-- Runs after admission: leaves out the backends that have nothing left for this request. The header names them; it is
+-- the accountant's answer. Where an order was arranged before, that order is kept without them.
+--
+-- Context of the route: groups (of the specifier, one an attempt: lists of cluster, name, weight).
+local HEADER, ORDER_METADATA = 'x-kajitori-exhausted', 'io.kajitori.order'
+
+local function choose(group, left)
+  local ready, total = {}, 0
+  for _, choice in ipairs(group) do
+    if left[choice.cluster] then
+      ready[#ready + 1] = choice
+      total = total + choice.weight
+    end
+  end
+  local mark = math.random() * total
+  for _, choice in ipairs(ready) do
+    mark = mark - choice.weight
+    if mark < 0 then return choice.cluster end
+  end
+  return ready[#ready] and ready[#ready].cluster
+end
+
+local function arranged(handle)
+  local known = handle:streamInfo():dynamicMetadata():get(ORDER_METADATA)
+  if not (known and known.priority_groups) then return nil end
+  local list = {}
+  for at, group in ipairs(known.priority_groups) do list[at] = group.clusters[1].cluster_name end
+  return list
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local text = headers:get(HEADER)
+  if not text then return end
+  headers:remove(HEADER)
+  local gone, left, clusters = {}, {}, {}
+  for name in string.gmatch(text, '[^,]+') do gone[name] = true end
+  local groups = handle:filterContext():get('groups')
+  if not groups then return end
+  for _, group in ipairs(groups) do
+    for _, choice in ipairs(group) do left[choice.cluster] = not gone[choice.name] end
+  end
+  for _, cluster in ipairs(arranged(handle) or {}) do
+    if left[cluster] then clusters[#clusters + 1] = cluster end
+  end
+  if #clusters == 0 then
+    for _, group in ipairs(groups) do
+      local cluster = choose(group, left)
+      if cluster then
+        left[cluster] = nil
+        clusters[#clusters + 1] = cluster
+      end
+    end
+  end
+  if #clusters == 0 then return end
+  local order = {}
+  for at, cluster in ipairs(clusters) do
+    order[at] = { name = cluster, clusters = { { cluster_name = cluster, weight = 1 } } }
+  end
+  headers:replace('x-envoy-max-retries', string.format('%d', #clusters - 1))
+  handle:streamInfo():dynamicMetadata():set(ORDER_METADATA, 'priority_groups', order)
+  handle:clearRouteCache()
+end

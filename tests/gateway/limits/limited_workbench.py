@@ -1,0 +1,55 @@
+"""A workbench whose Envoy asks an accountant that holds requests to their limits."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from kajitori.gateway.accounting.accountant import settlement
+from kajitori.gateway.accounting.admission_server import AdmissionServer
+from kajitori.gateway.accounting.log_reader import LogReader
+from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, read_position
+from kajitori.gateway.limits.opening import open_engine
+from kajitori.gateway.plan import Plan
+from tests.gateway.workbench import Workbench
+
+
+class LimitedWorkbench(Workbench):
+    """engine: holds the limits of what was applied."""
+
+    async def start(self) -> None:
+        self.engine = open_engine(self.folder, store="")
+        position = read_position(self.folder / FILE_NAME)
+        self.log_reader = LogReader(
+            self.access_log, self.ledger, self.store, position, self._reopen_logs, self._settle
+        )
+        self.admission = AdmissionServer(self.engine)
+        await self.admission.listen(self.folder / "accountant.sock")
+        await super().start()
+
+    async def _settle(self, records: list[RequestRecord]) -> None:
+        await self.engine.settle([settlement(record) for record in records])
+
+    def set(self, *documents: dict[str, Any] | str, **settings: Any) -> Plan:
+        plan = super().set(*documents, **settings)
+        self.engine.configure(plan.policy)
+        return plan
+
+    async def close(self) -> None:
+        self.admission.close()
+        await super().close()
+        await self.engine.close()
+
+
+@contextlib.asynccontextmanager
+async def running_limited_workbench() -> AsyncIterator[LimitedWorkbench]:
+    with tempfile.TemporaryDirectory(prefix="kaji-") as folder:
+        bench = LimitedWorkbench(Path(folder))
+        try:
+            await bench.start()
+            yield bench
+        finally:
+            await bench.close()
