@@ -1,0 +1,519 @@
+"""BackendTrafficPolicies in a real Envoy: what clients and backends see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from kajitori.gateway.plan import Plan
+
+from ..workbench import (
+    Provider,
+    Workbench,
+    ai_route,
+    backend,
+    eventually,
+    free_port,
+    gateway,
+    running_provider,
+    running_workbench,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+QUESTION = {"model": "m", "messages": []}
+GROUP = "gateway.networking.k8s.io"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bench() -> AsyncIterator[Workbench]:
+    async with running_workbench() as found:
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def one() -> AsyncIterator[Provider]:
+    async with running_provider() as found:
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def two() -> AsyncIterator[Provider]:
+    async with running_provider() as found:
+        yield found
+
+
+def policy(kind: str = "HTTPRoute", name: str = "route", section: str = "", **spec: Any) -> dict[str, Any]:
+    target = {"group": GROUP, "kind": kind, "name": name, **({"sectionName": section} if section else {})}
+    return {
+        "kind": "BackendTrafficPolicy",
+        "metadata": {"name": f"for-{name}{section}-{kind}".lower()},
+        "spec": {"targetRefs": [target], **spec},
+    }
+
+
+def plain_route(*backends: str, name: str = "route", path: str = "/", **rule: Any) -> dict[str, Any]:
+    refs = [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": backend} for backend in backends]
+    return {
+        "kind": "HTTPRoute",
+        "metadata": {"name": name},
+        "spec": {
+            "parentRefs": [{"name": "gateway"}],
+            "rules": [{"backendRefs": refs, "matches": [{"path": {"value": path}}], **rule}],
+        },
+    }
+
+
+def plain_backend(name: str, *ports: int) -> dict[str, Any]:
+    endpoints = [{"ip": {"address": "127.0.0.1", "port": port}} for port in ports]
+    return {"kind": "Backend", "metadata": {"name": name}, "spec": {"endpoints": endpoints}}
+
+
+async def apply(bench: Workbench, *documents: dict[str, Any]) -> Plan:
+    plan = await bench.apply(gateway(bench.port), *documents)
+    assert bench.ads.rejected == {}
+    return plan
+
+
+def policy_conditions(plan: Plan, name: str) -> dict[str, dict[str, Any]]:
+    (status,) = [
+        item.status
+        for item in plan.statuses
+        if (item.resource.kind, item.name) == ("BackendTrafficPolicy", name)
+    ]
+    return {each["type"]: each for ancestor in status["ancestors"] for each in ancestor["conditions"]}
+
+
+async def test_the_given_statuses_are_tried_again_and_others_are_not(bench: Workbench, one: Provider) -> None:
+    retry = {"numRetries": 2, "retryOn": {"triggers": ["retriable-status-codes"], "httpStatusCodes": [418]}}
+    await apply(bench, plain_backend("b", one.port), plain_route("b"), policy(retry=retry))
+    one.status = 418
+    assert (await bench.get("/")).status == 418
+    assert len(one.seen) == 3
+    one.seen.clear()
+    one.status = 503
+    assert (await bench.get("/")).status == 503
+    assert len(one.seen) == 1
+
+
+async def test_a_given_retry_takes_the_place_of_the_defaults_of_an_ai_route(
+    bench: Workbench, one: Provider, two: Provider
+) -> None:
+    one.status = 503
+    objects = [
+        *backend("one", one.port),
+        *backend("two", two.port),
+        ai_route("route", "m", {"name": "one", "priority": 0}, {"name": "two", "priority": 1}),
+    ]
+    retry: dict[str, Any] = {"numRetries": 3, "retryOn": {"triggers": ["5xx"]}}
+    await apply(bench, *objects, policy(retry=retry))
+    # Without numAttemptsPerPriority every attempt stays with the first priority.
+    assert (await bench.post(QUESTION)).status == 503
+    assert (len(one.seen), len(two.seen)) == (4, 0)
+    one.seen.clear()
+    await apply(bench, *objects, policy(retry={**retry, "numAttemptsPerPriority": 2}))
+    assert (await bench.post(QUESTION)).status == 200
+    assert (len(one.seen), len(two.seen)) == (2, 1)
+    one.seen.clear()
+    await apply(bench, *objects, policy(retry={"numRetries": 0}))
+    assert (await bench.post(QUESTION)).status == 503
+    assert len(one.seen) == 1
+
+
+async def test_each_attempt_has_the_given_timeout(bench: Workbench, one: Provider, two: Provider) -> None:
+    async def stuck(request: web.Request, body: bytes) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    one.answer = stuck
+    retry = {
+        "numRetries": 1,
+        "numAttemptsPerPriority": 1,
+        "retryOn": {"triggers": ["5xx", "reset"]},
+        "perRetry": {"timeout": "200ms", "backOff": {"baseInterval": "10ms"}},
+    }
+    await apply(
+        bench,
+        *backend("one", one.port),
+        *backend("two", two.port),
+        ai_route("route", "m", {"name": "one", "priority": 0}, {"name": "two", "priority": 1}),
+        policy(retry=retry),
+    )
+    reply = await bench.post(QUESTION)
+    assert reply.status == 200
+    assert reply.json["choices"][0]["message"]["content"] == str(two.port)
+
+
+async def test_a_request_has_the_given_timeout_unless_its_route_says_otherwise(
+    bench: Workbench, one: Provider
+) -> None:
+    async def slow(request: web.Request, body: bytes) -> web.StreamResponse:
+        await asyncio.sleep(0.6)
+        return web.Response(text="late")
+
+    one.answer = slow
+    timeout = {"http": {"requestTimeout": "150ms"}}
+    objects = [plain_backend("b", one.port), policy(timeout=timeout)]
+    await apply(bench, *objects, plain_route("b"))
+    assert (await bench.get("/")).status == 504
+    await apply(bench, *objects, plain_route("b", timeouts={"request": "10s"}))
+    assert (await bench.get("/")).status == 200
+
+
+async def test_what_is_beyond_a_breaker_is_refused_at_once(bench: Workbench, one: Provider) -> None:
+    free = asyncio.Event()
+
+    async def held(request: web.Request, body: bytes) -> web.StreamResponse:
+        await free.wait()
+        return web.Response(text="done")
+
+    one.answer = held
+    breaker = {"maxParallelRequests": 1, "maxPendingRequests": 1, "maxConnections": 1}
+    await apply(bench, plain_backend("b", one.port), plain_route("b"), policy(circuitBreaker=breaker))
+    requests = [asyncio.create_task(bench.get("/"))]
+    await eventually(lambda: one.seen)
+    # One waits for the connection; there is no room for a third.
+    requests.append(asyncio.create_task(bench.get("/")))
+    while ".upstream_rq_pending_active: 1" not in await bench.admin(
+        "/stats?filter=upstream_rq_pending_active"
+    ):
+        await asyncio.sleep(0.01)
+    third = await bench.get("/")
+    free.set()
+    assert third.status == 503
+    assert [(await request).status for request in requests] == [200, 200]
+
+
+async def test_an_endpoint_that_keeps_failing_is_taken_out(
+    bench: Workbench, one: Provider, two: Provider
+) -> None:
+    one.status = 500
+    passive = {
+        "consecutive5XxErrors": 2,
+        "interval": "100ms",
+        "baseEjectionTime": "60s",
+        "maxEjectionPercent": 100,
+    }
+    await apply(
+        bench,
+        plain_backend("b", one.port, two.port),
+        plain_route("b"),
+        policy(healthCheck={"passive": passive}, loadBalancer={"type": "RoundRobin"}),
+    )
+    for _ in range(20):
+        await bench.get("/")
+    before = len(one.seen)
+    assert before >= 2
+    assert [(await bench.get("/")).status for _ in range(6)] == [200] * 6
+    assert len(one.seen) == before
+
+
+async def test_an_endpoint_that_fails_its_check_gets_no_traffic(
+    bench: Workbench, one: Provider, two: Provider
+) -> None:
+    async def sick(request: web.Request, body: bytes) -> web.StreamResponse:
+        return web.Response(status=500 if request.path == "/health" else 200, text="sick")
+
+    one.answer = sick
+    active = {
+        "type": "HTTP",
+        "http": {"path": "/health", "hostname": "probe.example"},
+        "interval": "100ms",
+        "timeout": "1s",
+        "unhealthyThreshold": 1,
+    }
+    await apply(
+        bench,
+        plain_backend("b", one.port, two.port),
+        plain_route("b"),
+        policy(healthCheck={"active": active, "panicThreshold": 0}),
+    )
+    await eventually(lambda: any(seen.path == "/health" for seen in one.seen))
+    assert one.seen[0].headers["host"] == "probe.example"
+
+    answers: Counter[bytes] = Counter()
+    for _ in range(200):
+        answers = Counter([(await bench.get("/")).body for _ in range(5)])
+        if b"sick" not in answers:
+            break
+        await asyncio.sleep(0.05)
+    assert b"sick" not in answers
+
+
+async def test_the_same_header_leads_to_the_same_endpoint(
+    bench: Workbench, one: Provider, two: Provider
+) -> None:
+    balancer = {
+        "type": "ConsistentHash",
+        "consistentHash": {"type": "Header", "header": {"name": "X-Session"}},
+    }
+    await apply(
+        bench,
+        *backend("one", one.port),
+        *backend("two", two.port),
+        ai_route("route", "m", {"name": "one"}, {"name": "two"}),
+        policy(loadBalancer=balancer),
+    )
+
+    async def served(session: str) -> set[str]:
+        replies = [await bench.post(QUESTION, headers={"x-session": session}) for _ in range(4)]
+        return {reply.json["choices"][0]["message"]["content"] for reply in replies}
+
+    found = [await served(f"session-{number}") for number in range(12)]
+    assert all(len(places) == 1 for places in found)
+    assert len(set.union(*found)) == 2
+
+
+async def test_local_limits_refuse_with_429_and_tell_the_client_how_things_stand(
+    bench: Workbench, one: Provider
+) -> None:
+    rules = [
+        {"limit": {"requests": 2, "unit": "Hour"}},
+        {
+            "clientSelectors": [{"headers": [{"name": "X-User", "type": "Distinct"}]}],
+            "limit": {"requests": 1, "unit": "Hour"},
+        },
+        {
+            "clientSelectors": [
+                {"headers": [{"name": "X-Plan", "value": "gold"}], "methods": [{"value": "POST"}]}
+            ],
+            "limit": {"requests": 3, "unit": "Day"},
+        },
+    ]
+    await apply(
+        bench,
+        *backend("one", one.port),
+        ai_route("route", "m", {"name": "one"}),
+        policy(rateLimit={"type": "Local", "local": {"rules": rules}}),
+    )
+
+    async def statuses(count: int, **headers: str) -> list[int]:
+        return [(await bench.post(QUESTION, headers=headers)).status for _ in range(count)]
+
+    first = await bench.post(QUESTION)
+    assert first.status == 200
+    assert first.headers["X-RateLimit-Limit"] == "2"
+    assert first.headers["X-RateLimit-Remaining"] == "1"
+    assert await statuses(2) == [200, 429]
+    refused = await bench.post(QUESTION)
+    assert int(refused.headers["Retry-After"]) > 0
+    assert refused.json["error"]["code"] == "429"
+    assert await statuses(2, **{"x-user": "ann"}) == [200, 429]
+    assert await statuses(2, **{"x-user": "bob"}) == [200, 429]
+    assert await statuses(4, **{"x-plan": "gold"}) == [200, 200, 200, 429]
+    assert len(one.seen) == 7
+
+
+async def test_the_more_specific_policy_holds_and_merging_keeps_the_rest(
+    bench: Workbench, one: Provider
+) -> None:
+    def abort(status: int) -> dict[str, Any]:
+        return {"faultInjection": {"abort": {"httpStatus": status}}}
+
+    objects = [
+        plain_backend("b", one.port),
+        plain_route("b", path="/route"),
+        plain_route("b", name="other", path="/other"),
+    ]
+    plan = await apply(bench, *objects, policy("Gateway", "gateway", **abort(401)))
+    assert (await bench.get("/route")).status == 401
+    assert policy_conditions(plan, "for-gateway-gateway")["Accepted"]["status"] == "True"
+    plan = await apply(
+        bench,
+        *objects,
+        policy("Gateway", "gateway", **abort(401)),
+        policy("Gateway", "gateway", "http", **abort(402)),
+        policy("HTTPRoute", "route", **abort(403)),
+    )
+    assert [(await bench.get(path)).status for path in ("/route", "/other")] == [403, 402]
+    told = policy_conditions(plan, "for-gateway-gateway")["Overridden"]["message"]
+    assert "HTTPRoute default/route" in told
+    retry = {"numRetries": 1, "retryOn": {"triggers": ["5xx"]}}
+    one.status = 500
+    await apply(
+        bench,
+        *objects,
+        policy("Gateway", "gateway", retry=retry),
+        policy("HTTPRoute", "route", mergeType="StrategicMerge", timeout={"http": {"requestTimeout": "9s"}}),
+        policy("HTTPRoute", "other", timeout={"http": {"requestTimeout": "9s"}}),
+    )
+    await bench.get("/route")
+    assert len(one.seen) == 2
+    await bench.get("/other")
+    assert len(one.seen) == 3
+
+
+async def test_a_rule_of_an_ai_route_can_have_a_policy_of_its_own(bench: Workbench, one: Provider) -> None:
+    rules = [
+        {
+            "name": name,
+            "matches": [{"headers": [{"name": "x-ai-eg-model", "value": name}]}],
+            "backendRefs": [{"name": "one"}],
+        }
+        for name in ("small", "big")
+    ]
+    route = {
+        "kind": "AIGatewayRoute",
+        "metadata": {"name": "route"},
+        "spec": {"parentRefs": [{"name": "gateway"}], "rules": rules},
+    }
+    await apply(
+        bench,
+        *backend("one", one.port),
+        route,
+        policy(section="big", faultInjection={"abort": {"httpStatus": 418}}),
+    )
+    assert (await bench.post({**QUESTION, "model": "small"})).status == 200
+    assert (await bench.post({**QUESTION, "model": "big"})).status == 418
+
+
+async def test_answers_are_exchanged_and_compressed(bench: Workbench, one: Provider) -> None:
+    override = {
+        "match": {"statusCodes": [{"value": 404}, {"type": "Range", "range": {"start": 500, "end": 503}}]},
+        "response": {
+            "statusCode": 451,
+            "contentType": "application/json",
+            "body": {"inline": '{"sorry":"100%"}'},
+            "header": {"set": [{"name": "x-why", "value": "because"}]},
+        },
+    }
+    await apply(
+        bench,
+        *backend("one", one.port),
+        ai_route("route", "m", {"name": "one"}),
+        policy(responseOverride=[override], compressor=[{"type": "Gzip"}]),
+    )
+    plain = await bench.post(QUESTION, headers={"accept-encoding": "gzip"})
+    assert plain.status == 200
+    assert plain.headers["Content-Encoding"] == "gzip"
+    assert plain.json["object"] == "chat.completion"
+    assert "accept-encoding" not in one.seen[0].headers
+    one.status = 502
+    reply = await bench.post(QUESTION)
+    assert reply.status == 451
+    assert reply.json == {"sorry": "100%"}
+    assert reply.headers["x-why"] == "because"
+
+
+async def test_a_body_beyond_the_buffer_is_refused(bench: Workbench, one: Provider) -> None:
+    await apply(
+        bench,
+        plain_backend("b", one.port),
+        plain_route("b"),
+        policy(requestBuffer={"limit": "1k"}),
+    )
+    assert (await bench.post(b"x" * 500, "/")).status == 200
+    assert (await bench.post(b"x" * 5000, "/")).status == 413
+
+
+async def test_a_policy_that_cannot_be_served_is_told_and_its_requests_get_500(
+    bench: Workbench, one: Provider
+) -> None:
+    retry = {"perRetry": {"backOff": {"baseInterval": "2s", "maxInterval": "1s"}}}
+    plan = await apply(bench, plain_backend("b", one.port), plain_route("b"), policy(retry=retry, foo=1))
+    told = policy_conditions(plan, "for-route-httproute")
+    assert told["Accepted"]["reason"] == "Invalid"
+    assert "maxInterval" in told["Accepted"]["message"]
+    assert told["Warning"]["message"] == "spec.foo is not honoured"
+    reply = await bench.get("/")
+    assert reply.status == 500
+    assert "maxInterval" in reply.json["error"]["message"]
+
+
+async def test_every_setting_of_backends_is_taken_by_envoy(bench: Workbench, one: Provider) -> None:
+    settings: dict[str, Any] = {
+        "loadBalancer": {"type": "LeastRequest", "slowStart": {"window": "10s"}},
+        "circuitBreaker": {
+            "maxRequestsPerConnection": 5,
+            "perEndpoint": {"maxConnections": 7},
+            "retryBudget": {"percent": {"numerator": 1, "denominator": 4}},
+        },
+        "healthCheck": {
+            "active": {
+                "type": "TCP",
+                "tcp": {
+                    "send": {"type": "Text", "text": "hi"},
+                    "receive": {"type": "Binary", "binary": "aGk="},
+                },
+                "initialJitter": "10ms",
+                "overrides": {"port": free_port()},
+            },
+            "passive": {"failurePercentageThreshold": 50, "consecutiveGatewayErrors": 3},
+        },
+        "timeout": {
+            "tcp": {"connectTimeout": "1s"},
+            "http": {
+                "connectionIdleTimeout": "9s",
+                "maxConnectionDuration": "1h",
+                "maxStreamDuration": "1h",
+                "streamIdleTimeout": "90s",
+            },
+        },
+        "connection": {
+            "bufferLimit": "64Ki",
+            "preconnect": {"perEndpointPercent": 150, "predictivePercent": 110},
+        },
+        "tcpKeepalive": {"probes": 3, "idleTime": "60s", "interval": "10s"},
+        "dns": {"lookupFamily": "IPv4", "dnsRefreshRate": "10s", "respectDnsTtl": False},
+        "http2": {
+            "initialStreamWindowSize": "64Ki",
+            "initialConnectionWindowSize": "1Mi",
+            "maxConcurrentStreams": 50,
+            "onInvalidMessage": "TerminateStream",
+            "connectionKeepalive": {"interval": "30s", "timeout": "5s"},
+        },
+        "useClientProtocol": True,
+        "proxyProtocol": {"version": "V2"},
+        "httpUpgrade": [{"type": "spdy/3.1"}],
+        "telemetry": {
+            "metrics": {"routeStatName": "mine"},
+            "tracing": {
+                "samplingFraction": {"numerator": 1},
+                "tags": {"team": "red"},
+                "spanName": {"client": "in", "server": "out"},
+            },
+        },
+        "retry": {"retryOn": {"httpStatusCodes": [500]}, "perRetry": {"backOff": {"maxInterval": "1s"}}},
+    }
+    others = [
+        {"type": "SourceIP"},
+        {"type": "Headers", "headers": [{"name": "a"}, {"name": "b"}]},
+        {"type": "QueryParams", "queryParams": [{"name": "q"}]},
+        {"type": "Cookie", "cookie": {"name": "c", "ttl": "60s", "attributes": {"SameSite": "Lax"}}},
+    ]
+    by_name = {
+        "kind": "Backend",
+        "metadata": {"name": "by-name"},
+        "spec": {
+            "endpoints": [{"fqdn": {"hostname": "localhost", "port": one.port}}],
+            "appProtocols": ["gateway.envoyproxy.io/h2c"],
+        },
+    }
+    documents = [plain_route("by-name"), policy(**settings)]
+    for number, hashed in enumerate(others):
+        name = f"hash-{number}"
+        documents += [
+            plain_route("b", name=name, path=f"/{name}"),
+            policy(name=name, loadBalancer={"type": "ConsistentHash", "consistentHash": hashed}),
+        ]
+    documents += [
+        plain_route("b", name="random", path="/random"),
+        policy(
+            name="random",
+            loadBalancer={"type": "Random"},
+            healthCheck={"active": {"type": "GRPC", "grpc": {"service": "s"}}},
+            httpUpgrade=[{"type": "CONNECT", "connect": {"terminate": True}}, {"type": "websocket"}],
+        ),
+    ]
+    plan = await apply(bench, by_name, plain_backend("b", one.port), *documents)
+    assert bench.ads.rejected == {}
+    for name in ("route", "hash-0", "random"):
+        assert policy_conditions(plan, f"for-{name}-httproute")["Accepted"]["status"] == "True"
+    told = policy_conditions(plan, "for-random-httproute")["Warning"]["message"]
+    assert "does not speak HTTP/2" in told
+    assert "Warning" not in policy_conditions(plan, "for-route-httproute")
