@@ -49,7 +49,9 @@ async def run(home: Path, endpoint: str) -> None:
         schema = load_schema(cache_folder=home / "cache")
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE, services.SOURCE))
         settings = Settings(
-            bind_address=read_settings(home).gateway_address, access_log=str(places.access_log)
+            bind_address=read_settings(home).gateway_address,
+            access_log=str(places.access_log),
+            rescue_sockets=(str(places.rescue), str(places.inner)),
         )
         register_gateway(
             runtime, ads, policies, settings, surroundings=Surroundings(environment=dict(os.environ))

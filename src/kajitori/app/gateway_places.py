@@ -12,4 +12,11 @@ DISCOVERY_SOCKET = "ads.sock"
 def accounting_places(home: Path) -> Places:
     """Of the only Envoy."""
     run = home / "run"
-    return Places(home, home / "log" / "access.log", run / "accountant.sock", run / "envoy-admin.sock")
+    return Places(
+        home,
+        home / "log" / "access.log",
+        run / "accountant.sock",
+        run / "envoy-admin.sock",
+        run / "rescue.sock",
+        run / "inner.sock",
+    )

@@ -38,6 +38,7 @@ from kajitori.gateway.envoy.bootstrap import (
     CERTIFICATE_FOLDER,
     FLEET_ADMIN_SOCKET,
     FLEET_ADMISSION_SOCKET,
+    FLEET_RESCUE_SOCKETS,
     SOCKET_FOLDER,
 )
 from kajitori.gateway.fleet.front import Front
@@ -214,6 +215,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
             service=(front.namespace, front.name) if front else None,
             secret_namespaces=options.secret_namespaces,
             access_log=options.access_log,
+            rescue_sockets=FLEET_RESCUE_SOCKETS,
         )
         reports = Reports(runtime, ads, options.namespace, identity)
         unserved = await _unserved(client, watched_resources())
@@ -258,6 +260,7 @@ async def serve_accountant(options: AccountantOptions) -> None:
         options.access_log,
         options.sockets / Path(FLEET_ADMISSION_SOCKET).name,
         options.sockets / Path(FLEET_ADMIN_SOCKET).name,
+        *(options.sockets / Path(socket_path).name for socket_path in FLEET_RESCUE_SOCKETS),
     )
 
     # Its own reservations are known again when the container begins anew.

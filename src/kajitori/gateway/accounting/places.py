@@ -10,10 +10,13 @@ import msgspec
 class Places(msgspec.Struct, frozen=True):
     """folder: of records and the last policy. access_log: what Envoy writes.
 
-    admission: the socket where the accountant is asked. envoy_admin: where Envoy is.
+    admission: the socket where the accountant is asked. envoy_admin: where Envoy is. rescue: where streams are relayed;
+    inner: where Envoy takes them back (see `kajitori.gateway.rescue`).
     """
 
     folder: Path
     access_log: Path
     admission: Path
     envoy_admin: Path
+    rescue: Path
+    inner: Path

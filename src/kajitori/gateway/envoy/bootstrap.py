@@ -25,6 +25,8 @@ SOCKET_FOLDER = "/run/kajitori"
 _RUNTIME = {"re2.max_program_size.error_level": 100_000, "re2.max_program_size.warn_level": 100_000}
 FLEET_ADMIN_SOCKET = f"{SOCKET_FOLDER}/envoy-admin.sock"
 FLEET_ADMISSION_SOCKET = f"{SOCKET_FOLDER}/accountant.sock"
+# Where streams are relayed, and where Envoy takes them back.
+FLEET_RESCUE_SOCKETS = (f"{SOCKET_FOLDER}/rescue.sock", f"{SOCKET_FOLDER}/inner.sock")
 CLIENT_FILE, AUTHORITY_FILE = "client.json", "authority.json"
 
 

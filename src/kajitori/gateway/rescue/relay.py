@@ -78,6 +78,11 @@ class Relay:
             finally:
                 await runner.cleanup()
 
+    async def run(self) -> None:
+        """Serve until cancelled. Raises OSError if the socket cannot be made."""
+        async with self.running():
+            await asyncio.Event().wait()
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await _body(request, self._body_limit_bytes)
         if body is None:
@@ -243,9 +248,3 @@ async def _body(request: web.BaseRequest, most_bytes: int) -> bytes | None:
 def _is_events(answer: aiohttp.ClientResponse) -> bool:
     kind = answer.headers.get("content-type", "")
     return kind.startswith("text/event-stream") and "content-encoding" not in answer.headers
-
-
-async def run_relay(relay: Relay) -> None:
-    """Serve until cancelled."""
-    async with relay.running():
-        await asyncio.Event().wait()
