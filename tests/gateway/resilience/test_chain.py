@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,16 @@ from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import ROUTES
 from tests.gateway.resilience.test_cooling import QUESTION, busy, pair, policy
-from tests.gateway.workbench import Provider, Workbench, ai_route, backend, gateway, observe, running_provider
+from tests.gateway.workbench import (
+    Provider,
+    Workbench,
+    ai_route,
+    backend,
+    eventually,
+    gateway,
+    observe,
+    running_provider,
+)
 
 CHAIN = {"chainHeader": "X-Backend-Order"}
 
@@ -185,3 +195,22 @@ def test_the_route_tells_the_order_in_force_and_what_of_a_policy_has_no_effect()
     assert "m: a, then b" in message
     assert "AITrafficPolicy default/policy names elsewhere, not among the backends of m" in message
     assert "hedging has no effect on m" in message
+
+
+async def test_policies_that_come_and_go_cut_no_stream_and_change_no_listener(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    first.chunks, first.chunk_seconds = 40, 0.05
+    await bench.apply(gateway(bench.port), *pair(first, second))
+    stream = asyncio.create_task(bench.post({**QUESTION, "stream": True}))
+    await eventually(lambda: len(first.seen) == 1)
+    before = await bench.admin("/stats?filter=listener_(modified|in_place_updated|added)")
+    for number in range(5):
+        held = policy(
+            fallback={**CHAIN, "onSaturation": {"maxConcurrentRequests": 10 + number}},
+            streams={"idleTimeout": f"{10 + number}s"},
+        )
+        await bench.apply(gateway(bench.port), *pair(first, second, *([held] if number != 3 else [])))
+    assert not stream.done()
+    assert (await stream).body.endswith(b"data: [DONE]\n\n")
+    assert await bench.admin("/stats?filter=listener_(modified|in_place_updated|added)") == before

@@ -4,25 +4,18 @@
 --
 -- A target is an AIServiceBackend (namespace/name), a line feed, and a model or nothing for all of its models.
 -- Workers may write at once: a lost write costs one more attempt at a target that says no.
-local ffi = require('ffi')
+local has_ffi, ffi = pcall(require, 'ffi')
 local ADDRESSES = { 0x6b0000000000, 0x2b00000000 }
 local MARK, PLACES, LOOKED_AT = 'kajitori-order-1', 1024, 8
-pcall(ffi.cdef, [[
-  void *mmap(void *address, size_t length, int protection, int flags, int file, long offset);
-  int munmap(void *address, size_t length);
-  typedef struct { int32_t first, second; double ready, level; } kajitori_target;
-  typedef struct { char mark[16]; double latest; kajitori_target targets[1024]; } kajitori_memory;
-]])
-local MEMORY_BYTES = ffi.sizeof('kajitori_memory')
 
 -- Whether a process has memory to read and write there, and all of it.
-local function is_mapped(address)
+local function is_mapped(address, size)
   local file = io.open('/proc/self/maps')
   if not file then return false end
   local found = false
   for line in file:lines() do
     local from, to, rights = string.match(line, '^(%x+)%-(%x+) (....)')
-    if from and tonumber(from, 16) <= address and tonumber(to, 16) >= address + MEMORY_BYTES then
+    if from and tonumber(from, 16) <= address and tonumber(to, 16) >= address + size then
       found = rights == 'rw-p'
     end
   end
@@ -31,18 +24,26 @@ local function is_mapped(address)
 end
 
 local function mapped_memory()
+  if not has_ffi then return nil end
+  ffi.cdef([[
+    void *mmap(void *address, size_t length, int protection, int flags, int file, long offset);
+    int munmap(void *address, size_t length);
+    typedef struct { int32_t first, second; double ready, level; } kajitori_target;
+    typedef struct { char mark[16]; double latest; kajitori_target targets[1024]; } kajitori_memory;
+  ]])
+  local size = ffi.sizeof('kajitori_memory')
   for _, address in ipairs(ADDRESSES) do
     local wanted = ffi.cast('void *', address)
     -- Read and write; private, anonymous, and never in the place of something else.
-    local got = ffi.C.mmap(wanted, MEMORY_BYTES, 3, 0x100022, -1, 0)
+    local got = ffi.C.mmap(wanted, size, 3, 0x100022, -1, 0)
     local memory = ffi.cast('kajitori_memory *', wanted)
     if got == wanted then
       ffi.copy(memory.mark, MARK, 16)
       return memory
     end
     if got ~= ffi.cast('void *', -1) then
-      ffi.C.munmap(got, MEMORY_BYTES)
-    elseif is_mapped(address) then
+      ffi.C.munmap(got, size)
+    elseif is_mapped(address, size) then
       local mark = ffi.string(memory.mark, 16)
       if mark == MARK or mark == string.rep('\0', 16) then return memory end
     end

@@ -5,6 +5,7 @@
 -- target, model, weight, limit; chain: header and allowed names; refuse_cooled, refuse_saturated, tell).
 local ORDER_METADATA = 'io.kajitori.order'
 local ASKING_HEADER = 'x-gateway-decision'
+local MOST_ATTEMPTS = 8  -- as in resilience/order.py
 local ORDERS, orders_known = {}, 0
 
 local function read_order(mark, id)
@@ -143,13 +144,14 @@ local function no_choice_is_ready(order, saturated, cooled, why, now)
   return nil
 end
 
--- Tells Envoy the order. It asks for the cluster again before each attempt; there are as many as there are choices.
-local function set_order(handle, list)
+-- Tells Envoy the order. It asks for the cluster again before each attempt. retries: how many there may be, or nil where a
+-- policy says that.
+local function set_order(handle, list, retries)
   local groups = {}
   for at, choice in ipairs(list) do
     groups[at] = { name = choice.cluster, clusters = { { cluster_name = choice.cluster, weight = 1 } } }
   end
-  handle:headers():replace('x-envoy-max-retries', string.format('%d', #list - 1))
+  if retries then handle:headers():replace('x-envoy-max-retries', string.format('%d', retries)) end
   handle:streamInfo():dynamicMetadata():set(ORDER_METADATA, 'priority_groups', groups)
   handle:clearRouteCache()
 end
@@ -207,6 +209,6 @@ local function arrange(handle, facts)
   elseif facts.tell then
     tell_decision(handle, facts, 'the configured order')
   end
-  set_order(handle, list)
+  set_order(handle, list, not mark:get('own_retries') and math.min(#list, MOST_ATTEMPTS) - 1 or nil)
   return nil
 end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.resilience.cooling import BACKEND_METADATA
+from kajitori.gateway.resilience.cooling import BACKEND_METADATA, LUA_FILTER
 from kajitori.gateway.resilience.order import describe_order, unknown_backends
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ def decision_headers(resilience: Resilience) -> dict[str, Any]:
     }
     added = [{"header": {"key": name, "value": value}} for name, value in values.items()]
     return {"response_headers_to_add": added}
+
+
+def with_own_retries(route: dict[str, Any]) -> dict[str, Any]:
+    """A route whose number of attempts is a policy's: an order that is arranged for a request does not change it."""
+    metadata = route.get("metadata", {}).get("filter_metadata", {})
+    told = {**metadata.get(LUA_FILTER, {}), "own_retries": True}
+    return {**route, "metadata": {"filter_metadata": {**metadata, LUA_FILTER: told}}}
 
 
 def told_of_rule(

@@ -7,6 +7,8 @@ from typing import Any
 from kajitori.gateway.lua.scripts import COOLING_SCRIPT
 
 _TYPE = "type.googleapis.com/"
+LUA_FILTER = "envoy.filters.http.lua"
+"""Of a request and of an attempt alike: a script finds what a route tells it by the name of its filter."""
 BACKEND_METADATA = "kajitori.backend"
 """Under which a cluster's metadata names its AIServiceBackend."""
 
@@ -32,10 +34,10 @@ def cooling_filter(backend: str, model: str) -> dict[str, Any]:
         "shared_vm_id": "kajitori-cooling",
     }
     return {
-        "name": "envoy.filters.http.lua",
+        "name": LUA_FILTER,
         "typed_config": {
             "@type": _TYPE + "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
-            "extension_config": {"name": "envoy.filters.http.lua", "typed_config": lua},
+            "extension_config": {"name": LUA_FILTER, "typed_config": lua},
             "xds_matcher": {
                 "matcher_tree": {"input": status, "exact_match_map": {"map": {"200": fine}}},
             },
