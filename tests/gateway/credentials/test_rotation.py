@@ -164,6 +164,23 @@ def test_a_policy_that_changes_all_the_time_does_not_hammer_the_endpoint() -> No
     scenario(play)
 
 
+def test_a_defect_of_ours_is_told_and_ends_no_renewal() -> None:
+    def broken(now: float) -> Token:
+        raise KeyError("password-1")
+
+    async def play(source: TokenSource, state: Callable[[], TokenState | None]) -> None:
+        good, ENDPOINT.answer = ENDPOINT.answer, broken
+        await source.want({KEY: FakeExchange()})
+        assert state() == TokenState(None, "this exchange meets a defect of the gateway: KeyError")
+        ENDPOINT.answer = good
+        await asyncio.sleep(2)
+        found = state()
+        assert found is not None
+        assert found.token is not None
+
+    scenario(play)
+
+
 def test_a_token_that_has_ended_on_arrival_is_refused() -> None:
     async def play(source: TokenSource, state: Callable[[], TokenState | None]) -> None:
         ENDPOINT.answer = lambda now: Token(Concealed("old"), now - 1)

@@ -115,10 +115,14 @@ class TokenSource:
                 async with self._slots:
                     kept.asked_at = asyncio.get_running_loop().time()
                     token = await self.fetch(kept.exchange)
-            except ExchangeFailed as error:
+            except Exception as error:
                 failures += 1
-                wait = seconds_to_retry(failures, self._random.random(), error.retry_after_seconds)
-                self._failed(key, kept, str(error))
+                expected = isinstance(error, ExchangeFailed)
+                asked_for = error.retry_after_seconds if expected else None
+                wait = seconds_to_retry(failures, self._random.random(), asked_for)
+                # A defect of ours must not end the renewal; its text may have anything in it.
+                defect = f"this exchange meets a defect of the gateway: {type(error).__name__}"
+                self._failed(key, kept, str(error) if expected else defect)
             else:
                 failures = 0
                 wait = seconds_to_rotation(token.expires_at, self._clock.now(), self._random.random())
