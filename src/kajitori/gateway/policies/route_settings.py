@@ -13,6 +13,7 @@ from kajitori.gateway.policies.cluster_settings import duration, size_bytes
 from kajitori.gateway.policies.local_rate_limit import local_rate_limit
 from kajitori.gateway.policies.response_overrides import response_overrides
 from kajitori.gateway.policies.retries import by_priority, retry_policy
+from kajitori.gateway.resilience.actions import with_own_retries
 from kajitori.gateway.routes.optional_filters import (
     BUFFER,
     CUSTOM_RESPONSE,
