@@ -2,7 +2,7 @@
 
     python bench/gateway.py [--requests 20000] [--streams 1000] [--rounds 2]
 
-One Envoy worker; providers and clients are processes of their own and do not count. JSON: a prompt of 1 KB, an answer
+One Envoy worker; providers and clients are processes of their own and do not count. JSON: a prompt of 1 KB (and of 32 KB), an answer
 with usage, 32 connections. Streams: 50 events, 2 ms apart, 64 connections. CPU is read from /proc/<pid>/stat. The
 configurations take turns, so that a busy machine touches all alike; the ratio to the plain proxy is the figure to
 compare between machines.
@@ -45,6 +45,8 @@ from kajitori.gateway.plan import make_plan  # noqa: E402
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
+JSON, JSON_32_KB = "json", "json, 32 KB"
+KINDS = (JSON, JSON_32_KB, "stream", "stream, usage asked for")
 EVENTS = 50
 EVENT_SECONDS = 0.002
 USAGE = {"prompt_tokens": 250, "completion_tokens": 50, "total_tokens": 300}
@@ -145,6 +147,18 @@ async def load(port: int, body: bytes, count: int, connections: int) -> None:
     await done.wait()
 
 
+async def answering(port: int) -> None:
+    """Waits until something listens there."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        return
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:13]) / TICKS
@@ -192,9 +206,13 @@ def configure(bench: Workbench, port: int, upstream: int, models: int) -> None:
 
 async def measure(bench: Workbench, port: int, kind: str, count: int) -> tuple[float, float]:
     """Microseconds a request of Envoy and of this process."""
-    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "word " * 190}]}
+    content = "word " * 190
+    messages = [{"role": "user", "content": content}]
+    if kind == JSON_32_KB:  # a conversation, in which lines and quotes are escaped
+        messages = [{"role": "user", "content": ("word " * 14 + '"word"\n') * 11}] * 36
+    body: dict[str, Any] = {"model": "m", "messages": messages}
     connections = 32
-    if kind != "json":
+    if kind not in (JSON, JSON_32_KB):
         body["stream"] = True
         connections = 64
         if kind == "stream, usage asked for":
@@ -217,11 +235,12 @@ async def run(options: argparse.Namespace) -> None:
             configure(bench, bench.port, upstream, options.models)
             bench.set_resources("plain", plain_resources(plain_port, upstream))
             await bench.settled()
+            await answering(upstream)
             bench.ledger._on_record = None  # the workbench would keep every record
             results: dict[tuple[str, str], list[tuple[float, float]]] = {}
             for _ in range(options.rounds + 1):
-                for kind in ("json", "stream", "stream, usage asked for"):
-                    count = options.requests if kind == "json" else options.streams
+                for kind in KINDS if not options.only else (options.only,):
+                    count = options.requests if kind.startswith(JSON) else options.streams
                     for name, port in (("plain Envoy", plain_port), ("gateway", bench.port)):
                         results.setdefault((kind, name), []).append(await measure(bench, port, kind, count))
     finally:
@@ -244,6 +263,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--streams", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", choices=KINDS, help="one kind of request")
     parser.add_argument("--models", type=int, default=1, help="routes in front of the one that is asked for")
     parser.add_argument("--provide", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)

@@ -43,14 +43,13 @@ local function live_requests(name)
   return count
 end
 
-local function is_saturated(choice)
+local function is_saturated(choice, now)
   local known = choice.limit and UNDER_WAY[choice.name]
   if not known or known.count < choice.limit then return false end
-  local begun = os.clock()
-  if begun - collected_at >= 20 * collection_seconds then
+  if now - collected_at >= 20 * collection_seconds then
+    local begun = os.clock()
     collectgarbage()
-    collected_at = os.clock()
-    collection_seconds = collected_at - begun
+    collected_at, collection_seconds = now, os.clock() - begun
   end
   return live_requests(choice.name) >= choice.limit
 end
@@ -120,7 +119,7 @@ local function sort_choices(tiers, facts, now, some_cooled)
       elseif facts.excluded and find(',' .. facts.excluded .. ',', ',' .. choice.cluster .. ',', 1, true) then
         saturated[#saturated + 1] = choice
         why[#why + 1] = choice.name .. ' broke the stream off'
-      elseif is_saturated(choice) then
+      elseif is_saturated(choice, now) then
         saturated[#saturated + 1] = choice
         why[#why + 1] = choice.name .. ' saturated (' .. choice.limit .. ' requests)'
       else

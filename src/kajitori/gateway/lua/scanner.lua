@@ -1,5 +1,5 @@
 -- Finds the members of a JSON object without decoding it: where each top-level key and value stands in the
--- text. Nested text is only skipped (strings as strings, brackets in pairs), so a key of the same name further
+-- text. Steps are bytes and searches for plain text, which LuaJIT compiles; patterns it does not. Nested text is only skipped (strings as strings, brackets in pairs), so a key of the same name further
 -- down is never taken for the real one, and a 32 MiB prompt costs a search for its closing quote.
 local find, sub, byte = string.find, string.sub, string.byte
 local DEEPEST = 512
@@ -21,6 +21,16 @@ local function string_end(text, at)
   end
 end
 
+-- Position of the first byte from `at` on that is no white space, or nil.
+local function skip_space(text, at)
+  local char = byte(text, at)
+  while char == 32 or char == 10 or char == 13 or char == 9 do
+    at = at + 1
+    char = byte(text, at)
+  end
+  return char and at
+end
+
 local LITERALS = { ['true'] = true, ['false'] = true, ['null'] = true }
 
 -- Position of the last byte of the value that starts at `at`, or nil if that is no value.
@@ -30,22 +40,21 @@ local function value_end(text, at)
   if first == 123 or first == 91 then
     local open, depth, place = {}, 0, at
     while true do
-      place = find(text, '["{}%[%]]', place)
-      if not place then return nil end
-      pieces = pieces + 1
-      if pieces > MOST_PIECES then return nil end
       local char = byte(text, place)
       if char == 34 then
+        pieces = pieces + 1
         place = string_end(text, place + 1)
         if not place then return nil end
       elseif char == 123 or char == 91 then
-        depth = depth + 1
-        if depth > DEEPEST then return nil end
+        depth, pieces = depth + 1, pieces + 1
+        if depth > DEEPEST or pieces > MOST_PIECES then return nil end
         open[depth] = char + 2
-      else
+      elseif char == 125 or char == 93 then
         if open[depth] ~= char then return nil end
         depth = depth - 1
         if depth == 0 then return place end
+      elseif not char then
+        return nil
       end
       place = place + 1
     end
@@ -108,9 +117,9 @@ end
 -- Returns the position of the closing brace, or nil and what is wrong with the text.
 local function members(text, visit)
   pieces = 0
-  local at = find(text, '[^ \t\r\n]')
+  local at = skip_space(text, 1)
   if not at or byte(text, at) ~= 123 then return nil, 'the body is not a JSON object' end
-  at = find(text, '[^ \t\r\n]', at + 1)
+  at = skip_space(text, at + 1)
   local close = nil
   if at and byte(text, at) == 125 then close = at end
   while not close do
@@ -118,9 +127,9 @@ local function members(text, visit)
     local key_start = at
     local key_last = string_end(text, at + 1)
     if not key_last then return nil, 'a string does not end' end
-    at = find(text, '[^ \t\r\n]', key_last + 1)
+    at = skip_space(text, key_last + 1)
     if not at or byte(text, at) ~= 58 then return nil, 'a colon is missing after a member name' end
-    at = find(text, '[^ \t\r\n]', at + 1)
+    at = skip_space(text, at + 1)
     pieces = pieces + 2
     local last = at and pieces <= MOST_PIECES and value_end(text, at)
     if not last then
@@ -128,17 +137,17 @@ local function members(text, visit)
       return nil, 'a value is malformed, does not end, or is nested too deeply'
     end
     visit(unescape(sub(text, key_start + 1, key_last - 1)), key_start, at, last)
-    at = find(text, '[^ \t\r\n]', last + 1)
+    at = skip_space(text, last + 1)
     local char = at and byte(text, at)
     if char == 125 then
       close = at
     elseif char == 44 then
-      at = find(text, '[^ \t\r\n]', at + 1)
+      at = skip_space(text, at + 1)
     else
       return nil, 'a comma or a closing brace is missing'
     end
   end
-  if find(text, '[^ \t\r\n]', close + 1) then return nil, 'something follows the JSON object' end
+  if skip_space(text, close + 1) then return nil, 'something follows the JSON object' end
   return close
 end
 

@@ -9,18 +9,17 @@ local MOST_CANDIDATES = 4
 local function closes(text, at, depth)
   local open = 0
   while true do
-    local place = find(text, '["{}%[%]]', at)
-    if not place then return open == -depth end
-    local char = byte(text, place)
+    local char = byte(text, at)
+    if not char then return open == -depth end
     if char == 34 then
-      place = string_end(text, place + 1)
-      if not place then return false end
+      at = string_end(text, at + 1)
+      if not at then return false end
     elseif char == 123 or char == 91 then
       open = open + 1
-    else
+    elseif char == 125 or char == 93 then
       open = open - 1
     end
-    at = place + 1
+    at = at + 1
   end
 end
 
