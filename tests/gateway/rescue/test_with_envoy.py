@@ -112,7 +112,8 @@ async def test_another_backend_goes_on_and_both_legs_are_booked(bench: Bench) ->
     await eventually(lambda: {request_id, f"{request_id}~2"} <= set(bench.envoy.records))
     first, second = bench.envoy.records[request_id], bench.envoy.records[f"{request_id}~2"]
     assert (first.backend, second.backend) == ("default/a", "default/b")
-    assert first.usage is not None and first.usage_estimated and first.usage.output_tokens >= 1
+    # How much of it was seen is told every few events; the prompt is known at least.
+    assert first.usage is not None and first.usage_estimated and first.usage.input_tokens > 0
     assert second.usage is not None and second.usage.output_tokens == 7
 
 
