@@ -75,6 +75,37 @@ async def test_a_change_sends_only_what_changed(bench: Workbench, first: Provide
     assert before == after
 
 
+async def test_a_cluster_that_changes_is_sent_its_endpoints_again(bench: Workbench, first: Provider) -> None:
+    def documents(protocol: str) -> list[dict[str, Any]]:
+        port = {"name": "web", "port": 80, "appProtocol": protocol}
+        return [
+            gateway(bench.port),
+            {"kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [port]}},
+            {
+                "kind": "EndpointSlice",
+                "metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": ["127.0.0.1"]}],
+                "ports": [{"name": "web", "port": first.port, "protocol": "TCP"}],
+            },
+            {
+                "kind": "HTTPRoute",
+                "metadata": {"name": "web"},
+                "spec": {
+                    "parentRefs": [{"name": "gateway"}],
+                    "rules": [{"backendRefs": [{"name": "s", "port": 80}]}],
+                },
+            },
+        ]
+
+    for protocol in ("kubernetes.io/h2c", "http", "kubernetes.io/h2c", "http"):
+        await bench.apply(*documents(protocol))
+    assert (await bench.get("/x")).status == 200
+    # Envoy gives up waiting after 15 seconds and counts that.
+    text = await bench.admin("/stats?filter=init_fetch_timeout")
+    assert not [line for line in text.splitlines() if not line.endswith(": 0")]
+
+
 async def test_a_route_moves_to_a_new_backend_with_a_new_key_and_no_request_fails(
     bench: Workbench, first: Provider
 ) -> None:

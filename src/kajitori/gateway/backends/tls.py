@@ -179,8 +179,9 @@ def _parameters(own: BackendTls) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if own.min_version:
         found["tls_minimum_protocol_version"] = _VERSIONS[own.min_version]
-    if own.max_version:
-        found["tls_maximum_protocol_version"] = _VERSIONS[own.max_version]
+    # Left alone, Envoy goes up to 1.2 as a client, which is below a minimum of 1.3.
+    if highest := own.max_version or ("1.3" if own.min_version == "1.3" else None):
+        found["tls_maximum_protocol_version"] = _VERSIONS[highest]
     if own.ciphers:
         found["cipher_suites"] = own.ciphers
     if own.ecdh_curves:

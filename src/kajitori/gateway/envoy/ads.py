@@ -329,5 +329,13 @@ class _Stream:
         for name in gone:
             subscription.has.pop(name, None)
             subscription.told_missing.add(name)
+        if kind == CLUSTER:
+            self._send_endpoints_again(due)
         subscription.outstanding = (nonce, due)
         return response
+
+    def _send_endpoints_again(self, clusters: dict[str, Encoded]) -> None:
+        """A cluster that is new or changed waits for its endpoints anew, but asks for them only if no other one has."""
+        has = self._subscriptions[ENDPOINTS].has
+        for encoded in clusters.values():
+            has.pop(encoded.value.get("eds_cluster_config", {}).get("service_name", ""), None)
