@@ -312,6 +312,7 @@ class Workbench:
                     "--pdeathsig",
                     "KILL",
                     "--",
+                    *self.envoy_prefix(),
                     str(find_envoy()),
                     *envoy_arguments(self.folder / "bootstrap.json"),
                 ],
@@ -319,6 +320,10 @@ class Workbench:
                 stdout=log,
                 stderr=log,
             )
+
+    def envoy_prefix(self) -> list[str]:
+        """What Envoy is started through."""
+        return []
 
     def kill_envoy(self) -> None:
         assert self.envoy is not None
@@ -418,9 +423,11 @@ async def eventually(
 
 
 @contextlib.asynccontextmanager
-async def running_workbench(sources: tuple[str, ...] = ("gateway",)) -> AsyncIterator[Workbench]:
+async def running_workbench(
+    sources: tuple[str, ...] = ("gateway",), kind: type[Workbench] = Workbench
+) -> AsyncIterator[Workbench]:
     with tempfile.TemporaryDirectory(prefix="kgw-", dir=os.environ.get("TMPDIR", "/tmp")) as folder:
-        bench = Workbench(Path(folder), sources)
+        bench = kind(Path(folder), sources)
         await bench.start()
         try:
             yield bench

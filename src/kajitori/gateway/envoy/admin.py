@@ -17,7 +17,7 @@ async def failed_log_writes(socket: Path) -> int:
     """How often Envoy could not write what it had for its log. Raises OSError if it cannot be asked."""
     text = await _ask(socket, "GET", "/stats?type=Counters&filter=%5Efilesystem%5C.write_failed")
     _, found, count = text.rpartition("filesystem.write_failed:")
-    return int(count) if found else 0
+    return int(count.split()[0]) if found else 0
 
 
 async def _ask(socket: Path, method: str, path: str) -> str:
@@ -25,7 +25,9 @@ async def _ask(socket: Path, method: str, path: str) -> str:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             reader, writer = await asyncio.open_unix_connection(socket)
             try:
-                writer.write(f"{method} {path} HTTP/1.0\r\nhost: envoy\r\ncontent-length: 0\r\n\r\n".encode())
+                writer.write(
+                    f"{method} {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode()
+                )
                 head, _, body = (await reader.read()).decode(errors="replace").partition("\r\n\r\n")
             finally:
                 writer.close()

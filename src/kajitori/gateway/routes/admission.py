@@ -86,7 +86,7 @@ class Asking:
     def asked(self, route: dict[str, Any]) -> dict[str, Any]:
         """A route of Envoy so that it is asked about, if anything may hold for it."""
         parts = str(route.get("name", "")).split("/")
-        if len(parts) < 5 or parts[0] != "ai" or parts[3] != "rule":
+        if len(parts) < 5 or parts[0] not in ("ai", "http") or parts[3] != "rule":
             return route
         name = f"{parts[1]}/{parts[2]}"
         if not self.concerns(name):
