@@ -232,7 +232,7 @@ local function read_stream(handle, facts)
       local text = chunk:getBytes(0, size)
       mark_events(state, text)
       -- Most chunks are whole events without usage: they pass untouched.
-      if kept ~= '' or state.parts or has_usage(text) or sub(text, -2) ~= '\n\n' then
+      if kept ~= '' or state.parts or has_usage(text) or byte(text, size) ~= 10 or byte(text, size - 1) ~= 10 then
         local go_on, rest = split_events(state, kept .. text, strip)
         kept = ''
         if strip and #rest <= LONGEST_HELD and not find(rest, '^data: ?%[') then
