@@ -49,6 +49,7 @@ from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, 
 from kajitori.gateway.routes.admission import Asking
 from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
+from kajitori.gateway.routes.features import SUPPORTED_FEATURES
 from kajitori.gateway.routes.gateway_status import gateway_status
 from kajitori.gateway.routes.generated import (
     Generated,
@@ -420,7 +421,8 @@ def _gateways(making: _Making) -> None:
     for item in making.observed.gateway_classes:
         if item.metadata.name in making.attachment.controllers:
             state = condition("Accepted", True, "Accepted", "Kajitori serves Gateways of this class")
-            making.status(GATEWAY_CLASSES, item, {"conditions": [state]})
+            features = [{"name": name} for name in SUPPORTED_FEATURES]
+            making.status(GATEWAY_CLASSES, item, {"conditions": [state], "supportedFeatures": features})
     for gateway in making.observed.gateways:
         key = (gateway.metadata.namespace or "", gateway.metadata.name or "")
         if key in making.attachment.bindings:
