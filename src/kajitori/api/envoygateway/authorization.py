@@ -180,5 +180,6 @@ class ExtAuth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     body_to_ext_auth: BodyToExtAuth | None = None
     timeout: Duration | None = None
     fail_open: bool = False
+    recompute_route: bool | None = None
     context_extensions: Annotated[list[ContextExtension], map_list("name")] = field(default_factory=list)
     status_on_error: Annotated[Int32, Meta(ge=400, le=511)] | None = None

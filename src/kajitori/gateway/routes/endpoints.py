@@ -31,6 +31,9 @@ _FILTER_ON = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
 # By far the most requests; a comparison is cheaper than an expression.
 _COMMONEST = "/v1/chat/completions"
 _MODELS = r"/v1/models(/.+)?|/anthropic/v1/models(/.+)?"
+# Never reached: the Lua filter answers by itself, or the request is matched anew. But only an action of this kind
+# carries the limit for bodies, and the headers of CORS.
+_UNREAD = {"cluster": "model-not-read", "cluster_not_found_response_code": "NOT_FOUND", "timeout": "0s"}
 _UNNAMED = {"name": MODEL_HEADER, "present_match": True, "invert_match": True}
 
 
@@ -71,16 +74,13 @@ def switched_on(by_model: Sequence[Entry]) -> dict[str, Any]:
         for name, config in entry.route.get("typed_per_filter_config", {}).items()
         if not config.get("disabled")
     }
-    return {name: _FILTER_ON for name in sorted(names)}
+    return dict.fromkeys(sorted(names), _FILTER_ON)
 
 
 def entry_routes(protected: bool, filters: dict[str, Any]) -> list[dict[str, Any]]:
     """Match before the Lua filter has read the request; after that it is matched anew. protected: who has no key is
     refused before the body is read. filters: what is to be switched on already.
     """
-    # Never reached: the Lua filter answers by itself, or the request is matched anew. But only an action of this
-    # kind carries the limit for bodies.
-    action = {"cluster": "model-not-read", "cluster_not_found_response_code": "NOT_FOUND", "timeout": "0s"}
     unread = {"name": SCHEMAS_HEADER, "present_match": True, "invert_match": True}
     told = for_lua(keys="Required") if protected else {}
     matches: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
@@ -92,12 +92,26 @@ def entry_routes(protected: bool, filters: dict[str, Any]) -> list[dict[str, Any
         {
             "name": f"ai-entry{name}",
             "match": {**path, "headers": [unread, _method(methods)]},
-            "route": action,
+            "route": _UNREAD,
             **told,
             **({"typed_per_filter_config": filters} if filters else {}),
         }
         for name, path, methods in matches
     ]
+
+
+def preflight_route() -> dict[str, Any]:
+    """Where browsers ask whether a page of another origin may use an AI path. Never reached: the CORS filter answers,
+    which it does only where an action of this kind would follow.
+    """
+    paths = [path for paths in _paths_by_methods().values() for path in paths]
+    method = {"name": ":method", "string_match": {"exact": "OPTIONS"}}
+    asked = {"name": "access-control-request-method", "present_match": True}
+    return {
+        "name": "ai-preflight",
+        "match": {**_regex(f"{path_pattern(paths)}|{_MODELS}"), "headers": [method, asked]},
+        "route": _UNREAD,
+    }
 
 
 def shown_at(pattern: str, hostname: str) -> bool:
@@ -120,7 +134,7 @@ def models_routes(
         return {
             "name": name,
             "match": {**_regex(_MODELS), "headers": [get, *match.get("headers", [])]},
-            "direct_response": ai_error(500, "the list of models was not made"),
+            "route": _UNREAD,
             **for_lua(keys=mode, listing=models_listing(list(listed))),
         }
 

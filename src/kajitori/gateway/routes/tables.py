@@ -20,6 +20,7 @@ from kajitori.gateway.routes.answers import Model, direct_error
 from kajitori.gateway.routes.endpoints import (
     entry_routes,
     models_routes,
+    preflight_route,
     switched_on,
     unknown_model,
     unknown_path,
@@ -92,6 +93,8 @@ class Table:
         return {
             "name": self.name,
             "max_direct_response_body_size_bytes": _LONGEST_BODY_BYTES,
+            # What a backend of a rule says of a header beats what the rule says.
+            "most_specific_header_mutations_wins": True,
             "virtual_hosts": [
                 self._virtual_host(hostname) for hostname in sorted(self._hosts.keys() | self._elsewhere)
             ],
@@ -129,6 +132,8 @@ class Table:
                 *models_routes(hostname, models, protected=all(protected)),
             ]
             routes += security.generated(first, guarded=True)
+            if security.answers_preflights:
+                routes += security.generated([preflight_route()])
             routes += [entry.route for entry in by_model]
             routes += unnamed_routes(by_model)
             routes += security.generated([unknown_model(named, hidden=hidden)])

@@ -15,10 +15,19 @@ from kajitori.gateway.keys.delivery import discovered
 _HTTP = TYPE + "envoy.extensions.filters.http."
 JWT_TYPE = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 _EARLY, _LATE = "kajitori.", "kajitori.by_model."
-CSRF, OAUTH2, JWT, ASK, ASK_OPEN, RULES = ("csrf", "oauth2", "jwt", "ext_authz", "ext_authz.open", "rbac")
-"""In the order in which requests pass them. ASK_OPEN: lets requests pass where the service gives no answer."""
-STEPS = (CSRF, OAUTH2, JWT, ASK, ASK_OPEN, RULES)
+CSRF, OAUTH2, JWT, ASK, ASK_TELLING, RULES = (
+    "csrf",
+    "oauth2",
+    "jwt",
+    "ext_authz",
+    "ext_authz.telling",
+    "rbac",
+)
+"""In the order in which requests pass them. ASK: a filter that a route brings as a whole, since most of ext_authz cannot
+be said at a route. ASK_TELLING: ext_authz itself, for the one matter that can only be said there, context extensions."""
+STEPS = (CSRF, OAUTH2, JWT, ASK, ASK_TELLING, RULES)
 _NEVER = {"default_value": {"numerator": 0}}
+_MATCHING = TYPE + "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 # Never used: every route that switches the filter on has a service of its own, or switches it off again.
 _NOBODY = {"server_uri": {"uri": "http://nobody", "cluster": "no-service", "timeout": "1s"}}
 
@@ -39,9 +48,20 @@ def security_filters(name: Any) -> list[dict[str, Any]]:
 
 
 def switched_off_late() -> dict[str, Any]:
-    """For routes behind the Lua filter that do not ask: filters that would do something on their own."""
-    off = {"@type": _HTTP + "ext_authz.v3.ExtAuthzPerRoute", "disabled": True}
-    return {late(ASK): off, late(ASK_OPEN): off}
+    """For routes behind the Lua filter that do not ask: the filter that would do something on its own."""
+    return {late(ASK_TELLING): {"@type": _HTTP + "ext_authz.v3.ExtAuthzPerRoute", "disabled": True}}
+
+
+def brought(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """What a route says at ASK: the filter with its whole configuration."""
+    action = {
+        "name": "bring",
+        "typed_config": {
+            "@type": _HTTP + "composite.v3.ExecuteFilterAction",
+            "typed_config": {"name": name, "typed_config": config},
+        },
+    }
+    return {"@type": _MATCHING + "PerRoute", "xds_matcher": {"on_no_match": {"action": action}}}
 
 
 def _filter(name: str, step: str) -> dict[str, Any]:
@@ -55,11 +75,16 @@ def _filter(name: str, step: str) -> dict[str, Any]:
             base = {"@type": _HTTP + "oauth2.v3.OAuth2"}
         case "rbac":
             base = {"@type": _HTTP + "rbac.v3.RBAC"}
+        case "ext_authz":
+            composite = {"@type": _HTTP + "composite.v3.Composite"}
+            base = {
+                "@type": _MATCHING,
+                "extension_config": {"name": "envoy.filters.http.composite", "typed_config": composite},
+            }
         case _:
             base = {
                 "@type": _HTTP + "ext_authz.v3.ExtAuthz",
                 "http_service": _NOBODY,
                 "transport_api_version": "V3",
-                "failure_mode_allow": step == ASK_OPEN,
             }
     return {"name": name, "disabled": True, "typed_config": base}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
-from kajitori.gateway.policies.security.chain import ASK, ASK_OPEN, early, late, switched_off_late
+from kajitori.gateway.policies.security.chain import ASK_TELLING, early, late, switched_off_late
 from kajitori.gateway.routes.answers import direct_error, literal
 from kajitori.gateway.routes.route_filters import CORS_FILTER
 
@@ -40,7 +40,7 @@ def protected_plain(entry: Entry, protection: Protection) -> Entry:
         configs.pop(LUA_FILTER, None)
         told = route.get("metadata", {}).get("filter_metadata", {}).get(LUA_FILTER, {})
         own = {"keys": told.get("keys", _NO_KEYS), "route": told.get("route", entry.route["name"])}
-        route = _told(route, **own, guard=protection.guard)
+        route = _told(route, {**own, "guard": protection.guard})
     return msgspec.structs.replace(entry, route={**route, "typed_per_filter_config": configs})
 
 
@@ -63,6 +63,11 @@ class HostSecurity:
             ]
 
     @property
+    def answers_preflights(self) -> bool:
+        """Whether pages of other origins may ask."""
+        return self._cors is not None
+
+    @property
     def hides_models(self) -> bool:
         """Whether an error must not tell which models there are."""
         return self._any
@@ -74,12 +79,12 @@ class HostSecurity:
         if protection.broken:
             return msgspec.structs.replace(entry, route=_closed(entry.route, protection), models=())
         steps = protection.by_model if self._common is not None else protection.steps.keys()
-        self._asks_late = self._asks_late or not steps.isdisjoint((ASK, ASK_OPEN))
+        self._asks_late = self._asks_late or ASK_TELLING in steps
         configs = dict(entry.route.get("typed_per_filter_config", {}))
         configs |= {late(step): protection.steps[step] for step in steps if step in protection.steps}
         route = {**entry.route, "typed_per_filter_config": configs} if configs else entry.route
         if protection.guard:
-            route = _told(route, guard=protection.guard)
+            route = _told(route, {"guard": protection.guard})
         # Who may see a model can only be asked where all models ask the same.
         models = entry.models if self._common is not None or not _restricts(protection) else ()
         return msgspec.structs.replace(entry, route=route, models=models)
@@ -108,7 +113,7 @@ class HostSecurity:
             own = route.get("typed_per_filter_config", {})
             changed = {**route, "typed_per_filter_config": {**own, **configs}} if configs else route
             changed = self._without_questions(changed) if "direct_response" in route else changed
-            made.append(_told(changed, guard=guard) if guard else changed)
+            made.append(_told(changed, {"guard": guard}) if guard else changed)
         return made
 
 
@@ -121,7 +126,7 @@ def _closed(route: dict[str, Any], protection: Protection) -> dict[str, Any]:
     return {**kept, "direct_response": direct_error(500, literal(protection.broken))}
 
 
-def _told(route: dict[str, Any], **told: str) -> dict[str, Any]:
+def _told(route: dict[str, Any], told: dict[str, str]) -> dict[str, Any]:
     metadata = route.get("metadata", {})
     by_filter = metadata.get("filter_metadata", {})
     ours = {**by_filter.get(LUA_FILTER, {}), **told}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Members by which strategic merges join the items of lists.
 _KEYED_LISTS = {"providers": "name", "contextExtensions": "name"}
 # Fields that say how to speak to a service; without them it is asked all the same.
-_HARMLESS = (".backendSettings.", ".statusOnError", ".recomputeRoute", ".includeRouteMetadata", ".fallback")
+_HARMLESS = (".backendSettings.", ".includeRouteMetadata", ".fallback")
 
 
 class SecurityPolicies:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.cluster_settings import duration
 from kajitori.gateway.policies.security.authorization import MODEL_HEADERS
-from kajitori.gateway.policies.security.chain import ASK, ASK_OPEN
+from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, brought
 from kajitori.gateway.policies.security.services import service_cluster
 
 if TYPE_CHECKING:
@@ -16,43 +16,69 @@ if TYPE_CHECKING:
     from kajitori.api.envoygateway.authorization import ContextExtension, ExtAuth, HTTPExtAuthService
     from kajitori.gateway.policies.security.protection import Making
 
+_TYPE = TYPE + "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 _TIMEOUT = "10s"
 
 
 def make_question(making: Making, ask: ExtAuth) -> None:
     """The configuration of the ext_authz filter."""
     timeout = duration(ask.timeout) if ask.timeout else _TIMEOUT
-    settings: dict[str, Any] = {"context_extensions": _extensions(making, ask.context_extensions)}
-    if ask.http is not None:
-        settings["http_service"] = _http(making, ask, ask.http, timeout)
-    elif ask.grpc is not None:
-        cluster = service_cluster(making, ask.grpc, "extAuth.grpc", http2=True)
-        settings["grpc_service"] = {
-            "envoy_grpc": {"cluster_name": cluster or "no-service"},
-            "timeout": timeout,
-        }
-        if ask.headers_to_ext_auth:
-            making.notes.append(
-                "spec.extAuth.headersToExtAuth is not honoured for gRPC: the service is sent every header"
-            )
-    else:
-        making.problems.append("spec.extAuth: neither grpc nor http is given")
-    if ask.status_on_error is not None:
-        making.notes.append("spec.extAuth.statusOnError is not honoured: 403 is answered")
-    step = ASK_OPEN if ask.fail_open else ASK
-    if ask.body_to_ext_auth is not None:
-        settings["with_request_body"] = {"max_request_bytes": ask.body_to_ext_auth.max_request_bytes}
+    service = _service(making, ask, timeout)
+    extensions = _extensions(making, ask.context_extensions)
+    step = ASK_TELLING if extensions and ask.grpc is not None else ASK
     if ask.body_to_ext_auth is not None or any(
         name.lower().startswith(MODEL_HEADERS) for name in ask.headers_to_ext_auth
     ):
         making.by_model.add(step)
-    making.steps[step] = {
-        "@type": TYPE + "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
-        "check_settings": settings,
+    if ask.body_to_ext_auth is not None:
+        service["with_request_body"] = {"max_request_bytes": ask.body_to_ext_auth.max_request_bytes}
+    if step == ASK_TELLING:
+        making.notes += [
+            f"spec.extAuth.{name} is not honoured beside contextExtensions"
+            for name, given in (
+                ("headersToExtAuth", ask.headers_to_ext_auth),
+                ("failOpen", ask.fail_open),
+                ("recomputeRoute", ask.recompute_route),
+                ("statusOnError", ask.status_on_error),
+            )
+            if given
+        ]
+        settings = {"context_extensions": extensions, **service}
+        making.steps[step] = {"@type": _TYPE + "PerRoute", "check_settings": settings}
+        return
+    if extensions:
+        making.notes.append(
+            "spec.extAuth.contextExtensions is for gRPC services; one by HTTP is not told them"
+        )
+    making.steps[step] = brought("envoy.filters.http.ext_authz", {**_whole(ask), **service})
+
+
+def _whole(ask: ExtAuth) -> dict[str, Any]:
+    """What is said of the filter itself."""
+    config: dict[str, Any] = {
+        "@type": _TYPE,
+        "transport_api_version": "V3",
+        "failure_mode_allow": ask.fail_open,
+        "clear_route_cache": bool(ask.recompute_route),
     }
+    if ask.headers_to_ext_auth:
+        config["allowed_headers"] = _names(ask.headers_to_ext_auth)
+    if ask.status_on_error is not None:
+        config["status_on_error"] = {"code": ask.status_on_error}
+    return config
 
 
-def _http(making: Making, ask: ExtAuth, http: HTTPExtAuthService, timeout: str) -> dict[str, Any]:
+def _service(making: Making, ask: ExtAuth, timeout: str) -> dict[str, Any]:
+    if ask.http is not None:
+        return {"http_service": _http(making, ask.http, timeout)}
+    if ask.grpc is not None:
+        cluster = service_cluster(making, ask.grpc, "extAuth.grpc", http2=True)
+        return {"grpc_service": {"envoy_grpc": {"cluster_name": cluster or "no-service"}, "timeout": timeout}}
+    making.problems.append("spec.extAuth: neither grpc nor http is given")
+    return {}
+
+
+def _http(making: Making, http: HTTPExtAuthService, timeout: str) -> dict[str, Any]:
     cluster = service_cluster(making, http, "extAuth.http")
     service: dict[str, Any] = {
         # Where it goes is the cluster's business; the name is that of the request.
@@ -62,8 +88,6 @@ def _http(making: Making, ask: ExtAuth, http: HTTPExtAuthService, timeout: str) 
         service["path_prefix"] = http.path.rstrip("/")
     if http.path_override:
         service["path_override"] = http.path_override
-    if ask.headers_to_ext_auth:
-        service["authorization_request"] = {"allowed_headers": _names(ask.headers_to_ext_auth)}
     if http.headers_to_backend:
         service["authorization_response"] = {"allowed_upstream_headers": _names(http.headers_to_backend)}
     return service

@@ -43,7 +43,7 @@ def service_cluster(
     def make() -> dict[str, Any]:
         cluster = plain_cluster(name, target)
         settings = service.backend_settings
-        return with_settings(cluster, settings) if settings else cluster
+        return with_settings(cluster, settings, None, making.notes) if settings else cluster
 
     making.world.add_cluster(name, make, target)
     return name

@@ -1,0 +1,319 @@
+"""What clients are answered where SecurityPolicies hold, by a real Envoy and stand-ins of the services that it asks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.gateway.security.objects import (
+    GATEWAY,
+    for_route,
+    jwks,
+    local_jwt,
+    plain_route,
+    policy,
+    token,
+)
+from tests.gateway.workbench import (
+    Provider,
+    Workbench,
+    ai_route,
+    backend,
+    gateway,
+    key_policy,
+    running_provider,
+)
+
+
+def ask(bench: Workbench, model: str = "m", **headers: str) -> Any:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return bench.post({"model": model, "messages": []}, headers=sent)
+
+
+def parts(bench: Workbench, provider: Provider, *more: Any) -> list[Any]:
+    return [
+        gateway(bench.port), *backend("a", provider.port), ai_route("r", "m", {"name": "a"}),
+        plain_route("plain", "/plain"), *more,
+    ]  # fmt: skip
+
+
+def accepted(bench: Workbench, name: str) -> tuple[str, str]:
+    """Status and message of Accepted."""
+    assert bench.plan is not None
+    status = next(
+        each.status for each in bench.plan.statuses
+        if (each.resource.kind, each.name) == ("SecurityPolicy", name)
+    )  # fmt: skip
+    states = {each["type"]: each for each in status["ancestors"][0]["conditions"]}
+    return states["Accepted"]["status"], states["Accepted"]["message"]
+
+
+KEYS = {
+    "kind": "Secret",
+    "metadata": {"name": "keys"},
+    "stringData": {"alice": "key-of-alice" * 9, "bob": "bobs-key"},
+}
+KEY_AUTH = {
+    "credentialRefs": [{"name": "keys"}],
+    "extractFrom": [{"headers": ["x-key"]}, {"params": ["key"]}, {"cookies": ["key"]}],
+    "forwardClientIDHeader": "X-Client",
+    "sanitize": True,
+}
+
+
+async def test_clients_are_known_by_keys_of_a_secret(bench: Workbench, first: Provider) -> None:
+    await bench.apply(*parts(bench, first, KEYS, policy("p", apiKeyAuth=KEY_AUTH)))
+    assert accepted(bench, "p") == ("True", "the policy holds")
+    alice = "key-of-alice" * 9
+    for path, headers in (
+        ("/plain/x", {"x-key": "bobs-key"}),
+        ("/plain/x?a=1&key=bobs-key&b=2", {}),
+        ("/plain/x", {"cookie": "a=1; key=bobs-key"}),
+    ):
+        assert (await bench.get(path, headers)).status == 200, (path, headers)
+        seen = first.seen[-1]
+        assert seen.headers["x-client"] == "bob"
+        assert "bobs-key" not in str(seen)
+    assert first.seen[1].path == "/plain/x?a=1&b=2"
+    assert (await ask(bench, x_key=alice)).status == 200
+    assert first.seen[-1].headers["x-client"] == "alice"
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 30000000\r\n\r\n")
+    assert b"401" in await asyncio.wait_for(reader.readline(), 20)
+    writer.close()
+    await writer.wait_closed()
+    for headers in ({}, {"x-key": "wrong"}, {"x-client": "alice"}):
+        assert (await bench.get("/plain/x", headers)).status == 401
+        reply = await ask(bench, **{name.replace("-", "_"): value for name, value in headers.items()})
+        assert reply.json["error"]["type"] == "Unauthorized"
+    assert (await bench.get("/v1/models")).status == 401
+    dump = await bench.admin("/config_dump?include_eds")
+    assert "bobs-key" not in dump
+    assert alice not in dump
+    assert hashlib.sha256(b"bobs-key").hexdigest() in dump
+
+
+async def test_a_policy_of_one_model_asks_for_that_model_alone(bench: Workbench, first: Provider) -> None:
+    digest = base64.b64encode(hashlib.sha1(b"s3cret:with colon").digest()).decode()
+    users = {
+        "kind": "Secret",
+        "metadata": {"name": "users"},
+        "stringData": {".htpasswd": f"ann:{{SHA}}{digest}\n"},
+    }
+    basic = {"users": {"name": "users"}, "forwardUsernameHeader": "x-user"}
+    await bench.apply(
+        *parts(bench, first, users, ai_route("open", "open-model", {"name": "a"})),
+        policy("p", for_route("r"), for_route("plain"), basicAuth=basic),
+        policy("q", for_route("other"), jwt=local_jwt()), ai_route("other", "token-model", {"name": "a"}),
+    )  # fmt: skip
+
+    def basic_of(text: str) -> str:
+        return "Basic " + base64.b64encode(text.encode()).decode()
+
+    good = basic_of("ann:s3cret:with colon")
+    assert (await ask(bench, "open-model")).status == 200
+    assert (await ask(bench, "m", authorization=good)).status == 200
+    assert first.seen[-1].headers["x-user"] == "ann"
+    assert (await bench.get("/plain", {"authorization": good})).status == 200
+    for bad in (
+        "",
+        basic_of("ann:wrong"),
+        basic_of("bob:s3cret:with colon"),
+        basic_of("ann"),
+        "Basic !",
+        good + "x y",
+    ):
+        reply = await ask(bench, "m", authorization=bad)
+        assert reply.status == 401, bad
+        assert reply.headers["WWW-Authenticate"].startswith("Basic realm=")
+        assert (await bench.get("/plain", {"authorization": bad})).status == 401
+    assert (await ask(bench, "token-model", authorization=good)).status == 401
+    assert (await ask(bench, "token-model", authorization=f"Bearer {token()}")).status == 200
+    # Whose models these are cannot be asked in one list.
+    assert [each["id"] for each in (await bench.get("/v1/models")).json["data"]] == ["open-model"]
+
+
+async def test_tokens_are_checked_and_rules_look_into_them(bench: Workbench, first: Provider) -> None:
+    provider = {"audiences": ["us"], "claimToHeaders": [{"claim": "team.name", "header": "x-team"}]}
+    rules = [
+        {"action": "Deny", "principal": {"headers": [{"name": "x-ai-eg-model", "values": ["secret"]}]},
+         "operation": {"methods": ["POST"]}},
+        {"action": "Allow", "operation": {"path": {"value": "/v1/chat"}}, "principal": {
+            "clientCIDRs": ["127.0.0.0/8"],
+            "jwt": {"provider": "us", "scopes": ["chat"], "claims": [{"name": "team.name", "values": ["red", "blue"]}]}}},
+        {"action": "Allow", "principal": {"jwt": {"provider": "us", "claims": [
+            {"name": "roles", "valueType": "StringArray", "values": ["admin"]}]}}},
+    ]  # fmt: skip
+    await bench.apply(
+        *parts(bench, first, ai_route("s", "secret", {"name": "a"})),
+        policy("p", jwt=local_jwt(**provider), authorization={"rules": rules}),
+    )
+
+    async def told(model: str = "m", **claims: Any) -> int:
+        return (await ask(bench, model, authorization=f"Bearer {token(aud='us', **claims)}")).status
+
+    assert await told(scope="read chat", team={"name": "red"}) == 200
+    assert first.seen[-1].headers["x-team"] == "red"
+    assert await told(scp="chat", team={"name": "blue"}) == 200
+    assert await told(roles=["user", "admin"]) == 200
+    assert await told("secret", roles=["user", "admin"]) == 403
+    assert await told(scope="read", team={"name": "red"}) == 403
+    assert await told(scope="chat", team={"name": "green"}) == 403
+    assert await told(roles="admin") == 403
+    assert (await ask(bench)).status == 401
+    assert (await ask(bench, authorization=f"Bearer {token(aud='them', roles=['admin'])}")).status == 403
+    assert (
+        await ask(bench, authorization=f"Bearer {token(aud='us', roles=['admin'])[:-4]}AAAA")
+    ).status == 401
+    refused = await ask(bench, authorization=f"Bearer {token(aud='us')}")
+    assert refused.json["error"]["code"] == "403"
+
+
+async def test_keys_of_tokens_are_fetched(bench: Workbench, first: Provider) -> None:
+    async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
+        return web.Response(text=jwks(), content_type="application/json")
+
+    async with running_provider(Provider(answer=answer)) as issuer:
+        jwt = local_jwt(localJWKS=None, remoteJWKS={"uri": f"http://127.0.0.1:{issuer.port}/keys"})
+        del jwt["providers"][0]["localJWKS"]
+        await bench.apply(*parts(bench, first, policy("p", jwt={**jwt, "optional": True})))
+        assert (await ask(bench)).status == 200
+        assert (await ask(bench, authorization=f"Bearer {token()}")).status == 200
+        assert (await ask(bench, authorization=f"Bearer {token(iss='https://other')}")).status == 401
+        assert issuer.seen[0].path == "/keys"
+
+
+@pytest.mark.parametrize("fail_open", [False, True])
+async def test_a_service_is_asked_and_may_say_no(bench: Workbench, first: Provider, fail_open: bool) -> None:
+    async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
+        allowed = request.headers.get("x-pass") == "yes"
+        return web.Response(status=200 if allowed else 418, headers={"x-tenant": "t"}, text="no tea")
+
+    async with running_provider(Provider(answer=answer)) as service:
+        http = {"backendRefs": [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "service"}],
+                "path": "/check", "headersToBackend": ["x-tenant"]}  # fmt: skip
+        ask_it = {"http": http, "headersToExtAuth": ["x-pass"], "failOpen": fail_open, "timeout": "2s"}
+        shown = [backend("service", service.port)[0], policy("p", extAuth=ask_it)]
+        await bench.apply(*parts(bench, first, *shown))
+        assert accepted(bench, "p")[0] == "True"
+        assert (await ask(bench, x_pass="yes", x_other="1")).status == 200
+        assert first.seen[-1].headers["x-tenant"] == "t"
+        assert service.seen[-1].path == "/check/v1/chat/completions"
+        assert "x-other" not in service.seen[-1].headers
+        assert (await ask(bench, x_pass="no")).status == 418
+        assert (await bench.get("/plain", {"x-pass": "yes"})).status == 200
+        assert (await bench.get("/plain")).status == 418
+    refused = await ask(bench, x_pass="yes")
+    assert refused.status == (200 if fail_open else 403)
+
+
+async def test_a_service_may_be_told_the_model_and_the_body(bench: Workbench, first: Provider) -> None:
+    async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
+        return web.Response(
+            status=403 if b"forbidden" in body or request.headers["x-ai-eg-model"] == "x" else 200
+        )
+
+    async with running_provider(Provider(answer=answer)) as service:
+        http = {"backendRefs": [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "service"}]}
+        ask_it = {
+            "http": http,
+            "headersToExtAuth": ["x-ai-eg-model"],
+            "bodyToExtAuth": {"maxRequestBytes": 1000},
+        }
+        await bench.apply(
+            *parts(bench, first, backend("service", service.port)[0], ai_route("x", "x", {"name": "a"})),
+            policy("p", for_route("r"), for_route("x"), extAuth=ask_it), ai_route("o", "open", {"name": "a"}),
+        )  # fmt: skip
+        assert (await ask(bench)).status == 200
+        assert (await ask(bench, "x")).status == 403
+        assert (await bench.post({"model": "m", "messages": ["forbidden"]})).status == 403
+        assert (await bench.post({"model": "m", "messages": ["y" * 2000]})).status == 413
+        count = len(service.seen)
+        assert (await bench.post({"model": "open", "messages": ["y" * 2000]})).status == 200
+        assert (await ask(bench, "no-such")).status == 404
+        assert len(service.seen) == count
+
+
+async def test_pages_of_allowed_origins_may_ask(bench: Workbench, first: Provider) -> None:
+    cors = {"allowOrigins": ["https://*.example.com"], "allowMethods": ["POST"], "allowHeaders": ["authorization"],
+            "allowCredentials": True, "maxAge": "10m"}  # fmt: skip
+    await bench.apply(*parts(bench, first, policy("p", cors=cors, jwt=local_jwt())))
+    asked = {"origin": "https://ui.example.com", "access-control-request-method": "POST"}
+    for path in ("/v1/chat/completions", "/plain"):
+        async with bench.session.options(bench.url + path, headers=asked) as response:
+            assert response.status == 200
+            assert response.headers["Access-Control-Allow-Origin"] == "https://ui.example.com"
+            assert response.headers["Access-Control-Max-Age"] == "600"
+    reply = await ask(bench, origin="https://ui.example.com", authorization=f"Bearer {token()}")
+    assert reply.headers["Access-Control-Allow-Credentials"] == "true"
+    other = await ask(bench, origin="https://evil.com", authorization=f"Bearer {token()}")
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+async def test_requests_of_foreign_pages_that_change_something_are_refused(
+    bench: Workbench, first: Provider
+) -> None:
+    csrf = {"additionalOrigins": ["https://ui.example.com"]}
+    await bench.apply(*parts(bench, first, policy("p", csrf=csrf)))
+    assert (await ask(bench, origin="https://ui.example.com")).status == 200
+    assert (await ask(bench, origin="https://evil.com")).status == 403
+    assert (await bench.get("/plain", {"origin": "https://evil.com"})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"apiKeyAuth": {**KEY_AUTH, "credentialRefs": [{"name": "none"}]}}, "Secret default/none, named by"),
+        ({"apiKeyAuth": {**KEY_AUTH, "credentialRefs": [{"name": "broken"}]}}, "has a line break"),
+        ({"basicAuth": {"users": {"name": "keys"}}}, "has no key '.htpasswd'"),
+        ({"basicAuth": {"users": {"name": "plain"}}}, "line 1: not a user with a password"),
+        ({"jwt": {"providers": [{"name": "x", "localJWKS": {"type": "Inline", "inline": "{}"}}]}}, "no list `keys`"),
+        ({"authorization": {"rules": [{"action": "Deny", "cel": "true"}]}}, "spec.authorization.rules[0].cel"),
+        ({"extAuth": {"http": {"backendRefs": [{"name": "none", "port": 1}]}}}, "none"),
+        ({"sentinel": {}}, "spec.sentinel is not honoured"),
+        ({"apiKeyAuth": {"credentialRefs": 1}}, "spec: "),
+    ],
+)  # fmt: skip
+async def test_who_cannot_be_asked_is_not_let_in(
+    bench: Workbench, first: Provider, spec: dict[str, Any], said: str
+) -> None:
+    secrets = [
+        KEYS,
+        {"kind": "Secret", "metadata": {"name": "broken"}, "stringData": {"eve": "two\nlines"}},
+        {"kind": "Secret", "metadata": {"name": "plain"}, "stringData": {".htpasswd": "eve:$apr1$x$y"}},
+    ]
+    await bench.apply(
+        *parts(bench, first, *secrets, policy("p", **spec)), *key_policy("a", "of-the-provider")
+    )
+    status, message = accepted(bench, "p")
+    assert status == "False"
+    assert said in message
+    for reply in (
+        await ask(bench, x_key="bobs-key"),
+        await bench.get("/plain"),
+        await bench.get("/v1/models"),
+    ):
+        assert reply.status == 500, reply
+        assert "SecurityPolicy default/p cannot be honoured" in reply.json["error"]["message"]
+    assert first.seen == []
+
+
+async def test_a_route_adds_to_what_its_gateway_asks_where_it_says_so(
+    bench: Workbench, first: Provider
+) -> None:
+    await bench.apply(
+        *parts(bench, first, KEYS, plain_route("own", "/own")),
+        policy("p", GATEWAY, apiKeyAuth=KEY_AUTH),
+        policy("q", for_route("plain"), mergeType="StrategicMerge", jwt=local_jwt()),
+        policy("s", for_route("own"), jwt=local_jwt()),
+    )
+    bearer = {"authorization": f"Bearer {token()}"}
+    assert (await bench.get("/plain", bearer)).status == 401
+    assert (await bench.get("/plain", {"x-key": "bobs-key"})).status == 401
+    assert (await bench.get("/plain", {**bearer, "x-key": "bobs-key"})).status == 200
+    assert (await bench.get("/own", bearer)).status == 200
