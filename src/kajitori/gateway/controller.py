@@ -37,6 +37,7 @@ from kajitori.api.resource import (
     BACKEND_TRAFFIC_POLICIES,
     BACKENDS,
     BUDGETS,
+    CLIENT_TRAFFIC_POLICIES,
     CONFIG_MAPS,
     ENDPOINT_SLICES,
     GATEWAY_CLASSES,
@@ -64,6 +65,8 @@ from kajitori.gateway.credentials.tokens import TokenSource
 from kajitori.gateway.generation import Generation
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import make_plan
+from kajitori.gateway.policies.security.discovery import IssuerSource
+from kajitori.gateway.policies.security.secrets import issuers_asked
 from kajitori.gateway.references import ReferencedObjects
 from kajitori.gateway.status import complete_status
 from kajitori.gateway.upstream import Upstream
@@ -98,6 +101,7 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
     "backends": (BACKENDS, Backend),
     "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),
     "backend_traffic_policies": (BACKEND_TRAFFIC_POLICIES, EnvoyPolicy),
+    "client_traffic_policies": (CLIENT_TRAFFIC_POLICIES, EnvoyPolicy),
     "security_policies": (SECURITY_POLICIES, EnvoyPolicy),
     "api_keys": (API_KEYS, APIKey),
     "tenants": (TENANTS, Tenant),
@@ -159,6 +163,7 @@ class GatewayController:
         self._secrets = ReferencedObjects(runtime, SECRETS, Secret, self._plan_soon)
         self._config_maps = ReferencedObjects(runtime, CONFIG_MAPS, ConfigMap, self._plan_soon)
         self._tokens = TokenSource(runtime, lambda: self._plans.enqueue(_EVERYTHING), surroundings)
+        self._issuers = IssuerSource(runtime, self._plan_soon)
         self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
         self._informers: dict[str, Informer[Any]] = {
@@ -194,6 +199,7 @@ class GatewayController:
             secrets=self._secrets.list(),
             config_maps=self._config_maps.list(),
             tokens=self._tokens.states(),
+            issuers=self._issuers.known(),
             **found,
         )
 
@@ -211,6 +217,7 @@ class GatewayController:
         await self._secrets.want(wanted_secrets(index))
         await self._config_maps.want(wanted_config_maps(index))
         await self._tokens.want(wanted_exchanges(Index(self.observe())))
+        await self._issuers.want(issuers_asked(index))
         plan = make_plan(self.observe(), self._envoys.rejected, envoys=self._envoys.connected)
         if plan.ports != self._ports:
             self._ports = plan.ports
