@@ -1,11 +1,12 @@
-"""CPU of the gateway for each request: Envoy's and our Python's, beside a plain Envoy in the same run.
+"""CPU of the gateway for each request: Envoy's and its accountant's, beside a plain Envoy in the same run.
 
     python bench/gateway.py [--requests 20000] [--streams 1000] [--rounds 2]
 
 One Envoy worker; providers and clients are processes of their own and do not count. JSON: a prompt of 1 KB (and of 32 KB), an answer
 with usage, 32 connections. Streams: 50 events, 2 ms apart, 64 connections. CPU is read from /proc/<pid>/stat. The
 configurations take turns, so that a busy machine touches all alike; the ratio to the plain proxy is the figure to
-compare between machines.
+compare between machines. "budget" is the gateway where a strict Budget is reserved of before a request passes and settled after
+it. The control plane is this process; it does nothing for a request.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,14 @@ from tests.gateway.workbench import (  # noqa: E402
     running_workbench,
 )
 
+from kajitori.app.daemon import stop_on_signals  # noqa: E402
+from kajitori.gateway.accounting.accountant import Accountant  # noqa: E402
+from kajitori.gateway.accounting.places import Places  # noqa: E402
+from kajitori.gateway.accounting.policy_delivery import PolicyServer, local_channel  # noqa: E402
 from kajitori.gateway.backends.clusters import TYPE, plain_cluster  # noqa: E402
 from kajitori.gateway.backends.targets import Target  # noqa: E402
+from kajitori.gateway.envoy.server import ControlPlane  # noqa: E402
+from kajitori.gateway.limits.opening import open_engine  # noqa: E402
 from kajitori.gateway.plan import make_plan  # noqa: E402
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources  # noqa: E402
 
@@ -60,6 +66,42 @@ ANSWER = (
 EVENT = {"id": "x", "object": "chat.completion.chunk", "model": "m",
          "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}  # fmt: skip
 LAST = {"id": "x", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": USAGE}
+
+
+class Bench(Workbench):
+    """A workbench whose accountant is a process, as it is everywhere else."""
+
+    def _make_control_plane(self) -> None:
+        super()._make_control_plane()
+        self.policies = PolicyServer()
+        self.control_plane = ControlPlane(self.ads, self.policies)
+
+    def start_reading(self) -> None:
+        self._reading = asyncio.create_task(asyncio.Event().wait())  # nobody reads in this process
+        self.accountant = subprocess.Popen([sys.executable, __file__, "--account", str(self.folder)])
+
+    async def close(self) -> None:
+        self.accountant.kill()
+        self.accountant.wait()
+        await super().close()
+
+
+async def account(folder: Path) -> None:
+    """What `kajitori.app.accountant` runs."""
+    places = Places(
+        folder / "ledger",
+        folder / "access.log",
+        folder / "accountant.sock",
+        folder / "admin.sock",
+        folder / "rescue.sock",
+        folder / "inner.sock",
+    )
+    places.folder.mkdir()
+    engine = open_engine(places.folder)
+    try:
+        await Accountant(places, lambda: local_channel(folder / "ads.sock"), engine).run(stop_on_signals())
+    finally:
+        await engine.close()
 
 
 def chunked(data: bytes) -> bytes:
@@ -194,18 +236,27 @@ def plain_resources(port: int, upstream: int) -> Resources:
     )
 
 
-def configure(bench: Workbench, port: int, upstream: int, models: int) -> None:
+BUDGET = {
+    "kind": "Budget",
+    "metadata": {"name": "month"},
+    "spec": {"amount": {"tokens": 10**15}, "window": {"calendar": {"unit": "Month"}}, "routes": ["limited"]},
+}
+
+
+def configure(bench: Bench, port: int, limited_port: int, upstream: int, models: int) -> None:
     documents: list[Any] = [gateway(port), *backend("a", upstream), *key_policy("a", "secret")]
+    limited = ai_route("limited", "m", {"name": "a"}, parentRefs=[{"name": "limited"}])
+    documents += [gateway(limited_port, "limited"), limited, BUDGET]
     documents += [ai_route(f"r{n}", f"model-{n}", {"name": "a"}) for n in range(models - 1)]
     costs = [{"metadataKey": "cost", "type": "CEL", "cel": "input_tokens / uint(3) + output_tokens"}]
     documents.append(ai_route("route", "m", {"name": "a"}, llmRequestCosts=costs))
-    plan = make_plan(observe(*documents))
-    bench.ledger.configure(plan.policy)
+    plan = make_plan(observe(*documents, access_log=str(bench.access_log)))
+    bench.policies.configure(plan.policy)
     bench.set_resources("gateway", plan.resources)
 
 
-async def measure(bench: Workbench, port: int, kind: str, count: int) -> tuple[float, float]:
-    """Microseconds a request of Envoy and of this process."""
+async def measure(bench: Bench, port: int, kind: str, count: int) -> tuple[float, float]:
+    """Microseconds a request of Envoy and of the accountant."""
     content = "word " * 190
     messages = [{"role": "user", "content": content}]
     if kind == JSON_32_KB:  # a conversation, in which lines and quotes are escaped
@@ -219,29 +270,34 @@ async def measure(bench: Workbench, port: int, kind: str, count: int) -> tuple[f
             body["stream_options"] = {"include_usage": True}
     command = [sys.executable, __file__, "--load", str(port), json.dumps(body), str(count), str(connections)]
     assert bench.envoy is not None
-    envoy, ours = cpu_seconds(bench.envoy.pid), time.process_time()
+    envoy, ours = cpu_seconds(bench.envoy.pid), cpu_seconds(bench.accountant.pid)
     process = await asyncio.create_subprocess_exec(*command)
     assert await process.wait() == 0
     await asyncio.sleep(1.0)  # the last batches arrive and are stored
-    envoy, ours = cpu_seconds(bench.envoy.pid) - envoy, time.process_time() - ours
+    envoy = cpu_seconds(bench.envoy.pid) - envoy
+    ours = cpu_seconds(bench.accountant.pid) - ours
     return envoy / count * 1e6, ours / count * 1e6
 
 
 async def run(options: argparse.Namespace) -> None:
-    upstream, plain_port = free_port(), free_port()
+    upstream, plain_port, limited_port = free_port(), free_port(), free_port()
     provider = subprocess.Popen([sys.executable, __file__, "--provide", str(upstream)])
     try:
-        async with running_workbench(("gateway", "plain")) as bench:
-            configure(bench, bench.port, upstream, options.models)
+        async with running_workbench(("gateway", "plain"), Bench) as bench:
+            assert isinstance(bench, Bench)
+            configure(bench, bench.port, limited_port, upstream, options.models)
             bench.set_resources("plain", plain_resources(plain_port, upstream))
             await bench.settled()
             await answering(upstream)
-            bench.ledger._on_record = None  # the workbench would keep every record
             results: dict[tuple[str, str], list[tuple[float, float]]] = {}
             for _ in range(options.rounds + 1):
                 for kind in KINDS if not options.only else (options.only,):
                     count = options.requests if kind.startswith(JSON) else options.streams
-                    for name, port in (("plain Envoy", plain_port), ("gateway", bench.port)):
+                    for name, port in (
+                        ("plain Envoy", plain_port),
+                        ("gateway", bench.port),
+                        ("budget", limited_port),
+                    ):
                         results.setdefault((kind, name), []).append(await measure(bench, port, kind, count))
     finally:
         provider.kill()
@@ -250,9 +306,7 @@ async def run(options: argparse.Namespace) -> None:
     )
     for (kind, name), rounds in results.items():
         envoy = statistics.median(item[0] for item in rounds[1:])
-        # What this process does for the measurement itself shows in the runs of the plain proxy.
         ours = statistics.median(item[1] for item in rounds[1:])
-        ours -= statistics.median(item[1] for item in results[kind, "plain Envoy"][1:])
         plain = statistics.median(item[0] for item in results[kind, "plain Envoy"][1:])
         python = "" if name == "plain Envoy" else f"{ours:.1f}"
         print(f"{kind:26}{name:14}{envoy:9.1f}{python:>9}{envoy / plain:8.2f}")
@@ -266,10 +320,13 @@ def main() -> None:
     parser.add_argument("--only", choices=KINDS, help="one kind of request")
     parser.add_argument("--models", type=int, default=1, help="routes in front of the one that is asked for")
     parser.add_argument("--provide", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--account", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.provide:
         uvloop.run(provide(options.provide))
+    elif options.account:
+        uvloop.run(account(options.account))
     elif options.load:
         port, body, count, connections = options.load
         uvloop.run(load(int(port), body.encode(), int(count), int(connections)))
