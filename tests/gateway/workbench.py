@@ -61,6 +61,7 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "AIServiceBackend": ("ai_backends", AIServiceBackend),
     "BackendSecurityPolicy": ("policies", BackendSecurityPolicy),
     "BackendTrafficPolicy": ("backend_traffic_policies", Policy),
+    "ClientTrafficPolicy": ("client_traffic_policies", Policy),
     "SecurityPolicy": ("security_policies", Policy),
     "Backend": ("backends", Backend),
     "Secret": ("secrets", Secret),

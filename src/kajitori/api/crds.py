@@ -23,6 +23,7 @@ MODULES: tuple[str, ...] = (
     "kajitori.api.gateway.v1",
     "kajitori.api.envoygateway.v1alpha1",
     "kajitori.api.envoygateway.backend_traffic_policy",
+    "kajitori.api.envoygateway.client_traffic_policy",
     "kajitori.api.envoygateway.security_policy",
     "kajitori.api.envoygateway.http_route_filter",
     "kajitori.api.aigateway.v1beta1",

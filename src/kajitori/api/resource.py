@@ -94,6 +94,9 @@ BACKENDS = Resource("gateway.envoyproxy.io", "v1alpha1", "backends", "Backend")
 BACKEND_TRAFFIC_POLICIES = Resource(
     "gateway.envoyproxy.io", "v1alpha1", "backendtrafficpolicies", "BackendTrafficPolicy"
 )
+CLIENT_TRAFFIC_POLICIES = Resource(
+    "gateway.envoyproxy.io", "v1alpha1", "clienttrafficpolicies", "ClientTrafficPolicy"
+)
 AI_GATEWAY_ROUTES = Resource("aigateway.envoyproxy.io", "v1beta1", "aigatewayroutes", "AIGatewayRoute")
 AI_SERVICE_BACKENDS = Resource("aigateway.envoyproxy.io", "v1beta1", "aiservicebackends", "AIServiceBackend")
 BACKEND_SECURITY_POLICIES = Resource(

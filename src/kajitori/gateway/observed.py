@@ -92,6 +92,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[Backend, ...] = ()
     policies: tuple[BackendSecurityPolicy, ...] = ()
     backend_traffic_policies: tuple[Policy, ...] = ()
+    client_traffic_policies: tuple[Policy, ...] = ()
     security_policies: tuple[Policy, ...] = ()
     api_keys: tuple[APIKey, ...] = ()
     tenants: tuple[Tenant, ...] = ()

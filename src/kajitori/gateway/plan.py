@@ -19,6 +19,7 @@ from kajitori.api.resource import (
     BACKEND_TLS_POLICIES,
     BACKEND_TRAFFIC_POLICIES,
     BACKENDS,
+    CLIENT_TRAFFIC_POLICIES,
     GATEWAY_CLASSES,
     GATEWAYS,
     GRPC_ROUTES,
@@ -42,6 +43,7 @@ from kajitori.gateway.limits.planning import TrafficUse, make_limits, targets_of
 from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
 from kajitori.gateway.policies.backend_traffic import BackendTraffic
+from kajitori.gateway.policies.client_traffic import ClientTraffic
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
@@ -138,6 +140,7 @@ class _Making:
         self.traffic_uses: list[TrafficUse] = []
         self.traffic_policies = TrafficPolicies(self.index, self.attachment)
         self.subjects = Subjects(self.index, self.attachment)
+        self.client_traffic = ClientTraffic(self.index, self.subjects)
         self.backend_traffic = BackendTraffic(self.index, self.subjects, self.world)
         self.security = SecurityPolicies(self.index, self.subjects, self.world)
         self.shaping = Shaping([self.backend_traffic, self.security])
@@ -177,12 +180,12 @@ class _Making:
         for binding in serving:
             if binding.tls is not None:
                 self.world.secrets |= binding.tls.secrets()
-        return {
-            listener_name(port): listener(
-                port, self.observed.settings, [item for item in serving if item.listener.port == port]
-            )
-            for port in self.ports
-        }
+        found: dict[str, dict[str, Any]] = {}
+        for port in self.ports:
+            bindings = [item for item in serving if item.listener.port == port]
+            made = listener(port, self.observed.settings, bindings)
+            found[listener_name(port)] = self.client_traffic.listener(made, bindings, self.world.secrets)
+        return found
 
     def status(self, resource: Any, item: Any, status: dict[str, Any]) -> None:
         if resource.kind in self.observed.foreign:
@@ -251,6 +254,8 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         extensions = {LUA_FILTER: request_lua({**keys.lines, **making.security.lines()})}
         extensions |= making.security.extensions()
     listeners = making.listeners()
+    for item, status in making.client_traffic.statuses():
+        making.status(CLIENT_TRAFFIC_POLICIES, item, status)
     policy = Policy(
         backends={name: BackendFacts(*facts) for name, facts in making.world.backends.items()},
         routes=limits.routes,
@@ -267,7 +272,10 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
             SECRET: making.world.secrets,
             LISTENER: listeners,
             EXTENSION: extensions,
-            ROUTES: {table.name: table.route_configuration(asking) for table in making.tables.values()},
+            ROUTES: {
+                name: making.client_traffic.table(name, table.route_configuration(asking))
+                for name, table in making.tables.items()
+            },
         }
     )
     for kind, found in making.rescues.resources().items():

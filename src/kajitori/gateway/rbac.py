@@ -41,12 +41,23 @@ RULES: list[dict[str, Any]] = [
     },
     {
         "apiGroups": [_ENVOY],
-        "resources": ["backends", "httproutefilters", "backendtrafficpolicies", "securitypolicies"],
+        "resources": [
+            "backends",
+            "httproutefilters",
+            "backendtrafficpolicies",
+            "clienttrafficpolicies",
+            "securitypolicies",
+        ],
         "verbs": _READ,
     },
     {
         "apiGroups": [_ENVOY],
-        "resources": ["backends/status", "backendtrafficpolicies/status", "securitypolicies/status"],
+        "resources": [
+            "backends/status",
+            "backendtrafficpolicies/status",
+            "clienttrafficpolicies/status",
+            "securitypolicies/status",
+        ],
         "verbs": ["patch"],
     },
     {

@@ -13,6 +13,8 @@ import msgspec
 from kajitori.gateway.backends.certificates import AuthorityRef
 from kajitori.gateway.backends.tls import BackendTls, authority_refs
 from kajitori.gateway.credentials.secrets import referenced_secrets
+from kajitori.gateway.policies.backend_traffic import answers_in_config_maps
+from kajitori.gateway.policies.client_traffic import referenced_authorities
 from kajitori.gateway.policies.security.secrets import config_maps_of_security_policies
 from kajitori.gateway.policies.security.secrets import referenced_secrets as secrets_of_security_policies
 from kajitori.gateway.routes.extension_filters import GROUP, KIND
@@ -39,9 +41,15 @@ def wanted_secrets(index: Index) -> set[ObjectKey]:
 
 def wanted_config_maps(index: Index) -> set[ObjectKey]:
     """Namespace and name of each."""
-    return {
-        (ref.namespace, ref.name) for ref in _references(index) if (ref.group, ref.kind) == ("", "ConfigMap")
-    } | config_maps_of_security_policies(index)
+    return (
+        {
+            (ref.namespace, ref.name)
+            for ref in _references(index)
+            if (ref.group, ref.kind) == ("", "ConfigMap")
+        }
+        | config_maps_of_security_policies(index)
+        | answers_in_config_maps(index)
+    )
 
 
 def _references(index: Index) -> Iterator[AuthorityRef]:
@@ -56,6 +64,7 @@ def _references(index: Index) -> Iterator[AuthorityRef]:
     for policy in observed.tls_policies:
         refs = policy.spec.validation.ca_certificate_refs
         yield from authority_refs(policy.metadata.namespace or "", refs)
+    yield from referenced_authorities(index)
     yield from _of_backends(index)
     yield from _of_route_filters(index)
 

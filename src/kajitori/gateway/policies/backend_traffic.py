@@ -205,3 +205,18 @@ def _notes(policy: Policy) -> list[str]:
 
 def _is_prime(number: int) -> bool:
     return number > 1 and all(number % factor for factor in range(2, int(number**0.5) + 1))
+
+
+def answers_in_config_maps(index: Index) -> set[tuple[str, str]]:
+    """Namespace and name of each ConfigMap that holds the body of an answer."""
+    found: set[tuple[str, str]] = set()
+    for policy in index.observed.backend_traffic_policies:
+        try:
+            spec = msgspec.convert(policy.spec, BackendTrafficPolicySpec)
+        except msgspec.ValidationError:
+            continue
+        for override in spec.response_override:
+            body = override.response.body if override.response else None
+            if body and body.value_ref:
+                found.add((policy.key[0], body.value_ref.name))
+    return found

@@ -1,0 +1,115 @@
+"""`tls` of a ClientTrafficPolicy: versions, ciphers and the certificates of clients, for one HTTPS listener. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kajitori.api.envoygateway.policy import GROUP
+from kajitori.gateway.backends.certificates import AuthorityRef, Delivered, authorities, sds
+
+if TYPE_CHECKING:
+    from kajitori.api.envoygateway.client_traffic_policy import ClientTLS, ClientValidation
+    from kajitori.api.envoygateway.policy import Policy
+    from kajitori.gateway.observed import Index
+
+KIND = "ClientTrafficPolicy"
+_VERSIONS = {"Auto": "TLS_AUTO", "1.0": "TLSv1_0", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "TLSv1_3"}
+_NAME_TYPES = (
+    ("dns_names", "DNS"),
+    ("email_addresses", "EMAIL"),
+    ("ip_addresses", "IP_ADDRESS"),
+    ("uris", "URI"),
+)
+
+
+def change_tls(chain: dict[str, Any], tls: ClientTLS, authority: Delivered | None) -> None:
+    """Puts the settings into the filter chain of an HTTPS listener. authority: see `client_authority`."""
+    socket: dict[str, Any] = chain["transport_socket"]
+    context: dict[str, Any] = dict(socket["typed_config"])
+    common: dict[str, Any] = dict(context["common_tls_context"])
+    context["common_tls_context"] = common
+    chain["transport_socket"] = {**socket, "typed_config": context}
+    parameters: dict[str, Any] = {}
+    if tls.min_version:
+        parameters["tls_minimum_protocol_version"] = _VERSIONS[tls.min_version]
+    if tls.max_version:
+        parameters["tls_maximum_protocol_version"] = _VERSIONS[tls.max_version]
+    for name, values in (
+        ("cipher_suites", tls.ciphers),
+        ("ecdh_curves", tls.ecdh_curves),
+        ("signature_algorithms", tls.signature_algorithms),
+    ):
+        if values:
+            parameters[name] = list(values)
+    if parameters:
+        common["tls_params"] = parameters
+    if tls.alpn_protocols:
+        common["alpn_protocols"] = list(tls.alpn_protocols)
+    resumption = tls.session.resumption if tls.session else None
+    if resumption:
+        context["disable_stateless_session_resumption"] = resumption.stateless is None
+        context["disable_stateful_session_resumption"] = resumption.stateful is None
+    validation = tls.client_validation
+    if validation:
+        if authority is not None:
+            common["validation_context_sds_secret_config"] = sds(authority.name)
+        context["require_client_certificate"] = _required(validation)
+
+
+def _required(validation: ClientValidation) -> bool:
+    if validation.mode:
+        return validation.mode in ("RequireAny", "RequireAndVerify")
+    return not validation.optional
+
+
+def authority_refs(index: Index, policy: Policy, validation: ClientValidation) -> list[AuthorityRef]:
+    """The references that the policy may follow."""
+    namespace = policy.key[0]
+    return [
+        AuthorityRef(ref.group, ref.kind, ref.namespace or namespace, ref.name)
+        for ref in validation.ca_certificate_refs
+        if index.granted(GROUP, KIND, namespace, ref.group, ref.kind, (ref.namespace or namespace, ref.name))
+    ]
+
+
+def client_authority(
+    index: Index, policy: Policy, validation: ClientValidation, problems: list[str]
+) -> Delivered | None:
+    """What the certificates of clients are held against. problems: gets what keeps it from being there."""
+    where = "spec.tls.clientValidation"
+    refs = authority_refs(index, policy, validation)
+    if len(refs) < len(validation.ca_certificate_refs):
+        problems.append(
+            f"{where}.caCertificateRefs: no ReferenceGrant lets the policy refer to another namespace"
+        )
+    bundle, reasons = authorities(index, refs)
+    problems += [f"{where}.caCertificateRefs: {reason.message}" for reason in reasons]
+    context: dict[str, Any] = {}
+    if bundle:
+        context["trusted_ca"] = {"inline_string": bundle}
+    if validation.mode in ("Request", "RequireAny"):
+        context["trust_chain_verification"] = "ACCEPT_UNTRUSTED"
+    elif not bundle and not validation.spki_hashes and not validation.certificate_hashes:
+        problems.append(f"{where}: nothing is given that a certificate could be held against")
+        return None
+    if validation.spki_hashes:
+        context["verify_certificate_spki"] = list(validation.spki_hashes)
+    if validation.certificate_hashes:
+        context["verify_certificate_hash"] = list(validation.certificate_hashes)
+    if validation.allow_expired_certificate:
+        context["allow_expired_certificate"] = True
+    names = validation.subject_alt_names
+    if names:
+        kinds = {"Exact": "exact", "Prefix": "prefix", "Suffix": "suffix"}
+        context["match_typed_subject_alt_names"] = [
+            {
+                "san_type": kind,
+                "matcher": {"safe_regex": {"regex": match.value}}
+                if match.type == "RegularExpression"
+                else {kinds[match.type]: match.value},
+            }
+            for member, kind in _NAME_TYPES
+            for match in getattr(names, member)
+        ]
+    name = f"client-ca/policy/{'/'.join(policy.key)}"
+    return Delivered(name, {"name": name, "validation_context": context})
