@@ -7,9 +7,11 @@ import base64
 import hashlib
 from typing import Any
 
+import grpc
 import pytest
 from aiohttp import web
 
+from kajitori.gateway.envoy.schema import schema
 from tests.gateway.security.objects import (
     GATEWAY,
     for_route,
@@ -317,3 +319,53 @@ async def test_a_route_adds_to_what_its_gateway_asks_where_it_says_so(
     assert (await bench.get("/plain", {"x-key": "bobs-key"})).status == 401
     assert (await bench.get("/plain", {**bearer, "x-key": "bobs-key"})).status == 200
     assert (await bench.get("/own", bearer)).status == 200
+
+
+@pytest.mark.parametrize("telling", [False, True])
+async def test_a_service_is_asked_by_grpc(bench: Workbench, first: Provider, telling: bool) -> None:
+    seen: list[Any] = []
+    messages = schema()
+    response = messages.message("envoy.service.auth.v3.CheckResponse")
+
+    async def check(request: Any, context: Any) -> Any:
+        seen.append(request.attributes)
+        allowed = request.attributes.request.http.headers.get("x-pass") == "yes"
+        return response(status={"code": 0 if allowed else 7})
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(
+        check,
+        request_deserializer=messages.message("envoy.service.auth.v3.CheckRequest").FromString,
+        response_serializer=response.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("envoy.service.auth.v3.Authorization", {"Check": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        ask_it: dict[str, Any] = {
+            "grpc": {
+                "backendRefs": [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "service"}]
+            }
+        }
+        if telling:
+            ask_it["contextExtensions"] = [
+                {"name": "zone", "value": "north"},
+                {
+                    "name": "plan",
+                    "type": "ValueRef",
+                    "valueRef": {"group": "", "kind": "ConfigMap", "name": "c", "key": "k"},
+                },
+            ]
+        config = {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "gold"}}
+        await bench.apply(
+            *parts(bench, first, backend("service", port)[0], config, policy("p", extAuth=ask_it))
+        )
+        assert accepted(bench, "p")[0] == "True"
+        assert (await ask(bench, x_pass="yes")).status == 200
+        assert (await ask(bench)).status == 403
+        assert (await bench.get("/plain", {"x-pass": "yes"})).status == 200
+        assert dict(seen[0].context_extensions) == ({"zone": "north", "plan": "gold"} if telling else {})
+    finally:
+        await server.stop(None)

@@ -29,7 +29,7 @@ STEPS = (CSRF, OAUTH2, JWT, ASK, ASK_TELLING, RULES)
 _NEVER = {"default_value": {"numerator": 0}}
 _MATCHING = TYPE + "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 # Never used: every route that switches the filter on has a service of its own, or switches it off again.
-_NOBODY = {"server_uri": {"uri": "http://nobody", "cluster": "no-service", "timeout": "1s"}}
+_NOBODY = {"envoy_grpc": {"cluster_name": "no-service"}, "timeout": "1s"}
 
 
 def early(step: str) -> str:
@@ -84,7 +84,7 @@ def _filter(name: str, step: str) -> dict[str, Any]:
         case _:
             base = {
                 "@type": _HTTP + "ext_authz.v3.ExtAuthz",
-                "http_service": _NOBODY,
+                "grpc_service": _NOBODY,
                 "transport_api_version": "V3",
             }
     return {"name": name, "disabled": True, "typed_config": base}
