@@ -84,9 +84,9 @@ def test_a_field_of_a_form_is_found_beside_files(fields: dict[str, bytes]) -> No
     boundary = b"----kajitori7MA4"
     parts = b""
     for name, value in fields.items():
-        filename = b'; filename="model"' if name == "file" else b""
-        parts += b"--" + boundary + b'\r\nContent-Disposition: form-data; name="' + name.encode() + b'"'
-        parts += filename + b"\r\n\r\n" + value + b"\r\n"
+        before, after = (b'; filename="model"', b'; filename="model"') if name == "file" else (b"", b"")
+        parts += b"--" + boundary + b"\r\nContent-Disposition: form-data" + before
+        parts += b'; name="' + name.encode() + b'"' + after + b"\r\n\r\n" + value + b"\r\n"
     data = text_of(parts + b"--" + boundary + b"--\r\n")
     first, last, problem = (*request_machine().form_field(data, text_of(boundary), "model"), None)[:3]
     assert problem is None
