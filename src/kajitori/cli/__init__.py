@@ -29,6 +29,7 @@ COMMANDS = {
     "chat": "talk to a model through the gateway",
     "rollout": "updates of groups: status, pause, resume, undo, history, plan",
     "keys": "keys of the gateway's clients: create, list, rotate, revoke",
+    "budgets": "how budgets, quotas and rate limits stand",
     "gateway": "a gateway without a cluster: run a file, lint it, try it on recorded requests",
     "explain": "why: a pod, a group, a route, a request",
     "node": "join this machine to any cluster as a node (join, leave, list, status)",

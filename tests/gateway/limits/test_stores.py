@@ -183,6 +183,23 @@ async def test_what_nobody_reserved_can_be_booked(store: Store) -> None:
     assert await store.used([("c", 1), ("c", 2)]) == [11, 6]
 
 
+async def test_counters_are_known_by_name(store: Store) -> None:
+    assert await take(store, "a", hold("Budget a/b|x*y", 1), hold("Budget [c]", 1, group=1))
+    assert await store.names() == ["Budget [c]", "Budget a/b|x*y"]
+
+
+async def test_what_is_reserved_is_told_from_what_is_spent(store: Store) -> None:
+    assert await take(store, "spent", hold(amount=4))
+    assert await store.settle("spent", [3], now=now())
+    assert await take(store, "open", hold(amount=5))
+    at = now()
+    outcome = await store.reserve("more", "", [hold(amount=5)], [-1], [], now=at, expires=at + 9)
+    assert [(each.used, each.open) for each in outcome.standings] == [(8, 5)]
+    await store.sweep(at + 601)
+    outcome = await store.reserve("more", "", [hold(amount=8)], [-1], [], now=at, expires=at + 9)
+    assert [(each.used, each.open) for each in outcome.standings] == [(3, 0)]
+
+
 async def test_large_amounts_are_counted_to_the_last_digit(store: Store) -> None:
     large = 9_007_199_254_740_001
     assert await take(store, "a", hold(amount=large, capacity=2**53))

@@ -91,6 +91,18 @@ class Journal:
         os.close(self._file)
 
 
+def read_journal(path: Path) -> Iterator[Any]:
+    """Every record of a journal that another process may be writing; none if there is no such file."""
+    try:
+        reader = path.open("rb")
+    except FileNotFoundError:
+        return
+    with reader:
+        if reader.read(len(_MAGIC)) == _MAGIC:
+            for record, _ in _records(reader):
+                yield record
+
+
 def _framed(record: Any) -> bytes:
     data = _encode(record)
     return _HEAD.pack(len(data), zlib.crc32(data)) + data

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken, decide, room, wanted
-from kajitori.gateway.limits.journal import Journal
+from kajitori.gateway.limits.journal import Journal, read_journal
 from kajitori.gateway.limits.store import LATE_SECONDS, Reservation, StoreLost
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,14 @@ class MemoryStore:
             for record in self._journal.replay():
                 self._apply(record)
             self._next_compaction = max(compact_bytes, 2 * self._journal.size_bytes)
+
+    @classmethod
+    def read(cls, path: Path) -> MemoryStore:
+        """What a journal says now, while another process writes it. Changes of this store go nowhere."""
+        store = cls()
+        for record in read_journal(path):
+            store._apply(record)
+        return store
 
     async def reserve(
         self,
@@ -100,6 +108,9 @@ class MemoryStore:
 
     async def used(self, counters: Sequence[tuple[str, int]]) -> list[int]:
         return [self._sum(counter, oldest) for counter, oldest in counters]
+
+    async def names(self) -> list[str]:
+        return sorted(self._counters)
 
     async def sweep(self, now: float) -> None:
         self._give_back(now, most=len(self._open))

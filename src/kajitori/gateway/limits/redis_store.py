@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
@@ -136,6 +137,17 @@ class RedisStore:
 
         return list(await asyncio.gather(*(one(name, oldest) for name, oldest in counters)))
 
+    async def names(self) -> list[str]:
+        start, found, cursor = f"{self._prefix}c:", set[str](), 0
+        while True:
+            answer: tuple[int, list[bytes]] = await self._ask(
+                None, ("SCAN", cursor, "MATCH", f"{_escaped(start)}*", "COUNT", 1000)
+            )
+            cursor = int(answer[0])
+            found.update(name.decode().removeprefix(start) for name in answer[1])
+            if cursor == 0:
+                return sorted(found)
+
     async def sweep(self, now: float) -> None:
         while await self._run(_SWEEP, [self._open_key], [self._prefix, now, LATE_SECONDS]) == 100:
             pass
@@ -241,6 +253,11 @@ class RedisStore:
                 await client.aclose()
             except Exception as error:
                 _log.debug("closing the connection to the store: %s", error)
+
+
+def _escaped(text: str) -> str:
+    """As it stands, in a pattern of Redis."""
+    return re.sub(r"([\\*?\[\]^])", r"\\\1", text)
 
 
 async def _pipeline(client: Redis, calls: list[_Call]) -> list[Any]:

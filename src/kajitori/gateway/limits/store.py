@@ -69,6 +69,10 @@ class Store(Protocol):
         """What counters hold from a slot on."""
         ...
 
+    async def names(self) -> list[str]:
+        """The names of all counters that hold something."""
+        ...
+
     async def sweep(self, now: float) -> None:
         """Gives back reservations that are over their time, and forgets what is of no use."""
         ...

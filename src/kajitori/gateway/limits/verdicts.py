@@ -43,8 +43,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], of: str = "") -> Verdict:
     """A request that a limit stopped. of: whom the limit speaks of, if not of the request as a whole."""
     limit = reading.limit
-    unit = _unit(limit)
-    allowed = _amount(limit, reading.capacity)
+    unit = unit_text(limit)
+    allowed = amount_text(limit, reading.capacity)
     if reading.capacity == 0:
         return Verdict(
             allowed=False,
@@ -55,7 +55,7 @@ def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], 
         )
     if reading.frees is None:
         message = (
-            f"{limit.name}: the request may take {_amount(limit, reading.amount)}{unit}, and the limit is {allowed} in all; "
+            f"{limit.name}: the request may take {amount_text(limit, reading.amount)}{unit}, and the limit is {allowed} in all; "
             "send less, or ask for fewer output tokens"
         )
         return Verdict(
@@ -63,13 +63,13 @@ def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], 
         )
     wait_seconds = max(1, math.ceil(reading.frees - now))
     left = max(reading.capacity - reading.used, 0)
-    what = f"{_amount(limit, left)} of {allowed}{unit} are left"
+    what = f"{amount_text(limit, left)} of {allowed}{unit} are left"
     if left and reading.amount > left:
-        what += f" and the request may take {_amount(limit, reading.amount)}"
+        what += f" and the request may take {amount_text(limit, reading.amount)}"
     if waits_for_others(reading):
         # They will take less than they have reserved, or nothing; nobody knows when.
         wait_seconds = 1
-        message = f"{limit.name}: {what}; requests under way have reserved {_amount(limit, reading.open)}"
+        message = f"{limit.name}: {what}; requests under way have reserved {amount_text(limit, reading.open)}"
     else:
         message = f"{limit.name}: {what}; it frees in {wait_seconds} s, at {rfc3339(reading.frees)}"
     return Verdict(
@@ -152,7 +152,8 @@ def _left_fraction(reading: Reading) -> float:
     return _left(reading) / reading.capacity if reading.capacity else 0.0
 
 
-def _unit(limit: Limit) -> str:
+def unit_text(limit: Limit) -> str:
+    """What a limit counts, to stand behind a number."""
     if limit.counts == USD:
         return ""
     if limit.counts.startswith(COST_PREFIX):
@@ -160,7 +161,8 @@ def _unit(limit: Limit) -> str:
     return " units" if limit.counts.startswith(CEL_PREFIX) else f" {limit.counts}"
 
 
-def _amount(limit: Limit, units: int) -> str:
+def amount_text(limit: Limit, units: int) -> str:
+    """So many units of a limit, as people write them."""
     if limit.counts != USD:
         return f"{units:,}"
     dollars = units / NANO_USD
