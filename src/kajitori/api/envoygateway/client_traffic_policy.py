@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, field
 
 from kajitori.api.crd import AGE, Definition, Int64, rule
-from kajitori.api.envoygateway.cluster_settings import Count, HTTP2Settings, Size, TCPKeepalive
+from kajitori.api.envoygateway.cluster_settings import Count, HTTP2Settings, Size
 from kajitori.api.envoygateway.policy import (
     GROUP,
     PolicyStatus,
@@ -287,7 +287,6 @@ class ClientTrafficPolicySpec(msgspec.Struct, frozen=True, kw_only=True, rename=
     target_ref: PolicyTargetRef | None = None
     target_refs: list[PolicyTargetRef] = field(default_factory=list)
     target_selectors: list[TargetSelector] = field(default_factory=list)
-    tcp_keepalive: TCPKeepalive | None = None
     enable_proxy_protocol: bool | None = None
     proxy_protocol: ProxyProtocolSettings | None = None
     client_ip_detection: ClientIPDetection | None = field(default=None, name="clientIPDetection")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.client_headers import change_headers, late_response_headers
-from kajitori.gateway.policies.cluster_settings import duration, http2_options, keepalive_options, size_bytes
+from kajitori.gateway.policies.cluster_settings import duration, http2_options, size_bytes
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.client_traffic_policy import (
@@ -37,7 +37,7 @@ _SLASHES = {
 
 
 def change_port(listener: dict[str, Any], spec: ClientTrafficPolicySpec) -> None:
-    """The settings of a port as a whole."""
+    """The settings of a port as a whole, save for options of its sockets: those would have to be opened anew."""
     if spec.connection:
         if spec.connection.buffer_limit is not None:
             listener["per_connection_buffer_limit_bytes"] = size_bytes(spec.connection.buffer_limit)
@@ -45,8 +45,6 @@ def change_port(listener: dict[str, Any], spec: ClientTrafficPolicySpec) -> None
             listener["max_connections_to_accept_per_socket_event"] = (
                 spec.connection.max_accept_per_socket_event
             )
-    if spec.tcp_keepalive:
-        listener["tcp_keepalive"] = keepalive_options(spec.tcp_keepalive)
     if spec.timeout and spec.timeout.tcp and spec.timeout.tcp.connection_inspection_timeout:
         listener["listener_filters_timeout"] = duration(spec.timeout.tcp.connection_inspection_timeout)
     if spec.proxy_protocol or spec.enable_proxy_protocol:
