@@ -15,6 +15,8 @@ import pytest_asyncio
 
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import (
+    AI_GATEWAY_ROUTES,
+    AI_SERVICE_BACKENDS,
     BACKEND_SECURITY_POLICIES,
     CUSTOM_RESOURCE_DEFINITIONS,
     EVENTS,
@@ -309,6 +311,45 @@ async def test_the_api_server_refuses_what_no_policy_can_mean(place: tuple[Clust
             "spec": {"targetRefs": target, **spec},
         }
         creation = cluster.client.create(BACKEND_SECURITY_POLICIES, body, dry_run=True)
+        if not message:
+            await creation
+            continue
+        with pytest.raises(Invalid) as caught:
+            await creation
+        assert message in str(caught.value), (spec, str(caught.value))
+
+
+POOL = {"name": "p", "group": "inference.networking.k8s.io", "kind": "InferencePool"}
+PARENTS: list[dict[str, Any]] = [{"name": "g"}]
+# The same for the other kinds of the AI gateway.
+OTHER_RULES: list[tuple[Any, dict[str, Any], str]] = [
+    (AI_GATEWAY_ROUTES, {"parentRefs": PARENTS, "rules": [{"backendRefs": [{"name": "a", "weight": 2, "priority": 1}, {"name": "b"}]}]}, ""),
+    (AI_GATEWAY_ROUTES, {"parentRefs": [{"name": "g", "kind": "Gateway", "group": "gateway.networking.k8s.io"}], "rules": [{"backendRefs": [POOL]}]}, ""),
+    (AI_GATEWAY_ROUTES, {"parentRefs": [{"name": "g", "kind": "Service", "group": ""}], "rules": [{"backendRefs": [{"name": "a"}]}]}, "every parent is a Gateway"),
+    (AI_GATEWAY_ROUTES, {"parentRefs": PARENTS, "rules": [{"backendRefs": [POOL, {"name": "a"}]}]}, "exactly one InferencePool"),
+    (AI_GATEWAY_ROUTES, {"parentRefs": PARENTS, "rules": [{"backendRefs": [POOL, POOL]}]}, "exactly one InferencePool"),
+    (AI_GATEWAY_ROUTES, {"parentRefs": PARENTS, "rules": [{"backendRefs": [without(POOL, "kind")]}]}, "together or not at all"),
+    (AI_GATEWAY_ROUTES, {"parentRefs": PARENTS, "rules": [{"backendRefs": [{**POOL, "group": "other.example"}]}]}, "is an InferencePool"),
+    (AI_GATEWAY_ROUTES, {"parentRefs": PARENTS, "rules": [{"backendRefs": [{"name": "a"}]}] * 16}, "at most 15"),
+    (AI_SERVICE_BACKENDS, {"schema": {"name": "AWSBedrock"}, "backendRef": {"name": "b", "kind": "Backend", "group": "gateway.envoyproxy.io"}}, ""),
+    (AI_SERVICE_BACKENDS, {"schema": {"name": "OpenAI"}, "backendRef": {"name": "s", "kind": "Service", "port": 80}}, ""),  # upstream refuses it
+    (AI_SERVICE_BACKENDS, {"schema": {"name": "Unknown"}, "backendRef": {"name": "b", "kind": "Backend", "group": "gateway.envoyproxy.io"}}, "schema.name"),
+    (AI_SERVICE_BACKENDS, {"schema": {"name": "OpenAI"}, "backendRef": {"name": "b", "kind": "Node", "group": ""}}, "backendRef"),
+]  # fmt: skip
+
+
+async def test_the_api_server_refuses_routes_and_backends_as_upstream_does(
+    place: tuple[Cluster, Clouds],
+) -> None:
+    cluster, _ = place
+    for number, (resource, spec, message) in enumerate(OTHER_RULES):
+        body = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": f"other-{number}", "namespace": "default"},
+            "spec": spec,
+        }
+        creation = cluster.client.create(resource, body, dry_run=True)
         if not message:
             await creation
             continue
