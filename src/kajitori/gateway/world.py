@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.backends.targets import load_assignment
+from kajitori.gateway.resilience.spare import is_spare, spare_name, with_spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +27,22 @@ class World:
         self.secrets: dict[str, dict[str, Any]] = {}
         self.backends: dict[str, tuple[str, str]] = {}
 
+    def is_lost(self, target: Target) -> bool:
+        """Whether a target that was added is a Service without a ready endpoint."""
+        if target.discovery != "EDS":
+            return False
+        names = (target.eds_name, spare_name(target.eds_name))
+        found = [self.endpoints[name] for name in names if name in self.endpoints]
+        return bool(found) and not found[0]["endpoints"][0]["lb_endpoints"]
+
     def add_cluster(self, name: str, make: Callable[[], dict[str, Any]], target: Target) -> None:
         """Adds a cluster once, with the endpoints that it looks up."""
         if name in self.clusters:
             return
         self.clusters[name] = make()
         self.secrets |= {item.name: item.secret for item in target.secrets}
-        if target.discovery == "EDS" and target.eds_name not in self.endpoints:
-            self.endpoints[target.eds_name] = load_assignment(self._index, target)
+        if target.discovery == "EDS":
+            wanted = self.clusters[name]["eds_cluster_config"]["service_name"]
+            if wanted not in self.endpoints:
+                found = {**load_assignment(self._index, target), "cluster_name": wanted}
+                self.endpoints[wanted] = with_spare(found) if is_spare(wanted) else found

@@ -120,7 +120,7 @@ async def test_backends_of_one_priority_are_all_tried_before_the_next_and_each_o
             *backend("c", third.port),
             route,
         )
-        for number in range(1, 11):
+        for number in range(1, 5):
             reply = await bench.post(QUESTION)
             assert reply.status == 200
             assert (len(first.seen), third.asked, len(second.seen)) == (number, number, number)
@@ -146,3 +146,79 @@ async def test_a_bad_endpoint_of_several_is_left_out_and_4xx_and_500_put_none_ou
     seen = len(first.seen)
     assert {(await bench.post(QUESTION)).status for _ in range(5)} == {200}
     assert len(first.seen) == seen
+
+
+async def test_a_backend_that_fails_again_and_again_is_passed_over_without_waiting_for_it(
+    bench: Workbench, second: Provider
+) -> None:
+    async with misbehaving("never answers") as first:
+        held = policy(streams={"firstByteTimeout": "100ms"})
+        await bench.apply(gateway(bench.port), *documents(first.port, second), held)
+        deadline = asyncio.get_running_loop().time() + 20
+        while "ejections_active: 1" not in await bench.admin("/stats?filter=ejections_active"):
+            assert asyncio.get_running_loop().time() < deadline
+            replies = await asyncio.gather(*(bench.post(QUESTION) for _ in range(5)))
+            assert {reply.status for reply in replies} == {200}
+        asked = first.asked
+        reply = await bench.post(QUESTION)
+        assert reply.status == 200
+        assert first.asked == asked
+        record = await bench.record(reply)
+        assert [(item.backend, item.outcome) for item in record.attempts] == [
+            ("default/a", "no healthy host"),
+            ("default/b", "answered"),
+        ]
+
+
+async def test_the_last_backend_is_asked_whatever_it_did_before(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    first.status = second.status = 503
+    await bench.apply(gateway(bench.port), *documents(first.port, second))
+    for number in range(1, 16):
+        assert (await bench.post(QUESTION)).status == 503
+        assert len(second.seen) == number
+    assert len(first.seen) < 15
+
+
+async def test_complaint_3_a_local_pool_that_is_lost_is_replaced_by_the_next_backend_and_comes_back(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    port = {"name": "http", "port": 80, "protocol": "TCP"}
+    pool = {"name": "pool", "kind": "Service", "group": "", "port": 80}
+    objects = [
+        gateway(bench.port),
+        *backend("b", second.port),
+        {"kind": "Service", "metadata": {"name": "pool"}, "spec": {"ports": [port]}},
+        {
+            "kind": "AIServiceBackend",
+            "metadata": {"name": "a"},
+            "spec": {"schema": {"name": "OpenAI"}, "backendRef": pool},
+        },
+        ai_route("route", "m", {"name": "a", "priority": 0}, {"name": "b", "priority": 1}),
+    ]
+    ready = {
+        "kind": "EndpointSlice",
+        "metadata": {"name": "pool-1", "labels": {"kubernetes.io/service-name": "pool"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": first.port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+    }
+    for endpoints, served in (([], second), ([ready], first), ([], second)):
+        plan = await bench.apply(*objects, *endpoints)
+        (route,) = (item for item in plan.statuses if item.resource.kind == "AIGatewayRoute")
+        told = route.status["conditions"][0]["message"]
+        assert ("default/a has no ready endpoint" in told) is (served is second)
+        reply = await bench.post(QUESTION)
+        assert reply.status == 200
+        assert len((await bench.record(reply)).attempts) == 1
+        assert reply.json["choices"][0]["message"]["content"] == str(served.port)
+
+
+async def test_a_backend_whose_name_cannot_be_resolved_leads_to_the_next(
+    bench: Workbench, second: Provider
+) -> None:
+    objects = documents(1, second)
+    objects[0]["spec"]["endpoints"] = [{"fqdn": {"hostname": "nowhere.invalid", "port": 443}}]
+    await bench.apply(gateway(bench.port), *objects)
+    assert (await bench.post(QUESTION)).status == 200

@@ -20,6 +20,7 @@ from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
 from kajitori.gateway.accounting.reported import read_usage
 from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
+from kajitori.gateway.resilience.spare import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ _MOST_FINISHED = 1_000
 _SHOWN_CHARACTERS = 200
 _NO_BACKEND = BackendFacts("")
 _NO_ATTEMPT = ("", "0")
+_NOBODY = "{}:{}".format(*NOBODY)
 _OUTCOMES = {
     "-": "",
     "LH": "no healthy host",
@@ -222,6 +224,8 @@ class Ledger:
     def _failed_attempt(self, number: int, line: AttemptLine) -> Attempt:
         status = int(line.status or 0)
         outcome = _outcome(line.flags) if line.flags else ""
+        if line.address == _NOBODY:
+            outcome = _OUTCOMES["UH"]
         return Attempt(
             number,
             self._backends.get(line.cluster, _NO_BACKEND).name,

@@ -20,6 +20,7 @@ from kajitori.gateway.credentials.filters import credential_filters
 from kajitori.gateway.lua.scripts import ATTEMPT_SCRIPT
 from kajitori.gateway.operations import has_native_paths, upstream_paths
 from kajitori.gateway.resilience.cooling import BACKEND_METADATA, cooling_filter, outlier_detection
+from kajitori.gateway.resilience.spare import add_spare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
 
     undo: headers that an attempt at a sibling may have left. restore: a sibling may have changed path or body.
     strip_credentials: credentials of the client or of a sibling must not go out. cooled: what it says of being busy
-    is remembered.
+    is remembered. spare: others can stand in for it. followed: by backends of another priority.
     """
 
     schema: VersionedAPISchema
@@ -49,6 +50,8 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     restore: bool = False
     strip_credentials: bool = False
     cooled: bool = False
+    spare: bool = False
+    followed: bool = False
 
     @property
     def changes_request(self) -> bool:
@@ -91,7 +94,9 @@ def ai_cluster(name: str, target: Target, preparation: Preparation, backend: str
         filters.append(cooling_filter(backend or name, preparation.model))
     cluster = _cluster(name, target, filters)
     cluster["metadata"] = {"filter_metadata": {BACKEND_METADATA: {"backend": backend or name}}}
-    cluster["outlier_detection"] = outlier_detection()
+    cluster["outlier_detection"] = outlier_detection(spare=preparation.spare, lost_whole=preparation.followed)
+    if preparation.spare:
+        add_spare(cluster)
     return cluster
 
 

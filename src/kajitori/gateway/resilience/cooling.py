@@ -45,10 +45,11 @@ def cooling_filter(backend: str, model: str) -> dict[str, Any]:
     }
 
 
-def outlier_detection() -> dict[str, Any]:
-    """When an endpoint of several is left out for a while: five gateway errors or failed connections in a row.
+def outlier_detection(*, spare: bool, lost_whole: bool) -> dict[str, Any]:
+    """When an endpoint is left out for a while: five gateway errors, timeouts or failed connections in a row.
 
-    4xx never count, and 500 does not either: a request that breaks one endpoint would break them all, one by one.
+    spare: there is one more place behind the endpoints, see `spare`. lost_whole: all may be left out, since a backend of
+    another priority follows; otherwise half of several. 4xx never count, and 500 does not either: a request that breaks one endpoint would break them all, one by one.
     """
     return {
         "consecutive_gateway_failure": 5,
@@ -59,5 +60,6 @@ def outlier_detection() -> dict[str, Any]:
         "interval": "5s",
         "base_ejection_time": "10s",
         "max_ejection_time": "60s",
-        "max_ejection_percent": 50,
+        # A spare place counts as an endpoint: it is never the one that is left out, and half of one is none.
+        "max_ejection_percent": 99 if lost_whole else 49 if spare else 50,
     }

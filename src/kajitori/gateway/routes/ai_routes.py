@@ -112,6 +112,8 @@ def _translate_rule(
     tiers = tiers_of(Choice("", c.name, c.preparation.model, c.ref.weight, c.ref.priority) for c in choices)
     notes += [note for note in told_of_rule(rule, number, tiers, resilience) if note not in notes]
     actions = _actions(world, rule, key, choices, missing, resilience)
+    if len(choices) > 1:
+        notes += _lost(world, choices)
     entries: list[Entry] = []
     for match_number, match in enumerate(rule.matches or [AIGatewayRouteRuleMatch()]):
         if why := why_refused(header.value for header in match.headers if header.type != "Exact"):
@@ -158,6 +160,14 @@ def _fallbacks_last(choices: list[_Choice]) -> list[_Choice]:
         if choice.target.fallback
         else choice
         for choice in choices
+    ]
+
+
+def _lost(world: World, choices: list[_Choice]) -> list[str]:
+    """Sentences about backends that are passed over for now."""
+    names = dict.fromkeys(choice.name for choice in choices if world.is_lost(choice.target))
+    return [
+        f"AIServiceBackend {name} has no ready endpoint, and is left out until it has one" for name in names
     ]
 
 
@@ -289,8 +299,10 @@ def _route_action(
 ) -> dict[str, Any]:
     """`metadata` in it is what goes into the route's own, by filter; `tiers` its backends by priority."""
     found: list[Choice] = []
+    lost: list[Choice] = []
     with_credential = any(choice.injection for choice in choices)
     restore = any(choice.preparation.changes_request for choice in choices)
+    lowest = max(choice.ref.priority for choice in choices)
     for choice in choices:
         others: set[str] = set()
         for other in choices:
@@ -302,6 +314,8 @@ def _route_action(
             restore=restore,
             strip_credentials=with_credential,
             cooled=is_remembered(len(choices), resilience),
+            spare=len(choices) > 1,
+            followed=choice.ref.priority < lowest,
         )
         name = cluster_name(f"ai/{choice.name}", preparation, choice.target)
         world.add_cluster(
@@ -312,8 +326,9 @@ def _route_action(
         world.backends[name] = (choice.name, preparation.model)
         if choice.injection and choice.injection.secret:
             world.secrets[choice.injection.credential.sds_name] = choice.injection.secret
-        found.append(Choice(name, choice.name, preparation.model, choice.ref.weight, choice.ref.priority))
-    tiers = tiers_of(found)
+        made = Choice(name, choice.name, preparation.model, choice.ref.weight, choice.ref.priority)
+        (lost if world.is_lost(choice.target) else found).append(made)
+    tiers = tiers_of(found or lost)
     specifier = {
         "@type": TYPE
         + "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier",
