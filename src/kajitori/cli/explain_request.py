@@ -31,6 +31,7 @@ def explain_request(home: Path, request_id: str) -> int:
     _line("model", f"{record.model or 'none named'}{effective}")
     _line("route", record.route + (f", rule {record.rule}" if record.attempts else ""))
     _line("client", record.client)
+    _line("order", record.decision)
     for attempt in record.attempts:
         _line(f"attempt {attempt.number}", _attempt(attempt))
     if not record.attempts:
@@ -66,7 +67,9 @@ def _attempt(attempt: Attempt) -> str:
     took = f" after {attempt.duration_seconds * 1000:.0f} ms" if attempt.duration_seconds is not None else ""
     status = f" {attempt.status}" if attempt.status else ""
     detail = f" ({attempt.detail})" if attempt.detail else ""
-    return f"{mark} {attempt.backend} at {attempt.address or 'no address'}: {attempt.outcome}{status}{took}{detail}"
+    wait = f", retry-after {attempt.retry_after}" if attempt.retry_after else ""
+    place = attempt.address or "no address"
+    return f"{mark} {attempt.backend} at {place}: {attempt.outcome}{status}{wait}{took}{detail}"
 
 
 def _times(record: RequestRecord) -> str:

@@ -224,13 +224,14 @@ class Ledger:
     def _failed_attempt(self, number: int, line: AttemptLine) -> Attempt:
         status = int(line.status or 0)
         outcome = _outcome(line.flags) if line.flags else ""
-        if line.address == _NOBODY:
+        nobody = line.address == _NOBODY
+        if nobody:
             outcome = _OUTCOMES["UH"]
         return Attempt(
             number,
             self._backends.get(line.cluster, _NO_BACKEND).name,
             line.cluster,
-            line.address,
+            "" if nobody else line.address,
             0 if outcome and status in (0, 503) else status,
             outcome or f"answered {status}",
             line.detail,
