@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from kajitori.gateway.plan import Plan, make_plan
 
+from ..authority import Authority
 from ..workbench import Provider, Workbench, free_port, gateway, observe, running_provider, running_workbench
 from .objects import GROUP
 from .test_backend_traffic import plain_backend, plain_route
@@ -65,6 +69,18 @@ async def apply(bench: Workbench, one: Provider, **spec: Any) -> Plan:
     )
     assert bench.ads.rejected == {}
     return plan
+
+
+async def eventually_served(ask: Callable[[], Awaitable[int]]) -> None:
+    """A listener that is new takes its secrets a moment after it is there."""
+    for _ in range(200):
+        try:
+            assert await ask() == 200
+        except aiohttp.ClientError:
+            await asyncio.sleep(0.05)
+        else:
+            return
+    raise AssertionError("was never served")
 
 
 async def raw(port: int, text: str) -> str:
@@ -224,3 +240,53 @@ async def test_a_policy_that_cannot_be_read_changes_nothing_and_is_told() -> Non
     assert "trustedCIDRs[0]" in conditions(plan, "for-gateway")["Accepted"]["message"]
     listeners = "envoy.config.listener.v3.Listener"
     assert plan.resources.by_type[listeners] == plain.resources.by_type[listeners]
+
+
+async def test_a_listener_takes_the_versions_and_the_clients_that_the_policy_says(
+    bench: Workbench, one: Provider, tmp_path: Path
+) -> None:
+    authority, stranger = Authority(), Authority("stranger")
+    listener: dict[str, Any] = {
+        "protocol": "HTTPS",
+        "hostname": "a.example",
+        "tls": {"certificateRefs": [{"name": "server"}]},
+    }
+    port = free_port()
+    validation = {
+        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
+        "subjectAltNames": {"dnsNames": [{"value": "client.example"}]},
+    }
+    plan = await bench.apply(
+        gateway(port, **listener),
+        authority.secret("server", "a.example"),
+        authority.config_map("ca"),
+        plain_backend("b", one.port),
+        plain_route("b"),
+        policy(tls={"minVersion": "1.3", "alpnProtocols": ["http/1.1"], "clientValidation": validation}),
+    )
+    assert bench.ads.rejected == {}
+    assert conditions(plan, "for-gateway")["Accepted"]["status"] == "True"
+
+    async def status(pair: Path | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> int:
+        context = authority.client_context()
+        context.maximum_version = version
+        if pair:
+            context.load_cert_chain(pair)
+        url = f"https://127.0.0.1:{port}/"
+        headers = {"host": "a.example"}
+        async with bench.session.get(url, ssl=context, server_hostname="a.example", headers=headers) as reply:
+            return reply.status
+
+    strangers = tmp_path / "strangers"
+    strangers.mkdir()
+    good = authority.pair_file(tmp_path, "client.example")
+    await eventually_served(lambda: status(good))
+    refused = [
+        status(None),
+        status(stranger.pair_file(strangers, "client.example")),
+        status(authority.pair_file(tmp_path, "other.example")),
+        status(good, ssl.TLSVersion.TLSv1_2),
+    ]
+    for attempt in refused:
+        with pytest.raises(aiohttp.ClientError):
+            await attempt
