@@ -49,7 +49,7 @@ class AuthorizationHeaderMatch(msgspec.Struct, frozen=True, kw_only=True, rename
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Who asks. All that is given must hold."""
+    """Who asks. All that is given must hold. clientIPGeoLocations is not honoured, and lets nobody in."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
@@ -65,6 +65,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ) = field(default=None, name="clientCIDRs")
     jwt: JWTPrincipal | None = None
     headers: Annotated[list[AuthorizationHeaderMatch], Meta(min_length=1, max_length=256)] | None = None
+    client_ip_geo_locations: Annotated[list[dict[str, Any]], Meta(min_length=1)] | None = field(
+        default=None, name="clientIPGeoLocations"
+    )
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -80,7 +83,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class AuthorizationRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The first rule that holds decides."""
+    """The first rule that holds decides. cel is not honoured, and lets nobody in."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
@@ -91,6 +94,7 @@ class AuthorizationRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     action: Action
     operation: Operation | None = None
     principal: Principal | None = None
+    cel: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
 
 
 class Authorization(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -71,6 +71,9 @@ def _rule(
 ) -> dict[str, Any] | None:
     """When it holds; None: it cannot be said, and the problem is told."""
     parts: list[dict[str, Any]] = []
+    if rule.cel is not None:
+        making.problems.append(f"{where}.cel is not honoured")
+        return None
     if rule.operation is not None:
         parts += _operation(rule.operation)
     if rule.principal is not None:
@@ -118,6 +121,8 @@ def _principal(
     making: Making, principal: Principal, providers: frozenset[str], parts: list[dict[str, Any]]
 ) -> str:
     """Adds to `parts`; returns the path of a member with what is wrong with it, or nothing."""
+    if principal.client_ip_geo_locations:
+        return ".clientIPGeoLocations is not honoured"
     if principal.client_cidrs:
         ranges: list[dict[str, Any]] = []
         for number, text in enumerate(principal.client_cidrs):
