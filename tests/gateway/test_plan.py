@@ -217,7 +217,7 @@ def test_a_reference_across_namespaces_needs_a_grant() -> None:
 def test_what_is_not_honoured_is_named() -> None:
     documents = [
         gateway(8443, protocol="TLS", tls={"mode": "Passthrough"}),
-        *backend("a", 1, {"name": "Anthropic"}),
+        *backend("a", 1, {"name": "AWSBedrock"}),
         *backend("b", 1),
         *key_policy("b", "x")[:1],
         ai_route("r", "m", {"name": "pool", "group": "inference.networking.k8s.io", "kind": "InferencePool"}),
@@ -227,7 +227,7 @@ def test_what_is_not_honoured_is_named() -> None:
     listener = statuses(plan, "Gateway")["gateway"].status["listeners"][0]["conditions"][0]
     assert (listener["status"], listener["reason"]) == ("False", "UnsupportedProtocol")
     assert "pools are not served" in statuses(plan, "AIGatewayRoute")["r"].status["conditions"][0]["message"]
-    assert "schema Anthropic" in statuses(plan, "AIServiceBackend")["a"].status["conditions"][0]["message"]
+    assert "schema AWSBedrock" in statuses(plan, "AIServiceBackend")["a"].status["conditions"][0]["message"]
 
 
 def test_a_cost_that_cannot_be_computed_is_refused_with_its_place() -> None:
