@@ -506,7 +506,15 @@ def _accountant_container() -> dict[str, Any]:
             f"--endpoint=0.0.0.0:{METRICS_PORT}",
             Text(f"--control-plane={GATEWAY}.%s.svc:{DISCOVERY_PORT}", (Namespace(),)),
         ],
-        "env": [{"name": "MALLOC_ARENA_MAX", "value": "2"}],
+        "env": [
+            {"name": "MALLOC_ARENA_MAX", "value": "2"},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            # Where gateways count together; without it each counts for itself.
+            {
+                "name": "KAJITORI_LIMITS_STORE",
+                "valueFrom": {"secretKeyRef": {"name": "kajitori-limits", "key": "store", "optional": True}},
+            },
+        ],
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
         # Whether it knows its policy keeps nobody from being served, so there is no probe of readiness.
         "startupProbe": _probe("/healthz", METRICS_PORT, periodSeconds=2, failureThreshold=60),
