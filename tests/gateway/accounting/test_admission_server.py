@@ -22,13 +22,14 @@ from kajitori.gateway.accounting.admission_server import (
 )
 from kajitori.gateway.limits.request import ALLOWED, Request, Verdict
 
-QUESTION = "POST /admit/default/route/2/v1/chat/completions?a=b HTTP/1.1"
+QUESTION = "POST /admit/v1/chat/completions?a=b HTTP/1.1"
+ROUTE = "ai/default/route/rule/2/match/0"
 
 
-def question(*headers: str, line: str = QUESTION, body: str = "") -> bytes:
-    return "\r\n".join(
-        (line, "host: accountant", f"content-length: {len(body)}", *headers, "", body)
-    ).encode()
+def question(*headers: str, line: str = QUESTION, body: str = "", id: str = "-") -> bytes:
+    facts = f"x-kajitori-facts: {ROUTE}|{id}|-|-|-|-|-|127.0.0.1|-"
+    lines = (line, "host: accountant", f"content-length: {len(body)}", facts, *headers, "", body)
+    return "\r\n".join(lines).encode()
 
 
 class Admission:
@@ -90,14 +91,18 @@ async def serving(folder: Path) -> AsyncIterator[tuple[Admission, Callable[[], o
 async def test_a_question_is_understood_and_the_connection_kept(tmp_path: Path) -> None:
     async with serving(tmp_path) as (admission, connect):
         client = await connect()
-        told = ["x-request-id: r1", "x-ai-eg-model: m", "x-kajitori-key: k", "x-kajitori-tenant: default/t",
-                "x-kajitori-input-tokens: 12", "x-kajitori-output-tokens: 99", "x-kajitori-dialect: anthropic",
-                "x-kajitori-client: 10.0.0.1", "X-Team: red"]  # fmt: skip
+        facts = f"x-kajitori-facts: {ROUTE}|r1|k|default/t|12|99|anthropic|10.0.0.1|odd | name é"
+        told = [facts, "X-Team: red"]
         for _ in range(2):
             client.send(question(*told))
             assert await client.answer() == (200, {"content-length": "0"}, b"")
         asked = admission.asked[1]
-        assert (asked.id, asked.route, asked.rule, asked.model) == ("r1", "default/route", "2", "m")
+        assert (asked.id, asked.route, asked.rule, asked.model) == (
+            "r1",
+            "default/route",
+            "2",
+            "odd | name é",
+        )
         assert (asked.key, asked.tenant, asked.client) == ("k", "default/t", "10.0.0.1")
         assert (asked.input_tokens, asked.output_tokens, asked.dialect) == (12, 99, "anthropic")
         assert (asked.method, asked.path, asked.headers["x-team"]) == ("POST", "/v1/chat/completions", "red")
@@ -110,9 +115,7 @@ async def test_questions_that_arrive_in_one_piece_or_byte_by_byte_are_answered_i
         client = await connect()
         admission.decide = lambda request: Verdict(allowed=True, headers=(("x-ratelimit-id", request.id),))
         admission.wait.clear()
-        client.send(
-            b"".join(question(f"x-request-id: {number}", body="12345\r\n\r\n") for number in range(20))
-        )
+        client.send(b"".join(question(body="12345\r\n\r\n", id=str(number)) for number in range(20)))
         while not admission.asked:
             await asyncio.sleep(0.005)
         assert len(admission.asked) == 1  # one after the other: a decision may depend on the one before
@@ -120,7 +123,7 @@ async def test_questions_that_arrive_in_one_piece_or_byte_by_byte_are_answered_i
         assert [(await client.answer())[1]["x-ratelimit-id"] for _ in range(20)] == [
             str(n) for n in range(20)
         ]
-        for byte in question("x-request-id: slow"):
+        for byte in question(id="slow"):
             client.send(bytes([byte]))
             await client.writer.drain()
         assert (await client.answer())[1]["x-ratelimit-id"] == "slow"
@@ -131,10 +134,11 @@ async def test_questions_that_arrive_in_one_piece_or_byte_by_byte_are_answered_i
     [
         b"garbage\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-        b"POST /admit/a/b/0 HTTP/2\r\n\r\n",
+        b"POST /admit/ HTTP/2\r\n\r\n",
         b"POST admit HTTP/1.1\r\n\r\n",
         b"POST /elsewhere HTTP/1.1\r\n\r\n",
         b"POST /admit/a HTTP/1.1\r\n\r\n",
+        b"POST /admit/a HTTP/1.1\r\nx-kajitori-facts: short|-|-|-|-|-|-|-|-\r\n\r\n",
         question("no colon"),
         question("space : before"),
         question("transfer-encoding: chunked"),
@@ -188,7 +192,7 @@ async def test_an_engine_that_fails_costs_one_answer(
 
         admission.decide = fail
         client = await connect()
-        client.send(question("x-request-id: r1"))
+        client.send(question(id="r1"))
         assert (await client.answer())[0] == 500
         assert "r1" in caplog.text
         admission.decide = lambda request: ALLOWED
@@ -245,6 +249,6 @@ def test_no_head_breaks_the_parser(head: bytes) -> None:
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_header_breaks_the_parser(path: str, value: str) -> None:
-    head = f"POST /admit/{path} HTTP/1.1\r\nx-kajitori-input-tokens: {value}\r\nx-kajitori-dialect: {value}"
+    head = f"POST /admit/{path} HTTP/1.1\r\nx-kajitori-facts: {value}|{path}|-|-|{value}|{value}|{value}|-|-"
     with contextlib.suppress(Malformed):
         parse_question(*parse_head(head.encode("utf-8", "surrogatepass")))

@@ -1,7 +1,7 @@
 """The one question: Envoy's `ext_authz` asks by HTTP over a Unix socket, and the answer is a `Verdict`.
 
-`POST /admit/<route namespace>/<route name>/<rule><path of the request>`; facts of the request come as headers. 200 with
-`x-ratelimit-*` for the client, or a refusal in the client's dialect. The parser takes what Envoy sends and nothing else:
+`POST /admit<path of the request>`; facts of the request come in one header (`routes.admission` has its format), and those
+of its own headers that limits select by. 200 with `x-ratelimit-*` for the client, or a refusal in the client's dialect. The parser takes what Envoy sends and nothing else:
 anything odd is answered with 400 and the end of the connection, and nothing is kept of more than a head.
 
 The same socket gives `/metrics`, `/healthz` and `/readyz`, and a port may give them too.
@@ -15,7 +15,6 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, cast, get_args
-from urllib.parse import unquote
 
 import msgspec
 
@@ -24,6 +23,7 @@ from kajitori.gateway.limits.request import Dialect, Request, Verdict
 _log = logging.getLogger(__name__)
 
 PREFIX = "/admit"
+_FACTS_HEADER, _FACTS_SEPARATOR, _FACTS = "x-kajitori-facts", "|", 9
 LARGEST_HEAD_BYTES = 64 * 1024
 _DIALECTS = get_args(Dialect)
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests",
@@ -212,26 +212,33 @@ def _length(headers: dict[str, str]) -> int:
 
 def parse_question(method: str, path: str, headers: dict[str, str]) -> Request:
     """The request that a question is about. Raises Malformed."""
-    parts = path.split("/", 5)
-    if len(parts) < 5 or f"/{parts[1]}" != PREFIX:
+    facts = headers.get(_FACTS_HEADER, "").split(_FACTS_SEPARATOR, _FACTS - 1)
+    if not path.startswith(PREFIX + "/") or len(facts) != _FACTS:
         raise Malformed(f"{path[:100]!r} is no question")
-    dialect = headers.get("x-kajitori-dialect", "")
-    output_tokens = headers.get("x-kajitori-output-tokens", "")
+    route, request_id, key, tenant, input_tokens, output_tokens, dialect, client, model = facts
+    parts = route.split("/", 5)
+    if len(parts) < 5:
+        raise Malformed(f"{route[:100]!r} is no route")
     return Request(
-        id=headers.get("x-request-id", ""),
-        route=f"{unquote(parts[2])}/{unquote(parts[3])}",
+        id=_text(request_id),
+        route=f"{parts[1]}/{parts[2]}",
         rule=parts[4],
-        model=headers.get("x-ai-eg-model", ""),
-        key=headers.get("x-kajitori-key", ""),
-        tenant=headers.get("x-kajitori-tenant", ""),
-        client=headers.get("x-kajitori-client", ""),
+        model=_text(model),
+        key=_text(key),
+        tenant=_text(tenant),
+        client=client,
         method=method,
-        path="/" + parts[5].partition("?")[0] if len(parts) > 5 else "/",
+        path=path[len(PREFIX) :].partition("?")[0],
         headers=headers,
-        input_tokens=_count(headers.get("x-kajitori-input-tokens", "")) or 0,
+        input_tokens=_count(input_tokens) or 0,
         output_tokens=_count(output_tokens),
         dialect=cast("Dialect", dialect) if dialect in _DIALECTS else "openai",
     )
+
+
+def _text(value: str) -> str:
+    """Envoy's formats write `-` for what is not there."""
+    return "" if value == "-" else value
 
 
 def _count(text: str) -> int | None:
