@@ -369,3 +369,23 @@ async def test_a_service_is_asked_by_grpc(bench: Workbench, first: Provider, tel
         assert dict(seen[0].context_extensions) == ({"zone": "north", "plan": "gold"} if telling else {})
     finally:
         await server.stop(None)
+
+
+async def test_several_backends_of_a_service_share_its_questions(bench: Workbench, first: Provider) -> None:
+    async with running_provider() as one, running_provider() as two:
+        refs = [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": name} for name in ("one", "two")]
+        services = [backend("one", one.port)[0], backend("two", two.port)[0]]
+        asked = policy("p", extAuth={"http": {"backendRefs": refs}})
+        await bench.apply(*parts(bench, first, *services, asked))
+        for _ in range(30):
+            assert (await ask(bench)).status == 200
+        assert one.seen
+        assert two.seen
+        await bench.apply(
+            *parts(bench, first, *services),
+            policy("p", extAuth={"http": {"backendRefs": [refs[0], {**refs[1], "weight": 0}]}}),
+        )
+        two.seen.clear()
+        for _ in range(10):
+            assert (await ask(bench)).status == 200
+        assert two.seen == []

@@ -8,12 +8,21 @@ from urllib.parse import urlsplit
 
 from kajitori.base.reason import Reason
 from kajitori.gateway.backends.clusters import plain_cluster
-from kajitori.gateway.backends.targets import Target, find_backend, find_service, over_http2
+from kajitori.gateway.backends.targets import (
+    Target,
+    find_backend,
+    find_service,
+    host,
+    load_assignment,
+    over_http2,
+)
 from kajitori.gateway.backends.tls import upstream_tls
 from kajitori.gateway.policies.cluster_settings import with_settings
 from kajitori.gateway.policies.security.protection import GROUP, KIND
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kajitori.api.envoygateway.backend_cluster import BackendCluster, WeightedBackendRef
     from kajitori.api.gateway.shared import BackendObjectReference
     from kajitori.gateway.policies.security.protection import Making
@@ -29,24 +38,59 @@ def service_cluster(
     part: of the policy, such as `extAuth`. uri: where the service is if no backend is referred to.
     """
     refs = list(service.backend_refs) or ([service.backend_ref] if service.backend_ref else [])
-    if len(refs) > 1:
-        making.problems.append(f"spec.{part}.backendRefs: one backend is honoured, {len(refs)} are given")
+    found = [_target(making, ref) for ref in refs] or [_by_uri(making, uri, part)]
+    targets = [target for each in found if (target := making.take(each)) is not None]
+    if len(targets) < len(found):
         return None
-    target = making.take(_target(making, refs[0]) if refs else _by_uri(making, uri, part))
-    if target is None:
+    if len({(target.discovery == "STRICT_DNS", str(target.tls)) for target in targets}) > 1:
+        making.problems.append(
+            f"spec.{part}.backendRefs: hosts by name and by address, or with and without TLS, cannot be mixed"
+        )
         return None
-    making.notes += [note for note in target.notes if note not in making.notes]
+    for target in targets:
+        making.notes += [note for note in target.notes if note not in making.notes]
     if http2:
-        target = over_http2(target)
+        targets = [over_http2(target) for target in targets]
     name = f"security/{making.name}/{part}"
+    weights = [getattr(ref, "weight", 1) for ref in refs] or [1]
 
     def make() -> dict[str, Any]:
-        cluster = plain_cluster(name, target)
+        cluster = plain_cluster(name, targets[0])
+        if len(targets) > 1:
+            cluster = _shared(making, cluster, targets, weights)
         settings = service.backend_settings
         return with_settings(cluster, settings, None, making.notes) if settings else cluster
 
-    making.world.add_cluster(name, make, target)
+    making.world.add_cluster(name, make, targets[0])
     return name
+
+
+def _shared(
+    making: Making, cluster: dict[str, Any], targets: Sequence[Target], weights: Sequence[int]
+) -> dict[str, Any]:
+    """One cluster over several backends, each with its share."""
+    localities = [
+        {
+            "locality": {"region": f"backend-{number}"},
+            "load_balancing_weight": weight,
+            "lb_endpoints": _hosts(making, target),
+        }
+        for number, (target, weight) in enumerate(zip(targets, weights, strict=True))
+        if weight
+    ]
+    made = {
+        key: value for key, value in cluster.items() if key not in ("eds_cluster_config", "load_assignment")
+    }
+    made["type"] = "STRICT_DNS" if targets[0].discovery == "STRICT_DNS" else "STATIC"
+    made["load_assignment"] = {"cluster_name": cluster["name"], "endpoints": localities}
+    made["common_lb_config"] = {"locality_weighted_lb_config": {}}
+    return made
+
+
+def _hosts(making: Making, target: Target) -> list[dict[str, Any]]:
+    if target.discovery == "EDS":
+        return load_assignment(making.index, target)["endpoints"][0]["lb_endpoints"]
+    return [host(*place) for place in target.endpoints]
 
 
 def _target(making: Making, ref: WeightedBackendRef | BackendObjectReference) -> Target | Reason:
@@ -71,26 +115,26 @@ def _by_uri(making: Making, uri: str, part: str) -> Target | Reason:
         port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
         parts, port = urlsplit(""), 0
-    host = parts.hostname
-    if not host or not port:
+    name = parts.hostname
+    if not name or not port:
         return Reason("Invalid", f"spec.{part}: {uri!r} is no http or https URI")
     tls = None
     if parts.scheme == "https":
         found = upstream_tls(
-            making.index, f"{KIND} {making.name}", making.namespace, {"sni": host}, None, making.notes
+            making.index, f"{KIND} {making.name}", making.namespace, {"sni": name}, None, making.notes
         )
         if isinstance(found, Reason):
             return found
         tls = found
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(name)
     except ValueError:
         discovery = "STRICT_DNS"
     else:
         discovery = "STATIC"
     return Target(
         discovery,
-        ((host, port, host),),
+        ((name, port, name),),
         tls=tls.socket if tls else None,
         secrets=tls.secrets if tls else (),
     )
