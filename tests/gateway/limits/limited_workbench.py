@@ -21,14 +21,29 @@ class LimitedWorkbench(Workbench):
     """engine: holds the limits of what was applied."""
 
     async def start(self) -> None:
+        await self._open_accountant()
+        await super().start()
+
+    async def _open_accountant(self) -> None:
         self.engine = open_engine(self.folder, store="")
+        if self.plan is not None:
+            self.engine.configure(self.plan.policy)
         position = read_position(self.folder / FILE_NAME)
         self.log_reader = LogReader(
             self.access_log, self.ledger, self.store, position, self._reopen_logs, self._settle
         )
         self.admission = AdmissionServer(self.engine)
         await self.admission.listen(self.folder / "accountant.sock")
-        await super().start()
+
+    def kill_accountant(self) -> None:
+        """As if the process had been killed: nothing is said goodbye to."""
+        self.admission.close()
+        self._reading.cancel()
+
+    async def start_accountant(self) -> None:
+        """Begins anew with what is on disk."""
+        await self._open_accountant()
+        self.start_reading()
 
     async def _settle(self, records: list[RequestRecord]) -> None:
         await self.engine.settle([settlement(record) for record in records])

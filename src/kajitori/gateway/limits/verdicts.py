@@ -17,6 +17,17 @@ from kajitori.gateway.accounting.prices import NANO_USD
 from kajitori.gateway.limits.limit import CEL_PREFIX, COST_PREFIX, REQUESTS, TOKENS, USD, Limit
 from kajitori.gateway.limits.request import Dialect, Verdict
 
+_STATES = ("limit", "remaining", "reset")
+LIMIT_HEADERS: tuple[str, ...] = (
+    *(f"x-ratelimit-{state}" for state in _STATES),
+    *(f"x-ratelimit-{state}-{unit}" for state in _STATES for unit in (REQUESTS, TOKENS)),
+    *(
+        f"anthropic-ratelimit-{unit}-{state}"
+        for unit in (REQUESTS, TOKENS, "input-tokens", "output-tokens")
+        for state in _STATES
+    ),
+)
+"""Every header in which a limit is told, ours or a provider's."""
 # The clients of OpenAI and Anthropic heed it.
 _DO_NOT_RETRY = ("x-should-retry", "false")
 

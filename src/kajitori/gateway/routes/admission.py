@@ -14,7 +14,8 @@ from typing import Any
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
-from kajitori.gateway.limits.limit import BACKEND_FACTS
+from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
+from kajitori.gateway.limits.verdicts import LIMIT_HEADERS
 from kajitori.gateway.routes.exhausted import leaving_out
 
 OPEN_FILTER, CLOSED_FILTER = "kajitori.admission.open", "kajitori.admission.closed"
@@ -103,7 +104,12 @@ class Asking:
         config = admission(headers, fail_closed=closed)
         if any(selector.fact in BACKEND_FACTS for limit in limits for selector in limit.selectors):
             config |= leaving_out(route, self._backends)
-        return {**route, "typed_per_filter_config": {**_configs(route), **config}}
+        changed = {**route, "typed_per_filter_config": {**_configs(route), **config}}
+        if any(limit.headers and not limit.shadow and limit.counts != USD for limit in limits):
+            # What a provider says of its own limits must not be mixed with ours.
+            gone: list[str] = route.get("response_headers_to_remove", [])
+            changed["response_headers_to_remove"] = [*gone, *LIMIT_HEADERS]
+        return changed
 
 
 def admitted_alike(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,173 @@
+"""Limits through a real Envoy: plain routes, keys, headers of providers, and an accountant that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
+from tests.gateway.limits.test_complaints import budget, question
+from tests.gateway.workbench import Provider, ai_route, backend, eventually, gateway, running_provider
+
+Shared = tuple[LimitedWorkbench, Provider]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Shared]:
+    async with contextlib.AsyncExitStack() as stack:
+        bench = await stack.enter_async_context(running_limited_workbench())
+        yield bench, await stack.enter_async_context(running_provider())
+
+
+async def test_a_rate_limit_holds_for_a_plain_route(shared: Shared) -> None:
+    bench, provider = shared
+    route = {
+        "kind": "HTTPRoute",
+        "metadata": {"name": "plain"},
+        "spec": {
+            "parentRefs": [{"name": "gateway"}],
+            "rules": [
+                {
+                    "matches": [{"path": {"type": "PathPrefix", "value": "/plain"}}],
+                    "backendRefs": [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "a"}],
+                }
+            ],
+        },
+    }
+    policy = {
+        "kind": "BackendTrafficPolicy",
+        "metadata": {"name": "plain"},
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "plain"}],
+            "rateLimit": {
+                "global": {
+                    "rules": [
+                        {
+                            "clientSelectors": [
+                                {
+                                    "path": {"value": "/plain/few"},
+                                    "methods": [{"value": "GET"}],
+                                    "sourceCIDR": {"value": "127.0.0.0/8"},
+                                }
+                            ],
+                            "limit": {"requests": 2, "unit": "Day"},
+                        }
+                    ]
+                }
+            },
+        },
+    }
+    await bench.apply(gateway(bench.port), *backend("a", provider.port), route, policy)
+    statuses = [(await bench.get("/plain/few?x=1")).status for _ in range(4)]
+    assert statuses == [200, 200, 429, 429]
+    assert (await bench.get("/plain/many")).status == 200
+    assert (await bench.post({}, "/plain/few")).status == 200
+
+
+def key_of(name: str, id: str, **spec: Any) -> tuple[dict[str, Any], str]:
+    text = f"kaji_{id}_{'s' * 40}"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    item = {
+        "kind": "APIKey",
+        "metadata": {"name": name},
+        "spec": {"id": id, "hashes": [{"sha256": digest}], **spec},
+    }
+    return item, text
+
+
+async def test_keys_are_charged_to_the_budgets_that_they_and_their_tenant_name(shared: Shared) -> None:
+    bench, provider = shared
+    ann, ann_text = key_of("ann", "annann01", tenantRef={"name": "red"})
+    ben, ben_text = key_of("ben", "benben01", budgets=["own"], tenantRef={"name": "red"})
+    eve, eve_text = key_of("eve", "eveeve01")
+    tenant = {"kind": "Tenant", "metadata": {"name": "red"}, "spec": {"budgets": ["team"]}}
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", provider.port),
+        ai_route("keyed", "m", {"name": "a"}),
+        ann,
+        ben,
+        eve,
+        tenant,
+        budget("team", {"requests": 3}, routes=[]),
+        budget("own", {"requests": 1}, routes=[]),
+    )
+
+    async def ask(text: str) -> int:
+        return (await bench.post(question(), headers={"authorization": f"Bearer {text}"})).status
+
+    assert [await ask(ben_text), await ask(ben_text)] == [200, 429]
+    assert [await ask(ann_text), await ask(ann_text), await ask(ann_text)] == [200, 200, 429]
+    assert [await ask(eve_text) for _ in range(3)] == [200] * 3
+
+
+async def test_what_a_provider_says_of_its_own_limits_is_not_mixed_with_ours(shared: Shared) -> None:
+    bench, provider = shared
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", provider.port),
+        ai_route("headers", "m", {"name": "a"}),
+        budget("headers", {"requests": 30}),
+    )
+
+    async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
+        theirs = {"x-ratelimit-remaining-requests": "9999", "x-ratelimit-limit-tokens": "77"}
+        return web.json_response({"usage": provider.usage, "choices": []}, headers=theirs)
+
+    provider.answer = answer
+    try:
+        async with bench.session.post(
+            f"{bench.url}/v1/chat/completions", data=json.dumps(question()).encode()
+        ) as response:
+            assert response.headers.getall("x-ratelimit-remaining-requests") == ["29"]
+            assert "x-ratelimit-limit-tokens" not in response.headers
+    finally:
+        provider.answer = None
+
+
+async def test_a_killed_accountant_settles_what_passed_before_and_the_budget_holds(shared: Shared) -> None:
+    bench, provider = shared
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", provider.port),
+        ai_route("killed", "m", {"name": "a"}),
+        budget("killed", {"tokens": 60}),
+    )
+    provider.chunks, provider.chunk_seconds = 40, 0.02
+    try:
+        async with bench.session.post(
+            f"{bench.url}/v1/chat/completions", data=json.dumps(question(stream=True, max_tokens=30)).encode()
+        ) as response:
+            assert response.status == 200
+            bench.kill_accountant()
+            # Nobody can be asked, and the budget says to refuse then.
+            assert (await bench.post(question())).status == 503
+            await bench.start_accountant()
+            # What the stream has reserved is known again.
+            assert (await bench.post(question(max_tokens=40))).status == 429
+            assert b"[DONE]" in await response.read()
+    finally:
+        provider.chunks, provider.chunk_seconds = 3, 0.0
+    name = "Budget default/killed"
+
+    async def used() -> int:
+        names = [each for each in await bench.engine._store.names() if each == name]
+        return sum(await bench.engine._store.used([(each, 0) for each in names]))
+
+    for _ in range(200):
+        if await used() == 19:
+            break
+        await asyncio.sleep(0.05)
+    assert await used() == 19
+    reply = await bench.post(question(max_tokens=20))
+    assert reply.status == 200
+    await eventually(lambda: not bench.engine.pending)
