@@ -141,7 +141,7 @@ def _account(
 
     annotations: path of the value that has the account's.
     """
-    more = {"annotations": If(annotations, Value(annotations))} if annotations else {}
+    more: dict[str, Any] = {"annotations": If(annotations, Value(annotations))} if annotations else {}
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(name, component, **more)},
         _role("ClusterRole", name, component, rules),
