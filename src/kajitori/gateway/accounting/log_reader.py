@@ -4,7 +4,7 @@ How far it was read is saved with the records of what was read, in one transacti
 there. Envoy appends, also after a restart. When the file has grown to its bound it is renamed, Envoy is told to open a new
 one, and once that is there the old one is read to its end and deleted.
 
-Envoy writes ten times a second, so the file is looked at ten times a second, which costs less than a thousandth of a core.
+Envoy writes ten times a second, so the file is looked at as often; when nothing came for a while, less often.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _OLD_SUFFIX = ".1"
 _POLL_SECONDS = 0.1
+_QUIET_AFTER_SECONDS, _QUIET_POLL_SECONDS = 2.0, 0.4
 # About 150 lines, 2 ms: whoever shares the loop waits no longer. No line is longer.
 _CHUNK_BYTES = 64 * 1024
 _HEAD_BYTES = 128
@@ -72,6 +73,8 @@ class LogReader:
     async def run(self) -> None:
         """Follow the log until told to stop."""
         try:
+            loop = asyncio.get_running_loop()
+            latest = loop.time()
             while not self._stopping:
                 try:
                     busy = await self._step()
@@ -79,7 +82,12 @@ class LogReader:
                     _log.warning("the access log %s cannot be read: %s", self.path, error)
                     self.close()
                     busy = False
-                await asyncio.sleep(0 if busy else _POLL_SECONDS)
+                if busy:
+                    latest = loop.time()
+                    await asyncio.sleep(0)
+                else:
+                    quiet = loop.time() - latest > _QUIET_AFTER_SECONDS
+                    await asyncio.sleep(_QUIET_POLL_SECONDS if quiet else _POLL_SECONDS)
         finally:
             self.close()
 
