@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 PREFIX = "/admit"
 _FACTS_HEADER, _FACTS_SEPARATOR, _FACTS = "x-kajitori-facts", "|", 9
 LARGEST_HEAD_BYTES = 64 * 1024
+# Each question that is under way has a connection. One that finds the queue full fails at once, and then its request
+# passes unasked, or is refused.
+_MOST_WAITING_CONNECTIONS = 65_535
 _DIALECTS = get_args(Dialect)
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests",
             500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
@@ -61,7 +64,9 @@ class AdmissionServer:
         _make_room(socket)
         before = os.umask(0o177)
         try:
-            server = await asyncio.get_running_loop().create_unix_server(self._connection, str(socket))
+            server = await asyncio.get_running_loop().create_unix_server(
+                self._connection, str(socket), backlog=_MOST_WAITING_CONNECTIONS
+            )
         finally:
             os.umask(before)
         self._servers.append(server)
