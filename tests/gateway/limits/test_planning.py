@@ -160,6 +160,16 @@ def test_what_is_more_specific_limits_alone() -> None:
     assert [each.amount for each in limits_of(plan(outer, inner))] == [5]
 
 
+def test_a_limit_that_does_not_hold_for_a_grpc_route_says_so() -> None:
+    grpc = {
+        "kind": "GRPCRoute",
+        "metadata": {"name": "calls"},
+        "spec": {"parentRefs": [{"name": "gateway"}], "rules": [{"backendRefs": []}]},
+    }
+    message = told(plan(traffic(rule()), grpc), "BackendTrafficPolicy")
+    assert "spec.rateLimit.global does not hold for GRPCRoute default/calls" in message
+
+
 def quota(name: str = "quota", **spec: Any) -> dict[str, Any]:
     target = {"group": "aigateway.envoyproxy.io", "kind": "AIServiceBackend", "name": "a"}
     return {"kind": "QuotaPolicy", "metadata": {"name": name}, "spec": {"targetRefs": [target], **spec}}

@@ -30,6 +30,6 @@ def traffic_uses(
                     found.setdefault(policy.key, (rate.global_, set()))[1].add(number)
     name = f"{route.namespace}/{route.name}"
     return [
-        TrafficUse(key, rate, name, None if len(numbers) == len(rules) else frozenset(numbers))
+        TrafficUse(key, rate, name, None if len(numbers) == len(rules) else frozenset(numbers), route.kind)
         for key, (rate, numbers) in found.items()
     ]

@@ -33,12 +33,16 @@ PolicyKey = tuple[str, str]
 
 
 class TrafficUse(msgspec.Struct, frozen=True):
-    """A BackendTrafficPolicy with global limits that holds for a route. rules: their numbers; None for all."""
+    """A BackendTrafficPolicy with global limits that holds for a route. rules: their numbers; None for all.
+
+    kind: of the route; an AIGatewayRoute counts as the HTTPRoute that stands for it.
+    """
 
     policy: PolicyKey
     rate: GlobalRateLimit
     route: str
     rules: frozenset[int] | None = None
+    kind: str = "HTTPRoute"
 
 
 class LimitPlan(msgspec.Struct, frozen=True):
@@ -122,6 +126,11 @@ class _Making:
         return number
 
     def traffic(self, uses: Sequence[TrafficUse]) -> None:
+        for use in uses:
+            if use.kind != "HTTPRoute":
+                told = f"spec.rateLimit.global does not hold for {use.kind} {use.route}"
+                self.traffic_notes.setdefault(use.policy, []).append(told)
+        uses = [use for use in uses if use.kind == "HTTPRoute"]
         costs: dict[PolicyKey, set[str]] = {}
         for use in uses:
             keys = costs.setdefault(use.policy, set())
