@@ -15,6 +15,7 @@ from kajitori.api.crds import all_crds
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
+    AI_TRAFFIC_POLICIES,
     BACKEND_SECURITY_POLICIES,
     BACKENDS,
     CUSTOM_RESOURCE_DEFINITIONS,
@@ -49,7 +50,7 @@ RESOURCES = {
     item.kind: item
     for item in (
         GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, BACKENDS, AI_GATEWAY_ROUTES, AI_SERVICE_BACKENDS,
-        BACKEND_SECURITY_POLICIES, SECRETS, SERVICES, ENDPOINT_SLICES,
+        BACKEND_SECURITY_POLICIES, SECRETS, SERVICES, ENDPOINT_SLICES, AI_TRAFFIC_POLICIES,
     )
 }  # fmt: skip
 QUESTION = {"model": "gpt-4o", "messages": []}
@@ -78,7 +79,11 @@ class Cluster:
         while True:
             status = (await self.client.get(resource, name, namespace)).get("status") or {}
             conditions = list(status.get("conditions", ()))
-            for part in (*status.get("parents", ()), *status.get("listeners", ())):
+            for part in (
+                *status.get("parents", ()),
+                *status.get("listeners", ()),
+                *status.get("ancestors", ()),
+            ):
                 conditions += part["conditions"]
             for found in conditions:
                 if found["type"] == kind and all(found[key] == value for key, value in wanted.items()):
@@ -257,7 +262,23 @@ async def test_an_http_route_is_told_what_became_of_it(cluster: Cluster) -> None
     assert parent["parentRef"]["name"] == "gateway"
 
 
-INVALID = """
+_FOR_ROUTE = "targetRefs: [{group: aigateway.envoyproxy.io, kind: AIGatewayRoute, name: r}]"
+INVALID = (
+    f"""
+- kind: AITrafficPolicy
+  spec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}}]}}
+- kind: AITrafficPolicy
+  spec: {{{_FOR_ROUTE}, fallback: {{chainHeader: X-Kajitori-Order}}}}
+- kind: AITrafficPolicy
+  spec: {{{_FOR_ROUTE}, fallback: {{allowedBackends: [a]}}}}
+- kind: AITrafficPolicy
+  spec: {{{_FOR_ROUTE}, fallback: {{onSaturation: {{whenAllSaturated: Refuse}}}}}}
+- kind: AITrafficPolicy
+  spec: {{{_FOR_ROUTE}, streams: {{firstByteTimeout: 1m, idleTimeout: 59s}}}}
+- kind: AITrafficPolicy
+  spec: {{{_FOR_ROUTE}, hedging: {{after: 1s, maxExtra: 4}}}}
+"""
+    + """
 - kind: AIGatewayRoute
   spec: {rules: [{name: route-not-found}]}
 - kind: AIGatewayRoute
@@ -297,6 +318,7 @@ INVALID = """
 - kind: HTTPRoute
   spec: {rules: [{backendRefs: [{name: a}]}]}
 """
+)
 
 
 async def test_the_api_server_refuses_what_upstreams_rules_refuse(cluster: Cluster) -> None:
@@ -304,6 +326,21 @@ async def test_the_api_server_refuses_what_upstreams_rules_refuse(cluster: Clust
         with pytest.raises(Invalid) as raised:
             await cluster.apply({**document, "metadata": {"name": f"invalid-{number}"}})
         assert raised.value.causes, document
+
+
+async def test_a_traffic_policy_holds_and_its_status_says_so(cluster: Cluster, first: Provider) -> None:
+    refs = [{"group": "aigateway.envoyproxy.io", "kind": "AIGatewayRoute", "name": "route"}]
+    spec = {"targetRefs": refs, "fallback": {"chainHeader": "x-order"}, "streams": {"idleTimeout": "30s"}}
+    await cluster.apply(
+        gateway(cluster.bench.port),
+        *backend("a", first.port),
+        ai_route("route", "gpt-4o", {"name": "a"}),
+        {"kind": "AITrafficPolicy", "metadata": {"name": "policy"}, "spec": spec},
+    )
+    await cluster.condition(AI_TRAFFIC_POLICIES, "policy", "Accepted", status="True")
+    await cluster.answered(200)
+    refused = await cluster.bench.post(QUESTION, headers={"x-order": "nobody"})
+    assert refused.status == 400
 
 
 async def test_v1alpha1_and_v1beta1_show_the_same_object(cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.gateway.providers import FAILS_BEFORE_AN_ANSWER, FAILS_IN_AN_ANSWER, Way, misbehaving
 from tests.gateway.resilience.test_cooling import QUESTION, policy
-from tests.gateway.workbench import Provider, Workbench, ai_route, backend, gateway
+from tests.gateway.workbench import Provider, Workbench, ai_route, backend, free_port, gateway
 
 STREAM = {**QUESTION, "stream": True}
 
@@ -222,3 +222,33 @@ async def test_a_backend_whose_name_cannot_be_resolved_leads_to_the_next(
     objects[0]["spec"]["endpoints"] = [{"fqdn": {"hostname": "nowhere.invalid", "port": 443}}]
     await bench.apply(gateway(bench.port), *objects)
     assert (await bench.post(QUESTION)).status == 200
+
+
+async def test_a_second_attempt_at_one_backend_takes_another_endpoint(
+    bench: Workbench, second: Provider
+) -> None:
+    several = backend("a", free_port())
+    several[0]["spec"]["endpoints"].append({"ip": {"address": "127.0.0.1", "port": second.port}})
+    await bench.apply(gateway(bench.port), *several, ai_route("route", "m", {"name": "a"}))
+    replies = [await bench.post(QUESTION) for _ in range(4)]
+    assert {reply.status for reply in replies} == {200}
+    counts = {len((await bench.record(reply)).attempts) for reply in replies}
+    assert counts <= {1, 2} and 2 in counts
+
+
+async def test_clients_have_no_say_in_attempts_and_timeouts(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    first.status = 500
+    second.chunk_seconds = 0.05
+    await bench.apply(gateway(bench.port), *documents(first.port, second))
+    sly = {
+        "x-envoy-max-retries": "0",
+        "x-envoy-retry-on": "reset",
+        "x-envoy-upstream-rq-timeout-ms": "1",
+        "x-envoy-upstream-rq-per-try-timeout-ms": "1",
+        "x-envoy-hedge-on-per-try-timeout": "true",
+    }
+    reply = await bench.post(STREAM, headers=sly)
+    assert reply.status == 200
+    assert reply.body.endswith(b"data: [DONE]\n\n")

@@ -55,7 +55,7 @@ def default_retries(rule: AIGatewayRouteRule, resilience: Resilience, attempts: 
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
         # Of a backend with several endpoints another one, if there is.
         "retry_host_predicate": [_PREVIOUS_HOSTS],
-        "host_selection_retry_max_attempts": 3,
+        "host_selection_retry_max_attempts": 20,
     }
     if attempts > 1:
         retry["retriable_status_codes"] = [429]
