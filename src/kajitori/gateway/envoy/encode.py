@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from kajitori.base.errors import InvalidManifest
+from kajitori.gateway.envoy.route_tree import HEADER, by_header_value
 from kajitori.gateway.envoy.schema import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from google.protobuf.descriptor import Descriptor
 
@@ -76,6 +77,7 @@ class Encoder:
         for host in value.get("virtual_hosts", ()):
             plain = {key: item for key, item in host.items() if key != "routes"}
             encoded = [self.message(_VIRTUAL_HOST, plain).SerializeToString(deterministic=True)]
+            routes: list[bytes] = []
             for index, route in enumerate(host.get("routes", ())):
                 key = (table, str(host["name"]), str(route.get("name") or index))
                 known = self._routes.get(key)
@@ -85,7 +87,12 @@ class Encoder:
                     )
                     known = (route, data)
                 used[key] = known
-                encoded.append(_length_delimited(_ROUTES_FIELD, known[1]))
+                routes.append(known[1])
+            tree = by_header_value(host.get("routes", ()))
+            if tree is None:
+                encoded += [_length_delimited(_ROUTES_FIELD, data) for data in routes]
+            else:
+                encoded.append(_length_delimited(_MATCHER_FIELD, _matcher(routes, *tree)))
             parts.append(_length_delimited(_HOSTS_FIELD, b"".join(encoded)))
         self._routes = {key: item for key, item in self._routes.items() if key[0] != table} | used
         return b"".join(parts)
@@ -164,16 +171,43 @@ _WELL_KNOWN: dict[str, Callable[[Encoder, Any, str], Any]] = {
 
 _HOSTS_FIELD = 2
 _ROUTES_FIELD = 3
+_MATCHER_FIELD = 21
+
+
+def _varint(number: int) -> bytes:
+    head = bytearray()
+    while number > 0x7F:
+        head.append(number & 0x7F | 0x80)
+        number >>= 7
+    head.append(number)
+    return bytes(head)
 
 
 def _length_delimited(number: int, data: bytes) -> bytes:
-    head = bytearray([number << 3 | 2])
-    length = len(data)
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + data
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _extension(name: str, type_name: str, message: bytes) -> bytes:
+    """A TypedExtensionConfig."""
+    packed = _length_delimited(1, (type_prefix + type_name).encode()) + _length_delimited(2, message)
+    return _length_delimited(1, name.encode()) + _length_delimited(2, packed)
+
+
+def _matcher(routes: Sequence[bytes], by_value: dict[str, list[int]], others: list[int]) -> bytes:
+    """A Matcher that leads to lists of routes, of messages that are serialized already."""
+
+    def leads_to(places: list[int]) -> bytes:
+        listed = b"".join(_length_delimited(1, routes[place]) for place in places)
+        return _length_delimited(2, _extension("routes", "envoy.config.route.v3.RouteList", listed))
+
+    looks_at = _length_delimited(1, HEADER.encode())
+    header = _extension("header", "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", looks_at)
+    branches = b"".join(
+        _length_delimited(1, _length_delimited(1, value.encode()) + _length_delimited(2, leads_to(places)))
+        for value, places in by_value.items()
+    )
+    tree = _length_delimited(1, header) + _length_delimited(2, branches)
+    return _length_delimited(2, tree) + _length_delimited(3, leads_to(others))
 
 
 @functools.cache

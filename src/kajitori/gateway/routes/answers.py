@@ -26,7 +26,7 @@ NAMES = {
     503: "ServiceUnavailable",
     504: "GatewayTimeout",
 }
-_MODELS_NAMED_AT_MOST = 100
+_MODELS_NAMED_AT_MOST, _OF_VERY_MANY = 100, 10
 METADATA = "kajitori.answers"
 JSON_CONTENT = [{"header": {"key": "content-type", "value": "application/json"}}]
 
@@ -71,8 +71,10 @@ def literal(text: str) -> str:
 
 def unknown_model_message(models: list[str]) -> str:
     """Names the models that exist."""
-    named = ", ".join(sorted(models)[:_MODELS_NAMED_AT_MOST]) or "none"
-    more = len(models) - _MODELS_NAMED_AT_MOST
+    # Envoy has this text once for each model.
+    shown = sorted(models) if len(models) <= _MODELS_NAMED_AT_MOST else sorted(models)[:_OF_VERY_MANY]
+    named = ", ".join(shown) or "none"
+    more = len(models) - len(shown)
     rest = f" and {more} more (GET /v1/models lists all)" if more > 0 else ""
     return (
         "No route matches the model '%REQ(x-ai-eg-model)%'; it is likely not configured. "

@@ -133,7 +133,7 @@ def models_routes(
         get = {"name": ":method", "string_match": {"exact": "GET"}}
         return {
             "name": name,
-            "match": {**_regex(_MODELS), "headers": [get, *match.get("headers", [])]},
+            "match": {**_regex(_MODELS), "headers": [get, _UNNAMED, *match.get("headers", [])]},
             "route": _UNREAD,
             **for_lua(keys=mode, listing=models_listing(list(listed))),
         }
