@@ -21,8 +21,10 @@ import msgspec
 import yaml
 from aiohttp import web
 
+from kajitori.api.aigateway.gateway_config import RawGatewayConfig
 from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.envoygateway.envoy_proxy import RawEnvoyProxy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.policy import Policy
 from kajitori.api.envoygateway.v1alpha1 import Backend
@@ -62,6 +64,8 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "BackendSecurityPolicy": ("policies", BackendSecurityPolicy),
     "BackendTrafficPolicy": ("backend_traffic_policies", Policy),
     "ClientTrafficPolicy": ("client_traffic_policies", Policy),
+    "EnvoyProxy": ("envoy_proxies", RawEnvoyProxy),
+    "GatewayConfig": ("gateway_configs", RawGatewayConfig),
     "SecurityPolicy": ("security_policies", Policy),
     "Backend": ("backends", Backend),
     "Secret": ("secrets", Secret),

@@ -94,6 +94,8 @@ BACKENDS = Resource("gateway.envoyproxy.io", "v1alpha1", "backends", "Backend")
 BACKEND_TRAFFIC_POLICIES = Resource(
     "gateway.envoyproxy.io", "v1alpha1", "backendtrafficpolicies", "BackendTrafficPolicy"
 )
+ENVOY_PROXIES = Resource("gateway.envoyproxy.io", "v1alpha1", "envoyproxies", "EnvoyProxy")
+GATEWAY_CONFIGS = Resource("aigateway.envoyproxy.io", "v1beta1", "gatewayconfigs", "GatewayConfig")
 CLIENT_TRAFFIC_POLICIES = Resource(
     "gateway.envoyproxy.io", "v1alpha1", "clienttrafficpolicies", "ClientTrafficPolicy"
 )

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kajitori.api.aigateway.gateway_config import RawGatewayConfig
 from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.envoygateway.envoy_proxy import RawEnvoyProxy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.policy import Policy as EnvoyPolicy
 from kajitori.api.envoygateway.v1alpha1 import Backend
@@ -40,7 +42,9 @@ from kajitori.api.resource import (
     CLIENT_TRAFFIC_POLICIES,
     CONFIG_MAPS,
     ENDPOINT_SLICES,
+    ENVOY_PROXIES,
     GATEWAY_CLASSES,
+    GATEWAY_CONFIGS,
     GATEWAYS,
     GRPC_ROUTES,
     HTTP_ROUTE_FILTERS,
@@ -102,6 +106,8 @@ _WATCHED: dict[str, tuple[Resource, type[Any]]] = {
     "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),
     "backend_traffic_policies": (BACKEND_TRAFFIC_POLICIES, EnvoyPolicy),
     "client_traffic_policies": (CLIENT_TRAFFIC_POLICIES, EnvoyPolicy),
+    "envoy_proxies": (ENVOY_PROXIES, RawEnvoyProxy),
+    "gateway_configs": (GATEWAY_CONFIGS, RawGatewayConfig),
     "security_policies": (SECURITY_POLICIES, EnvoyPolicy),
     "api_keys": (API_KEYS, APIKey),
     "tenants": (TENANTS, Tenant),

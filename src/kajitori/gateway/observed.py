@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from kajitori.api.aigateway.gateway_config import RawGatewayConfig
 from kajitori.api.aigateway.quota_policy import QuotaPolicy
 from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.envoygateway.envoy_proxy import RawEnvoyProxy
 from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
 from kajitori.api.envoygateway.policy import Policy
 from kajitori.api.envoygateway.v1alpha1 import Backend
@@ -93,6 +95,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[BackendSecurityPolicy, ...] = ()
     backend_traffic_policies: tuple[Policy, ...] = ()
     client_traffic_policies: tuple[Policy, ...] = ()
+    envoy_proxies: tuple[RawEnvoyProxy, ...] = ()
+    gateway_configs: tuple[RawGatewayConfig, ...] = ()
     security_policies: tuple[Policy, ...] = ()
     api_keys: tuple[APIKey, ...] = ()
     tenants: tuple[Tenant, ...] = ()

@@ -20,7 +20,9 @@ from kajitori.api.resource import (
     BACKEND_TRAFFIC_POLICIES,
     BACKENDS,
     CLIENT_TRAFFIC_POLICIES,
+    ENVOY_PROXIES,
     GATEWAY_CLASSES,
+    GATEWAY_CONFIGS,
     GATEWAYS,
     GRPC_ROUTES,
     HTTP_ROUTES,
@@ -44,6 +46,8 @@ from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
 from kajitori.gateway.policies.backend_traffic import BackendTraffic
 from kajitori.gateway.policies.client_traffic import ClientTraffic
+from kajitori.gateway.policies.envoy_proxies import EnvoyProxies
+from kajitori.gateway.policies.gateway_configs import GatewayConfigs
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
@@ -73,7 +77,7 @@ from kajitori.gateway.routes.uses import backends_of_ai_route, backends_of_route
 from kajitori.gateway.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
     from kajitori.api.resource import Resource
@@ -141,9 +145,11 @@ class _Making:
         self.traffic_policies = TrafficPolicies(self.index, self.attachment)
         self.subjects = Subjects(self.index, self.attachment)
         self.client_traffic = ClientTraffic(self.index, self.subjects)
+        self.envoy_proxies = EnvoyProxies(self.index, self.attachment)
+        self.gateway_configs = GatewayConfigs(self.index, self.world)
         self.backend_traffic = BackendTraffic(self.index, self.subjects, self.world)
         self.security = SecurityPolicies(self.index, self.subjects, self.world)
-        self.shaping = Shaping([self.backend_traffic, self.security])
+        self.shaping = Shaping([self.backend_traffic, self.security, self.gateway_configs])
         self.rescues = Rescues(observed.settings)
 
     def generate(self, route: AIGatewayRoute) -> list[str]:
@@ -184,7 +190,8 @@ class _Making:
         for port in self.ports:
             bindings = [item for item in serving if item.listener.port == port]
             made = listener(port, self.observed.settings, bindings)
-            found[listener_name(port)] = self.client_traffic.listener(made, bindings, self.world.secrets)
+            made = self.client_traffic.listener(made, bindings, self.world.secrets)
+            found[listener_name(port)] = self.envoy_proxies.listener(made, bindings)
         return found
 
     def status(self, resource: Any, item: Any, status: dict[str, Any]) -> None:
@@ -245,17 +252,13 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
     for resource, item, status in limits.statuses:
         making.status(resource, item, status)
     making.backend_traffic.finish()
-    for item, status in making.backend_traffic.statuses(limits.traffic_notes):
-        making.status(BACKEND_TRAFFIC_POLICIES, item, status)
-    for item, status in making.security.statuses():
-        making.status(SECURITY_POLICIES, item, status)
+    making.gateway_configs.finish()
     extensions: dict[str, dict[str, Any]] = {}
     if making.tables:
         extensions = {LUA_FILTER: request_lua({**keys.lines, **making.security.lines()})}
         extensions |= making.security.extensions()
     listeners = making.listeners()
-    for item, status in making.client_traffic.statuses():
-        making.status(CLIENT_TRAFFIC_POLICIES, item, status)
+    _policies(making, limits.traffic_notes)
     policy = Policy(
         backends={name: BackendFacts(*facts) for name, facts in making.world.backends.items()},
         routes=limits.routes,
@@ -292,6 +295,19 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
     )
 
 
+def _policies(making: _Making, traffic_notes: Mapping[tuple[str, str], Sequence[str]]) -> None:
+    """Statuses of policies, when all is made that they bear upon."""
+    for resource, found in (
+        (BACKEND_TRAFFIC_POLICIES, making.backend_traffic.statuses(traffic_notes)),
+        (CLIENT_TRAFFIC_POLICIES, making.client_traffic.statuses()),
+        (SECURITY_POLICIES, making.security.statuses()),
+        (ENVOY_PROXIES, making.envoy_proxies.statuses()),
+        (GATEWAY_CONFIGS, making.gateway_configs.statuses()),
+    ):
+        for item, status in found:
+            making.status(resource, item, status)
+
+
 def _fault(error: Exception) -> str:
     """A defect of ours that one route meets; it must not take the others with it."""
     return f"this route meets a defect of the gateway and is left out: {type(error).__name__}: {error}"
@@ -320,11 +336,12 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
         if told:
             (notes if serves else problems).append(f"{where}: {told}")
     name = f"{metadata.namespace}/{metadata.name}"
-    making.costs[name] = check_costs(route.spec.llm_request_costs, problems)
+    costs = making.gateway_configs.costs(route.spec.llm_request_costs, outcomes, notes)
+    making.costs[name] = check_costs(costs, problems)
     computed = {cost.key for cost in making.costs[name]}
     rules = (
         CostRule(cost.metadata_key, cost.type, cost.cel or "")
-        for cost in route.spec.llm_request_costs
+        for cost in costs
         if cost.metadata_key in computed
     )
     making.route_facts[name] = RouteFacts(costs=tuple(rules), targets=targets_of(route))
@@ -373,6 +390,7 @@ def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
         return
     if kind.resource is HTTP_ROUTES and not stands_in:
         making.route_facts.setdefault(f"{metadata.namespace}/{metadata.name}", RouteFacts())
+    if not stands_in:
         making.limit(route, outcomes)
     if stands_in:
         context = checked_references(making.index, making.world, route)
@@ -429,6 +447,8 @@ def _gateways(making: _Making) -> None:
     for item in making.observed.gateway_classes:
         if item.metadata.name in making.attachment.controllers:
             state = condition("Accepted", True, "Accepted", "Kajitori serves Gateways of this class")
+            if invalid := making.envoy_proxies.invalid_classes.get(item.metadata.name or ""):
+                state = condition("Accepted", False, "InvalidParameters", invalid)
             features = [{"name": name} for name in SUPPORTED_FEATURES]
             making.status(GATEWAY_CLASSES, item, {"conditions": [state], "supportedFeatures": features})
     for gateway in making.observed.gateways:
@@ -439,6 +459,8 @@ def _gateways(making: _Making) -> None:
                 _reported_addresses(making),
                 making.refused_ports,
                 making.envoys,
+                [told] if (told := making.gateway_configs.missing.get(key)) else [],
+                making.envoy_proxies.invalid_gateways.get(key, ""),
             )
             making.status(GATEWAYS, gateway, status)
 

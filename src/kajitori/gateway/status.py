@@ -24,7 +24,12 @@ def complete_status(
     before: dict[str, Any] = _given(msgspec.to_builtins(current)) if current is not None else {}
     after = _complete(wanted.status, before, wanted.generation, now)
     for part in _BY_CONTROLLER.keys() & after.keys():
-        foreign = [entry for entry in before.get(part, ()) if entry["controllerName"] not in controllers]
+        # The settings of Envoys are said to hold without saying who says so.
+        foreign = [
+            entry
+            for entry in before.get(part, ())
+            if "controllerName" in entry and entry["controllerName"] not in controllers
+        ]
         after[part] = foreign + after[part]
     changed = {key: value for key, value in after.items() if value != before.get(key, [])}
     return changed or None
@@ -59,7 +64,7 @@ def _complete(wanted: dict[str, Any], before: dict[str, Any], generation: int, n
 
 def _same_entry(entry: dict[str, Any], known: Any, member: str) -> dict[str, Any]:
     for item in known:
-        if item["controllerName"] == entry["controllerName"] and item[member] == entry[member]:
+        if item.get("controllerName") == entry.get("controllerName") and item[member] == entry[member]:
             return item
     return {}
 

@@ -19,14 +19,17 @@ def gateway_status(
     addresses: Sequence[tuple[str, str]],
     rejected: Mapping[int, str],
     envoys: int,
+    notes: Sequence[str] = (),
+    invalid: str = "",
 ) -> dict[str, Any]:
     """The status of one Gateway, which is what its listeners come to.
 
     addresses: type and value of each. rejected: by port, why the listener does not serve. envoys: connected ones.
+    notes: what else is to be told. invalid: why the settings that it refers to cannot be used.
     """
     working = [b for b in bindings if b.problem is None and b.listener.port not in rejected]
     conditions = [
-        _accepted(bindings),
+        condition("Accepted", False, "InvalidParameters", invalid) if invalid else _accepted(bindings, notes),
         _programmed(bindings, working, addresses, rejected, envoys),
         _resolved(bindings),
     ]
@@ -39,7 +42,7 @@ def gateway_status(
     }
 
 
-def _accepted(bindings: Sequence[Binding]) -> dict[str, Any]:
+def _accepted(bindings: Sequence[Binding], notes: Sequence[str]) -> dict[str, Any]:
     valid = [binding for binding in bindings if not _why_not_accepted(binding)]
     whole = len(valid) == len(bindings)
     told = "the Gateway is served by Kajitori"
@@ -50,7 +53,7 @@ def _accepted(bindings: Sequence[Binding]) -> dict[str, Any]:
             if (why := _why_not_accepted(binding))
         )
         told = f"some listeners cannot serve: {reasons}"
-    message = "; ".join([told, *_unhonoured(bindings[0].gateway)])
+    message = "; ".join([told, *_unhonoured(bindings[0].gateway), *notes])
     return condition("Accepted", bool(valid), "Accepted" if whole else "ListenersNotValid", message)
 
 
@@ -113,8 +116,9 @@ def _unhonoured(gateway: Gateway) -> list[str]:
     spec = gateway.spec
     if spec.addresses:
         found.append("spec.addresses is not honoured: listeners bind the address that this process was given")
-    if spec.infrastructure is not None:
-        found.append("spec.infrastructure is not honoured")
+    infrastructure = spec.infrastructure
+    if infrastructure is not None and (infrastructure.labels or infrastructure.annotations):
+        found.append("labels and annotations of spec.infrastructure are not honoured")
     if spec.tls is not None and spec.tls.backend is not None:
         found.append("spec.tls.backend is not honoured: name the client's certificate in the Backend")
     if spec.allowed_listeners is not None:
