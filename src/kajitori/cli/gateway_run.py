@@ -182,8 +182,9 @@ class _Session:
         objects = serving.when_settled(self.objects, _SETTLE_LOOKS, lambda: time.sleep(_LOOK_SECONDS))
         for item in objects:
             metadata = item["metadata"]
+            title = f"{item['kind']} {metadata['namespace'] + '/' if 'namespace' in metadata else ''}{metadata['name']}"
             for problem in serving.problems(item):
-                warn(f"{item['kind']} {metadata['namespace'] + '/' if 'namespace' in metadata else ''}{metadata['name']}: {problem}")  # fmt: skip
+                warn(problem if problem.startswith(title) else f"{title}: {problem}")
         urls = serving.listening([item for item in objects if item["kind"] == "Gateway"], self._address)
         for url in urls:
             print(f"  {paint('✓', '32')} {url}/v1", flush=True)
