@@ -41,9 +41,9 @@ local function mapped_memory()
       ffi.copy(memory.mark, MARK, 16)
       return memory
     end
-    if got ~= ffi.cast('void *', -1) then
-      ffi.C.munmap(got, size)
-    elseif is_mapped(address, size) then
+    -- A kernel before 4.17 gives another place where this one is taken.
+    if got ~= ffi.cast('void *', -1) then ffi.C.munmap(got, size) end
+    if is_mapped(address, size) then
       local mark = ffi.string(memory.mark, 16)
       if mark == MARK or mark == string.rep('\0', 16) then return memory end
     end
