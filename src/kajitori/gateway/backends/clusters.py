@@ -182,7 +182,8 @@ def _header_filter(preparation: Preparation) -> dict[str, Any]:
 
 
 def _attempt_filter(preparation: Preparation) -> dict[str, Any]:
-    context: dict[str, Any] = {"paths": upstream_paths(preparation.schema)}
+    paths = upstream_paths(preparation.schema)
+    context: dict[str, Any] = {"paths": "\n".join(f"{name} {path}" for name, path in paths.items())}
     if preparation.model:
         context["model"] = preparation.model
     mutation = preparation.body_mutation

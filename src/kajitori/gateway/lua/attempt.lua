@@ -1,13 +1,13 @@
 -- Runs once an attempt, in the chain of the chosen backend: path and body as that backend wants them. All
 -- attempts share one set of headers, so it starts from what the client sent, as the request script kept it.
 --
--- Context: id (of this context), paths (by operation, see `Way`), model (override), set (top-level members as JSON
+-- Context: id (of this context), paths (lines of an operation, a space and its `Way`), model (override), set (top-level members as JSON
 -- text), remove (names of members).
 local function escape_segment(text)
   return (text:gsub('[^%w%-._~]', function(char) return string.format('%%%02X', byte(char)) end))
 end
 
--- Making tables of a context for every attempt would cost more than all the rest.
+-- Envoy copies a context each time that it is asked for, so there is little in it; what its lines say is kept here.
 local CONTEXTS, contexts = {}, 0
 
 local function read_context(given)
@@ -15,7 +15,9 @@ local function read_context(given)
   local known = CONTEXTS[id]
   if known then return known end
   if contexts >= 10000 then CONTEXTS, contexts = {}, 0 end
-  known = { paths = given:get('paths'), model = given:get('model'), set = given:get('set'),
+  local paths = {}
+  for operation, path in string.gmatch(given:get('paths'), '(%S+) (%S+)') do paths[operation] = path end
+  known = { paths = paths, model = given:get('model'), set = given:get('set'),
     remove = given:get('remove') }
   CONTEXTS[id], contexts = known, contexts + 1
   return known
