@@ -1,7 +1,7 @@
 """GatewayConfigs: costs for all AI routes of a Gateway, and the proxy through which it reaches providers.
 
-A Gateway names its GatewayConfig by an annotation. A route's own cost of a key wins. Through a proxy go all backends
-of AI routes but Services, which are in the cluster. A `Shaper`, since the proxy depends on the Gateway by which a
+A Gateway names its GatewayConfig by an annotation. A route's own cost of a key wins. Through a proxy go the backends of
+AI routes that have TLS, save for Services, which are in the cluster. A `Shaper`, since the proxy depends on the Gateway by which a
 request came in. Pure.
 """
 
@@ -45,11 +45,8 @@ class Proxy(msgspec.Struct, frozen=True):
         return "proxy-" + hashlib.sha256(f"{self.address}:{self.port}".encode()).hexdigest()[:8]
 
     def around(self, cluster: dict[str, Any]) -> dict[str, Any]:
-        """A copy of a cluster whose connections are made by the proxy."""
-        inner = cluster.get("transport_socket") or {
-            "name": "envoy.transport_sockets.raw_buffer",
-            "typed_config": {"@type": TYPE + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"},
-        }
+        """A copy of a cluster with TLS whose connections are made by the proxy."""
+        inner = cluster["transport_socket"]
         socket: dict[str, Any] = {
             "@type": TYPE
             + "envoy.extensions.transport_sockets.http_11_proxy.v3.Http11ProxyUpstreamTransport",
@@ -73,6 +70,7 @@ class GatewayConfigs:
         self._specs: dict[ObjectKey, GatewayConfigSpec] = {}
         self._problems: dict[ObjectKey, list[str]] = {}
         self._proxies: dict[ObjectKey, Proxy] = {}
+        self._direct: dict[str, list[str]] = {}
         self._by_gateway: dict[ObjectKey, ObjectKey] = {}
         self._ages: dict[ObjectKey, tuple[str, str, str]] = {}
         self.missing: dict[ObjectKey, str] = {}
@@ -159,9 +157,20 @@ class GatewayConfigs:
         route = self._copies.redirect(
             entry.route,
             effect.mark,
-            lambda cluster: cluster if cluster.get("type") == "EDS" else effect.around(cluster),
+            lambda cluster: self._reached(cluster, effect),
         )
         return msgspec.structs.replace(entry, route=route)
+
+    def _reached(self, cluster: dict[str, Any], proxy: Proxy) -> dict[str, Any]:
+        if cluster.get("type") == "EDS":
+            return cluster
+        if "transport_socket" not in cluster:
+            # Envoy asks for a tunnel where the inside is TLS, and for nothing at all else.
+            note = f"backend {cluster['name']} has no TLS and is reached without the proxy"
+            notes = self._direct.setdefault(proxy.mark, [])
+            notes += [] if note in notes else [note]
+            return cluster
+        return proxy.around(cluster)
 
     def keep(self, entry: Entry) -> None:
         """Told of an entry that serves unchanged somewhere."""
@@ -179,6 +188,8 @@ class GatewayConfigs:
             notes = [f"{path} is not honoured" for path in unhonoured_fields(item.spec, GatewayConfigSpec)]
             if "extProc" in item.spec:
                 notes.append("there is no external processor here: Envoy itself does the work")
+            proxy = self._proxies.get(key)
+            notes += self._direct.get(proxy.mark, []) if proxy else []
             used = key in self._by_gateway.values()
             told = "the settings hold" if used else "no Gateway names it"
             found.append((item, ai_status(self._problems[key], notes, told)))
