@@ -79,7 +79,8 @@ async def started(found: Processes, provider: Provider) -> None:
     found.start_envoy()
     route = ai_route("one", "gpt-4o", {"name": "a"})
     await found.apply(CLASS, gateway(found.port), *backend("a", provider.port), route)
-    await found.answered("gpt-4o")
+    key = await found.answered("gpt-4o")
+    await eventually(lambda: any(record.id == key for record in booked(found)), what=found.logs)
 
 
 async def test_a_killed_accountant_costs_no_request_and_no_record_and_knows_its_policy_without_the_control_plane(
@@ -101,10 +102,10 @@ async def test_a_killed_accountant_costs_no_request_and_no_record_and_knows_its_
         await load.more(20)
     assert load.failed == []
 
-    def complete() -> bool:
-        return load.answered.keys() <= {record.id for record in booked(processes)}
+    def missing() -> set[str]:
+        return load.answered.keys() - {record.id for record in booked(processes)}
 
-    await eventually(complete, what=processes.logs)
+    await eventually(lambda: not missing(), what=lambda: f"{missing()} {processes.logs()}")
     counts = collections.Counter(record.id for record in booked(processes))
     assert {key: count for key, count in counts.items() if count != 1} == {}
     assert {record.backend for record in booked(processes) if record.id in load.answered} == {"default/a"}
