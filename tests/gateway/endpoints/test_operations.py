@@ -269,7 +269,7 @@ async def test_a_realtime_session_passes_both_ways_and_its_usage_is_added_up(
         *backend("a", first.port),
         ai_route("route", "voice", {"name": "a", "modelNameOverride": "gpt-realtime"}),
     )
-    async with bench.session.ws_connect(bench.url + "/v1/realtime?model=voice&x=1") as socket:
+    async with bench.session.ws_connect(bench.url + "/v1/realtime?model=voice&x=1", compress=15) as socket:
         for word in ("one", "two"):
             await socket.send_str(word)
             assert (await socket.receive_json(timeout=5))["delta"] == word

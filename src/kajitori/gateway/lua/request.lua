@@ -144,7 +144,11 @@ end
 
 -- Reads model and facts from wherever the operation has them. Returns as `read_json`; the second is set as body.
 local function read_request(handle, operation, query, facts)
-  if operation.model == 'query' then return query_member(query, 'model') end
+  if operation.model == 'query' then
+    -- Frames that are compressed could not be read for usage.
+    handle:headers():remove('sec-websocket-extensions')
+    return query_member(query, 'model')
+  end
   if operation.model == 'none' then return handle:headers():get('x-kajitori-asked-model') end
   local body = handle:body()
   local text = body and body:getBytes(0, body:length()) or ''
