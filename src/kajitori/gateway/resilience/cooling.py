@@ -1,4 +1,7 @@
-"""What an attempt that failed teaches: a backend that asks to be left alone is, and an endpoint that fails is left out. Pure."""
+"""What an attempt that failed teaches. Pure.
+
+A backend that asks to be left alone is, and an endpoint that fails again and again is left out.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,9 @@ def cooling_filter(backend: str, model: str) -> dict[str, Any]:
 def outlier_detection(*, spare: bool, lost_whole: bool) -> dict[str, Any]:
     """When an endpoint is left out for a while: five gateway errors, timeouts or failed connections in a row.
 
-    spare: there is one more place behind the endpoints, see `spare`. lost_whole: all may be left out, since a backend of
-    another priority follows; otherwise half of several. 4xx never count, and 500 does not either: a request that breaks one endpoint would break them all, one by one.
+    spare: there is one more place behind the endpoints, see `kajitori.gateway.resilience.spare`. lost_whole: all may
+    be left out, since a backend of another priority follows; otherwise half of several. 4xx never count, and 500
+    does not either: a request that breaks one endpoint would break them all, one by one.
     """
     return {
         "consecutive_gateway_failure": 5,

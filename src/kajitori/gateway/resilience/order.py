@@ -1,8 +1,9 @@
 """In which order the backends of a rule are tried: each once, those of a priority before those of the next. Pure.
 
-Envoy takes one number at random for a request and keeps it: attempt n finds its backend in the n-th group by that number.
-So the groups of one priority have the same total weight and are cut into the same pieces, and each piece goes through all
-backends of the priority. The first attempt spreads by the weights, the second by the weights of those that are left.
+Envoy takes one number at random for a request and keeps it: attempt n finds its backend in the n-th group by that
+number. So the groups of one priority have the same total weight and are cut into the same pieces, and each piece goes
+through all backends of the priority. The first attempt spreads by the weights, the second by the weights of those
+that are left.
 """
 
 from __future__ import annotations

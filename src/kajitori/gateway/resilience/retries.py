@@ -1,9 +1,10 @@
 """What is tried again, and how long an attempt may take, where no BackendTrafficPolicy says so. Pure.
 
 A request to a model may be sent again as long as no byte of an answer has gone to the client; Envoy holds to that.
-With several backends any sign that one cannot answer leads to the next: no connection, a reset, silence, 429, 5xx. Other 4xx never
-do: the next provider would find the same request as wrong as the first one did. 408 and 409 are told to the client, whose
-library knows what they mean. With a single backend only what it cannot have begun to answer is sent again.
+With several backends any sign that one cannot answer leads to the next: no connection, a reset, silence, 429, 5xx.
+Other 4xx never do: the next provider would find the same request as wrong as the first one did. 408 and 409 are told
+to the client, whose library knows what they mean. With a single backend only what it cannot have begun to answer is
+sent again.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _PREVIOUS_HOSTS = {
 def default_retries(rule: AIGatewayRouteRule, resilience: Resilience, attempts: int) -> dict[str, Any]:
     """Timeouts and retries of a route action. attempts: backends of the rule, as many as are tried.
 
-    Without a request timeout an answer may last; what ends it is silence: `streamIdleTimeout`, or the policy's idleTimeout, or
-    the request timeout shared by the attempts, or a minute.
+    Without a request timeout an answer may last; what ends it is silence: `streamIdleTimeout`, or the policy's
+    idleTimeout, or the request timeout shared by the attempts, or a minute.
     """
     timeouts = rule.timeouts
     whole = parse_duration_seconds(timeouts.request) if timeouts and timeouts.request else 0.0

@@ -1,4 +1,4 @@
-"""What an AITrafficPolicy says, as the plan uses it: durations in seconds, and defaults where no policy holds. Pure."""
+"""What an AITrafficPolicy says as the plan uses it, with defaults where no policy holds. Pure."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Cooling(msgspec.Struct, frozen=True):
 class Resilience(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for the requests of a rule.
 
-    policy: AITrafficPolicy as namespace/name; empty where none holds. chain_header: by which clients name backends; allowed:
-    those they may name, all if empty. cooling: None for no cool-down. limit, limits: concurrent requests of every
-    backend, and of single ones by name; 0 for no bound. hedge_after_seconds: 0 for no hedging. first_byte_seconds,
-    idle_seconds: 0 for the defaults. decision_headers: Always, OnRequest or Never.
+    policy: AITrafficPolicy as namespace/name; empty where none holds. chain_header: by which clients name backends;
+    allowed: those they may name, all if empty. cooling: None for no cool-down. limit, limits: concurrent requests of
+    every backend, and of single ones by name; 0 for no bound. hedge_after_seconds: 0 for no hedging.
+    first_byte_seconds, idle_seconds: 0 for the defaults. decision_headers: Always, OnRequest or Never.
     """
 
     policy: str = ""

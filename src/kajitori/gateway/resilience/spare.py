@@ -1,8 +1,8 @@
 """A place where nobody listens, behind the endpoints of a backend that others can stand in for. Pure.
 
-Envoy answers 503 by itself, and tries nothing else, where a cluster has no endpoint that it may use: a Service without ready pods,
-a name that cannot be resolved, endpoints that failed too often. With this place as the last resort it is refused a connection
-instead, which costs microseconds, and goes on to the next backend.
+Envoy answers 503 by itself, and tries nothing else, where a cluster has no endpoint that it may use: a Service without
+ready pods, a name that cannot be resolved, endpoints that failed too often. With this place as the last resort it is
+refused a connection instead, which costs microseconds, and goes on to the next backend.
 """
 
 from __future__ import annotations
