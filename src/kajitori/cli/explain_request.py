@@ -85,6 +85,9 @@ def _tokens(record: RequestRecord) -> str:
     if record.usage is None:
         return "no usage was reported" if record.attempts else ""
     counts = msgspec.structs.asdict(record.usage)
-    return ", ".join(
+    told = ", ".join(
         f"{name.replace('_tokens', '').replace('_', ' ')} {value}" for name, value in counts.items() if value
     )
+    if record.usage_estimated:
+        told += " (what was seen of a stream that was cut: the output is a lower bound)"
+    return told
