@@ -229,6 +229,38 @@ def test_a_younger_gateway_takes_no_port_from_an_older_one() -> None:
     assert listeners_of(plan, "older")["http"]["Programmed"][0] == "True"
 
 
+async def test_gateways_share_a_port_and_a_client_sees_the_certificate_for_its_name(
+    bench: Workbench, first: Provider, client: aiohttp.ClientSession
+) -> None:
+    authority = Authority()
+    first.answer = echoing
+    older, younger = (
+        {
+            **secure_gateway(https("tls", bench.port, name)),
+            "metadata": {"name": name, "creationTimestamp": created},
+        }
+        for name, created in (("one", "2026-01-01T00:00:00Z"), ("two", "2026-01-02T00:00:00Z"))
+    )
+    routes = [
+        http_route(
+            name, matching([to("a")], path("/")), hostnames=[f"{name}.example"], parentRefs=[{"name": name}]
+        )
+        for name in ("one", "two")
+    ]
+    secrets = [authority.secret(name, f"{name}.example") for name in ("one", "two")]
+    plan = await bench.apply(older, younger, *backend("a", first.port), *secrets, *routes)
+    for name in ("one", "two"):
+        assert listeners_of(plan, name)["tls"]["Conflicted"][0] == "False"
+        host = f"{name}.example"
+        assert (await ask(client, bench, authority.client_context(), host, host))[0] == 200
+    # Who asks clients for certificates does not share with one who lets in everybody.
+    refs = [{"group": "", "kind": "ConfigMap", "name": "clients"}]
+    younger["spec"]["tls"] = {"frontend": {"default": {"validation": {"caCertificateRefs": refs}}}}
+    plan = make_plan(observe(older, younger, *secrets, authority.config_map("clients")))
+    assert listeners_of(plan, "two")["tls"]["Conflicted"][:2] == ("True", "HostnameConflict")
+    assert listeners_of(plan, "one")["tls"]["Programmed"][0] == "True"
+
+
 def bad_secrets() -> list[Any]:
     authority = Authority()
     good, other = authority.secret("one", "one.example"), authority.secret("one", "two.example")

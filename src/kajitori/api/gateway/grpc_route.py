@@ -38,7 +38,7 @@ class GRPCMethodMatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
             rule("has(self.service) || has(self.method)", "a match by method names a service or a method"),
             rule(
                 "(!has(self.type) || self.type == 'Exact') && has(self.service)"
-                r" ? self.service.matches(r'''^(?i)\.?[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)*$''') : true",
+                r" ? self.service.matches(r'''^\.?[A-Za-z_][A-Za-z_0-9]*(\.[A-Za-z_][A-Za-z_0-9]*)*$''') : true",
                 "service is a name of letters, digits, underscores and dots",
             ),
             rule(

@@ -45,20 +45,26 @@ def _between_gateways(port: int, sharing: list[Binding]) -> None:
     whole = [binding for binding in sharing if binding.conflict is None]
     if not whole:
         return
-    protocol, owner = whole[0].protocol, whole[0].gateway_key
-    taken: dict[str, tuple[str, str]] = {}
+    protocol = whole[0].protocol
+    first: dict[str, Binding] = {}
     for binding in whole:
         if binding.protocol != protocol:
-            told = (
-                f"the older Gateway {owner[0]}/{owner[1]} has port {port} for {protocol}; choose another port"
-            )
+            told = f"the older Gateway {_owner(whole[0])} has port {port} for {protocol}; choose another port"
             binding.conflict = ("ProtocolConflict", told)
-        elif protocol == "HTTPS":
-            # HTTP listeners for one host share it; of two with certificates a handshake can go to one only.
-            first = taken.setdefault(binding.hostname, binding.gateway_key)
-            if first != binding.gateway_key:
-                told = f"the older Gateway {first[0]}/{first[1]} has port {port} for this hostname; choose another"
+        elif binding.tls is not None:
+            # Listeners for one host share it, with all of their certificates, unless they differ in whom they let in.
+            older = first.setdefault(binding.hostname, binding)
+            if older.tls is not None and not binding.tls.goes_with(older.tls):
+                told = (
+                    f"the older Gateway {_owner(older)} has port {port} for this hostname and asks clients for other "
+                    "certificates; choose another port or hostname"
+                )
                 binding.conflict = ("HostnameConflict", told)
+
+
+def _owner(binding: Binding) -> str:
+    namespace, name = binding.gateway_key
+    return f"{namespace}/{name}"
 
 
 def _overlaps(sharing: list[Binding]) -> None:

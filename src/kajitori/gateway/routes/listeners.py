@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kajitori.gateway.observed import Settings
     from kajitori.gateway.routes.attachment import Binding
+    from kajitori.gateway.routes.tls import ListenerTls
 
 # Headers of clients that would steer the gateway from outside.
 _MODEL_PREFIX = "x-ai-eg-"
@@ -45,8 +46,12 @@ def why_refused(port: int, message: str) -> str:
 
 def listener(port: int, settings: Settings, bindings: Iterable[Binding]) -> dict[str, Any]:
     """The listener of a port for the bindings that serve there, which are all of one protocol."""
-    secure = {binding.hostname: binding for binding in bindings if binding.tls is not None}
-    chains = [_filter_chain(port, settings, secure[hostname]) for hostname in sorted(secure)]
+    secure: dict[str, tuple[Binding, ListenerTls]] = {}
+    for binding in bindings:
+        if binding.tls is not None:
+            first, tls = secure.get(binding.hostname, (binding, binding.tls))
+            secure[binding.hostname] = first, tls.with_certificates_of(binding.tls)
+    chains = [_filter_chain(port, settings, *secure[hostname]) for hostname in sorted(secure)]
     found = {
         "name": listener_name(port),
         "address": {
@@ -66,12 +71,11 @@ def listener(port: int, settings: Settings, bindings: Iterable[Binding]) -> dict
     return found
 
 
-def _filter_chain(port: int, settings: Settings, binding: Binding) -> dict[str, Any]:
-    assert binding.tls is not None
+def _filter_chain(port: int, settings: Settings, binding: Binding, tls: ListenerTls) -> dict[str, Any]:
     chain: dict[str, Any] = {
         "name": binding.table,
         "filters": [_http(port, settings, binding.table)],
-        "transport_socket": binding.tls.transport_socket(),
+        "transport_socket": tls.transport_socket(),
     }
     if binding.hostname != ANY_HOST:
         chain["filter_chain_match"] = {"server_names": [binding.hostname]}

@@ -36,6 +36,21 @@ class ListenerTls(msgspec.Struct, frozen=True):
     client_authorities: Delivered | None = None
     optional: bool = False
 
+    def goes_with(self, other: ListenerTls) -> bool:
+        """Whether both let in the same clients, so that one filter chain can serve for both."""
+        mine, theirs = self.client_authorities, other.client_authorities
+        if mine is None or theirs is None:
+            return mine is theirs
+        return (
+            self.optional == other.optional
+            and mine.secret["validation_context"] == theirs.secret["validation_context"]
+        )
+
+    def with_certificates_of(self, other: ListenerTls) -> ListenerTls:
+        """Its own first, which clients see whose name is in none."""
+        found = {item.name: item for item in (*self.certificates, *other.certificates)}
+        return msgspec.structs.replace(self, certificates=tuple(found.values()))
+
     def transport_socket(self) -> dict[str, Any]:
         common: dict[str, Any] = {
             "alpn_protocols": ["h2", "http/1.1"],
