@@ -8,6 +8,7 @@ where a translation of a foreign dialect is to be named.
 from __future__ import annotations
 
 import re
+from functools import cache, lru_cache
 from typing import Literal
 from urllib.parse import quote
 
@@ -157,6 +158,7 @@ WAYS = _ways()
 SERVED_SCHEMAS = frozenset(schema for _, schema in WAYS)
 
 
+@cache
 def schemas_of(operation: str) -> tuple[str, ...]:
     """The schemas that serve an operation, in order of their names."""
     return tuple(sorted(schema for name, schema in WAYS if name == operation))
@@ -176,6 +178,7 @@ def upstream_paths(schema: VersionedAPISchema) -> dict[str, str]:
     return paths
 
 
+@lru_cache(maxsize=4096)
 def has_native_paths(schema: VersionedAPISchema) -> bool:
     """Whether a backend has each operation where its dialect documents it, which is the path that requests come with
     to an attempt.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from itertools import groupby, permutations
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,16 @@ def attempt_groups(tiers: Sequence[Tier], attempts_per_tier: int = 0) -> list[Gr
     """
     groups: list[Group] = []
     for tier in tiers:
-        orders = _orders([choice.weight for choice in tier])
+        orders = _orders(tuple(choice.weight for choice in tier))
         for number in range(attempts_per_tier or len(tier)):
             pieces = ((tier[order[number % len(tier)]].cluster, weight) for order, weight in orders)
             groups.append(_joined(pieces))
     return groups if attempts_per_tier else groups[:MOST_ATTEMPTS]
+
+
+def attempt_count(tiers: Sequence[Tier]) -> int:
+    """How many attempts there are by default."""
+    return min(sum(map(len, tiers)), MOST_ATTEMPTS)
 
 
 def priority_groups(tiers: Sequence[Tier], attempts_per_tier: int = 0) -> list[dict[str, Any]]:
@@ -78,7 +84,8 @@ def _joined(pieces: Iterable[tuple[str, int]]) -> Group:
     ]
 
 
-def _orders(weights: list[int]) -> list[tuple[tuple[int, ...], int]]:
+@lru_cache(maxsize=4096)
+def _orders(weights: tuple[int, ...]) -> list[tuple[tuple[int, ...], int]]:
     """Orders of so many backends, each with its share."""
     count = len(weights)
     if count == 1:

@@ -29,7 +29,7 @@ from kajitori.gateway.operations import SERVED_SCHEMAS
 from kajitori.gateway.resilience.actions import decision_headers, told_of_rule
 from kajitori.gateway.resilience.order import (
     Choice,
-    attempt_groups,
+    attempt_count,
     is_remembered,
     order_metadata,
     priority_groups,
@@ -343,7 +343,7 @@ def _route_action(
             }
         },
         "auto_host_rewrite": True,
-        **default_retries(rule, resilience, len(attempt_groups(tiers))),
+        **default_retries(rule, resilience, attempt_count(tiers)),
     }
     captured = capture_config(choice.injection.credential for choice in choices if choice.injection)
     return {
