@@ -479,6 +479,21 @@ async def test_every_setting_of_backends_is_taken_by_envoy(bench: Workbench, one
                 "spanName": {"client": "in", "server": "out"},
             },
         },
+        "responseOverride": [
+            {
+                "match": {
+                    "statusCodes": [{"value": 404}],
+                    "responseHeaders": [{"name": "x-kind", "value": {"type": "Prefix", "value": "old"}}],
+                },
+                "source": "Backend",
+                "redirect": {
+                    "scheme": "https",
+                    "hostname": "other.example",
+                    "port": 8443,
+                    "path": {"type": "ReplaceFullPath", "replaceFullPath": "/found"},
+                },
+            }
+        ],
         "retry": {"retryOn": {"httpStatusCodes": [500]}, "perRetry": {"backOff": {"maxInterval": "1s"}}},
     }
     others = [

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Definition, Int32, rule
+from kajitori.api.crd import AGE, Definition, Int32, Quantity, rule
 from kajitori.api.crd import rules as cel_rules
-from kajitori.api.envoygateway.cluster_settings import ClusterSettings, Fraction, Size
+from kajitori.api.envoygateway.cluster_settings import ClusterSettings, Fraction
 from kajitori.api.envoygateway.policy import (
     GROUP,
     ROUTE_KINDS,
@@ -94,7 +94,7 @@ class HTTPUpgrade(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class RequestBuffer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Bodies are read whole before they go on; a larger one is answered with 413."""
 
-    limit: Size
+    limit: Quantity
 
 
 class SpanName(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -70,7 +70,7 @@ class PolicyTargets(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The part of a policy's spec that says whom it is for."""
 
     target_ref: PolicyTargetRef | None = None
-    target_refs: Annotated[list[PolicyTargetRef], Meta(max_length=64)] = field(default_factory=list)
+    target_refs: list[PolicyTargetRef] = field(default_factory=list)
     target_selectors: list[TargetSelector] = field(default_factory=list)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import Int32, rule
+from kajitori.api.crd import Int32, extra, rule
 from kajitori.api.gateway.shared import HeaderName, Hostname, ObjectName, PortNumber
 
 
@@ -142,7 +142,7 @@ class CustomRedirect(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     hostname: Hostname | None = None
     path: RedirectPath | None = None
     port: PortNumber | None = None
-    status_code: Annotated[Int32, Meta(ge=200, le=599)] | None = None
+    status_code: Annotated[Int32, extra(enum=[301, 302])] = 302
 
 
 class ResponseOverride(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -142,10 +142,8 @@ def _redirect(redirect: CustomRedirect) -> dict[str, Any]:
         action["port_redirect"] = redirect.port
     if redirect.path and redirect.path.replace_full_path:
         action["path_redirect"] = redirect.path.replace_full_path
-    made: dict[str, Any] = {
+    return {
         "@type": _POLICY + "redirect_policy.v3.RedirectPolicy",
         "redirect_action": action,
+        "status_code": redirect.status_code,
     }
-    if redirect.status_code is not None:
-        made["status_code"] = redirect.status_code
-    return made
