@@ -119,9 +119,13 @@ class RedisServer:
 
     def __init__(self, folder: Path, *options: str) -> None:
         program = find_redis()
-        with socket.socket() as probe:
+        with socket.socket() as probe, socket.socket() as other:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            other.bind(("127.0.0.1", 0))
+            self.port, bus_port = probe.getsockname()[1], other.getsockname()[1]
+        if "--cluster-enabled" in options:
+            options = (*options, "--cluster-port", str(bus_port))
+        self.bus_port = bus_port
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [
             program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes",

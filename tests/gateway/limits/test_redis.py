@@ -178,3 +178,28 @@ async def test_a_server_that_never_saw_the_scripts_learns_them(redis: RedisServe
     await store._ask(None, ("SCRIPT FLUSH",))
     assert all(each.allowed for each in await admit(engine, 10))
     await store.close()
+
+
+async def test_in_a_cluster_the_node_that_has_the_slot_is_found(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folders = [tmp_path_factory.mktemp("node") for _ in range(2)]
+    with (
+        running_redis(folders[0], "--cluster-enabled", "yes") as one,
+        running_redis(folders[1], "--cluster-enabled", "yes") as two,
+    ):
+        first, second = (RedisStore(each.url, timeout_seconds=30.0) for each in (one, two))
+        await second._ask(None, ("CLUSTER", "ADDSLOTSRANGE", 0, 16383))
+        await first._ask(None, ("CLUSTER", "MEET", "127.0.0.1", two.port, two.bus_port))
+        deadline = time.monotonic() + 60
+        for node in (first, second):
+            while b"cluster_state:ok" not in await node._ask(None, ("CLUSTER", "INFO")):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+        engine = Engine(first, ManualClock(time.time()))
+        engine.configure(policy(limit(amount=10, counts="requests")))
+        verdicts = await admit(engine, 30)
+        assert sum(each.allowed for each in verdicts) == 10
+        assert await second.used([("Budget default/all", 0)]) == [10]
+        await first.close()
+        await second.close()

@@ -184,6 +184,7 @@ def settlement(record: RequestRecord) -> Settlement:
         backend=record.backend,
         backend_model=record.effective_model,
         usage=record.usage,
+        began=record.time,
     )
 
 

@@ -19,6 +19,7 @@ from kajitori.gateway.limits.store import LATE_SECONDS, Reservation, StoreLost
 
 _log = logging.getLogger(__name__)
 
+_LOOK_SECONDS = 60.0
 _COMPACT_BYTES = 8 * 1024 * 1024
 _RESERVE, _SETTLE, _BOOK, _GIVE_BACK, _FORGET, _COUNTER = "r", "s", "b", "g", "f", "c"
 
@@ -41,6 +42,7 @@ class MemoryStore:
         self._counters: dict[str, _Counter] = {}
         self._open: dict[str, Reservation] = {}
         self._late: dict[str, Reservation] = {}
+        self._looked_at = 0.0
         self._compact_bytes = compact_bytes
         self._next_compaction = compact_bytes
         self._journal = Journal(path) if path is not None else None
@@ -117,8 +119,10 @@ class MemoryStore:
         for request_id in [key for key, each in self._late.items() if each.expires <= now]:
             self._write([_FORGET, request_id])
             del self._late[request_id]
-        for name in [name for name, counter in self._counters.items() if counter.forget <= now]:
-            del self._counters[name]
+        if not self._looked_at <= now < self._looked_at + _LOOK_SECONDS:
+            self._looked_at = now
+            for name in [name for name, counter in self._counters.items() if counter.forget <= now]:
+                del self._counters[name]
         if self._journal is not None and self._journal.size_bytes > self._next_compaction:
             self._compact(self._journal)
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken
 from kajitori.gateway.limits.store import LATE_SECONDS, Reservation, StoreLost
@@ -64,6 +65,7 @@ class RedisStore:
         self._timeout_seconds = timeout_seconds
         self._back_off_seconds = back_off_seconds
         self._client: Redis | None = None
+        self._node = ""
         self._waiting: list[_Call] = []
         self._sender: asyncio.Task[None] | None = None
         self._lost_until = 0.0
@@ -206,10 +208,18 @@ class RedisStore:
                     future.set_result(result)
 
     async def _exchange(self, calls: list[_Call]) -> list[Any]:
-        from redis.exceptions import NoScriptError
+        from redis.exceptions import MovedError, NoScriptError
 
         client = self._connected()
         results = await _pipeline(client, calls)
+        moved = next((result for result in results if isinstance(result, MovedError)), None)
+        if moved is not None:
+            # All names lie in one slot, and so on one node of a cluster: that one is asked from now on.
+            _log.info("the slot of limits is at %s:%d", moved.host, moved.port)
+            await self._disconnect()
+            self._node = _at_node(self._url, moved.host, int(moved.port))
+            client = self._connected()
+            results = await _pipeline(client, calls)
         unknown = [place for place, result in enumerate(results) if isinstance(result, NoScriptError)]
         if unknown:
             for script in {script for script, _, _ in calls if script is not None}:
@@ -226,7 +236,7 @@ class RedisStore:
             from redis.backoff import NoBackoff
 
             self._client = Redis.from_url(
-                self._url,
+                self._node or self._url,
                 socket_timeout=self._timeout_seconds,
                 socket_connect_timeout=self._timeout_seconds,
                 retry=Retry(NoBackoff(), 0),
@@ -239,6 +249,7 @@ class RedisStore:
             _log.error("the store of limits is lost: %s", why)
         self._lost = f"the store of limits is lost: {why}"
         self._lost_until = asyncio.get_running_loop().time() + self._back_off_seconds
+        self._node = ""  # another node may have the slot when it is asked again
 
     @staticmethod
     def _fail(calls: list[_Call], why: str) -> None:
@@ -253,6 +264,13 @@ class RedisStore:
                 await client.aclose()
             except Exception as error:
                 _log.debug("closing the connection to the store: %s", error)
+
+
+def _at_node(url: str, host: str, port: int) -> str:
+    """The URL with another server in it."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user}{at}{f'[{host}]' if ':' in host else host}:{port}").geturl()
 
 
 def _escaped(text: str) -> str:

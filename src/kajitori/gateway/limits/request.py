@@ -65,7 +65,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     answered: whether a backend began to answer with success. backend: which, as namespace/name; empty if none.
     backend_model: the model as it was called there. usage: as reported, or as far as it was seen; None if nothing is
-    known. output_tokens_seen: of an answer that was cut before its usage came. The rest: as in the request, for
+    known. began: when the request came in, in seconds since 1970, 0 if unknown. output_tokens_seen: of an answer that was cut before its usage came. The rest: as in the request, for
     those that no reservation is known of.
     """
 
@@ -81,3 +81,4 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     backend_model: str = ""
     usage: Usage | None = None
     output_tokens_seen: int = 0
+    began: float = 0.0
