@@ -70,6 +70,33 @@ async def test_errors_have_the_shape_of_the_clients_dialect_whoever_makes_them(
     told(await bench.post(QUESTION, CHAT, {"x-large": "y" * 100_000}), CHAT, 431)
 
 
+async def test_a_backend_that_is_silent_or_speaks_no_http_gives_an_error_of_the_dialect(
+    bench: Workbench,
+) -> None:
+    async def mislead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"x-be: silent" not in head:
+            writer.write(b"this is no HTTP\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mislead, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    schemas = {CHAT: "OpenAI", MESSAGES: "Anthropic", RERANK: "Cohere"}
+    await bench.apply(
+        gateway(bench.port),
+        *(item for schema in schemas.values() for item in backend(schema.lower(), port, {"name": schema})),
+        ai_route("r", "m", *({"name": schema.lower()} for schema in schemas.values()),
+                 rule={"timeouts": {"request": "400ms"}}),
+    )  # fmt: skip
+    for path in schemas:
+        reply = await bench.post(QUESTION, path)
+        assert reply.status in (502, 503)
+        told(reply, path, reply.status)
+        assert "kaji explain" in told(await bench.post(QUESTION, path, {"x-be": "silent"}), path, 504)
+    server.close()
+
+
 NAMES_OF_MODELS = ["meta/llama 3", "100%", 'quo"te', "naïve-\U0001f600", "a" * 512, "{model}", "%REQ(:path)%", "../x", "a|b\\c"]  # fmt: skip
 
 
