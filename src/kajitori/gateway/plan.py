@@ -72,7 +72,7 @@ from kajitori.gateway.routes.rescue import Rescues
 from kajitori.gateway.routes.route_status import entry as route_entry
 from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
 from kajitori.gateway.routes.route_tables import make_tables
-from kajitori.gateway.routes.rules import checked_references
+from kajitori.gateway.routes.rule_context import checked_references
 from kajitori.gateway.routes.uses import backends_of_ai_route, backends_of_route
 from kajitori.gateway.world import World
 
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
     from kajitori.api.resource import Resource
     from kajitori.gateway.backends.tls_policies import BackendKey
-    from kajitori.gateway.routes.rules import RuleContext
+    from kajitori.gateway.routes.rule_context import RuleContext
     from kajitori.gateway.routes.tables import Entry
 
 
@@ -255,7 +255,7 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
     making.gateway_configs.finish()
     extensions: dict[str, dict[str, Any]] = {}
     if making.tables:
-        extensions = {LUA_FILTER: request_lua({**keys.lines, **making.security.lines()})}
+        extensions = {LUA_FILTER: request_lua(keys.lines, making.security.lines())}
         extensions |= making.security.extensions()
     listeners = making.listeners()
     _policies(making, limits.traffic_notes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kajitori.api.gateway.shared import LocalObjectReference
     from kajitori.gateway.observed import Index
     from kajitori.gateway.routes.route_filters import Steps
-    from kajitori.gateway.routes.rules import RuleContext
+    from kajitori.gateway.routes.rule_context import RuleContext
 
 GROUP, KIND = "gateway.envoyproxy.io", "HTTPRouteFilter"
 CREDENTIAL_KEY = "credential"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from kajitori.api.gateway.grpc_route import GRPCRoute, GRPCRouteMatch
 from kajitori.api.gateway.http_route import HTTPBackendRef, HTTPRouteFilter, HTTPRouteRule
 from kajitori.gateway.routes.matches import grpc_match
-from kajitori.gateway.routes.rules import RuleContext, rule_entries
+from kajitori.gateway.routes.rule_context import RuleContext
+from kajitori.gateway.routes.rules import rule_entries
 
 if TYPE_CHECKING:
     from kajitori.api.gateway.grpc_route import GRPCBackendRef, GRPCRouteFilter, GRPCRouteRule

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from kajitori.api.gateway.http_route import HTTPRoute, HTTPRouteMatch
 from kajitori.gateway.routes.matches import http_match
-from kajitori.gateway.routes.rules import RuleContext, rule_entries
+from kajitori.gateway.routes.rule_context import RuleContext
+from kajitori.gateway.routes.rules import rule_entries
 
 if TYPE_CHECKING:
     from kajitori.gateway.observed import Index

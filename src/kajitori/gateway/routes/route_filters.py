@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         HTTPRouteFilter,
         HTTPUrlRewriteFilter,
     )
-    from kajitori.gateway.routes.rules import RuleContext
+    from kajitori.gateway.routes.rule_context import RuleContext
 
 CORS_FILTER = "envoy.filters.http.cors"
 _REDIRECT_CODES = {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kajitori.api.gateway.shared import RouteStatus
     from kajitori.gateway.routes.attachment import ParentOutcome
-    from kajitori.gateway.routes.rules import RuleContext
+    from kajitori.gateway.routes.rule_context import RuleContext
 
 # Reasons of the Gateway API for references that do not resolve; whatever else is wrong with a backend is told as that
 # it cannot be found.
