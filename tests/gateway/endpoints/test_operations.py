@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -151,6 +153,27 @@ async def test_requests_without_a_model_go_to_the_first_fitting_backend_or_to_th
     seen = len(first.seen)
     assert (await send(bench, "GET", "/v1/anything", headers={"x-ai-eg-model": "m"})).status == 404
     assert len(first.seen) == seen
+
+
+async def test_a_file_larger_than_any_body_that_is_read_passes_without_being_held(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", first.port),
+        *backend("b", second.port),
+        ai_route("route", "m", {"name": "a"}, {"name": "b", "priority": 1}),
+        body_limit_bytes=1_000_000,
+    )
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield b"x" * 100_000
+
+    assert (await send(bench, "POST", "/v1/files", io.BytesIO(b"x" * 5_000_000))).status == 200
+    assert (await send(bench, "POST", "/v1/files", parts())).status == 200
+    assert [len(seen.body) for seen in first.seen] == [5_000_000, 5_000_000]
+    assert (await bench.post({"model": "m", "x": "y" * 5_000_000})).status == 413
 
 
 async def test_messages_and_rerank_go_to_backends_of_their_dialects(
