@@ -230,9 +230,14 @@ async def test_a_second_attempt_at_one_backend_takes_another_endpoint(
     several = backend("a", free_port())
     several[0]["spec"]["endpoints"].append({"ip": {"address": "127.0.0.1", "port": second.port}})
     await bench.apply(gateway(bench.port), *several, ai_route("route", "m", {"name": "a"}))
-    replies = [await bench.post(QUESTION) for _ in range(4)]
-    assert {reply.status for reply in replies} == {200}
-    counts = {len((await bench.record(reply)).attempts) for reply in replies}
+    counts: set[int] = set()
+    # Which endpoint is asked first is left to chance.
+    for _ in range(50):
+        reply = await bench.post(QUESTION)
+        assert reply.status == 200
+        counts.add(len((await bench.record(reply)).attempts))
+        if 2 in counts:
+            break
     assert counts <= {1, 2} and 2 in counts
 
 
