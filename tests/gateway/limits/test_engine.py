@@ -71,7 +71,8 @@ async def test_a_request_that_can_never_pass_is_told_not_to_come_back() -> None:
 async def test_a_limit_of_nothing_forbids() -> None:
     held, _ = engine(limit(amount=0))
     verdict = await held.admit(request("a"))
-    assert (verdict.status, verdict.message) == (403, "Budget default/all allows nothing at all")
+    assert (verdict.status, verdict.message) == (429, "Budget default/all allows nothing at all")
+    assert verdict.headers[-1] == ("x-should-retry", "false")
 
 
 async def test_without_a_bound_of_its_own_a_request_reserves_that_of_the_limit() -> None:
@@ -150,6 +151,12 @@ async def test_money_is_reserved_for_the_dearest_backend_and_booked_for_the_one_
 async def test_a_model_without_a_price_passes_where_the_limit_says_so() -> None:
     held, _ = engine(limit(amount=1, counts="usd", unpriced="Allow"))
     assert (await held.admit(request("a", model="nobody-knows"))).allowed
+
+
+async def test_a_model_without_a_price_is_not_free_where_nothing_is_reserved_either() -> None:
+    held, _ = engine(limit(amount=1, counts="usd", strict=False))
+    verdict = await held.admit(request("a", model="nobody-knows"))
+    assert (verdict.status, verdict.limit) == (403, "Budget default/all")
 
 
 async def test_costs_of_a_route_and_expressions_of_a_limit_are_counted() -> None:

@@ -316,6 +316,26 @@ def test_prices_hold_for_the_backends_of_their_namespace() -> None:
     assert "Accepted=True" in told(made, "PriceList")
 
 
+@pytest.mark.parametrize(
+    ("cel", "sentence"),
+    [
+        ("model", "a cost must be a number, not string"),
+        ("input_token * 2u", "did you mean input_tokens?"),
+        ("input_tokens / (output_tokens - output_tokens)", "zero"),
+        (".".join(["[1,2,3,4,5,6,7,8,9]", *["map(x, [1,2,3,4,5,6,7,8,9].map(y, [1,2,3,4,5,6,7,8,9].map(z, [1,2,3,4,5,6,7,8,9].map(v, [1,2,3,4,5,6,7,8,9].map(w, 1)))))", "size()"]]), "a cost may take 100000 units"),
+        ("int(input_tokens) - 5", "negative"),
+    ],
+)  # fmt: skip
+def test_a_cost_of_the_wrong_type_or_too_dear_is_refused_with_its_place(cel: str, sentence: str) -> None:
+    costs = [{"metadataKey": "good", "type": "InputToken"}, {"metadataKey": "bad", "type": "CEL", "cel": cel}]
+    made = plan(route=ai_route("route", "m", {"name": "a"}, llmRequestCosts=costs))
+    message = told(made, "AIGatewayRoute")
+    assert message.startswith("NotAccepted=True")
+    assert "llmRequestCosts[bad].cel: " in message
+    assert sentence in message
+    assert [cost.key for cost in made.policy.routes["default/route"].costs] == ["good"]
+
+
 def test_a_policy_without_limits_leaves_a_route_alone() -> None:
     made = plan()
     assert made.policy.limits == ()

@@ -70,9 +70,13 @@ def reserved_amount(
     charger: Charger, limit: Limit, request: Request, targets: Sequence[TargetFacts]
 ) -> int | None:
     """What is reserved: for the dearest of the backends that it may go to. None if a price is not known."""
-    if not limit.strict:
-        return failed_amount(limit)
     usage = estimated_usage(limit, request)
+    if not limit.strict:
+        priced = limit.counts != USD or all(
+            charger.nano_usd(target.backend, target.model or request.model, usage) is not None
+            for target in targets
+        )
+        return failed_amount(limit) if priced else None
     if limit.counts in (REQUESTS, TOKENS) or not targets:
         return real_amount(charger, limit, request.route, request.rule, "", request.model, usage)
     dearest = 0

@@ -43,7 +43,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether a request may pass.
 
     status: 200; 429 beyond a limit; 503 where a limit cannot be asked about and says to refuse then; 403 where a
-    limit is nothing at all. message: names the limit and when it frees. limit: its name. retry_after_seconds: None
+    limit counts money and no price is known. message: names the limit and when it frees. limit: its name. retry_after_seconds: None
     if waiting does not help. headers: for the client, pass or refusal alike. exhausted: AIServiceBackends as
     namespace/name that have nothing left for this request, so it should go to another one.
     """

@@ -59,7 +59,7 @@ def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], 
     if reading.capacity == 0:
         return Verdict(
             allowed=False,
-            status=403,
+            status=429,
             message=f"{limit.name} allows nothing at all",
             limit=limit.name,
             headers=(*headers, _DO_NOT_RETRY),
