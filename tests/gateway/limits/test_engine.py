@@ -159,6 +159,17 @@ async def test_a_model_without_a_price_is_not_free_where_nothing_is_reserved_eit
     assert (verdict.status, verdict.limit) == (403, "Budget default/all")
 
 
+async def test_requests_of_a_plain_route_take_neither_tokens_nor_money() -> None:
+    limits = (
+        limit("usd", amount=1, counts="usd"),
+        limit("tokens", amount=1),
+        limit("r", amount=1, counts="requests"),
+    )
+    held, _ = engine(*limits, targets=())
+    assert (await held.admit(request("a", 0, None, model=""))).allowed
+    assert (await held.admit(request("b", 0, None, model=""))).limit == "r"
+
+
 async def test_costs_of_a_route_and_expressions_of_a_limit_are_counted() -> None:
     costs = (CostRule("weighted", "CEL", "input_tokens + output_tokens * 4u"),)
     held, _ = engine(
@@ -235,7 +246,7 @@ async def test_a_key_is_charged_to_the_budgets_that_it_names_on_every_route() ->
     held, _ = engine()
     held.configure(
         Policy(
-            routes={ROUTE: RouteFacts()},
+            routes={ROUTE: RouteFacts(targets=TWO)},
             limits=(limit(amount=1, counts="requests"),),
             keys={
                 "abc123": KeyFacts("default/ann", "default/red", ("default/all",)),
@@ -251,7 +262,7 @@ async def test_a_key_is_charged_to_the_budgets_that_it_names_on_every_route() ->
 
 async def test_limits_select_by_the_name_of_a_key_and_by_its_tenant() -> None:
     held, _ = engine()
-    facts = RouteFacts(limits=(0,))
+    facts = RouteFacts(limits=(0,), targets=TWO)
     selectors = (Selector("tenant", "Exact", "default/red"), distinct("key"))
     held.configure(
         Policy(

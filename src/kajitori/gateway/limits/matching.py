@@ -16,7 +16,7 @@ from kajitori.gateway.accounting.charges import Charger
 from kajitori.gateway.accounting.policy import Policy, RouteFacts, TargetFacts
 from kajitori.gateway.limits.amounts import capacity, check_counts, reserved_amount
 from kajitori.gateway.limits.counting import Hold, HoldKind
-from kajitori.gateway.limits.limit import Limit
+from kajitori.gateway.limits.limit import REQUESTS, Limit
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.limits.selectors import Conditions, counter_name
 from kajitori.gateway.limits.verdicts import unpriced
@@ -108,8 +108,8 @@ class Matcher:
         question = _Question(self.charger, request, targets, now)
         for number in numbers:
             compiled = self._compiled[number]
-            if compiled is None:
-                continue
+            if compiled is None or (not facts.targets and compiled.limit.counts != REQUESTS):
+                continue  # requests of a plain route take neither tokens nor money
             verdict = question.add(compiled)
             if verdict is not None:
                 return verdict
