@@ -122,6 +122,17 @@ OPERATIONS: tuple[Operation, ...] = (
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
 # Of telemetry, where several of our names are one there.
 TELEMETRY_NAMES = {"rerank_plain": "rerank", "cohere_rerank": "rerank", "score_v1": "score"}
+# Schema -> provider, as telemetry names it.
+PROVIDERS = {
+    "OpenAI": "openai",
+    "AzureOpenAI": "azure.openai",
+    "AWSBedrock": "aws.bedrock",
+    "AWSAnthropic": "aws.anthropic",
+    "GCPVertexAI": "gcp.vertex_ai",
+    "GCPAnthropic": "gcp.anthropic",
+    "Anthropic": "anthropic",
+    "Cohere": "cohere",
+}
 _ASKS_WITH_QUERY = ("GET", "DELETE")
 _AZURE_DEPLOYMENTS = (
     "chat", "completion", "embeddings", "image_generation", "image_edit", "speech", "transcription", "translation",

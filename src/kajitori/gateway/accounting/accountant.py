@@ -27,6 +27,7 @@ from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.policy_delivery import PolicyFollower
 from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
 from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
+from kajitori.gateway.accounting.verdict_notes import VerdictNotes
 from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs
 from kajitori.gateway.limits.request import Settlement
 from kajitori.gateway.rescue.metrics import RescueMetrics
@@ -76,7 +77,8 @@ class Accountant:
         metrics = GatewayMetrics()
         self.registry.register(metrics)
         self._store = RecordStore(places.folder / FILE_NAME)
-        self._ledger = Ledger(self._store, metrics, on_record)
+        notes = VerdictNotes(engine) if engine is not None else None
+        self._ledger = Ledger(self._store, metrics, on_record, notes)
         self._reader = LogReader(
             places.access_log,
             self._ledger,
@@ -91,7 +93,7 @@ class Accountant:
         # `/health` is what `aigw run` calls it.
         pages: dict[str, Page] = dict.fromkeys(("/healthz", "/health"), _healthy)
         pages |= {"/metrics": self._metrics, "/readyz": self._readiness}
-        self._server = AdmissionServer(engine, pages)
+        self._server = AdmissionServer(notes, pages)
         self._relay = Relay(places.rescue, places.inner)
         self.registry.register(RescueMetrics(self._relay.counts))
 

@@ -19,6 +19,8 @@ from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
 from kajitori.gateway.accounting.reported import read_usage
+from kajitori.gateway.accounting.verdict_notes import NOTHING, VerdictNotes
+from kajitori.gateway.operations import PROVIDERS
 from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
 from kajitori.gateway.resilience.spare import NOBODY
 
@@ -67,18 +69,21 @@ _OUTCOMES = {
 
 
 class Ledger:
-    """Takes in lines. on_record: called for each record, after it was handed to the store."""
+    """Takes in lines. on_record: called for each record, after it was handed to the store. notes: of admission."""
 
     def __init__(
         self,
         store: RecordStore,
         metrics: GatewayMetrics,
         on_record: Callable[[RequestRecord], None] | None = None,
+        notes: VerdictNotes | None = None,
     ) -> None:
         self._store = store
+        self._notes = notes
         self._metrics = metrics
         self._on_record = on_record
         self._backends: dict[str, BackendFacts] = {}
+        self._key_names: dict[str, str] = {}
         self._charger = Charger(Policy())
         self._routes: dict[str, tuple[str, int]] = {}
         self._attempts: OrderedDict[str, list[str]] = OrderedDict()
@@ -88,6 +93,7 @@ class Ledger:
     def configure(self, policy: Policy) -> None:
         """Takes a new policy; requests that end later are booked by it."""
         self._backends, self._charger = policy.backends, Charger(policy)
+        self._key_names = {key: facts.name for key, facts in policy.keys.items()}
 
     def take(self, lines: Iterable[str], position: LogPosition | None = None) -> None:
         """Books lines and hands their records on."""
@@ -150,13 +156,14 @@ class Ledger:
             duration = int(line.duration_microseconds) * 1e-6
         else:
             duration = int(line.duration_milliseconds or 0) * 1e-3
-        first_byte = int(line.first_byte_microseconds) * 1e-6 if line.first_byte_microseconds else None
+        first_byte = _seconds(line.first_byte_microseconds)
         outcome = _outcome(line.flags) if line.flags else ""
         stream = line.stream == "true"
         speed = None
         # An answer that is not streamed comes all at once: its first byte says nothing of its first token.
         if stream and usage is not None and first_byte is not None and duration > first_byte:
             speed = (usage.output_tokens - 1) / (duration - first_byte) if usage.output_tokens > 1 else None
+        note = self._notes.take(line.id) if self._notes is not None else NOTHING
         charge = Charge()
         if usage is not None:
             charge = self._charger.charge(route[0], route[1], backend, override or model, usage)
@@ -174,12 +181,21 @@ class Ledger:
             backend=backend,
             client=line.client,
             key=line.key,
+            key_name=self._key_names.get(line.key, "") if line.key else "",
             tenant=line.tenant,
+            provider=PROVIDERS.get(facts.schema, facts.schema) if backend else "",
+            traceparent=line.traceparent,
+            session=line.session,
+            admission_seconds=note.seconds,
+            limit=note.limit,
+            refusal=note.refusal,
             operation=line.operation,
             dialect=line.dialect,
             decision=line.decision,
             stream=stream,
             duration_seconds=duration,
+            received_seconds=_seconds(line.received_microseconds),
+            sent_seconds=_seconds(line.sent_microseconds),
             time_to_first_token_seconds=first_byte,
             tokens_per_second=speed,
             request_bytes=int(line.request_bytes or 0),
@@ -238,6 +254,10 @@ class Ledger:
             int(line.duration_milliseconds) * 1e-3 if line.duration_milliseconds else None,
             line.retry_after,
         )
+
+
+def _seconds(microseconds: str) -> float | None:
+    return int(microseconds) * 1e-6 if microseconds else None
 
 
 def _outcome(flags: str) -> str:

@@ -29,7 +29,9 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """One request, as text. Times: seconds since 1970, milliseconds (duration), microseconds.
 
     usage: see `reported`. operation: see `OPERATIONS`. input_estimate and output_cap: tokens as
-    the request script estimated and read them. decision: why these backends, in this order.
+    the request script estimated and read them. decision: why these backends, in this order. received: when all of the
+    request was there; sent: when the last backend began to get it; both count from its beginning. traceparent, session:
+    of the client (`traceparent`, `agent-session-id`).
     """
 
     version: str
@@ -45,6 +47,8 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     client: str
     duration_milliseconds: str
     duration_microseconds: str
+    received_microseconds: str
+    sent_microseconds: str
     first_byte_microseconds: str
     request_bytes: str
     response_bytes: str
@@ -56,6 +60,8 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     tenant: str
     input_estimate: str
     output_cap: str
+    traceparent: str
+    session: str
     decision: str
     path: str
     sent_path: str
@@ -76,6 +82,8 @@ REQUEST_FORMAT: dict[str, str] = {
     "client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
     "duration_milliseconds": "%DURATION%",
     "duration_microseconds": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+    "received_microseconds": "%COMMON_DURATION(DS_RX_BEG:DS_RX_END:us)%",
+    "sent_microseconds": "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
     "first_byte_microseconds": "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%",
     "request_bytes": "%BYTES_RECEIVED%",
     "response_bytes": "%BYTES_SENT%",
@@ -87,6 +95,8 @@ REQUEST_FORMAT: dict[str, str] = {
     "tenant": _fact("tenant"),
     "input_estimate": _fact("input_tokens"),
     "output_cap": _fact("output_tokens"),
+    "traceparent": "%REQ(TRACEPARENT):64%",
+    "session": "%REQ(AGENT-SESSION-ID):128%",
     "decision": _fact("decision", _LONGEST_TEXT),
     "path": _fact("path", _LONGEST_TEXT),
     # Without its query: clients of some providers put their keys there.

@@ -65,8 +65,13 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     time: seconds since 1970 when it began. route: AIGatewayRoute as namespace/name, else Envoy's name of what
     answered. model: as asked for; effective_model: as sent to the last backend. outcome: `answered`, or what went
-    wrong. cost_usd: US dollars; None if no price is known. key, tenant: whose request it was, by the key's id. decision: why these backends, in this order. usage: None if
-    none was reported. usage_estimated: a stream was cut before it told; see `reported`. operation: see `OPERATIONS`. tokens_per_second: output of a stream after its first byte.
+    wrong. cost_usd: US dollars; None if no price is known. key: the id of the client's key, key_name its APIKey as
+    namespace/name. decision: why these backends, in this order; empty: the configured order. usage: None if none was
+    reported. usage_estimated: a stream was cut before it told; see `reported`. operation: see `OPERATIONS`.
+    tokens_per_second: output of a stream after its first byte. provider: what the backend speaks, as telemetry names it.
+    received_seconds, sent_seconds: from the beginning until all of the request was there, and until the last backend began
+    to get it. admission_seconds: of that, waiting for the accountant. limit: that refused it, refusal: in which words.
+    traceparent, session: of the client.
     """
 
     id: str
@@ -97,6 +102,15 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     operation: str = ""
     usage_estimated: bool = False
     cost_usd: float | None = None
+    key_name: str = ""
+    provider: str = ""
+    received_seconds: float | None = None
+    sent_seconds: float | None = None
+    admission_seconds: float = 0.0
+    limit: str = ""
+    refusal: str = ""
+    traceparent: str = ""
+    session: str = ""
 
 
 class LogPosition(msgspec.Struct, frozen=True, gc=False):
