@@ -139,6 +139,15 @@ def test_a_long_event_passes_though_its_usage_is_looked_for() -> None:
     assert read_usage(told or "", "")[0] == Usage(12, 7, 19, 5, 0, 3)
 
 
+@pytest.mark.parametrize("size", [100, 1000, 70_000, 1_000_000])
+def test_usage_at_the_end_of_a_very_long_event_is_read(size: int) -> None:
+    response = {"output": [{"text": "x" * 400_000}], "tools": [FORGED], "usage": RESPONSES, "user": None}
+    stream = events(("response.completed", {"type": "response.completed", "response": response}))
+    out, told = answer([stream[at : at + size] for at in range(0, len(stream), size)], SSE, event='.delta"')
+    assert out == stream
+    assert read_usage(told or "", "") == (Usage(12, 7, 19, 5, 0, 3), False)
+
+
 def test_a_stream_that_was_cut_tells_a_lower_bound_of_its_output() -> None:
     for count in range(1, 60):
         chunks = [events(("", delta(str(number)))) for number in range(count)]

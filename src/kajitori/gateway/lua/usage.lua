@@ -196,8 +196,10 @@ local function continue_event(state, text)
   state.tail = sub(probe, -3)
   state.size = state.size + #text
   if state.size > 2 * MOST_KEPT then
-    state.parts = { sub(table.concat(parts), -MOST_KEPT) }
-    state.size = MOST_KEPT
+    -- The beginning says what kind of event it is, the end has the usage.
+    local whole = table.concat(parts)
+    state.parts = { sub(whole, 1, 256), sub(whole, -MOST_KEPT) }
+    state.size = MOST_KEPT + 256
   end
   return nil
 end
