@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kajitori.api.kubernetes.core_v1 import Service
-from kajitori.gateway.credentials.injection import referenced_secrets
+from kajitori.gateway.credentials.secrets import referenced_secrets
 from kajitori.gateway.fleet.front import Front, differs, service_addresses, service_body
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
