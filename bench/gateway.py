@@ -6,7 +6,7 @@ One Envoy worker; providers and clients are processes of their own and do not co
 with usage, 32 connections. Streams: 50 events, 2 ms apart, 64 connections. CPU is read from /proc/<pid>/stat. The
 configurations take turns, so that a busy machine touches all alike; the ratio to the plain proxy is the figure to
 compare between machines. "budget" is the gateway where a strict Budget is reserved of before a request passes and settled after
-it. The control plane is this process; it does nothing for a request.
+it, "API key" where clients need a key of 1,000 that there are. The control plane is this process; it does nothing for a request.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import uvloop
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.gateway.keys.objects import api_key, asking, key_text  # noqa: E402
 from tests.gateway.workbench import (  # noqa: E402
     Workbench,
     ai_route,
@@ -53,6 +54,7 @@ from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources  # n
 TICKS = os.sysconf("SC_CLK_TCK")
 JSON, JSON_32_KB = "json", "json, 32 KB"
 KINDS = (JSON, JSON_32_KB, "stream", "stream, usage asked for")
+KEYS = 1_000
 EVENTS = 50
 EVENT_SECONDS = 0.002
 USAGE = {"prompt_tokens": 250, "completion_tokens": 50, "total_tokens": 300}
@@ -177,10 +179,10 @@ class Client(asyncio.Protocol):
             self.ask()
 
 
-async def load(port: int, body: bytes, count: int, connections: int) -> None:
+async def load(port: int, body: bytes, count: int, connections: int, token: str) -> None:
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        f"authorization: Bearer client\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"authorization: Bearer {token}\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     left, done = [count, count], asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -243,19 +245,24 @@ BUDGET = {
 }
 
 
-def configure(bench: Bench, port: int, limited_port: int, upstream: int, models: int) -> None:
+def configure(
+    bench: Bench, port: int, keyed_port: int, limited_port: int, upstream: int, models: int
+) -> None:
     documents: list[Any] = [gateway(port), *backend("a", upstream), *key_policy("a", "secret")]
     limited = ai_route("limited", "m", {"name": "a"}, parentRefs=[{"name": "limited"}])
     documents += [gateway(limited_port, "limited"), limited, BUDGET]
     documents += [ai_route(f"r{n}", f"model-{n}", {"name": "a"}) for n in range(models - 1)]
     costs = [{"metadataKey": "cost", "type": "CEL", "cel": "input_tokens / uint(3) + output_tokens"}]
     documents.append(ai_route("route", "m", {"name": "a"}, llmRequestCosts=costs))
+    keyed = ai_route("keyed", "m", {"name": "a"}, llmRequestCosts=costs, parentRefs=[{"name": "keyed"}])
+    documents += [asking(gateway(keyed_port, "keyed")), keyed]
+    documents += [api_key(f"key{number:05}", models=["m"]) for number in range(KEYS)]
     plan = make_plan(observe(*documents, access_log=str(bench.access_log)))
     bench.policies.configure(plan.policy)
     bench.set_resources("gateway", plan.resources)
 
 
-async def measure(bench: Bench, port: int, kind: str, count: int) -> tuple[float, float]:
+async def measure(bench: Bench, port: int, kind: str, count: int, token: str) -> tuple[float, float]:
     """Microseconds a request of Envoy and of the accountant."""
     content = "word " * 190
     messages = [{"role": "user", "content": content}]
@@ -268,7 +275,8 @@ async def measure(bench: Bench, port: int, kind: str, count: int) -> tuple[float
         connections = 64
         if kind == "stream, usage asked for":
             body["stream_options"] = {"include_usage": True}
-    command = [sys.executable, __file__, "--load", str(port), json.dumps(body), str(count), str(connections)]
+    load_options = [str(port), json.dumps(body), str(count), str(connections), token]
+    command = [sys.executable, __file__, "--load", *load_options]
     assert bench.envoy is not None
     envoy, ours = cpu_seconds(bench.envoy.pid), cpu_seconds(bench.accountant.pid)
     process = await asyncio.create_subprocess_exec(*command)
@@ -280,12 +288,13 @@ async def measure(bench: Bench, port: int, kind: str, count: int) -> tuple[float
 
 
 async def run(options: argparse.Namespace) -> None:
-    upstream, plain_port, limited_port = free_port(), free_port(), free_port()
+    upstream, plain_port, limited_port, keyed_port = (free_port() for _ in range(4))
+    key = key_text("key00000")
     provider = subprocess.Popen([sys.executable, __file__, "--provide", str(upstream)])
     try:
         async with running_workbench(("gateway", "plain"), Bench) as bench:
             assert isinstance(bench, Bench)
-            configure(bench, bench.port, limited_port, upstream, options.models)
+            configure(bench, bench.port, keyed_port, limited_port, upstream, options.models)
             bench.set_resources("plain", plain_resources(plain_port, upstream))
             await bench.settled()
             await answering(upstream)
@@ -293,12 +302,14 @@ async def run(options: argparse.Namespace) -> None:
             for _ in range(options.rounds + 1):
                 for kind in KINDS if not options.only else (options.only,):
                     count = options.requests if kind.startswith(JSON) else options.streams
-                    for name, port in (
-                        ("plain Envoy", plain_port),
-                        ("gateway", bench.port),
-                        ("budget", limited_port),
+                    for name, port, token in (
+                        ("plain Envoy", plain_port, "client"),
+                        ("gateway", bench.port, "client"),
+                        ("API key", keyed_port, key),
+                        ("budget", limited_port, "client"),
                     ):
-                        results.setdefault((kind, name), []).append(await measure(bench, port, kind, count))
+                        figures = await measure(bench, port, kind, count, token)
+                        results.setdefault((kind, name), []).append(figures)
     finally:
         provider.kill()
     print(
@@ -321,15 +332,15 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=1, help="routes in front of the one that is asked for")
     parser.add_argument("--provide", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--account", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--load", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.provide:
         uvloop.run(provide(options.provide))
     elif options.account:
         uvloop.run(account(options.account))
     elif options.load:
-        port, body, count, connections = options.load
-        uvloop.run(load(int(port), body.encode(), int(count), int(connections)))
+        port, body, count, connections, token = options.load
+        uvloop.run(load(int(port), body.encode(), int(count), int(connections), token))
     else:
         uvloop.run(run(options))
 

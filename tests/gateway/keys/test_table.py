@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kajitori.gateway.keys.delivery import LUA_FILTER
+from kajitori.gateway.keys.delivery import LUA_FILTER, key_index
 from kajitori.gateway.keys.table import make_key_table
+from kajitori.gateway.lua.scripts import REQUEST_SCRIPT
 from kajitori.gateway.observed import Index
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import EXTENSION, LISTENER, ROUTES
@@ -55,7 +58,7 @@ def test_the_older_of_two_keys_with_one_id_has_it() -> None:
 def test_a_key_without_its_tenant_is_refused_rather_than_free(documents: list[Any], said: str) -> None:
     observed = observe(api_key("aaaaaa", tenantRef={"name": "t"}), *documents)
     assert message_of(make_plan(observed), "APIKey", "aaaaaa") == ("NotAccepted", said)
-    line = make_key_table(Index(observed)).lines["kaji_aaaaaa"]
+    line = make_key_table(Index(observed)).lines["aaaaaa"]
     assert "it belongs to a tenant that cannot be used" in line
 
 
@@ -86,7 +89,7 @@ def test_routes_of_other_namespaces_are_open_by_grant_and_narrowed_by_the_tenant
 ) -> None:
     key = api_key("aaaaaa", "team", tenantRef={"name": "t"})
     table = make_key_table(Index(observe(key, tenant("t", "team", namespaces=namespaces), GRANT)))
-    assert table.lines["kaji_aaaaaa"].split("\t")[5].split("\n") == (expected or [""])
+    assert table.lines["aaaaaa"].split("\t")[5].split("\n") == (expected or [""])
 
 
 def test_a_change_of_a_key_changes_neither_listeners_nor_routes() -> None:
@@ -95,7 +98,8 @@ def test_a_change_of_a_key_changes_neither_listeners_nor_routes() -> None:
     many = make_plan(observe(*parts, *(api_key(f"key{number:05}") for number in range(50)))).resources.by_type
     assert one[LISTENER] == many[LISTENER]
     assert one[ROUTES] == many[ROUTES]
-    assert len(many[EXTENSION][LUA_FILTER]["typed_config"]["filter_context"]) == 50
+    context = many[EXTENSION][LUA_FILTER]["typed_config"]["filter_context"]
+    assert len(context["index"]) == 50 * 36
 
 
 def test_an_annotation_that_cannot_be_understood_asks_for_keys_and_is_told() -> None:
@@ -108,3 +112,17 @@ def test_an_annotation_that_cannot_be_understood_asks_for_keys_and_is_told() -> 
     routes = {each["name"]: each for each in table["virtual_hosts"][0]["routes"]}
     told = routes["ai/default/r/rule/0/match/0"]["metadata"]["filter_metadata"][LUA_FILTER]
     assert (told["route"], told["keys"]) == ("default/r", "Required")
+
+
+def test_the_script_asks_for_its_context_once_since_envoy_copies_all_of_it() -> None:
+    assert REQUEST_SCRIPT.count("filterContext()") == 1
+
+
+@given(st.dictionaries(st.from_regex("[a-z0-9]{6,16}", fullmatch=True), st.text(), max_size=30))
+def test_the_index_leads_to_the_line_of_each_key(lines: dict[str, str]) -> None:
+    index, text = key_index(lines)
+    records = [index[at : at + 36] for at in range(0, len(index), 36)]
+    assert [record[:16].strip() for record in records] == sorted(lines)
+    for record in records:
+        place, size = int(record[16:26]) - 1, int(record[26:36])
+        assert text.encode()[place : place + size].decode() == lines[record[:16].strip()]

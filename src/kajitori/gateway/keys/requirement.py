@@ -64,7 +64,10 @@ def _marked(entry: Entry, route: str, required: bool) -> Entry:
     if required:
         told["keys"] = REQUIRED
     metadata = entry.route.get("metadata", {}).get("filter_metadata", {})
-    changed = {**entry.route, "metadata": {"filter_metadata": {**metadata, LUA_FILTER: {**metadata.get(LUA_FILTER, {}), **told}}}}
+    changed = {
+        **entry.route,
+        "metadata": {"filter_metadata": {**metadata, LUA_FILTER: {**metadata.get(LUA_FILTER, {}), **told}}},
+    }
     if not entry.ai:
         filters = entry.route.get("typed_per_filter_config", {})
         changed["typed_per_filter_config"] = {

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kajitori.api.kajitori_gateway.tenant import Tenant
     from kajitori.gateway.observed import Index
 
-NAME_PREFIX = "kaji_"
 # A ReferenceGrant to one of these kinds opens routes of its namespace: one of the second is made of the first.
 _ROUTE_KINDS = ("AIGatewayRoute", "HTTPRoute", "GRPCRoute")
 _FIELDS, _ITEMS = "\t", "\n"
@@ -31,7 +30,7 @@ _NEVER = 1 << 40
 
 
 class KeyTable(msgspec.Struct, frozen=True):
-    """lines: `kaji_<id>` -> what lua/keys.lua reads. facts: by id, for the accountant. statuses: of each object."""
+    """lines: by id, what lua/keys.lua reads. facts: by id, for the accountant. statuses: of each object."""
 
     lines: dict[str, str]
     facts: dict[str, KeyFacts]
@@ -93,7 +92,7 @@ class _Making:
         elif tenant is not None and tenant.spec.disabled:
             refusal = "its tenant is disabled"
         full_tenant = "/".join(tenant_name) if tenant_name else ""
-        self.lines[NAME_PREFIX + spec.id] = _FIELDS.join(
+        self.lines[spec.id] = _FIELDS.join(
             (
                 spec.id,
                 full_tenant,

@@ -1,7 +1,7 @@
 -- Keys of clients: who sent a request, and what they may use. Needs sha256.lua and scanner.lua in front.
 --
--- Context of the filter: `kaji_<id>` -> a line as gateway/keys/table.py writes it. Metadata of a route: `keys`
--- (Required or Optional; none where nothing is asked before the body is read), `route`, `listing`.
+-- Metadata of a route: `keys` (Required or Optional; none where nothing is asked before the body is read), `route`,
+-- `listing`. Lines are those that gateway/keys/table.py writes.
 local KEY_HEADERS = { 'authorization', 'x-api-key', 'api-key' }
 local LONGEST_KEY = 55
 -- What lines of the table say, by the line, so that a line is taken apart once. Several workers have one each.
@@ -64,9 +64,9 @@ end
 -- Who a key stands for, or nil and what is wrong with it. That a hash is found sooner or later tells nothing: who
 -- does not have the key cannot choose its hash.
 local function holder(handle, key)
-  local id = #key <= LONGEST_KEY and string.match(key, '^(kaji_[a-z0-9]+)_[%w_-]+$')
+  local id = #key <= LONGEST_KEY and string.match(key, '^kaji_([a-z0-9]+)_[%w_-]+$')
   if not id then return nil, 'what was sent as an API key does not have the form of one' end
-  local line = handle:filterContext():get(id)
+  local line = line_of(handle, id)
   local client = line and read_line(line)
   local hash = client and client.hashes[sha256(key)]
   if not hash then return nil, 'the API key is unknown' end

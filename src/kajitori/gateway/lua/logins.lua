@@ -2,8 +2,8 @@
 -- digests are here. Whether a route asks is often known only with the model; Envoy's filters for these cannot be told
 -- late that a route does not ask.
 --
--- Context of the filter: name of a login -> fields as gateway/policies/security/logins.py writes them. Metadata of a
--- route: `guard`, such a name, or `!` and why nobody is let in.
+-- Metadata of a route: `guard`, the name of a login, or `!` and why nobody is let in. Logins have the fields that
+-- gateway/policies/security/logins.py writes.
 
 -- Which logins a request has passed, by its handle.
 local passed = setmetatable({}, { __mode = 'k' })
@@ -154,7 +154,7 @@ local function log_in(handle, path, mark)
     refuse(handle, dialect_of(handle, path), '500', sub(name, 2))
     return false
   end
-  local line = handle:filterContext():get(name)
+  local line = context_of(handle).logins[name]
   if not line then
     refuse(handle, dialect_of(handle, path), '500', 'what this route asks of its clients is not known here')
     return false

@@ -14,7 +14,7 @@ def _parts(*names: str) -> str:
 
 
 REQUEST_SCRIPT = (
-    _parts("scanner", "forms", "refusals", "models", "sha256", "logins", "keys")
+    _parts("scanner", "forms", "refusals", "models", "sha256", "context", "logins", "keys")
     + lua_operations()
     + _parts("memory", "order", "request", "usage")
 )
