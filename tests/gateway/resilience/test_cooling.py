@@ -11,7 +11,15 @@ import pytest
 from aiohttp import web
 
 from tests.gateway import workbench
-from tests.gateway.workbench import Provider, Workbench, ai_route, backend, gateway, running_provider
+from tests.gateway.workbench import (
+    Provider,
+    Workbench,
+    ai_route,
+    backend,
+    gateway,
+    key_policy,
+    running_provider,
+)
 
 QUESTION = {"model": "m", "messages": []}
 
@@ -247,3 +255,28 @@ async def test_the_number_of_attempts_that_a_policy_of_envoy_gateway_gives_is_ke
     for attempts in (4, 8):
         assert (await bench.post(QUESTION)).status in (429, 500)
         assert len(first.seen) + len(second.seen) == attempts
+
+
+async def test_what_a_provider_says_to_the_key_of_one_client_keeps_no_other_away(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    busy(first, **{"retry-after": "60"})
+    own = {"authorization": "Bearer of-one-client"}
+    await bench.apply(gateway(bench.port), *pair(first, second))
+    for _ in range(2):
+        assert (await bench.post(QUESTION, headers=own)).status == 200
+    assert len(first.seen) == 2
+    # With the gateway's own key it concerns all.
+    await bench.apply(gateway(bench.port), *pair(first, second, *key_policy("a", "of-the-gateway")))
+    for _ in range(2):
+        assert (await bench.post(QUESTION, headers=own)).status == 200
+    assert len(first.seen) == 3
+    brought = key_policy("a", "of-the-gateway")
+    brought[1]["apiVersion"] = "aigateway.envoyproxy.io/v1beta1"
+    brought[1]["spec"]["credentialOverride"] = {"fromRequestHeaders": {}}
+    second_route = ai_route("other", "n", {"name": "a", "priority": 0}, {"name": "b", "priority": 1})
+    await bench.apply(gateway(bench.port), *pair(first, second, second_route, *brought))
+    for _ in range(2):
+        reply = await bench.post({**QUESTION, "model": "n"}, headers={"x-aigw-api-key": "of-one-client"})
+        assert reply.status == 200
+    assert len(first.seen) == 5

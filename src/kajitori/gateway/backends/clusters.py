@@ -91,7 +91,9 @@ def ai_cluster(name: str, target: Target, preparation: Preparation, backend: str
     if preparation.credential:
         filters += credential_filters(preparation.credential)
     if preparation.cooled:
-        filters.append(cooling_filter(backend or name, preparation.model))
+        credential = preparation.credential
+        key = "client" if credential is None else "request" if credential.override else "gateway"
+        filters.append(cooling_filter(backend or name, preparation.model, key))
     cluster = _cluster(name, target, filters)
     cluster["metadata"] = {"filter_metadata": {BACKEND_METADATA: {"backend": backend or name}}}
     cluster["outlier_detection"] = outlier_detection(spare=preparation.spare, lost_whole=preparation.followed)

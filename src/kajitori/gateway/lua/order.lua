@@ -2,7 +2,8 @@
 -- or a backend asked to be left alone, or has enough to do. Needs memory.lua in front.
 --
 -- Metadata of the route: order (an id of what follows), order_table (tiers: lists of choices, each with cluster, name,
--- target, model, weight, limit; chain: header and allowed names; refuse_cooled, refuse_saturated, tell).
+-- target, model, weight, limit; chain: header and allowed names; refuse_cooled, refuse_saturated, tell; keyless: some
+-- have no credential of the gateway's).
 local ORDER_METADATA = 'io.kajitori.order'
 local ASKING_HEADER = 'x-gateway-decision'
 local MOST_ATTEMPTS = 8  -- as in resilience/order.py
@@ -166,6 +167,15 @@ local function tell_decision(handle, facts, text)
   handle:streamInfo():dynamicMetadata():set('io.kajitori', 'request', facts)
 end
 
+-- That the client sent a credential of its own, which goes to backends that the gateway has none for.
+local function note_own_key(handle, facts)
+  local headers = handle:headers()
+  if headers:get('authorization') or headers:get('x-api-key') or headers:get('api-key') then
+    facts.own_key = 'true'
+    handle:streamInfo():dynamicMetadata():set('io.kajitori', 'request', facts)
+  end
+end
+
 -- To be called when the route is known. Returns nothing, or a refusal: status, message, headers (or nil).
 local function arrange(handle, facts)
   local mark = handle:metadata()
@@ -173,6 +183,7 @@ local function arrange(handle, facts)
   if not id then return nil end
   local some_cooled = memory ~= nil and memory.latest > os.time()
   local order = read_order(mark, id)
+  if order.keyless then note_own_key(handle, facts) end
   if not some_cooled and not order.special and not facts.excluded then return nil end
   local headers = handle:headers()
   if order.tell == 'Always' or (order.tell == 'OnRequest' and headers:get(ASKING_HEADER)) then facts.tell = 'true' end

@@ -5,10 +5,11 @@ A backend that asks to be left alone is, and an endpoint that fails again and ag
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from kajitori.gateway.lua.scripts import COOLING_SCRIPT
 
+Key = Literal["gateway", "request", "client"]
 _TYPE = "type.googleapis.com/"
 LUA_FILTER = "envoy.filters.http.lua"
 """Of a request and of an attempt alike: a script finds what a route tells it by the name of its filter."""
@@ -16,10 +17,12 @@ BACKEND_METADATA = "kajitori.backend"
 """Under which a cluster's metadata names its AIServiceBackend."""
 
 
-def cooling_filter(backend: str, model: str) -> dict[str, Any]:
+def cooling_filter(backend: str, model: str, key: Key) -> dict[str, Any]:
     """The filter of a backend's cluster that runs where an attempt was answered other than 200, and only there.
 
-    backend: AIServiceBackend as namespace/name. model: override, or empty.
+    backend: AIServiceBackend as namespace/name. model: override, or empty. key: whose the credential is: the gateway's
+    own, the request's that overrides it, or whatever the client sent. Only what a provider says to the gateway concerns
+    all requests.
     """
     status = {
         "name": "status",
@@ -33,7 +36,7 @@ def cooling_filter(backend: str, model: str) -> dict[str, Any]:
     lua = {
         "@type": _TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
         "default_source_code": {"inline_string": COOLING_SCRIPT},
-        "filter_context": {"target": backend, **({"model": model} if model else {})},
+        "filter_context": {"target": backend, "key": key, **({"model": model} if model else {})},
         "shared_vm_id": "kajitori-cooling",
     }
     return {

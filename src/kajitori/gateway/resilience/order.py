@@ -31,13 +31,18 @@ Tier = tuple["Choice", ...]
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """A backend of a rule. cluster: of Envoy. name: AIServiceBackend as namespace/name. model: override, or empty."""
+    """A backend of a rule.
+
+    cluster: of Envoy. name: AIServiceBackend as namespace/name. model: override, or empty. keyless: requests go to it with
+    the credentials that their clients sent.
+    """
 
     cluster: str
     name: str
     model: str = ""
     weight: int = 1
     priority: int = 0
+    keyless: bool = False
 
 
 def tiers_of(choices: Iterable[Choice]) -> list[Tier]:
@@ -133,6 +138,8 @@ def order_metadata(tiers: Sequence[Tier], resilience: Resilience) -> dict[str, A
     table: dict[str, Any] = {"tiers": [[_choice(choice, resilience) for choice in tier] for tier in tiers]}
     if special:
         table["special"] = True
+    if any(choice.keyless for tier in tiers for choice in tier):
+        table["keyless"] = True
     if resilience.chain_header:
         names = resilience.allowed or dict.fromkeys(choice.name for tier in tiers for choice in tier)
         table["chain"] = {"header": resilience.chain_header, "allowed": list(names)}

@@ -326,7 +326,14 @@ def _route_action(
         world.backends[name] = (choice.name, preparation.model)
         if choice.injection and choice.injection.secret:
             world.secrets[choice.injection.credential.sds_name] = choice.injection.secret
-        made = Choice(name, choice.name, preparation.model, choice.ref.weight, choice.ref.priority)
+        made = Choice(
+            name,
+            choice.name,
+            preparation.model,
+            choice.ref.weight,
+            choice.ref.priority,
+            keyless=preparation.credential is None,
+        )
         (lost if world.is_lost(choice.target) else found).append(made)
     tiers = tiers_of(found or lost)
     specifier = {
