@@ -133,6 +133,13 @@ PROVIDERS = {
     "Anthropic": "anthropic",
     "Cohere": "cohere",
 }
+# Their answers are no text that a model wrote, so no output is reserved of limits.
+_WITHOUT_OUTPUT = frozenset(
+    {
+        "embeddings", "responses_input_tokens", "moderation", "tokenize", "detokenize", "score", "score_v1", "rerank",
+        "rerank_plain", "classify", "pooling", "count_tokens", "cohere_rerank",
+    }
+)  # fmt: skip
 _ASKS_WITH_QUERY = ("GET", "DELETE")
 _AZURE_DEPLOYMENTS = (
     "chat", "completion", "embeddings", "image_generation", "image_edit", "speech", "transcription", "translation",
@@ -238,6 +245,8 @@ def lua_operations() -> str:
         }
         flags = {"required", "usage", "forced"}
         fields |= {name: True for name in sorted(flags) if getattr(operation, name)}
+        if operation.name in _WITHOUT_OUTPUT:
+            fields["silent"] = True
         if not operation.required:
             fields["unnamed"] = schemas_text(operation, unnamed=True)
         takes_query = operation.model == "query" or set(operation.methods) & set(_ASKS_WITH_QUERY)

@@ -170,6 +170,12 @@ async def test_requests_of_a_plain_route_take_neither_tokens_nor_money() -> None
     assert (await held.admit(request("b", 0, None, model=""))).limit == "r"
 
 
+async def test_a_request_that_names_no_model_reserves_no_output_and_no_money() -> None:
+    held, _ = engine(limit("usd", amount=1, counts="usd"), limit("tokens", amount=100))
+    assert (await held.admit(request("a", 50, None, model=""))).allowed
+    assert (await held.admit(request("b", 51, None, model=""))).limit == "tokens"
+
+
 async def test_costs_of_a_route_and_expressions_of_a_limit_are_counted() -> None:
     costs = (CostRule("weighted", "CEL", "input_tokens + output_tokens * 4u"),)
     held, _ = engine(

@@ -73,6 +73,19 @@ async def test_a_rate_limit_holds_for_a_plain_route(shared: Shared) -> None:
     assert (await bench.post({}, "/plain/few")).status == 200
 
 
+async def test_embeddings_reserve_no_output(shared: Shared) -> None:
+    bench, provider = shared
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", provider.port),
+        ai_route("embeddings", "m", {"name": "a"}),
+        budget("embeddings", {"tokens": 200}),
+    )
+    reply = await bench.post({"model": "m", "input": "a few words"}, "/v1/embeddings")
+    assert reply.status == 200, reply.body
+    assert (await bench.post({"model": "m", "messages": []})).status == 429
+
+
 def key_of(name: str, id: str, **spec: Any) -> tuple[dict[str, Any], str]:
     text = f"kaji_{id}_{'s' * 40}"
     digest = hashlib.sha256(text.encode()).hexdigest()

@@ -60,8 +60,8 @@ def failed_amount(limit: Limit) -> int:
 
 
 def estimated_usage(limit: Limit, request: Request) -> Usage:
-    """The input as estimated, and the output at its bound."""
-    asked = request.output_tokens
+    """The input as estimated, and the output at its bound; without a model there is none."""
+    asked = request.output_tokens if request.model else 0
     output = limit.output_tokens if asked is None else min(asked, limit.output_tokens)
     return Usage(request.input_tokens, output, request.input_tokens + output)
 

@@ -16,7 +16,7 @@ from kajitori.gateway.accounting.charges import Charger
 from kajitori.gateway.accounting.policy import Policy, RouteFacts, TargetFacts
 from kajitori.gateway.limits.amounts import capacity, check_counts, reserved_amount
 from kajitori.gateway.limits.counting import Hold, HoldKind
-from kajitori.gateway.limits.limit import REQUESTS, Limit
+from kajitori.gateway.limits.limit import REQUESTS, USD, Limit
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.limits.selectors import Conditions, counter_name
 from kajitori.gateway.limits.verdicts import unpriced
@@ -108,12 +108,19 @@ class Matcher:
         question = _Question(self.charger, request, targets, now)
         for number in numbers:
             compiled = self._compiled[number]
-            if compiled is None or (not facts.targets and compiled.limit.counts != REQUESTS):
-                continue  # requests of a plain route take neither tokens nor money
+            if compiled is None or not _may_take(compiled.limit, request, facts):
+                continue
             verdict = question.add(compiled)
             if verdict is not None:
                 return verdict
         return question.asked()
+
+
+def _may_take(limit: Limit, request: Request, facts: RouteFacts) -> bool:
+    """Requests of a plain route take neither tokens nor money; those that name no model (files, batches) no money."""
+    if limit.counts == REQUESTS:
+        return True
+    return bool(facts.targets) and (limit.counts != USD or bool(request.model))
 
 
 def _compile(limit: Limit) -> CompiledLimit | None:

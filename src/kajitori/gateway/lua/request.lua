@@ -3,6 +3,7 @@
 -- what it may cost, and asks for the token usage of streams.
 local METADATA = 'io.kajitori'
 local LONGEST_MODEL = 512
+local TOO_LONG = '`model` is longer than 512 bytes'
 -- Members that are prompts: their bytes, divided by four, are the estimate of input tokens.
 local TEXTS = { 'messages', 'prompt', 'input', 'system', 'instructions', 'tools', 'query', 'documents', 'text_1',
   'text_2' }
@@ -12,7 +13,7 @@ local READ = { model = true, stream = true, stream_options = true, n = true }
 for _, name in ipairs(TEXTS) do READ[name] = true end
 for _, name in ipairs(CAPS) do READ[name] = true end
 -- An image in a prompt counts as so many bytes, which are 1,024 tokens, however large it is.
-local ATTACHMENT_BYTES = 4096
+local ATTACHMENT_BYTES, MOST_ATTACHMENTS = 4096, 10000
 
 -- The operation of a client's path and the identifier in it, or nil.
 local function find_operation(path)
@@ -28,7 +29,7 @@ local function text_bytes(text, first, last)
   local size = last - first + 1
   if size <= ATTACHMENT_BYTES then return size end
   local at = first
-  while true do
+  for _ = 1, MOST_ATTACHMENTS do
     local place = find(text, 'base64', at, true)
     if not place or place > last then return size end
     at = place + 6
@@ -43,6 +44,7 @@ local function text_bytes(text, first, last)
       at = ends
     end
   end
+  return size
 end
 
 -- The bound of output tokens that a body names, as text, or nil.
@@ -97,6 +99,7 @@ local function read_json(operation, text, facts)
   local model = nil
   if from.model then
     if byte(text, from.model) ~= 34 then return false, '`model` must be a string that names a model' end
+    if to.model - from.model > 6 * LONGEST_MODEL + 1 then return false, TOO_LONG end
     model = unescape(sub(text, from.model + 1, to.model - 1))
   end
   local bytes = 0
@@ -104,7 +107,7 @@ local function read_json(operation, text, facts)
     if from[name] then bytes = bytes + text_bytes(text, from[name], to[name]) end
   end
   facts.input_tokens = string.format('%d', math.ceil(bytes / 4))
-  facts.output_tokens = output_cap(text, from, to)
+  facts.output_tokens = operation.silent and '0' or output_cap(text, from, to)
   if from.stream and byte(text, from.stream) == 116 then
     facts.stream = 'true'
     local changed = operation.forced and with_usage(text, close, from.stream_options, to.stream_options)
@@ -138,7 +141,7 @@ local function model_problem(operation, model)
   end
   if model == '' then return '`model` is empty' end
   if find(model, '%c') then return '`model` has control characters' end
-  if #model > LONGEST_MODEL then return '`model` is longer than ' .. LONGEST_MODEL .. ' bytes' end
+  if #model > LONGEST_MODEL then return TOO_LONG end
   return nil
 end
 
