@@ -6,6 +6,8 @@ local DEEPEST = 512
 -- Strings and brackets in one text. More would hold up everybody else whom this thread serves.
 local MOST_PIECES = 5000000
 local pieces = 0
+-- Names of members that are longer are nobody's that is looked for.
+local LONGEST_KEY_READ = 4096
 
 -- Position of the closing quote of the string whose first character is at `at`, or nil.
 local function string_end(text, at)
@@ -136,7 +138,9 @@ local function members(text, visit)
       if pieces > MOST_PIECES then return nil, 'it has more than 5 million strings and brackets' end
       return nil, 'a value is malformed, does not end, or is nested too deeply'
     end
-    visit(unescape(sub(text, key_start + 1, key_last - 1)), key_start, at, last)
+    local key = sub(text, key_start + 1, key_last - 1)
+    if #key <= LONGEST_KEY_READ then key = unescape(key) end
+    visit(key, key_start, at, last)
     at = skip_space(text, last + 1)
     local char = at and byte(text, at)
     if char == 125 then
