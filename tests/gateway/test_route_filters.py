@@ -74,7 +74,7 @@ async def test_requests_are_copied_to_a_mirror_whose_answer_nobody_waits_for(
     )
     assert (await bench.get("/all")).status == 200
     await eventually(lambda: len(second.seen) == 2)
-    assert second.seen[0].headers["host"] == "127.0.0.1"
+    assert second.seen[0].headers["host"] == f"127.0.0.1:{bench.port}"
     assert (await bench.get("/none")).status == 200
     assert (await bench.get("/lost")).status == 200
     for _ in range(60):
@@ -216,7 +216,7 @@ async def test_filters_of_envoy_gateway_do_what_they_say(bench: Workbench, first
     assert (await bench.get("/v1/chat?q=2")).json["path"] == "/chat/version/1?q=2"
     headers = (await bench.get("/header", {"x-host": "chosen.example"})).json["headers"]
     assert headers["host"] == "chosen.example"
-    assert headers["x-forwarded-host"] == "127.0.0.1"
+    assert headers["x-forwarded-host"] == f"127.0.0.1:{bench.port}"
     headers = (await bench.get("/path/own")).json["headers"]
     assert (headers["host"], "x-forwarded-host" in headers) == ("own.example", False)
     headers = (await bench.get("/key", {"authorization": "mine"})).json["headers"]

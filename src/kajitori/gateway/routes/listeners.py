@@ -113,7 +113,6 @@ def connection_manager(name: str, settings: Settings, table: str) -> dict[str, A
             }
         },
         "server_header_transformation": "PASS_THROUGH",
-        "strip_any_host_port": True,
         "normalize_path": True,
         "request_headers_timeout": "30s",
         # For the whole request, its body included: a file of 512 MB in this time is 7 Mbit/s.

@@ -95,6 +95,8 @@ class Table:
             "max_direct_response_body_size_bytes": _LONGEST_BODY_BYTES,
             # What a backend of a rule says of a header beats what the rule says.
             "most_specific_header_mutations_wins": True,
+            # Backends see the host as the client wrote it, with its port.
+            "ignore_port_in_host_matching": True,
             "virtual_hosts": [
                 self._virtual_host(hostname) for hostname in sorted(self._hosts.keys() | self._elsewhere)
             ],
