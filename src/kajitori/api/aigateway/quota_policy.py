@@ -12,11 +12,10 @@ import msgspec
 from msgspec import Meta, field
 
 from kajitori.api.aigateway.v1beta1 import GROUP, AIStatus, PolicyTargetReference
-from kajitori.api.crd import AGE, Column, Definition, Int64, rule
+from kajitori.api.crd import AGE, Column, Definition, Int64, Version, rule
 from kajitori.api.crd import rules as cel_rules
 from kajitori.api.envoygateway.rate_limit import RateLimitSelectCondition
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
-from kajitori.api.open_schema import OpenVersion
 
 DURATION_SECONDS: dict[str, int] = {"1s": 1, "1m": 60, "1h": 3600, "1d": 86_400}
 
@@ -93,7 +92,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         plural="quotapolicies",
         categories=("ai-gateway",),
         versions=(
-            OpenVersion(
+            Version(
                 name="v1alpha1",
                 root=QuotaPolicy,
                 columns=(Column("Status", ".status.conditions[-1:].type"), AGE),
