@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
+from kajitori.gateway.resources import EXTENSION, Resources
 from tests.gateway.keys.objects import api_key, asking, digest, key_text, tenant
 from tests.gateway.workbench import (
     Provider,
@@ -65,6 +67,9 @@ async def test_only_who_has_a_valid_key_passes_and_no_backend_sees_it(
                     {"x_api_key": key}, {"api_key": key}, {"authorization": f"Bearer {renewed}"},
                     {"authorization": "Bearer of-somebody-else", "x_api_key": key}):  # fmt: skip
         assert (await ask(bench, **headers)).status == 200, headers
+    protocols = f"realtime, openai-insecure-api-key.{key}, openai-beta.realtime-v1"
+    assert (await ask(bench, sec_websocket_protocol=protocols)).status == 200
+    assert first.seen[-1].headers["sec-websocket-protocol"] == "realtime, openai-beta.realtime-v1"
     for seen in first.seen:
         assert not [value for value in seen.headers.values() if "kaji_" in value]
         assert not [name for name in seen.headers if name.startswith("x-kajitori-")]
@@ -243,3 +248,15 @@ async def test_who_speaks_anthropic_is_refused_in_that_dialect(
     assert reply.status == 401
     assert reply.json["type"] == "error"
     assert reply.json["error"]["type"] == "authentication_error"
+
+
+async def test_where_the_check_itself_fails_nobody_passes(bench: Workbench, first: Provider) -> None:
+    parts = [gateway(bench.port), *backend("a", first.port), ai_route("r", "m", {"name": "a"})]
+    plan = await bench.apply(*parts, api_key("aaaaaa"))
+    broken = {LUA_FILTER: request_lua({"aaaaaa": "no line that could be read"}, {})}
+    kept = plan.resources.by_type[EXTENSION]
+    bench.set_resources("gateway", Resources({**plan.resources.by_type, EXTENSION: {**kept, **broken}}))
+    await bench.settled()
+    refused(await ask(bench, key=key_text("aaaaaa")), 500, "could not be found out")
+    assert first.seen == []
+    assert (await ask(bench)).status == 200

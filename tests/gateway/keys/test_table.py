@@ -59,7 +59,7 @@ def test_a_key_without_its_tenant_is_refused_rather_than_free(documents: list[An
     observed = observe(api_key("aaaaaa", tenantRef={"name": "t"}), *documents)
     assert message_of(make_plan(observed), "APIKey", "aaaaaa") == ("NotAccepted", said)
     line = make_key_table(Index(observed)).lines["aaaaaa"]
-    assert "it belongs to a tenant that cannot be used" in line
+    assert "something that it belongs to or is charged to is missing" in line
 
 
 def test_a_tenant_of_another_namespace_needs_a_grant() -> None:
@@ -76,8 +76,25 @@ def test_a_tenant_of_another_namespace_needs_a_grant() -> None:
 
 def test_budgets_of_a_key_and_of_its_tenant_are_told_to_the_accountant() -> None:
     key = api_key("aaaaaa", tenantRef={"name": "t"}, budgets=["mine"])
-    facts = make_key_table(Index(observe(key, tenant("t", budgets=["ours"])))).facts["aaaaaa"]
+    budgets = [
+        {
+            "kind": "Budget",
+            "metadata": {"name": name},
+            "spec": {"amount": {"requests": 1}, "window": {"sliding": "1h"}},
+        }
+        for name in ("mine", "ours")
+    ]
+    documents = (key, tenant("t", budgets=["ours"]))
+    table = make_key_table(Index(observe(*documents, *budgets)))
+    facts = table.facts["aaaaaa"]
     assert (facts.tenant, facts.budgets) == ("default/t", ("default/mine", "default/ours"))
+    assert table.lines["aaaaaa"].split("\t")[2] == ""
+    without = observe(*documents, budgets[0])
+    assert message_of(make_plan(without), "APIKey", "aaaaaa") == (
+        "NotAccepted",
+        "Budget default/ours does not exist",
+    )
+    assert "is missing" in make_key_table(Index(without)).lines["aaaaaa"]
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,21 @@ def _disabled(tenant: Tenant) -> list[str]:
     return ["it is disabled, so its keys are refused"] if tenant.spec.disabled else []
 
 
+def _refusal(key: APIKey, tenant: Tenant | None) -> str:
+    if key.metadata.deletion_timestamp:
+        return "it is being deleted"
+    if key.spec.disabled:
+        return "it is disabled"
+    return "its tenant is disabled" if tenant is not None and tenant.spec.disabled else ""
+
+
 class _Making:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._tenants = {_name(tenant): tenant for tenant in index.observed.tenants}
+        self._known_budgets = {
+            (item.metadata.namespace or "", item.metadata.name or "") for item in index.observed.budgets
+        }
         self._open: dict[str, list[str]] = {}
         self.lines: dict[str, str] = {}
         self.facts: dict[str, KeyFacts] = {}
@@ -86,35 +97,43 @@ class _Making:
         tenant_name, tenant = self._tenant(key, problems)
         if tenant_name and not problems:
             self.keys_of[tenant_name] = self.keys_of.get(tenant_name, 0) + 1
-        refusal = "; ".join(problems)
-        if spec.disabled:
-            refusal = "it is disabled"
-        elif tenant is not None and tenant.spec.disabled:
-            refusal = "its tenant is disabled"
+        budgets = self._budgets(key, tenant, problems)
+        refusal = _refusal(key, tenant)
         full_tenant = "/".join(tenant_name) if tenant_name else ""
-        self.lines[spec.id] = _FIELDS.join(
-            (
-                spec.id,
-                full_tenant,
-                "it belongs to a tenant that cannot be used" if problems else refusal,
-                str(_seconds(spec.expires_at) or ""),
-                _ITEMS.join(
-                    f"{item.sha256}:{_seconds(item.not_before, _NEVER) or ''}:{_seconds(item.not_after) or ''}"
-                    for item in spec.hashes
-                ),
-                _ITEMS.join(self._visible(namespace, tenant)),
-                _ITEMS.join(spec.models),
-                _ITEMS.join(tenant.spec.models if tenant else ()),
-                _ITEMS.join(_in_namespace(spec.routes, namespace)),
-                _ITEMS.join(_in_namespace(tenant.spec.routes, _name(tenant)[0]) if tenant else ()),
-            )
-        )
-        budgets = [f"{namespace}/{each}" for each in spec.budgets]
-        if tenant is not None:
-            budgets += [f"{_name(tenant)[0]}/{each}" for each in tenant.spec.budgets]
-        self.facts[spec.id] = KeyFacts(f"{namespace}/{name}", full_tenant, tuple(dict.fromkeys(budgets)))
-        notes = [refusal + ", so it is refused"] if refusal and not problems else []
+        # What is wrong with other objects is none of the client's business.
+        told = "something that it belongs to or is charged to is missing" if problems else refusal
+        self.lines[spec.id] = self._line(key, full_tenant, tenant, told)
+        self.facts[spec.id] = KeyFacts(f"{namespace}/{name}", full_tenant, budgets)
+        notes = [f"{refusal}, so it is refused"] if refusal else []
         self.statuses.append((key, ai_status(problems, notes, "the key is taken")))
+
+    def _line(self, key: APIKey, full_tenant: str, tenant: Tenant | None, refusal: str) -> str:
+        spec = key.spec
+        namespace = key.metadata.namespace or ""
+        hashes = (
+            f"{item.sha256}:{_seconds(item.not_before, _NEVER) or ''}:{_seconds(item.not_after) or ''}"
+            for item in spec.hashes
+        )
+        lists = (
+            hashes,
+            self._visible(namespace, tenant),
+            spec.models,
+            tenant.spec.models if tenant else (),
+            _in_namespace(spec.routes, namespace),
+            _in_namespace(tenant.spec.routes, _name(tenant)[0]) if tenant else (),
+        )
+        ends = str(_seconds(spec.expires_at) or "")
+        return _FIELDS.join((spec.id, full_tenant, refusal, ends, *(_ITEMS.join(each) for each in lists)))
+
+    def _budgets(self, key: APIKey, tenant: Tenant | None, problems: list[str]) -> tuple[str, ...]:
+        """As namespace/name. A key whose budget is not there must not spend without one."""
+        named = [(key.metadata.namespace or "", each) for each in key.spec.budgets]
+        if tenant is not None:
+            named += [(_name(tenant)[0], each) for each in tenant.spec.budgets]
+        problems += [
+            f"Budget {'/'.join(each)} does not exist" for each in named if each not in self._known_budgets
+        ]
+        return tuple(dict.fromkeys("/".join(each) for each in named))
 
     def _tenant(self, key: APIKey, problems: list[str]) -> tuple[tuple[str, str] | None, Tenant | None]:
         """Name and object of the key's tenant. A key whose tenant is not there must not count as one without."""

@@ -58,6 +58,17 @@ local function presented_key(headers)
       key = key or value
     end
   end
+  -- Browsers cannot send headers of their own with a WebSocket; OpenAI lets the key stand among its protocols.
+  local protocols = headers:get('sec-websocket-protocol')
+  if protocols and find(protocols, 'kaji_', 1, true) then
+    local kept = {}
+    for protocol in string.gmatch(protocols, '[^,%s]+') do
+      local sent = string.match(protocol, '^openai%-insecure%-api%-key%.(kaji_.*)$')
+      if sent then key = key or sent elseif not find(protocol, 'kaji_', 1, true) then kept[#kept + 1] = protocol end
+    end
+    if #kept == 0 then headers:remove('sec-websocket-protocol')
+    else headers:replace('sec-websocket-protocol', table.concat(kept, ', ')) end
+  end
   return key
 end
 
