@@ -102,6 +102,22 @@ async def test_an_answer_that_was_cut_books_what_was_seen_of_it() -> None:
     assert (await held.admit(request("c", 1, 44))).allowed
 
 
+async def test_a_stream_that_another_backend_went_on_with_books_both_legs() -> None:
+    store = MemoryStore()
+    held, _ = engine(
+        limit("tokens", amount=1000),
+        limit("requests", amount=10, counts="requests"),
+        targets=TWO,
+        store=store,
+    )
+    assert (await held.admit(request("id", 10, 100))).allowed
+    await held.settle([ended("id", 10, 20, backend_model="large")])
+    await held.settle([ended("id~2", 30, 40, backend="default/b")])
+    assert await store.used([("tokens", 0), ("requests", 0)]) == [100, 1]
+    await held.settle([ended("unknown~2", 30, 40)])
+    assert await store.used([("tokens", 0)]) == [100]
+
+
 async def test_each_distinct_value_has_the_whole_amount() -> None:
     held, _ = engine(limit(amount=1, counts="requests", selectors=(distinct("header:x-user"),)))
     for user in ("ann", "ben"):

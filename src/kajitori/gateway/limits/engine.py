@@ -35,6 +35,7 @@ from kajitori.gateway.limits.outcomes import (
 from kajitori.gateway.limits.request import ALLOWED, Request, Settlement, Verdict
 from kajitori.gateway.limits.store import Store, StoreLost
 from kajitori.gateway.limits.verdicts import limit_headers, store_lost
+from kajitori.gateway.rescue.legs import LEG_MARK
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ _SWEEP_EVERY = 10
 # By how much Envoy's times and ours may differ, on one machine.
 _CLOCK_SECONDS = 5.0
 _MOST_PENDING = 100_000
+_MOST_REMEMBERED = 2_000
 _encode = msgspec.json.encode
 
 
@@ -113,6 +115,7 @@ class Engine:
         self._reservation_seconds = reservation_seconds
         self._matcher = Matcher(Policy())
         self._open: dict[str, _Open] = {}
+        self._ended: dict[str, _Open] = {}
         self._started = clock.now()
         self._pending: deque[_Ending | Settlement] = deque()
         self._flushing = False
@@ -273,12 +276,39 @@ class Engine:
 
     async def _settle(self, settlement: Settlement) -> None:
         entry = self._leave(settlement.id)
-        ending = self._ending(entry, settlement) if entry else settlement
+        if entry is not None:
+            ending = self._ending(entry, settlement)
+            self._remember(settlement.id, entry)
+        elif LEG_MARK in settlement.id:
+            ending = self._further_leg(settlement)
+        else:
+            ending = settlement
         try:
             await self._end(ending)
         except StoreLost:
             self.counts.store_failures += 1
             self._postpone(ending)
+
+    def _remember(self, request_id: str, entry: _Open) -> None:
+        """A stream that is rescued goes on under a name made of its own."""
+        self._ended[request_id] = entry
+        if len(self._ended) > _MOST_REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def _further_leg(self, settlement: Settlement) -> _Ending:
+        """What another backend took that went on with a stream: it comes on top, under the limits of the first."""
+        name = f"{self._name}/{settlement.id}"
+        entry = self._ended.get(settlement.id.partition(LEG_MARK)[0])
+        if entry is None:
+            return _Ending(name, [], [])
+        amounts = self._amounts(entry.note, settlement, [0] * len(entry.holds))
+        taken: list[Taken] = []
+        for hold, tag, amount in zip(entry.holds, entry.note.tags, amounts, strict=True):
+            compiled = self._matcher.by_name.get(tag.limit)
+            more = amount - failed_amount(compiled.limit) if compiled else 0
+            if more > 0:
+                taken.append(Taken(hold.counter, hold.slot, more, hold.forget))
+        return _Ending(name, [], taken)
 
     def _ending(self, entry: _Open, settlement: Settlement) -> _Ending:
         wanted = [hold.amount for hold in entry.holds]

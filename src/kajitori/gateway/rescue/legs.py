@@ -16,8 +16,16 @@ KEY, TENANT = "x-kajitori-key", "x-kajitori-tenant"
 ID = "x-request-id"
 # Of Envoy, on the way to the relay.
 RESCUE_CLUSTER = "kajitori-rescue"
+# Between the id of a request and the number of a further leg.
+LEG_MARK = "~"
 
 
 def leg_id(request_id: str, leg: int) -> str:
     """The request id of a leg: the first has the request's own."""
-    return request_id if leg == 1 else f"{request_id}~{leg}"
+    return request_id if leg == 1 else f"{request_id}{LEG_MARK}{leg}"
+
+
+def leg_number(request_id: str) -> int:
+    """The number of the leg that a request id is of."""
+    _, mark, number = request_id.partition(LEG_MARK)
+    return int(number) if mark and number.isascii() and number.isdigit() else 1
