@@ -394,6 +394,9 @@ async def test_answers_are_exchanged_and_compressed(bench: Workbench, one: Provi
     assert plain.headers["Content-Encoding"] == "gzip"
     assert plain.json["object"] == "chat.completion"
     assert "accept-encoding" not in one.seen[0].headers
+    stream = await bench.post({**QUESTION, "stream": True}, headers={"accept-encoding": "gzip"})
+    assert "Content-Encoding" not in stream.headers
+    assert stream.body.endswith(b"data: [DONE]\n\n")
     one.status = 502
     reply = await bench.post(QUESTION)
     assert reply.status == 451

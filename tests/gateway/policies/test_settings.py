@@ -172,7 +172,9 @@ def test_a_route_without_the_policy_keeps_the_plain_clusters() -> None:
 
 def test_what_concerns_requests_only_makes_no_copy_of_a_cluster() -> None:
     route = ai_route("route", "m", {"name": "a"})
-    plan = plan_of(route, policy(retry={"numRetries": 5}, faultInjection={"abort": {"httpStatus": 500}}))
+    timeout = {"http": {"requestTimeout": "9s", "streamIdleTimeout": "5s"}}
+    fault = {"abort": {"httpStatus": 500}}
+    plan = plan_of(route, policy(retry={"numRetries": 5}, faultInjection=fault, timeout=timeout))
     assert plan.resources.by_type[CLUSTER] == plan_of(route).resources.by_type[CLUSTER]
 
 

@@ -7,6 +7,7 @@ the other is told so. Merging (`mergeType`) is up to the kind that has it: see `
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -101,6 +102,15 @@ class PolicyAttachment:
     def holders(self) -> Mapping[Scope, Policy]:
         """Every target with the policy that holds for it."""
         return self._holders
+
+    @cached_property
+    def parts(self) -> Mapping[Scope, list[Scope]]:
+        """Of a target as a whole, its sections that have a policy of their own."""
+        found: dict[Scope, list[Scope]] = {}
+        for scope in self._holders:
+            if scope.section:
+                found.setdefault(scope.whole, []).append(scope)
+        return found
 
     def chain(self, route: RouteKey, rule: str, place: Place) -> tuple[Policy, ...]:
         """Those that bear upon requests to a rule of a route by a listener, the most specific first.
@@ -227,22 +237,23 @@ def more_specific(attachment: PolicyAttachment, scope: Scope) -> list[tuple[Scop
     Inside a Gateway: its listeners, and the routes that have it as a parent. Inside a listener: the routes that may
     come in by it. Inside a route: its rules.
     """
-    found: list[tuple[Scope, Policy]] = []
-    for other, policy in attachment.holders().items():
-        if other == scope:
-            continue
-        if other.kind == scope.kind:
-            if not scope.section and other.whole == scope:
-                found.append((other, policy))
-        elif scope.kind == GATEWAY:
-            route = attachment.subjects.routes.get(RouteKey(other.kind, other.namespace, other.name))
-            key = (scope.namespace, scope.name)
-            if route and any(
-                gateway == key and (not scope.section or listener in ("", scope.section))
-                for gateway, listener in route.parents
-            ):
-                found.append((other, policy))
-    return sorted(found, key=lambda item: item[0])
+    holders = attachment.holders()
+    inside = list(attachment.parts.get(scope, ())) if not scope.section else []
+    if scope.kind == GATEWAY:
+        inside += [
+            other for other in holders if other.kind != GATEWAY and _comes_in(attachment, other, scope)
+        ]
+    return [(other, holders[other]) for other in sorted(inside)]
+
+
+def _comes_in(attachment: PolicyAttachment, route: Scope, gateway: Scope) -> bool:
+    """Whether requests may get to a route by a Gateway, or by the listener that the scope names."""
+    subject = attachment.subjects.routes.get(RouteKey(route.kind, route.namespace, route.name))
+    key = (gateway.namespace, gateway.name)
+    return subject is not None and any(
+        parent == key and (not gateway.section or listener in ("", gateway.section))
+        for parent, listener in subject.parents
+    )
 
 
 def target_reference(scope: Scope) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kajitori.api.envoygateway.policy import Policy
 from kajitori.api.unhonoured import unhonoured_fields
 from kajitori.gateway.policies.attachment import PolicyAttachment
 from kajitori.gateway.policies.cluster_copies import ClusterCopies, hash_of
-from kajitori.gateway.policies.cluster_settings import CLUSTER_FIELDS, concerns_clusters, with_settings
+from kajitori.gateway.policies.cluster_settings import cluster_parts, with_settings
 from kajitori.gateway.policies.merging import merge
 from kajitori.gateway.policies.retries import retry_problems
 from kajitori.gateway.policies.route_settings import filter_configs, with_route_settings
@@ -175,10 +175,8 @@ class BackendTraffic:
         hashed = spec.load_balancer.consistent_hash if spec.load_balancer else None
         if hashed and not _is_prime(hashed.table_size):
             problems.append(f"spec.loadBalancer.consistentHash.tableSize: {hashed.table_size} is not prime")
-        mark = ""
-        if concerns_clusters(spec, spec.use_client_protocol):
-            parts = {name: getattr(spec, name) for name in (*CLUSTER_FIELDS, "use_client_protocol")}
-            mark = hash_of(msgspec.to_builtins(parts))[:8]
+        parts = cluster_parts(spec, spec.use_client_protocol)
+        mark = hash_of(msgspec.to_builtins(parts))[:8] if parts else ""
         return TrafficEffect(policies, spec, configs, tuple(problems), mark)
 
     def _body(self, namespace: str, name: str) -> str | None:

@@ -33,18 +33,16 @@ _LOOKUP = {
     "IPv6Preferred": "AUTO",
     "IPv4AndIPv6": "ALL",
 }
-CLUSTER_FIELDS = (
+_CLUSTER_FIELDS = (
     "load_balancer",
     "proxy_protocol",
     "tcp_keepalive",
     "health_check",
     "circuit_breaker",
-    "timeout",
     "connection",
     "dns",
     "http2",
 )
-"""The settings that go into clusters."""
 # Bodies of this size and longer fit no field of Envoy.
 _LARGEST = 2**32 - 1
 
@@ -59,9 +57,17 @@ def size_bytes(text: int | str) -> int:
     return min(int(parse_quantity(text)), _LARGEST)
 
 
-def concerns_clusters(settings: ClusterSettings, use_client_protocol: bool | None) -> bool:
-    """Whether a cluster comes out changed."""
-    return bool(use_client_protocol) or any(getattr(settings, name) is not None for name in CLUSTER_FIELDS)
+def cluster_parts(settings: ClusterSettings, use_client_protocol: bool | None) -> dict[str, Any]:
+    """What of the settings goes into clusters, by name; the same parts make the same clusters. Empty: none."""
+    parts = {name: getattr(settings, name) for name in _CLUSTER_FIELDS}
+    timeout = settings.timeout
+    if timeout:
+        parts["connect_timeout"] = timeout.tcp
+        if timeout.http:
+            names = ("connection_idle_timeout", "max_connection_duration", "max_stream_duration")
+            parts |= {name: getattr(timeout.http, name) for name in names}
+    parts["use_client_protocol"] = use_client_protocol or None
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def with_settings(
