@@ -352,3 +352,19 @@ def test_a_route_of_which_nothing_can_be_honoured_is_not_accepted() -> None:
     rule = matching([to("one")], path("/"), filters=[extension("nothing")])
     plan = make_plan(observe(gateway(8080), *backend("one", 1), http_route("web", rule)))
     assert route_conditions(plan)["Accepted"][:2] == ("False", "UnsupportedValue")
+
+
+def test_a_redirect_to_another_host_stays_on_the_port_of_its_listener() -> None:
+    def redirect(**where: Any) -> dict[str, Any]:
+        found = {"type": "RequestRedirect", "requestRedirect": {"hostname": "b.example", **where}}
+        return matching([], path("/"), filters=[found])
+
+    for port, where, expected in (
+        (8080, {}, 8080),
+        (80, {}, None),
+        (8080, {"port": 8443}, 8443),
+        (8080, {"scheme": "https"}, None),
+    ):
+        plan = make_plan(observe(gateway(port), http_route("web", redirect(**where))))
+        found = [route["redirect"] for route in http_rules(plan) if "redirect" in route]
+        assert [item.get("port_redirect") for item in found] == [expected]

@@ -69,6 +69,7 @@ from kajitori.gateway.routes.grpc_routes import translate_grpc_route
 from kajitori.gateway.routes.http_routes import translate_http_route
 from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
 from kajitori.gateway.routes.rescue import Rescues
+from kajitori.gateway.routes.route_filters import at_listener
 from kajitori.gateway.routes.route_status import entry as route_entry
 from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
 from kajitori.gateway.routes.route_tables import make_tables
@@ -215,7 +216,7 @@ class _Making:
         }
         for place in places:
             for entry in forms[(place.port, place.hostname) in asking]:
-                shaped = self.shaping.shaped(entry, route_key(route), place)
+                shaped = self.shaping.shaped(at_listener(entry, place.port), route_key(route), place)
                 for part in self.rescues.split(shaped, place.table, place.hostname):
                     self.tables[place.table].add(place.hostname, part, place.hidden)
 

@@ -150,7 +150,7 @@ def _trust(
         well_known, refs = own.well_known_ca_certificates, own.ca_certificate_refs
     if well_known and well_known != "System":
         told = f"{subject}: wellKnownCACertificates {well_known!r} is not known; System is"
-        return Reason("Invalid", told, "name authorities by caCertificateRefs", subject)
+        return Reason("NoValidCACertificate", told, "name authorities by caCertificateRefs", subject)
     if not refs:
         return None
     bundle, problems = authorities(index, authority_refs(namespace, refs))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         HTTPUrlRewriteFilter,
     )
     from kajitori.gateway.routes.rule_context import RuleContext
+    from kajitori.gateway.routes.tables import Entry
 
 CORS_FILTER = "envoy.filters.http.cors"
 _REDIRECT_CODES = {
@@ -38,6 +39,7 @@ _REDIRECT_CODES = {
     308: "PERMANENT_REDIRECT",
 }
 _MILLION = 1_000_000
+_WELL_KNOWN_PORTS = (80, 443)
 
 
 class Steps(msgspec.Struct):
@@ -166,6 +168,20 @@ def path_substitution(path: HTTPPathModifier, matched: str) -> dict[str, Any]:
     if not replacement:
         return {"pattern": {"regex": f"^{prefix}/*(.*)$"}, "substitution": "/\\1"}
     return {"pattern": {"regex": f"^{prefix}(.*)$"}, "substitution": replacement + "\\1"}
+
+
+def at_listener(entry: Entry, port: int) -> Entry:
+    """The entry at a listener: a redirect to another host that names neither scheme nor port stays on its port."""
+    redirect = entry.route.get("redirect")
+    if (
+        redirect is None
+        or port in _WELL_KNOWN_PORTS
+        or "host_redirect" not in redirect
+        or redirect.keys() & {"scheme_redirect", "port_redirect"}
+    ):
+        return entry
+    route = {**entry.route, "redirect": {**redirect, "port_redirect": port}}
+    return msgspec.structs.replace(entry, route=route)
 
 
 def redirection(redirect: HTTPRequestRedirectFilter, match: Match) -> dict[str, Any]:
