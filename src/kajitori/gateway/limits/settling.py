@@ -1,0 +1,210 @@
+"""How requests end, told to the store: what they really took, or what is to be given back.
+
+While the store is lost the endings wait, up to a bound. A request that passed before this process began is found
+in the store; a stream that another backend went on with books its further legs under the limits of its first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from kajitori.base.clock import Clock
+from kajitori.gateway.accounting.costs import Usage
+from kajitori.gateway.limits.amounts import failed_amount, real_amount
+from kajitori.gateway.limits.counting import Hold, Taken
+from kajitori.gateway.limits.limit import REQUESTS
+from kajitori.gateway.limits.matching import Matcher, Tag
+from kajitori.gateway.limits.request import Settlement
+from kajitori.gateway.limits.store import Store, StoreLost
+from kajitori.gateway.rescue.legs import LEG_MARK
+
+# By how much Envoy's times and ours may differ, on one machine.
+_CLOCK_SECONDS = 5.0
+_MOST_PENDING = 100_000
+_MOST_REMEMBERED = 2_000
+
+
+class Counts(msgspec.Struct):
+    """What happened since the process began. refused, shadowed: by the limit's name."""
+
+    admitted: int = 0
+    refused: dict[str, int] = {}
+    shadowed: dict[str, int] = {}
+    store_failures: int = 0
+    passed_without_store: int = 0
+    refused_without_store: int = 0
+    unsettled_dropped: int = 0
+
+
+class Note(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What is remembered of a request beside its holds, in the store too."""
+
+    input_tokens: int
+    tags: list[Tag]
+
+
+class OpenRequest(msgspec.Struct, gc=False):
+    """A request that has passed. reserved: None while nobody knows, since the store did not answer.
+
+    before: an older one of the same id.
+    """
+
+    name: str
+    note: Note
+    holds: list[Hold]
+    since: float
+    reserved: bool | None
+    before: OpenRequest | None
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """What is to be told to the store. taken: what to book if it knows of no reservation."""
+
+    name: str
+    amounts: list[int]
+    taken: list[Taken]
+
+
+class Settling:
+    """name: of the process, see `Engine`."""
+
+    def __init__(self, store: Store, clock: Clock, matcher: Matcher, counts: Counts, name: str) -> None:
+        self.matcher = matcher
+        self._store = store
+        self._clock = clock
+        self._counts = counts
+        self._name = name
+        self._started = clock.now()
+        self._ended: dict[str, OpenRequest] = {}
+        self._pending: deque[Ending | Settlement] = deque()
+        self._flushing = False
+
+    @property
+    def pending(self) -> int:
+        """Endings that wait for the store."""
+        return len(self._pending)
+
+    async def settle(self, entry: OpenRequest | None, settlement: Settlement) -> None:
+        """Books how a request ended. entry: what is known of it here."""
+        if entry is not None:
+            ending = self._ending(entry, settlement)
+            self._remember(settlement.id, entry)
+        elif LEG_MARK in settlement.id:
+            ending = self._further_leg(settlement)
+        else:
+            ending = settlement
+        try:
+            await self._end(ending)
+        except StoreLost:
+            self._counts.store_failures += 1
+            self._postpone(ending)
+
+    def give_back(self, entry: OpenRequest) -> None:
+        """Tells the store, when it is there again, that a request did not pass."""
+        self._postpone(Ending(entry.name, [0] * len(entry.holds), []))
+
+    async def flush(self) -> None:
+        """Tells the store what it missed, as far as it listens."""
+        if self._flushing:
+            return
+        self._flushing = True
+        try:
+            while self._pending:
+                ending = self._pending.popleft()
+                try:
+                    await self._end(ending)
+                except StoreLost:
+                    self._pending.appendleft(ending)
+                    return
+        finally:
+            self._flushing = False
+
+    def _remember(self, request_id: str, entry: OpenRequest) -> None:
+        """A stream that is rescued goes on under a name made of its own."""
+        self._ended[request_id] = entry
+        if len(self._ended) > _MOST_REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def _further_leg(self, settlement: Settlement) -> Ending:
+        """What another backend took that went on with a stream: it comes on top, under the limits of the first."""
+        name = f"{self._name}/{settlement.id}"
+        entry = self._ended.get(settlement.id.partition(LEG_MARK)[0])
+        if entry is None:
+            return Ending(name, [], [])
+        amounts = self._amounts(entry.note, settlement, [0] * len(entry.holds))
+        taken: list[Taken] = []
+        for hold, tag, amount in zip(entry.holds, entry.note.tags, amounts, strict=True):
+            compiled = self.matcher.by_name.get(tag.limit)
+            more = amount - failed_amount(compiled.limit) if compiled else 0
+            if more > 0:
+                taken.append(Taken(hold.counter, hold.slot, more, hold.forget))
+        return Ending(name, [], taken)
+
+    def _ending(self, entry: OpenRequest, settlement: Settlement) -> Ending:
+        wanted = [hold.amount for hold in entry.holds]
+        amounts = self._amounts(entry.note, settlement, wanted)
+        taken: list[Taken] = []
+        if not entry.reserved:
+            taken = [
+                Taken(hold.counter, hold.slot, amount, hold.forget)
+                for hold, amount in zip(entry.holds, amounts, strict=True)
+                if amount
+            ]
+        return Ending(entry.name, amounts, taken)
+
+    async def _recovered(self, settlement: Settlement) -> Ending | None:
+        """The end of a request that passed before this process began."""
+        if settlement.began > self._started + _CLOCK_SECONDS:
+            return None  # it was refused, or no limit held for it
+        name = f"{self._name}/{settlement.id}"
+        reservation = await self._store.find(name)
+        if reservation is None:
+            return None
+        note = msgspec.json.decode(reservation.note, type=Note)
+        amounts = self._amounts(note, settlement, [each.amount for each in reservation.holds])
+        return Ending(name, amounts, [])
+
+    async def _end(self, ending: Ending | Settlement) -> None:
+        """Tells the store. Raises StoreLost."""
+        if isinstance(ending, Settlement):
+            found = await self._recovered(ending)
+            if found is None:
+                return
+            ending = found
+        now = self._clock.now()
+        if not await self._store.settle(ending.name, ending.amounts, now=now) and ending.taken:
+            await self._store.book(ending.taken, now=now)
+
+    def _postpone(self, ending: Ending | Settlement) -> None:
+        if len(self._pending) >= _MOST_PENDING:
+            self._pending.popleft()
+            self._counts.unsettled_dropped += 1
+        self._pending.append(ending)
+
+    def _amounts(self, note: Note, settlement: Settlement, reserved: list[int]) -> list[int]:
+        """What a request took, for each of its holds."""
+        usage = settlement.usage
+        if usage is None and settlement.answered:
+            seen = settlement.output_tokens_seen
+            usage = Usage(note.input_tokens, seen, note.input_tokens + seen)
+        return [
+            self._real(tag, settlement, usage, amount)
+            for tag, amount in zip(note.tags, reserved, strict=False)
+        ]
+
+    def _real(self, tag: Tag, settlement: Settlement, usage: Usage | None, reserved: int) -> int:
+        compiled = self.matcher.by_name.get(tag.limit)
+        if compiled is None:
+            return reserved  # the limit is gone, and with it how to tell
+        limit = compiled.limit
+        model = settlement.backend_model or settlement.model
+        if tag.backend and (tag.backend, tag.model) != (settlement.backend, model):
+            return 0
+        if limit.counts == REQUESTS or usage is None:
+            return failed_amount(limit)
+        amount = real_amount(
+            self.matcher.charger, limit, settlement.route, settlement.rule, settlement.backend, model, usage
+        )
+        return reserved if amount is None else amount
