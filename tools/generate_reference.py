@@ -19,14 +19,14 @@ os.environ["COLUMNS"] = "100"
 from kajitori.api.crds import all_crds
 from kajitori.app.install.render import render
 from kajitori.app.install.values import complete, rows
-from kajitori.cli import COMMANDS, usage
+from kajitori.cli import COMMANDS, overview
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTE = "<!-- Made by tools/generate_reference.py; change the code and run `make docs`. -->"
 
 
 def command_line() -> str:
-    parts = ["# Command line", NOTE, "```text", usage(), "```"]
+    parts = ["# Command line", NOTE, "```text", overview(), "```"]
     for name in COMMANDS:
         module = import_module(f"kajitori.cli.{name}")
         parser = argparse.ArgumentParser(

@@ -29,6 +29,7 @@ COMMANDS = {
     "chat": "talk to a model through the gateway",
     "rollout": "updates of groups: status, pause, resume, undo, history, plan",
     "keys": "keys of the gateway's clients: create, list, rotate, revoke",
+    "usage": "requests, tokens and money by model, key, tenant, route, backend, day",
     "budgets": "how budgets, quotas and rate limits stand",
     "gateway": "a gateway without a cluster: run a file, lint it, try it on recorded requests",
     "explain": "why: a pod, a group, a route, a request",
@@ -43,7 +44,7 @@ COMMANDS = {
 }
 
 
-def usage() -> str:
+def overview() -> str:
     lines = ["Usage: kaji COMMAND [options]", "", "Commands:"]
     lines += [f"  {name:<11} {text}" for name, text in COMMANDS.items()]
     lines += [
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or (words[0] in ("-h", "--help", "help") and len(words) == 1):
-        print(usage())
+        print(overview())
         return 0 if words else EXIT_USAGE
     name, *rest = words
     if name == "help":

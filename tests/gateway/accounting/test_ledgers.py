@@ -1,4 +1,4 @@
-"""`kaji explain request` on a cluster: the accountants beside its Envoys are asked."""
+"""Questions about requests of a cluster: the accountants beside its Envoys are asked."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_the_accountant_that_has_a_request_answers_and_no_other_pod_is_ask
     asked: list[tuple[str, str]] = []
 
     async def execute(
-        transport: Any, namespace: str, pod: str, command: list[str], *, container: str = ""
+        transport: Any, namespace: str, pod: str, command: list[str], *, container: str = "", **_: Any
     ) -> Executed:
         asked.append((pod, container))
         assert command == ["kaji", "explain", "request", "id-1", "--home", "/var/lib/kajitori"]
@@ -51,8 +51,10 @@ async def test_the_accountant_that_has_a_request_answers_and_no_other_pod_is_ask
 
     monkeypatch.setattr(ledgers, "execute", execute)
     known_by = "envoy-2"
-    assert await ledgers._ask_all(config, "id-1") == "Request id-1\n"
+    answers = await ledgers.ask_all(config, ["explain", "request", "id-1"])
+    assert ledgers.known_by_one(answers, "id-1") == "Request id-1\n"
     assert sorted(asked) == [("envoy-1", "accountant"), ("envoy-2", "accountant")]
     known_by = "nobody"
+    answers = await ledgers.ask_all(config, ["explain", "request", "id-1"])
     with pytest.raises(NotFound, match="none of 2 Envoys has request 'id-1'"):
-        await ledgers._ask_all(config, "id-1")
+        ledgers.known_by_one(answers, "id-1")

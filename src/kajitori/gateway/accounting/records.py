@@ -1,6 +1,6 @@
 """One record a request, with every attempt: what happened, whom it went to, what it took and what it cost.
 
-Records live in SQLite. Writing is done by a thread in batches; a batch that was committed survives `kill -9`, and with it
+Records live in SQLite, and with them what they add up to (`usage_tables`), which outlives them. Writing is done by a thread in batches; a batch that was committed survives `kill -9`, and with it
 how far the log was read that they come from, so that no line is booked twice or never. What cannot be written, as on a
 full disk, is tried again until it can. The table is bounded by age and by number of rows. Reading needs no process of ours to run.
 """
@@ -14,12 +14,14 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from kajitori.gateway.accounting.costs import Usage
+from kajitori.gateway.accounting.usage_tables import SCHEMA as USAGE_SCHEMA
+from kajitori.gateway.accounting.usage_tables import Row, UsageWriter, prune_usage, write_rows
 
 _log = logging.getLogger(__name__)
 
@@ -140,6 +142,7 @@ class RecordStore:
         self._newest_rows = newest_rows
         self._age_seconds = age_seconds
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._usage = UsageWriter()
         self._prune_soon = False
         self._closing = False
         self._taken = self._written = 0
@@ -197,16 +200,16 @@ class RecordStore:
     def _commit(
         self, database: sqlite3.Connection, batch: list[RequestRecord], position: LogPosition | None
     ) -> None:
-        values = [
-            value
-            for record in batch
-            if (encoded := _encoded(record)) is not None
-            for value in (_key(record.id), record.time, encoded)
-        ]
+        encoded = [(record, data) for record in batch if (data := _encoded(record)) is not None]
+        values = [value for record, data in encoded for value in (_key(record.id), record.time, data)]
+        usage: list[Row] | None = None
         while True:
             try:
+                if usage is None:
+                    usage = self._usage.take(database, [record for record, _ in encoded])
                 with database:
                     _insert(database, values, position)
+                    write_rows(database, usage)
                 self.saved = position or self.saved
                 return
             except sqlite3.Error as error:
@@ -236,6 +239,7 @@ class RecordStore:
                     "DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?",
                     (self._newest_rows,),
                 )
+                prune_usage(database, time.strftime("%Y-%m-%d", time.gmtime()))
         except sqlite3.Error:
             _log.exception("could not prune %s", self._path)
 
@@ -275,7 +279,7 @@ def _open(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA synchronous=NORMAL")
     database.execute("PRAGMA wal_autocheckpoint=1000")  # 32 MB: a page is written back once for many
     database.execute("PRAGMA cache_size=-16000")
-    database.executescript(_SCHEMA)
+    database.executescript(_SCHEMA + USAGE_SCHEMA)
     return database
 
 
@@ -288,6 +292,17 @@ def read_request(home: Path, request_id: str) -> RequestRecord | None:
 def read_recent(home: Path, limit: int = 50) -> list[RequestRecord]:
     """The newest records, newest first."""
     return _read(home, "SELECT record FROM requests ORDER BY number DESC LIMIT ?", (limit,))
+
+
+def each_record(home: Path, since: float, until: float) -> Iterator[RequestRecord]:
+    """The records of requests that began in a time (seconds since 1970; since <= began < until), oldest first."""
+    path = home / FILE_NAME
+    if not path.exists():
+        return
+    statement = "SELECT record FROM requests WHERE time >= ? AND time < ? ORDER BY number"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        for row in database.execute(statement, (since, until)):
+            yield _decoder.decode(row[0])
 
 
 def read_position(path: Path) -> LogPosition:
