@@ -40,6 +40,8 @@ def explain_request(home: Path, request_id: str) -> int:
     _line("tokens", _tokens(record))
     for name, value in record.costs.items():
         _line("cost", f"{name} = {value}")
+    if record.cost_usd is not None:
+        _line("price", f"${record.cost_usd:.6f}")
     return 0
 
 
