@@ -178,6 +178,33 @@ def test_what_concerns_requests_only_makes_no_copy_of_a_cluster() -> None:
     assert plan.resources.by_type[CLUSTER] == plan_of(route).resources.by_type[CLUSTER]
 
 
+@pytest.mark.parametrize(("merge_type", "rules"), [("StrategicMerge", 2), ("JSONMerge", 1)])
+def test_merged_local_limits_hold_side_by_side_or_replace_each_other(merge_type: str, rules: int) -> None:
+    def limit(header: str) -> dict[str, Any]:
+        chosen = {
+            "clientSelectors": [{"headers": [{"name": header, "type": "Distinct"}]}],
+            "limit": {"requests": 1, "unit": "Hour"},
+        }
+        return {"local": {"rules": [chosen, {"limit": {"requests": 9, "unit": "Second"}}]}}
+
+    plan = plan_of(
+        ai_route("route", "m", {"name": "a"}),
+        policy("Gateway", "gateway", rateLimit=limit("x-theirs")),
+        policy("HTTPRoute", "route", rateLimit=limit("x-ours"), mergeType=merge_type),
+    )
+    (table,) = plan.resources.by_type[ROUTES].values()
+    configs = [
+        route["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]
+        for host in table["virtual_hosts"]
+        for route in host["routes"]
+        if route["name"].startswith("ai/default/route")
+        and "envoy.filters.http.local_ratelimit" in route.get("typed_per_filter_config", {})
+    ]
+    assert configs
+    assert all(len(config["descriptors"]) == rules for config in configs)
+    assert "x-ours" in json.dumps(configs)
+
+
 def test_a_policy_of_one_listener_leaves_the_others_as_they_are() -> None:
     def listeners(*documents: dict[str, Any]) -> dict[str, Any]:
         shared = gateway(8080)

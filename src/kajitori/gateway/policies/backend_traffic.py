@@ -92,7 +92,8 @@ class BackendTraffic:
     def rate_limits(self, route: RouteKey, rule: str, place: Place) -> list[tuple[Policy, RateLimitSpec]]:
         """The limits that hold, each with the policy that it was written in.
 
-        Of a policy that was merged with its parent, global limits of both hold, since each keeps its own name.
+        Of a policy that was merged strategically with its parent, global limits of both hold, since each rule has a
+        name of its own; a JSON merge replaces the parent's list.
         """
         effect = self.effect(route, rule, place)
         if effect is None or effect.problems:
@@ -102,6 +103,8 @@ class BackendTraffic:
             own = self._alone(policy).spec.rate_limit
             if own is not None:
                 found.append((policy, own))
+            if own is not None and own.global_ is not None and policy.spec.get("mergeType") == "JSONMerge":
+                break
         return found
 
     def shape(self, entry: Entry, effect: TrafficEffect) -> Entry:
@@ -160,7 +163,7 @@ class BackendTraffic:
     def _make(self, policies: tuple[Policy, ...]) -> TrafficEffect:
         raw = policies[0].spec
         if len(policies) > 1:
-            raw = merge(policies[1].spec, raw, raw["mergeType"], _KEYED_LISTS)
+            raw = _merged(policies[1].spec, raw)
         try:
             spec = msgspec.convert(raw, BackendTrafficPolicySpec)
         except msgspec.ValidationError as error:
@@ -186,6 +189,27 @@ class BackendTraffic:
         if BODY_KEY in config_map.data:
             return config_map.data[BODY_KEY]
         return next(iter(config_map.data.values())) if len(config_map.data) == 1 else None
+
+
+def _merged(parent: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Both specs in one. Rules of local limits are named by their policies, so a strategic merge keeps those of both;
+    what they do not choose has the limit of the route's policy alone.
+    """
+    merge_type = own["mergeType"]
+    made = merge(parent, own, merge_type, _KEYED_LISTS)
+    theirs, ours = _local_rules(parent), _local_rules(own)
+    if merge_type == "StrategicMerge" and theirs and ours:
+        choosing = [rule for rule in theirs if rule.get("clientSelectors")]
+        limit = made["rateLimit"]
+        made["rateLimit"] = {**limit, "local": {**limit["local"], "rules": [*choosing, *ours]}}
+    return made
+
+
+def _local_rules(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    found: Any = spec
+    for name in ("rateLimit", "local", "rules"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _notes(policy: Policy) -> list[str]:
