@@ -404,6 +404,34 @@ async def test_answers_are_exchanged_and_compressed(bench: Workbench, one: Provi
     assert reply.headers["x-why"] == "because"
 
 
+async def test_what_one_ai_route_switches_on_does_nothing_to_its_neighbours(
+    bench: Workbench, one: Provider
+) -> None:
+    limit = {"local": {"rules": [{"limit": {"requests": 1, "unit": "Hour"}}]}}
+    override = {"match": {"statusCodes": [{"value": 502}]}, "response": {"statusCode": 451}}
+    await apply(
+        bench,
+        *backend("one", one.port),
+        ai_route("route", "m", {"name": "one"}),
+        ai_route("neighbour", "n", {"name": "one"}),
+        policy(
+            compressor=[{"type": "Gzip"}, {"type": "Brotli"}, {"type": "Zstd"}],
+            rateLimit=limit,
+            responseOverride=[override],
+            requestBuffer={"limit": "1k"},
+            faultInjection={"abort": {"httpStatus": 418}},
+        ),
+    )
+    long = {"model": "n", "messages": [{"role": "user", "content": "x" * 5000}]}
+    for _ in range(3):
+        reply = await bench.post(long, headers={"accept-encoding": "gzip, br, zstd"})
+        assert reply.status == 200
+        assert "Content-Encoding" not in reply.headers
+    one.status = 502
+    assert (await bench.post(long)).status != 451
+    assert (await bench.post(QUESTION)).status == 418
+
+
 async def test_a_body_beyond_the_buffer_is_refused(bench: Workbench, one: Provider) -> None:
     await apply(
         bench,

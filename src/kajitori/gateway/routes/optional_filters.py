@@ -47,6 +47,13 @@ def _compressor(kind: str) -> OptionalFilter:
                 "name": f"envoy.compression.{short}.compressor",
                 "typed_config": {"@type": _TYPE + library},
             },
+            # On AI paths it runs for all routes of a host as soon as one of them asks for it; only that one's own
+            # config makes it work.
+            "response_direction_config": {
+                "common_config": {
+                    "enabled": {"default_value": False, "runtime_key": "kajitori.compress_all_answers"}
+                }
+            },
         },
         first=True,
     )
