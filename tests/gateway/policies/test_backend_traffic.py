@@ -441,6 +441,17 @@ async def test_a_body_beyond_the_buffer_is_refused(bench: Workbench, one: Provid
     )
     assert (await bench.post(b"x" * 500, "/")).status == 200
     assert (await bench.post(b"x" * 5000, "/")).status == 413
+    await apply(
+        bench,
+        *backend("one", one.port),
+        ai_route("route", "m", {"name": "one"}),
+        policy(requestBuffer={"limit": "1k"}),
+    )
+    assert (await bench.post(QUESTION)).status == 200
+    long = {**QUESTION, "messages": [{"role": "user", "content": "x" * 5000}]}
+    reply = await bench.post(long)
+    assert reply.status == 413
+    assert reply.json["error"]["code"] == "413"
 
 
 async def test_a_policy_that_cannot_be_served_is_told_and_its_requests_get_500(
