@@ -34,6 +34,8 @@ class Generation:
         self._runtime = runtime
         self._informers = informers
         self._wanted: dict[Key, Generated | Unwanted] = {}
+        # What was compared last and was as it shall be: the object, and what it shall be.
+        self._same: dict[Key, tuple[Any, dict[str, Any]]] = {}
         self._writes = runtime.controller("gateway-generated", self._write, workers=4)
 
     def want(self, generated: Iterable[Generated], unwanted: Iterable[Unwanted]) -> None:
@@ -42,19 +44,27 @@ class Generation:
             Key(item.namespace, f"{item.resource.qualified_name}/{item.name}"): item
             for item in (*unwanted, *generated)
         }
+        for key in self._same.keys() - self._wanted.keys():
+            del self._same[key]
         for key, item in self._wanted.items():
-            if self._differs(item):
+            if self._differs(key, item):
                 self._writes.enqueue(key)
 
-    def _differs(self, item: Generated | Unwanted) -> bool:
+    def _differs(self, key: Key, item: Generated | Unwanted) -> bool:
         there: Any = self._informers[item.resource].get(item.namespace, item.name)
-        if isinstance(item, Unwanted):
-            return there is not None
-        return there is None or (is_generated(there) and not _as_wanted(there, item.manifest))
+        if there is None or isinstance(item, Unwanted):
+            return isinstance(item, Generated) or there is not None
+        before = self._same.get(key)
+        if before is not None and before[0] is there and before[1] is item.manifest:
+            return False
+        if is_generated(there) and not _as_wanted(there, item.manifest):
+            return True
+        self._same[key] = (there, item.manifest)
+        return False
 
     async def _write(self, key: Key) -> None:
         item = self._wanted.get(key)
-        if item is None or not self._differs(item):
+        if item is None or not self._differs(key, item):
             return
         client = self._runtime.client
         try:

@@ -66,8 +66,36 @@ def is_generated(item: Any) -> bool:
     )
 
 
+# What stands for a route changes only with the route and its backends, and every plan asks anew for all routes. Same
+# objects, same answer: this spares work, and nothing else.
+_KNOWN: dict[str, tuple[AIGatewayRoute, list[Any], list[Generated]]] = {}
+_MOST_KNOWN = 20_000
+
+
 def generate(index: Index, route: AIGatewayRoute) -> list[Generated]:
-    """What stands for a route: nothing if the names belong to somebody else."""
+    """What stands for a route."""
+    backends = [
+        index.ai_backends.get((ref.namespace or route.metadata.namespace or "", ref.name))
+        for rule in route.spec.rules
+        for ref in rule.backend_refs
+    ]
+    uid = route.metadata.uid or ""
+    known = _KNOWN.get(uid)
+    if (
+        known is not None
+        and known[0] is route
+        and len(known[1]) == len(backends)
+        and all(mine is theirs for mine, theirs in zip(known[1], backends, strict=True))
+    ):
+        return known[2]
+    if len(_KNOWN) >= _MOST_KNOWN:
+        _KNOWN.clear()
+    made = _generate(index, route)
+    _KNOWN[uid] = (route, backends, made)
+    return made
+
+
+def _generate(index: Index, route: AIGatewayRoute) -> list[Generated]:
     namespace, name = route.metadata.namespace or "", route.metadata.name or ""
     specs = {
         (HTTP_ROUTE_FILTERS, host_rewrite_name(name)): {"urlRewrite": {"hostname": {"type": "Backend"}}},
