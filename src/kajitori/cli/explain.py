@@ -66,6 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="everything that happened, not just the last forty"
     )
+    parser.add_argument("-o", dest="form", choices=("json",), help="of a request: all that is known, as JSON")
     cluster_arguments(parser)
 
 
@@ -76,6 +77,10 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("explain which one?", hint=f"kaji explain {word}/NAME")
     if word in ("request", "requests", "req"):
         return _explain_request(options, name)
+    if options.form:
+        raise UsageError(
+            f"-o {options.form} is for requests", hint=f"kaji get {word}/{name} -o {options.form}"
+        )
     cluster = open_cluster(options)
     resource = cluster.find(word).resource
     return explain_object(cluster, resource, name, every=options.all)
@@ -86,10 +91,11 @@ def _explain_request(options: argparse.Namespace, request_id: str) -> int:
     if is_local(options):
         from kajitori.cli.explain_request import explain_request
 
-        return explain_request(local_home(options), request_id)
+        return explain_request(local_home(options), request_id, as_json=options.form == "json")
     from kajitori.cli.ledgers import explain_request_of_cluster
 
-    return explain_request_of_cluster(cluster_config(options), request_id)
+    more = ["-o", options.form] if options.form else []
+    return explain_request_of_cluster(cluster_config(options), request_id, more)
 
 
 def explain_object(cluster: Cluster, resource: Resource, name: str, *, every: bool = False) -> int:

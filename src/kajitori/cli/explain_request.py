@@ -1,47 +1,54 @@
-"""`kaji explain request ID`: the ledger's record of one request, with every attempt."""
+"""`kaji explain request ID`: the ledger's record of one request, with every attempt and every leg of a rescued stream."""
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from kajitori.base.errors import NotFound
 from kajitori.cli.output import paint
+from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.policy_delivery import FILE_NAME as POLICY_FILE
 from kajitori.gateway.accounting.records import Attempt, RequestRecord, read_request
+from kajitori.gateway.accounting.time_spent import time_spent
+from kajitori.gateway.limits.matching import Asked, Matcher
+from kajitori.gateway.limits.request import Request
+from kajitori.gateway.rescue.legs import MOST_LEGS, leg_id, leg_number
 
 # The ledger has what Envoy reported; Envoy reports within this time.
 _PATIENCE_SECONDS = 2.0
+_PHASES = {
+    "receiving": "receiving the request",
+    "admission": "waiting for admission",
+    "failed_attempts": "failed attempts",
+    "gateway": "in the gateway",
+    "first_byte": "waiting for the first byte",
+    "answer": "the answer's body",
+}
 
 
-def explain_request(home: Path, request_id: str) -> int:
+def explain_request(home: Path, request_id: str, *, as_json: bool = False) -> int:
     """Print one request's record. Raises NotFound if the ledger of this home has none."""
     record = _read(home, request_id)
-    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
-    how = "" if record.outcome == "answered" else f" ({record.outcome})"
-    print(
-        paint(
-            f"Request {record.id}, {clock}: {record.method} {record.path} answered {record.status}{how}", "1"
+    legs = _other_legs(home, record)
+    limits = _limits(home, record)
+    if as_json:
+        print(json.dumps(_document(record, legs, limits), indent=2, ensure_ascii=False))
+        return 0
+    _tell(record, limits)
+    for leg in legs:
+        number = leg_number(leg.id)
+        what = (
+            "the stream's beginning"
+            if number == 1
+            else f"leg {number}: goes on where the one before broke off"
         )
-    )
-    effective = (
-        f", sent as {record.effective_model}" if record.effective_model not in ("", record.model) else ""
-    )
-    _line("model", f"{record.model or 'none named'}{effective}")
-    _line("route", record.route + (f", rule {record.rule}" if record.attempts else ""))
-    _line("client", record.client)
-    _line("order", record.decision)
-    for attempt in record.attempts:
-        _line(f"attempt {attempt.number}", _attempt(attempt))
-    if not record.attempts:
-        _line("attempts", "none: the gateway answered by itself")
-    _line("time", _times(record))
-    _line("tokens", _tokens(record))
-    for name, value in record.costs.items():
-        _line("cost", f"{name} = {value}")
-    if record.cost_usd is not None:
-        _line("price", f"${record.cost_usd:.6f}")
+        print(f"\n{what}")
+        _tell(leg, [])
     return 0
 
 
@@ -59,15 +66,97 @@ def _read(home: Path, request_id: str) -> RequestRecord:
         time.sleep(0.1)
 
 
+def _other_legs(home: Path, record: RequestRecord) -> list[RequestRecord]:
+    base, own = record.id.partition("~")[0], leg_number(record.id)
+    ids = [leg_id(base, number) for number in range(1, MOST_LEGS + 1) if number != own]
+    return [leg for each in ids if (leg := read_request(home, each)) is not None]
+
+
+def _limits(home: Path, record: RequestRecord) -> list[str]:
+    """The names of limits that hold for such requests, by the policy that is kept here. Headers are in no record."""
+    try:
+        policy = msgspec.msgpack.decode((home / POLICY_FILE).read_bytes(), type=Policy)
+    except (OSError, msgspec.MsgspecError):
+        return [record.limit] if record.limit else []
+    request = Request(
+        id=record.id,
+        route=record.route,
+        rule=str(record.rule) if record.rule >= 0 else "",
+        model=record.model,
+        key=record.key,
+        tenant=record.tenant,
+        client=record.client,
+        method=record.method,
+        path=record.path,
+    )
+    asked = Matcher(policy).ask(request, record.time)
+    found = [record.limit] if record.limit else []
+    if isinstance(asked, Asked):
+        found += [tag.limit for tag in asked.tags]
+    elif asked is not None:
+        found.append(asked.limit)
+    return list(dict.fromkeys(found))
+
+
+def _document(record: RequestRecord, legs: list[RequestRecord], limits: list[str]) -> dict[str, Any]:
+    def shown(one: RequestRecord) -> dict[str, Any]:
+        attempts = [
+            {**msgspec.to_builtins(attempt), "why": _why(one, index)}
+            for index, attempt in enumerate(one.attempts)
+        ]
+        return {**msgspec.to_builtins(one), "attempts": attempts, "time_spent_seconds": time_spent(one)}
+
+    return {**shown(record), "limits": limits, "legs": [shown(leg) for leg in legs]}
+
+
+def _tell(record: RequestRecord, limits: list[str]) -> None:
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
+    how = "" if record.outcome == "answered" else f" ({record.outcome})"
+    title = f"Request {record.id}, {clock}: {record.method} {record.path} answered {record.status}{how}"
+    print(paint(title, "1"))
+    effective = (
+        f", sent as {record.effective_model}" if record.effective_model not in ("", record.model) else ""
+    )
+    _line("model", f"{record.model or 'none named'}{effective}")
+    _line("route", record.route + (f", rule {record.rule}" if record.rule >= 0 else ""))
+    _line("client", record.client)
+    _line("key", record.key_name or record.key)
+    _line("tenant", record.tenant)
+    _line("session", record.session)
+    _line("trace", record.traceparent)
+    _line("limits", ", ".join(limits))
+    _line("refused", f"{record.limit}: {record.refusal}" if record.limit else record.refusal)
+    for index, attempt in enumerate(record.attempts):
+        _line(f"attempt {attempt.number}", _attempt(attempt))
+        _line("", f"why: {_why(record, index)}")
+    if not record.attempts:
+        _line("attempts", "none: the gateway answered by itself")
+    _line("time", _times(record))
+    _line("", _phases(record))
+    _line("tokens", _tokens(record))
+    _line("cost", _money(record))
+    for name, value in record.costs.items():
+        _line("cost", f"{name} = {value}")
+
+
 def _line(name: str, text: str) -> None:
     if text:
         print(f"  {name:<11} {text}")
 
 
+def _why(record: RequestRecord, index: int) -> str:
+    """Why this backend was asked."""
+    order = record.decision or "the configured order"
+    if index == 0:
+        return order
+    before = record.attempts[index - 1]
+    return f"{before.backend or 'the one before'}: {before.outcome}; next in {record.decision or 'order'}"
+
+
 def _attempt(attempt: Attempt) -> str:
     mark = paint("✓", "32") if attempt.outcome == "answered" and attempt.status < 400 else paint("✗", "31")
     took = f" after {attempt.duration_seconds * 1000:.0f} ms" if attempt.duration_seconds is not None else ""
-    status = f" {attempt.status}" if attempt.status else ""
+    status = f" {attempt.status}" if attempt.status and str(attempt.status) not in attempt.outcome else ""
     detail = f" ({attempt.detail})" if attempt.detail else ""
     wait = f", retry-after {attempt.retry_after}" if attempt.retry_after else ""
     place = attempt.address or "no address"
@@ -83,6 +172,11 @@ def _times(record: RequestRecord) -> str:
     return ", ".join(parts)
 
 
+def _phases(record: RequestRecord) -> str:
+    spent = {name: seconds for name, seconds in time_spent(record).items() if seconds >= 0.000_05}
+    return ", ".join(f"{_PHASES[name]} {seconds * 1000:.1f} ms" for name, seconds in spent.items())
+
+
 def _tokens(record: RequestRecord) -> str:
     if record.usage is None:
         return "no usage was reported" if record.attempts else ""
@@ -90,6 +184,17 @@ def _tokens(record: RequestRecord) -> str:
     told = ", ".join(
         f"{name.replace('_tokens', '').replace('_', ' ')} {value}" for name, value in counts.items() if value
     )
-    if record.usage_estimated:
-        told += " (what was seen of a stream that was cut: the output is a lower bound)"
-    return told
+    how = (
+        "a lower bound: the stream was cut before it told"
+        if record.usage_estimated
+        else "as the backend reported"
+    )
+    return f"{told or '0'} ({how})"
+
+
+def _money(record: RequestRecord) -> str:
+    if record.usage is None:
+        return ""
+    if record.cost_usd is None:
+        return f"no price is known of {record.effective_model or record.model}; a PriceList can say it"
+    return f"{record.cost_usd:.9f}".rstrip("0").rstrip(".") + " USD"

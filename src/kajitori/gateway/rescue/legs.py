@@ -16,6 +16,7 @@ KEY, TENANT = "x-kajitori-key", "x-kajitori-tenant"
 ID = "x-request-id"
 # Of Envoy, on the way to the relay.
 RESCUE_CLUSTER = "kajitori-rescue"
+MOST_LEGS = 3
 # Between the id of a request and the number of a further leg.
 LEG_MARK = "~"
 

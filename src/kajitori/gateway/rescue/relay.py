@@ -23,7 +23,6 @@ from kajitori.gateway.rescue.dialects import Story, story_of
 from kajitori.gateway.rescue.events import LONGEST_EVENT_BYTES, Splitter, comment
 
 _log = logging.getLogger(__name__)
-MOST_LEGS = 3
 # What belongs to one connection, or is written anew for each leg.
 _NOT_PASSED_ON = frozenset(
     {
@@ -192,7 +191,7 @@ class _Rescue:
 
     def next_body(self) -> bytes | None:
         """What to ask the next backend; None if nobody shall, or can, go on."""
-        if not self.continues or self.leg >= MOST_LEGS or self.story.obstacle:
+        if not self.continues or self.leg >= legs.MOST_LEGS or self.story.obstacle:
             return None
         try:
             asked: Any = msgspec.json.decode(self._body)
