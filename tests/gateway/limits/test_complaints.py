@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
 from tests.gateway.workbench import Provider, Reply, ai_route, backend, eventually, gateway, running_provider
@@ -35,6 +36,24 @@ def lower(reply: Reply) -> dict[str, str]:
 
 def question(model: str = "m", **fields: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 7, **fields}
+
+
+@contextlib.asynccontextmanager
+async def held_back(provider: Provider) -> AsyncIterator[asyncio.Event]:
+    """The provider answers when this is left; set as soon as it was asked."""
+    arrived, leave = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
+        arrived.set()
+        await leave.wait()
+        return web.json_response({"usage": provider.usage, "choices": []})
+
+    provider.answer = answer
+    try:
+        yield arrived
+    finally:
+        leave.set()
+        provider.answer = None
 
 
 def budget(name: str, amount: dict[str, Any], **spec: Any) -> dict[str, Any]:
@@ -96,10 +115,13 @@ async def test_complaint_6_token_limits_hold_under_concurrency(
     )
     before = len(provider.seen)
     replies = await asyncio.gather(*(bench.post(question()) for _ in range(1000)))
-    assert sorted({reply.status for reply in replies}) == [200, 429]
+    # On a machine that has too much to do, Envoy may not wait for a verdict, and the budget says to refuse then.
+    statuses = {reply.status for reply in replies}
+    assert {200, 429} <= statuses <= {200, 429, 503}
     passed = [reply for reply in replies if reply.status == 200]
-    assert len(passed) == 100
-    assert len(provider.seen) - before == 100
+    assert len(passed) <= 100
+    assert len(passed) == 100 or 503 in statuses
+    assert len(provider.seen) - before == len(passed)
     refused = next(reply for reply in replies if reply.status == 429)
     assert "Budget default/requests-six: 0 of 100 requests are left" in refused.json["error"]["message"]
     assert int(lower(refused)["retry-after"]) > 0
@@ -122,14 +144,13 @@ async def test_complaint_6_what_was_reserved_and_not_spent_can_be_used_again(
         reply = await bench.post(question(max_tokens=900))
         assert reply.status == 200, reply.body
         await bench.record(reply)
-    first, second = await asyncio.gather(
-        bench.post(question(max_tokens=900)), bench.post(question(max_tokens=900))
-    )
-    assert sorted((first.status, second.status)) == [200, 429]
-    assert (
-        "requests under way have reserved"
-        in max((first, second), key=lambda it: it.status).json["error"]["message"]
-    )
+    async with held_back(provider) as arrived:
+        first = asyncio.create_task(bench.post(question(max_tokens=900)))
+        await arrived.wait()
+        second = await bench.post(question(max_tokens=900))
+    assert second.status == 429
+    assert "requests under way have reserved" in second.json["error"]["message"]
+    assert (await first).status == 200
 
 
 async def test_complaint_6_manifests_of_upstream_with_token_costs_limit_one_client_after_the_other(
@@ -144,9 +165,13 @@ async def test_complaint_6_manifests_of_upstream_with_token_costs_limit_one_clie
     )
     told = next(each for each in plan.statuses if each.resource.kind == "BackendTrafficPolicy")
     assert [each["type"] for each in told.status["ancestors"][0]["conditions"]] == ["Accepted"]
-    # 19 tokens each: the third finds 2 left, and the fourth nothing. One client does not wait for the bookkeeping.
-    replies = [await bench.post(question(), headers={"x-user": "ann"}) for _ in range(4)]
-    assert [reply.status for reply in replies] == [200, 200, 200, 429]
+    # 19 tokens each: the third finds 2 left, and the fourth nothing.
+    statuses: list[int] = []
+    for _ in range(4):
+        reply = await bench.post(question(), headers={"x-user": "ann"})
+        await bench.record(reply)
+        statuses.append(reply.status)
+    assert statuses == [200, 200, 200, 429]
     assert (await bench.post(question(), headers={"x-user": "ben"})).status == 200
 
 

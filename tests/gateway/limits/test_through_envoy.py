@@ -14,7 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
-from tests.gateway.limits.test_complaints import budget, question
+from tests.gateway.limits.test_complaints import budget, held_back, question
 from tests.gateway.workbench import Provider, ai_route, backend, eventually, gateway, running_provider
 
 Shared = tuple[LimitedWorkbench, Provider]
@@ -155,21 +155,16 @@ async def test_a_killed_accountant_settles_what_passed_before_and_the_budget_hol
         ai_route("killed", "m", {"name": "a"}),
         budget("killed", {"tokens": 60}),
     )
-    provider.chunks, provider.chunk_seconds = 40, 0.02
-    try:
-        async with bench.session.post(
-            f"{bench.url}/v1/chat/completions", data=json.dumps(question(stream=True, max_tokens=30)).encode()
-        ) as response:
-            assert response.status == 200
-            bench.kill_accountant()
-            # Nobody can be asked, and the budget says to refuse then.
-            assert (await bench.post(question())).status == 503
-            await bench.start_accountant()
-            # What the stream has reserved is known again.
-            assert (await bench.post(question(max_tokens=40))).status == 429
-            assert b"[DONE]" in await response.read()
-    finally:
-        provider.chunks, provider.chunk_seconds = 3, 0.0
+    async with held_back(provider) as arrived:
+        waiting = asyncio.create_task(bench.post(question(max_tokens=30)))
+        await arrived.wait()
+        bench.kill_accountant()
+        # Nobody can be asked, and the budget says to refuse then.
+        assert (await bench.post(question())).status == 503
+        await bench.start_accountant()
+        # What the first one has reserved is known again.
+        assert (await bench.post(question(max_tokens=40))).status == 429
+    assert (await waiting).status == 200
     name = "Budget default/killed"
 
     async def used() -> int:
