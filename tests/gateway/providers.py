@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.stand_ins import serving
+
 Way = Literal[
     "never accepts",
     "resets the connection",
@@ -54,7 +56,7 @@ _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encod
 class MisbehavingProvider:
     """way: how it misbehaves. events: how many it sends before that. byte_seconds: between two bytes.
 
-    asked: connections, or requests where it reads them. let_go: ends what would last for ever.
+    asked: connections, or requests where it reads them.
     """
 
     way: Way
@@ -62,9 +64,6 @@ class MisbehavingProvider:
     events: int = 3
     byte_seconds: float = 0.01
     asked: int = 0
-
-    def __post_init__(self) -> None:
-        self.let_go = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -88,10 +87,10 @@ class MisbehavingProvider:
             case "resets after the request":
                 _reset(writer)
             case "never answers":
-                await self.let_go.wait()
+                await asyncio.Event().wait()
             case "closes its half and never answers":
                 writer.write_eof()
-                await self.let_go.wait()
+                await asyncio.Event().wait()
             case "answers nonsense":
                 writer.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
                 await writer.drain()
@@ -103,11 +102,11 @@ class MisbehavingProvider:
                     _reset(writer)
             case "stops in the middle":
                 await self._begin(writer)
-                await self.let_go.wait()
+                await asyncio.Event().wait()
             case "closes its half in the middle":
                 await self._begin(writer)
                 writer.write_eof()
-                await self.let_go.wait()
+                await asyncio.Event().wait()
             case _:
                 pass
 
@@ -163,14 +162,8 @@ async def misbehaving(way: Way, **more: int | float) -> AsyncIterator[Misbehavin
         with _full_port() as provider.port:
             yield provider
         return
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    provider.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(provider.serve) as provider.port:
         yield provider
-    finally:
-        provider.let_go.set()
-        server.close()
-        await server.wait_closed()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import pytest
 
 from kajitori.laptop.services import plan_services
 from tests.gateway.workbench import Workbench, eventually, free_port, observe, running_workbench
+from tests.stand_ins import serving
 
 
 def service(name: str, address: str, *ports: dict[str, Any], **spec: Any) -> dict[str, Any]:
@@ -47,11 +48,8 @@ async def echo(address: str, text: str) -> AsyncIterator[int]:
             writer.write(line)
         writer.close()
 
-    server = await asyncio.start_server(serve, address, 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with serving(serve, address) as port:
+        yield port
 
 
 def carry(bench: Workbench, *documents: dict[str, Any], **options: Any) -> Any:

@@ -15,6 +15,7 @@ from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.resources import Resources
 from tests.gateway.workbench import Provider, Reply, Workbench, ai_route, backend, free_port, gateway, observe
+from tests.stand_ins import serving
 
 QUESTION = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 CHAT, MESSAGES, RERANK = "/v1/chat/completions", "/anthropic/v1/messages", "/cohere/v2/rerank"
@@ -80,21 +81,19 @@ async def test_a_backend_that_is_silent_or_speaks_no_http_gives_an_error_of_the_
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(mislead, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     schemas = {CHAT: "OpenAI", MESSAGES: "Anthropic", RERANK: "Cohere"}
-    await bench.apply(
-        gateway(bench.port),
-        *(item for schema in schemas.values() for item in backend(schema.lower(), port, {"name": schema})),
-        ai_route("r", "m", *({"name": schema.lower()} for schema in schemas.values()),
-                 rule={"timeouts": {"request": "400ms"}}),
-    )  # fmt: skip
-    for path in schemas:
-        reply = await bench.post(QUESTION, path)
-        assert reply.status in (502, 503)
-        told(reply, path, reply.status)
-        assert "kaji explain" in told(await bench.post(QUESTION, path, {"x-be": "silent"}), path, 504)
-    server.close()
+    async with serving(mislead) as port:
+        await bench.apply(
+            gateway(bench.port),
+            *(item for schema in schemas.values() for item in backend(schema.lower(), port, {"name": schema})),
+            ai_route("r", "m", *({"name": schema.lower()} for schema in schemas.values()),
+                     rule={"timeouts": {"request": "400ms"}}),
+        )  # fmt: skip
+        for path in schemas:
+            reply = await bench.post(QUESTION, path)
+            assert reply.status in (502, 503)
+            told(reply, path, reply.status)
+            assert "kaji explain" in told(await bench.post(QUESTION, path, {"x-be": "silent"}), path, 504)
 
 
 NAMES_OF_MODELS = ["meta/llama 3", "100%", 'quo"te', "naïve-\U0001f600", "a" * 512, "{model}", "%REQ(:path)%", "../x", "a|b\\c"]  # fmt: skip
@@ -246,12 +245,10 @@ async def test_a_provider_that_lies_about_the_length_gets_nothing_through_as_a_w
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(lie, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    await bench.apply(gateway(bench.port), *backend("a", port), ai_route("route", "m", {"name": "a"}))
-    try:
-        reply = await bench.post(QUESTION)
-        assert reply.status >= 500 or len(reply.body) == claimed
-    except aiohttp.ClientError:
-        pass
-    server.close()
+    async with serving(lie) as port:
+        await bench.apply(gateway(bench.port), *backend("a", port), ai_route("route", "m", {"name": "a"}))
+        try:
+            reply = await bench.post(QUESTION)
+            assert reply.status >= 500 or len(reply.body) == claimed
+        except aiohttp.ClientError:
+            pass

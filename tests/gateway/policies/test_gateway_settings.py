@@ -218,22 +218,10 @@ async def running_proxy() -> AsyncGenerator[tuple[int, list[str]]]:
         try:
             await asyncio.gather(pump(reader, back), pump(there, writer))
         finally:
-            for each in (back, writer):
-                each.close()
-                with contextlib.suppress(ConnectionError):
-                    await each.wait_closed()
+            back.transport.abort()
 
-    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tunnels.add(asyncio.create_task(tunnel(reader, writer)))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1], asked
-    finally:
-        server.close()
-        for task in tunnels:
-            task.cancel()
-        await asyncio.gather(*tunnels, return_exceptions=True)
+    async with serving(tunnel) as port:
+        yield port, asked
 
 
 async def test_providers_are_reached_by_the_proxy_of_the_gateway(
