@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from kajitori.gateway.plan import Plan, make_plan
+from tests.stand_ins import serving
 
 from ..authority import Authority
 from ..test_backend_tls import secure_server
@@ -201,7 +202,6 @@ async def test_of_two_gateways_with_other_costs_the_older_ones_hold() -> None:
 async def running_proxy() -> AsyncGenerator[tuple[int, list[str]]]:
     """A proxy for tunnels. Its port, and what it was asked."""
     asked: list[str] = []
-    tunnels: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
