@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _OLD_SUFFIX = ".1"
 _POLL_SECONDS = 0.1
+_AFTER_ERROR_SECONDS = 5.0
 _QUIET_AFTER_SECONDS, _QUIET_POLL_SECONDS = 2.0, 0.4
 # About 150 lines, 2 ms: whoever shares the loop waits no longer. No line is longer.
 _CHUNK_BYTES = 64 * 1024
@@ -82,6 +83,7 @@ class LogReader:
                     _log.warning("the access log %s cannot be read: %s", self.path, error)
                     self.close()
                     busy = False
+                    await asyncio.sleep(_AFTER_ERROR_SECONDS)
                 if busy:
                     latest = loop.time()
                     await asyncio.sleep(0)
