@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.reported import read_usage
+from kajitori.gateway.accounting.reported import answered_model, read_usage
 from tests.gateway.lua.machine import answer
 
 CHAT = {
@@ -157,3 +157,27 @@ def test_a_stream_that_was_cut_tells_a_lower_bound_of_its_output() -> None:
     word = events(("content_block_delta", {"type": "content_block_delta", "delta": {"text": "hi"}}))
     _, told = answer([start, word, word], SSE, dialect="anthropic", event='"content_block_delta"')
     assert read_usage(told or "", "999") == (Usage(123, 2, 125, 100, 20), True)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([{"model": "gpt-5-2026", "usage": CHAT, "choices": [{"message": {"content": '"model": "x"'}}]}], "gpt-5-2026"),
+        ([{"choices": [{"message": {"content": '"model":"forged"' * 200}}], "model": "late", "usage": CHAT}], "late"),
+        ([{"model": "bad\u001fmodel", "usage": CHAT}], ""),
+        ([{"model": "m" * 200, "usage": CHAT}], ""),
+        ([{"usage": CHAT}], ""),
+    ],
+)  # fmt: skip
+def test_the_model_that_an_answer_names_goes_with_its_usage(
+    parts: list[dict[str, Any]], expected: str
+) -> None:
+    body = json.dumps(parts[0]).encode()
+    _, told = answer([body, b""])
+    assert answered_model(told or "") == expected
+    events = b"".join(
+        b"data: " + json.dumps(event).encode() + b"\n\n" for event in ({"model": "s-1"}, parts[0])
+    )
+    _, told = answer([events, b"data: [DONE]\n\n", b""], kind=SSE)
+    assert answered_model(told or "") == "s-1"
+    assert read_usage(told or "", "")[0] == Usage(12, 7, 19, 5, 0, 3)

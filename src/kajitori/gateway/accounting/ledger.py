@@ -18,7 +18,7 @@ from kajitori.gateway.accounting.log_format import AttemptLine, RequestLine, par
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
-from kajitori.gateway.accounting.reported import read_usage
+from kajitori.gateway.accounting.reported import answered_model, read_usage
 from kajitori.gateway.accounting.verdict_notes import NOTHING, VerdictNotes
 from kajitori.gateway.operations import PROVIDERS
 from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
@@ -183,6 +183,7 @@ class Ledger:
             key=line.key,
             key_name=self._key_names.get(line.key, "") if line.key else "",
             tenant=line.tenant,
+            response_model=answered_model(line.usage),
             provider=PROVIDERS.get(facts.schema, facts.schema) if backend else "",
             traceparent=line.traceparent,
             session=line.session,

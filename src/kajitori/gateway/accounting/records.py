@@ -66,7 +66,8 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One request.
 
     time: seconds since 1970 when it began. route: AIGatewayRoute as namespace/name, else Envoy's name of what
-    answered. model: as asked for; effective_model: as sent to the last backend. outcome: `answered`, or what went
+    answered. model: as asked for; effective_model: as sent to the last backend; response_model: as its answer
+    names it. outcome: `answered`, or what went
     wrong. cost_usd: US dollars; None if no price is known. key: the id of the client's key, key_name its APIKey as
     namespace/name. decision: why these backends, in this order; empty: the configured order. usage: None if none was
     reported. usage_estimated: a stream was cut before it told; see `reported`. operation: see `OPERATIONS`.
@@ -106,6 +107,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cost_usd: float | None = None
     key_name: str = ""
     provider: str = ""
+    response_model: str = ""
     received_seconds: float | None = None
     sent_seconds: float | None = None
     admission_seconds: float = 0.0

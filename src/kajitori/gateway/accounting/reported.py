@@ -1,14 +1,15 @@
 """Usage as the script in Envoy wrote it down, and what is known of an answer that was cut before it told.
 
 Six counts parted by commas, in the order of `Usage`: what the provider reported. `~` and the number of events with
-output that came, perhaps followed by counts that were reported at the start: the stream ended before it told more.
+output that came, perhaps followed by counts that were reported at the start: the stream ended before it told more. Behind
+a semicolon stands the model that the answer named as its author, if it did.
 """
 
 from __future__ import annotations
 
 from kajitori.gateway.accounting.costs import Usage
 
-ESTIMATED = "~"
+ESTIMATED, MODEL_MARK = "~", ";"
 
 
 def read_usage(text: str, input_estimate: str) -> tuple[Usage | None, bool]:
@@ -19,6 +20,7 @@ def read_usage(text: str, input_estimate: str) -> tuple[Usage | None, bool]:
     """
     if not text:
         return None, False
+    text = text.partition(MODEL_MARK)[0]
     if not text.startswith(ESTIMATED):
         return _counts(text), False
     seen, _, told = text[1:].partition(",")
@@ -35,6 +37,11 @@ def read_usage(text: str, input_estimate: str) -> tuple[Usage | None, bool]:
         ),
         True,
     )
+
+
+def answered_model(text: str) -> str:
+    """The model that answered, as the answer says; empty if it does not."""
+    return text.partition(MODEL_MARK)[2]
 
 
 def _counts(text: str) -> Usage:

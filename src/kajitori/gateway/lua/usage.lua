@@ -4,6 +4,8 @@ local MOST_KEPT = 65536
 local LONGEST_HELD = 16384
 local EVENTS_A_MARK = 16
 local MOST_CANDIDATES = 4
+local LONGEST_ANSWERED_MODEL = 128
+local CHUNKS_WITH_MODEL = 3
 
 -- Whether the brackets of `text` from `at` on close as many levels as `depth` and no more.
 local function closes(text, at, depth)
@@ -75,7 +77,15 @@ local function told_counts(counts, dialect)
     counts.reasoning or 0)
 end
 
-local function tell(handle, told)
+-- The model that an answer names as its author, or nil. It stands in front, or behind what is long.
+local function answered_model(text)
+  local pattern = '"model"%s*:%s*"([^"\\%c]*)"'
+  local model = string.match(sub(text, 1, 2048), pattern) or string.match(sub(text, -512), pattern)
+  return model and #model <= LONGEST_ANSWERED_MODEL and model or nil
+end
+
+local function tell(handle, told, model)
+  if model then told = told .. ';' .. model end
   handle:streamInfo():dynamicMetadata():set(METADATA, 'usage', told)
 end
 
@@ -115,7 +125,9 @@ local function read_json_answer(handle, facts)
     end)
   end
   local counts = {}
-  if object and take_counts(counts, object) then tell(handle, told_counts(counts, facts.dialect)) end
+  if object and take_counts(counts, object) then
+    tell(handle, told_counts(counts, facts.dialect), answered_model(head) or answered_model(tail))
+  end
 end
 
 -- Whether a usage object begins in `text`; many providers put `"usage":null` into every other event.
@@ -158,13 +170,14 @@ local function take_event(state, event)
     state.started = ',' .. told
   else
     state.final = true
-    tell(state.handle, told)
+    tell(state.handle, told, state.model)
   end
 end
 
 -- What is known of a stream that may be cut at any time.
 local function tell_seen(state)
-  tell(state.handle, string.format('~%d%s', math.max(state.events - state.empty, 0), state.started))
+  tell(state.handle, string.format('~%d%s', math.max(state.events - state.empty, 0), state.started),
+    state.model)
 end
 
 -- Says how much came, every few events: a stream that is cut runs no more of this script.
@@ -226,12 +239,15 @@ end
 local function read_stream(handle, facts)
   local strip = facts.strip ~= nil
   local state = { handle = handle, dialect = facts.dialect, needle = facts.event, counts = {}, events = 0,
-    next_mark = 1, started = '', empty = facts.event == '\n\n' and 1 or 0 }
+    next_mark = 1, looked = 0, started = '', empty = facts.event == '\n\n' and 1 or 0 }
   local kept = ''
   for chunk in handle:bodyChunks() do
     local size = chunk:length()
     if size > 0 then
       local text = chunk:getBytes(0, size)
+      if not state.model and state.looked < CHUNKS_WITH_MODEL then
+        state.model, state.looked = answered_model(text), state.looked + 1
+      end
       mark_events(state, text)
       -- Most chunks are whole events without usage: they pass untouched.
       if kept ~= '' or state.parts or has_usage(text) or byte(text, size) ~= 10 or byte(text, size - 1) ~= 10 then
