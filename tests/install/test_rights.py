@@ -11,7 +11,7 @@ from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, GANG, GROU
 from kajitori.groups.leader_worker_sets.rbac import GANG_OBJECT_RULES
 from tests.gateway.test_controller import RESOURCES
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy
-from tests.install import job_sets, role_sets
+from tests.install import gateway_objects, job_sets, role_sets
 from tests.install.installation import NAMESPACE, Installation
 
 Right = tuple[str, str, str]
@@ -22,6 +22,8 @@ ONLY_CHECKED = {
     ("disaggregatedset.x-k8s.io", "disaggregatedsets/finalizers", "update"),
     ("jobset.x-k8s.io", "jobsets/finalizers", "update"),
 }
+ONLY_CHECKED_OF_ROUTES = {("aigateway.envoyproxy.io", "aigatewayroutes/finalizers", "update")}
+_TAKEN_AWAY = {("httproutes", "delete"), ("httproutefilters", "delete")}
 # Since 1.36 the Job controller itself forgets the start of a suspended Job.
 FOR_OLDER_SERVERS = {("batch", "jobs/status", "patch")}
 
@@ -311,7 +313,7 @@ def test_the_gateway_needs_every_right_that_it_has_and_no_other(installed: Insta
 
     def apply(*documents: dict[str, Any]) -> None:
         for document in documents:
-            resource = RESOURCES[document["kind"]]
+            resource = (RESOURCES | gateway_objects.RESOURCES)[document["kind"]]
             metadata = {"namespace": "default", **document["metadata"]}
             body = {"apiVersion": resource.api_version, **document, "metadata": metadata}
             installed.apply(body, resource.path("default", metadata["name"]))
@@ -341,6 +343,16 @@ def test_the_gateway_needs_every_right_that_it_has_and_no_other(installed: Insta
     installed.until(lambda: told("Accepted", 1), "all is well")
     installed.client.delete(RESOURCES["Secret"].path("default", "r-key"))
     installed.until(lambda: told("NotAccepted", 2), "it is told a second time")
+    apply(*gateway_objects.gateway_objects())
+    written = {right for right in granted(installed, "kajitori-gateway") if right[1].endswith("/status")}
+    installed.until(
+        lambda: written <= used(installed, "kajitori-gateway"), "the status of each kind is written"
+    )
+    # A route that leaves our Gateways takes what stands for it along.
+    apply(ai_route("one", "m", {"name": "r"}, parentRefs=[{"name": "of-somebody-else"}]))
+    taken_away = {right for right in granted(installed, "kajitori-gateway") if right[1:] in _TAKEN_AWAY}
+    installed.until(lambda: taken_away <= used(installed, "kajitori-gateway"), "what stood for it goes")
     assert process.terminate() == 0
     assert refused(installed, "kajitori-gateway") == []
-    assert granted(installed, "kajitori-gateway") - used(installed, "kajitori-gateway") == set()
+    idle = granted(installed, "kajitori-gateway") - used(installed, "kajitori-gateway")
+    assert idle == ONLY_CHECKED_OF_ROUTES
