@@ -192,7 +192,7 @@ def test_usage_and_times_are_read_from_a_line() -> None:
         'kaji_gateway_requests_total{backend="default/one",code="200",model="odd | name",route="default/route"} 1.0'
         in text
     )
-    assert 'gen_ai_token_type="output",le="64.0"} 1.0' in text
+    assert 'gen_ai_token_type="output",kajitori_backend="default/one",le="64.0"} 1.0' in text
     assert "gen_ai_server_time_to_first_token_sum" in text
 
 

@@ -1,4 +1,8 @@
-"""Metrics of requests, under upstream's names, made for batches: an observation is an addition, no more."""
+"""Metrics of requests under the names of OpenTelemetry's conventions for generative AI, as Envoy AI Gateway has them.
+
+Made for batches: an observation is an addition, no more. Names and labels have dots as in OTLP; Prometheus gets underscores.
+Besides upstream's attributes every series has the backend's name, since several backends may be of one provider.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+from kajitori.gateway.operations import TELEMETRY_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,18 +24,37 @@ if TYPE_CHECKING:
 _TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
 _DURATION_BUCKETS = tuple(0.01 * 2**power for power in range(14))
 _FIRST_TOKEN_BUCKETS = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0,
+    30.0, 45.0, 60.0,
 )  # fmt: skip
 _TOKEN_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 # A route by pattern lets clients choose the model's name, and so the number of series.
 _MOST_SERIES = 5_000
 _OTHER = "other"
-_MODEL_LABELS = ("gen_ai_request_model", "gen_ai_provider_name")
+_LABELS = (
+    "gen_ai.operation.name",
+    "gen_ai.provider.name",
+    "gen_ai.original.model",
+    "gen_ai.request.model",
+    "gen_ai.response.model",
+    "kajitori.backend",
+)
+_ERROR = "_OTHER"
 
 
-class _Histogram:
-    def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
-        self.name, self.text, self.labels, self.bounds = name, text, labels, bounds
+def prometheus_name(name: str) -> str:
+    """A name or label as Prometheus takes it."""
+    return name.replace(".", "_")
+
+
+class Histogram:
+    """One metric. unit: as OTLP names it. series: by labels, counts of each bucket (not added up) and the sum."""
+
+    def __init__(
+        self, name: str, text: str, unit: str, bounds: Sequence[float], more: Sequence[str] = ()
+    ) -> None:
+        self.name, self.text, self.unit, self.bounds = name, text, unit, tuple(bounds)
+        self.labels = (*_LABELS, *more)
         self.series: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
 
     def observe(self, labels: tuple[str, ...], value: float) -> None:
@@ -42,7 +67,8 @@ class _Histogram:
         found[1][0] += value
 
     def collect(self) -> Metric:
-        family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
+        names = [prometheus_name(label) for label in self.labels]
+        family = HistogramMetricFamily(prometheus_name(self.name), self.text, labels=names)
         for labels, (counts, total) in list(self.series.items()):
             running, buckets = 0, list[tuple[str, float]]()
             for bound, count in zip((*self.bounds, float("inf")), counts, strict=True):
@@ -57,27 +83,29 @@ class GatewayMetrics(Collector):
 
     def __init__(self) -> None:
         self._requests: dict[tuple[str, str, str, str], int] = {}
-        self._duration = _Histogram(
-            "gen_ai_server_request_duration", "Seconds of a request.", _MODEL_LABELS, _DURATION_BUCKETS
+        self._duration = Histogram(
+            "gen_ai.server.request.duration", "Seconds of a request.", "s", _DURATION_BUCKETS, ("error.type",)
         )
-        self._first_token = _Histogram(
-            "gen_ai_server_time_to_first_token",
+        self._first_token = Histogram(
+            "gen_ai.server.time_to_first_token",
             "Seconds to the first byte of a streamed answer.",
-            _MODEL_LABELS,
+            "s",
             _FIRST_TOKEN_BUCKETS,
         )
-        self._per_token = _Histogram(
-            "gen_ai_server_time_per_output_token",
+        self._per_token = Histogram(
+            "gen_ai.server.time_per_output_token",
             "Seconds for each output token after the first.",
-            _MODEL_LABELS,
+            "s",
             _TOKEN_SECONDS_BUCKETS,
         )
-        self._tokens = _Histogram(
-            "gen_ai_client_token_usage",
+        self._tokens = Histogram(
+            "gen_ai.client.token.usage",
             "Tokens of a request.",
-            (*_MODEL_LABELS, "gen_ai_token_type"),
+            "token",
             _TOKEN_BUCKETS,
+            ("gen_ai.token.type",),
         )
+        self.histograms = (self._duration, self._first_token, self._per_token, self._tokens)
 
     def observe(self, records: Iterable[RequestRecord]) -> None:
         """Counts records in."""
@@ -86,21 +114,37 @@ class GatewayMetrics(Collector):
             if key not in self._requests and len(self._requests) >= _MOST_SERIES:
                 key = (_OTHER, _OTHER, _OTHER, _OTHER)
             self._requests[key] = self._requests.get(key, 0) + 1
-            if not record.backend:
-                continue
-            labels = (record.model, record.backend)
-            self._duration.observe(labels, record.duration_seconds)
-            if record.stream and record.time_to_first_token_seconds is not None:
-                self._first_token.observe(labels, record.time_to_first_token_seconds)
-                if record.tokens_per_second:
-                    self._per_token.observe(labels, 1 / record.tokens_per_second)
-            if record.usage is not None:
-                self._tokens.observe((*labels, "input"), record.usage.input_tokens)
-                self._tokens.observe((*labels, "output"), record.usage.output_tokens)
-                if record.usage.cached_input_tokens:
-                    self._tokens.observe((*labels, "cached_input"), record.usage.cached_input_tokens)
-                if record.usage.reasoning_tokens:
-                    self._tokens.observe((*labels, "reasoning"), record.usage.reasoning_tokens)
+            if record.backend:
+                self._observe_model(record)
+
+    def _observe_model(self, record: RequestRecord) -> None:
+        operation = record.operation
+        labels = (
+            TELEMETRY_NAMES.get(operation, operation),
+            record.provider,
+            record.model,
+            record.effective_model,
+            record.response_model or record.effective_model,
+            record.backend,
+        )
+        failed = record.status >= 400 or record.outcome != "answered"
+        self._duration.observe((*labels, _ERROR if failed else ""), record.duration_seconds)
+        if record.stream and record.time_to_first_token_seconds is not None:
+            self._first_token.observe(labels, record.time_to_first_token_seconds)
+            if record.tokens_per_second:
+                self._per_token.observe(labels, 1 / record.tokens_per_second)
+        usage = record.usage
+        if usage is None:
+            return
+        observe = self._tokens.observe
+        observe((*labels, "input"), usage.input_tokens)
+        observe((*labels, "output"), usage.output_tokens)
+        if usage.cached_input_tokens:
+            observe((*labels, "cached_input"), usage.cached_input_tokens)
+        if usage.cache_creation_input_tokens:
+            observe((*labels, "cache_creation_input"), usage.cache_creation_input_tokens)
+        if usage.reasoning_tokens:
+            observe((*labels, "reasoning"), usage.reasoning_tokens)
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape gets."""
@@ -112,5 +156,5 @@ class GatewayMetrics(Collector):
         for labels, count in list(self._requests.items()):
             requests.add_metric(labels, count)
         yield requests
-        for histogram in (self._duration, self._first_token, self._per_token, self._tokens):
+        for histogram in self.histograms:
             yield histogram.collect()
