@@ -142,7 +142,7 @@ def models_routes(
         return [route("ai-models", [model for pattern, model in models if shown_at(pattern, hostname)])]
     one_label = {
         "name": ":authority",
-        "string_match": _regex(r"[^.]+" + re.escape(hostname[1:]).replace("\\-", "-")),
+        "string_match": _regex(r"[^.]+" + re.escape(hostname[1:]).replace("\\-", "-") + "(:[0-9]+)?"),
     }
     return [
         route(
