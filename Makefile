@@ -59,6 +59,9 @@ lock: $(STAMP)  ## resolve the dependencies anew, with hashes
 kubernetes: $(STAMP)  ## build a real control plane and Go clients for the tests (minutes, once; into a cache outside the checkout)
 	$(BIN)/python -m tools.kubernetes.build
 
+gateway-conformance: $(STAMP)  ## run the Gateway API's own conformance suite against the gateway (minutes; needs Go and the ports 80, 443, 8080, 8443)
+	$(BIN)/python -m tools.gateway_conformance
+
 schemas: $(STAMP)  ## make the wire types anew from the published schemas of Kubernetes
 	$(BIN)/python tools/generate_kubernetes_schemas.py
 

@@ -68,7 +68,7 @@ class BackendSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     type: Literal["Endpoints", "DynamicResolver"] = "Endpoints"
     endpoints: Annotated[
         list[BackendEndpoint],
-        Meta(max_length=64),
+        Meta(max_length=256),
         rules(
             rule(
                 "self.all(e, has(e.fqdn)) || !self.exists(e, has(e.fqdn))",
