@@ -165,7 +165,12 @@ async def test_a_key_is_held_to_its_models_its_routes_and_its_tenant(
     assert unknown.status == 404
     assert "far-model" not in unknown.body.decode()
     record = await bench.record(await ask(bench, "llama-8b", key_text("intenant")))
-    assert record.route == "default/other"
+    assert (record.route, record.key, record.key_name, record.tenant) == (
+        "default/other",
+        "intenant",
+        "default/intenant",
+        "default/t",
+    )
 
 
 async def test_where_keys_are_optional_one_that_is_sent_counts(bench: Workbench, first: Provider) -> None:

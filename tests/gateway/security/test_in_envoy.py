@@ -373,7 +373,9 @@ async def test_a_service_is_asked_by_grpc(bench: Workbench, first: Provider, tel
 
 async def test_several_backends_of_a_service_share_its_questions(bench: Workbench, first: Provider) -> None:
     async with running_provider() as one, running_provider() as two:
-        refs = [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": name} for name in ("one", "two")]
+        refs = [
+            {"group": "gateway.envoyproxy.io", "kind": "Backend", "name": name} for name in ("one", "two")
+        ]
         services = [backend("one", one.port)[0], backend("two", two.port)[0]]
         asked = policy("p", extAuth={"http": {"backendRefs": refs}})
         await bench.apply(*parts(bench, first, *services, asked))

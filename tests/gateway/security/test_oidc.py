@@ -104,7 +104,7 @@ async def test_people_log_in_at_their_provider(bench: Workbench, first: Provider
         # Somebody else's answer of the provider does not log him in.
         assert (await get(bench, f"/back?code=c&state={query['state']}", {}))[0] == 401
         status, location = await get(bench, f"/back?code=c&state={query['state']}", cookies)
-        assert (status, location) == (302, "http://127.0.0.1/page?x=1")
+        assert (status, location) == (302, f"{bench.url}/page?x=1")
         assert issuing.forms[-1]["code"] == "c"
         challenge = hashlib.sha256(issuing.forms[-1]["code_verifier"].encode()).digest()
         assert base64.urlsafe_b64encode(challenge).rstrip(b"=").decode() == query["code_challenge"]
