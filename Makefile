@@ -10,7 +10,7 @@ QUICK := tests/api tests/base tests/cli tests/control tests/model tests/apiserve
   tests/groups/leader_worker_sets/test_restart.py tests/node/test_pure.py tests/scheduling/test_plan.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up down test check format bench docs chart lock schemas kubernetes clean
+.PHONY: help up down test check format bench docs chart lock schemas kubernetes gateway-conformance clean
 
 help:  ## list these actions
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'

@@ -58,8 +58,7 @@ def rule_entries(
         steps.per_filter[SESSION_FILTER] = state
         context.note(f"{where}.sessionPersistence.{text}" for text in told)
     shares, why = _shares(context, rule, number, steps)
-    if steps.broken or not (shares or steps.answer or steps.redirect):
-        context.broken_rules += bool(steps.broken)
+    context.broken_rules += bool(steps.broken) or all(match.broken for match in matches)
     entries: list[Entry] = []
     for match_number, match in enumerate(matches):
         if match.broken:
