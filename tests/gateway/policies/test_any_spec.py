@@ -71,6 +71,8 @@ def _changed(value: Any, draw: st.DrawFn) -> Any:
         case 1 if isinstance(value, dict) and value:
             gone = draw(st.sampled_from(sorted(value)))
             return {key: item for key, item in value.items() if key != gone}
+        case _:
+            pass
     if isinstance(value, dict):
         return {key: _changed(item, draw) for key, item in value.items()}
     if isinstance(value, list):

@@ -146,6 +146,70 @@ def test_limits_that_envoy_cannot_hold_are_told() -> None:
         assert text in told
 
 
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (
+            {"timeout": {"tcp": {"connectTimeout": "0s"}}},
+            "spec.timeout.tcp.connectTimeout: must be more than 0",
+        ),
+        (
+            {"healthCheck": {"active": {"type": "HTTP", "http": {"path": "/", "method": "ASK"}}}},
+            "spec.healthCheck.active.http.method: 'ASK'",
+        ),
+        ({"healthCheck": {"passive": {"interval": "0s"}}}, "spec.healthCheck.passive.interval"),
+        ({"connection": {"preconnect": {"predictivePercent": 400}}}, "predictivePercent: more than 300"),
+        (
+            {"http2": {"initialStreamWindowSize": "1Ki"}},
+            "spec.http2.initialStreamWindowSize: must be from 65535",
+        ),
+        ({"requestBuffer": {"limit": "much"}}, "spec.requestBuffer.limit"),
+        ({"connection": {"bufferLimit": "9Gi"}}, "spec.connection.bufferLimit: must be more than 0"),
+        (
+            {"telemetry": {"tracing": {"spanName": {"client": "%", "server": ""}}}},
+            "spec.telemetry.tracing.spanName",
+        ),
+        (
+            {
+                "responseOverride": [
+                    {
+                        "match": {
+                            "responseHeaders": [
+                                {"name": "a", "value": {"type": "RegularExpression", "value": "("}}
+                            ]
+                        },
+                        "response": {},
+                    }
+                ]
+            },
+            "is no regular expression",
+        ),
+        (
+            {
+                "rateLimit": {
+                    "local": {
+                        "rules": [
+                            {
+                                "clientSelectors": [{"path": {"type": "RegularExpression", "value": "["}}],
+                                "limit": {"requests": 1, "unit": "Hour"},
+                            }
+                        ]
+                    }
+                }
+            },
+            "spec.rateLimit.local.rules[0].clientSelectors: path",
+        ),
+    ],
+)
+def test_what_envoy_would_refuse_is_told_and_not_sent(spec: dict[str, Any], told: str) -> None:
+    plan = plan_of(ai_route("route", "m", {"name": "a"}), policy(**spec))
+    (status,) = [item.status for item in plan.statuses if item.resource.kind == "BackendTrafficPolicy"]
+    (accepted, *_) = status["ancestors"][0]["conditions"]
+    assert accepted["status"] == "False"
+    assert told in accepted["message"]
+    assert told.split(":")[0] in json.dumps(plan.resources.by_type[ROUTES])
+
+
 def plan_of(*documents: dict[str, Any]) -> Plan:
     return make_plan(observe(gateway(8080), *backend("a", 1), *backend("b", 2), *documents))
 

@@ -15,6 +15,7 @@ from kajitori.api.envoygateway.backend_traffic_policy import BackendTrafficPolic
 from kajitori.api.envoygateway.policy import Policy
 from kajitori.api.unhonoured import unhonoured_fields
 from kajitori.gateway.policies.attachment import PolicyAttachment
+from kajitori.gateway.policies.bounds import traffic_problems
 from kajitori.gateway.policies.cluster_copies import ClusterCopies, hash_of
 from kajitori.gateway.policies.cluster_settings import cluster_parts, with_settings
 from kajitori.gateway.policies.merging import merge
@@ -168,7 +169,9 @@ class BackendTraffic:
             spec = msgspec.convert(raw, BackendTrafficPolicySpec)
         except msgspec.ValidationError as error:
             return TrafficEffect(policies, BackendTrafficPolicySpec(), {}, (f"spec: {error}",), "")
-        problems: list[str] = []
+        problems = traffic_problems(spec)
+        if problems:
+            return TrafficEffect(policies, spec, {}, tuple(problems), "")
         # A reference is to the namespace of the policy that wrote it.
         writers = [item for item in policies if item.spec.get("responseOverride")]
         owner = (writers or list(policies))[0]

@@ -15,6 +15,7 @@ import msgspec
 from kajitori.api.envoygateway.client_traffic_policy import ClientTrafficPolicySpec
 from kajitori.api.unhonoured import unhonoured_fields
 from kajitori.gateway.policies.attachment import GATEWAY, PolicyAttachment, Scope
+from kajitori.gateway.policies.bounds import client_problems
 from kajitori.gateway.policies.client_settings import change_chain, change_port, late_response_headers
 from kajitori.gateway.policies.client_tls import authority_refs, change_tls, client_authority
 from kajitori.gateway.policies.statuses import policy_status
@@ -66,6 +67,7 @@ class ClientTraffic:
         if spec.tls and spec.tls.client_validation:
             authority = client_authority(self._index, policy, spec.tls.client_validation, problems)
         problems += _bad_networks(spec)
+        problems += client_problems(spec)
         return None if problems else _Held(policy, spec, authority)
 
     def listener(

@@ -1,0 +1,169 @@
+"""What Envoy would refuse of a policy though its definition lets it pass. Pure.
+
+It is found here and told in the policy's status: sent, it would hold up every other change of the same listener or
+route table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kajitori.base.cel.errors import EvaluationError
+from kajitori.base.cel.regular import compile_pattern
+from kajitori.base.duration import parse_duration_seconds
+from kajitori.base.quantity import parse_quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from kajitori.api.envoygateway.backend_traffic_policy import BackendTrafficPolicySpec
+    from kajitori.api.envoygateway.client_traffic_policy import ClientTrafficPolicySpec
+    from kajitori.api.envoygateway.cluster_settings import HTTP2Settings
+    from kajitori.api.envoygateway.rate_limit import RateLimitRule
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+_SMALLEST_WINDOW, _LARGEST_WINDOW = 65_535, 2**31 - 1
+_MOST_PRECONNECT_PERCENT = 300
+_LARGEST_SIZE = 2**32 - 1
+Durations = dict[str, "str | None"]
+
+
+def traffic_problems(spec: BackendTrafficPolicySpec) -> list[str]:
+    """Of a BackendTrafficPolicy, each with the path of the field."""
+    return list(_traffic(spec))
+
+
+def client_problems(spec: ClientTrafficPolicySpec) -> list[str]:
+    """Of a ClientTrafficPolicy, each with the path of the field."""
+    return list(_clients(spec))
+
+
+def _traffic(spec: BackendTrafficPolicySpec) -> Iterator[str]:
+    durations: Durations = {}
+    if spec.timeout and spec.timeout.tcp:
+        durations["timeout.tcp.connectTimeout"] = spec.timeout.tcp.connect_timeout
+    health = spec.health_check
+    if health and health.active:
+        durations["healthCheck.active.timeout"] = health.active.timeout
+        durations["healthCheck.active.interval"] = health.active.interval
+        method = health.active.http.method if health.active.http else None
+        if method and method.upper() not in _METHODS:
+            yield f"spec.healthCheck.active.http.method: {method!r} is none of {', '.join(_METHODS)}"
+    if health and health.passive:
+        durations["healthCheck.passive.interval"] = health.passive.interval
+        durations["healthCheck.passive.baseEjectionTime"] = health.passive.base_ejection_time
+    if spec.dns:
+        durations["dns.dnsRefreshRate"] = spec.dns.dns_refresh_rate
+    if spec.load_balancer and spec.load_balancer.slow_start:
+        durations["loadBalancer.slowStart.window"] = spec.load_balancer.slow_start.window
+    if spec.fault_injection and spec.fault_injection.delay:
+        durations["faultInjection.delay.fixedDelay"] = spec.fault_injection.delay.fixed_delay
+    yield from _zero(durations)
+    preconnect = spec.connection.preconnect if spec.connection else None
+    if preconnect and (preconnect.predictive_percent or 0) > _MOST_PRECONNECT_PERCENT:
+        yield f"spec.connection.preconnect.predictivePercent: more than {_MOST_PRECONNECT_PERCENT}"
+    yield from _sizes(
+        {
+            "connection.bufferLimit": spec.connection.buffer_limit if spec.connection else None,
+            "requestBuffer.limit": spec.request_buffer.limit if spec.request_buffer else None,
+        }
+    )
+    yield from _http2(spec.http2)
+    tracing = spec.telemetry.tracing if spec.telemetry else None
+    if tracing and tracing.span_name and "%" in tracing.span_name.client + tracing.span_name.server:
+        yield "spec.telemetry.tracing.spanName: operators (%) are not honoured"
+    rules = spec.rate_limit.local.rules if spec.rate_limit and spec.rate_limit.local else []
+    patterns = dict(_of_limits(rules))
+    for number, override in enumerate(spec.response_override):
+        for match in override.match.response_headers:
+            if match.value.type == "RegularExpression":
+                patterns[f"responseOverride[{number}].match.responseHeaders"] = match.value.value
+    yield from _patterns(patterns.items())
+
+
+def _of_limits(rules: Iterable[RateLimitRule]) -> Iterator[tuple[str, str]]:
+    for number, rule in enumerate(rules):
+        where = f"rateLimit.local.rules[{number}].clientSelectors"
+        for condition in rule.client_selectors:
+            for item in (*condition.headers, *condition.query_params):
+                if item.type == "RegularExpression":
+                    yield f"{where}: {item.name}", item.value or ""
+            if condition.path and condition.path.type == "RegularExpression":
+                yield f"{where}: path", condition.path.value
+
+
+def _clients(spec: ClientTrafficPolicySpec) -> Iterator[str]:
+    tcp = spec.timeout.tcp if spec.timeout else None
+    if tcp:
+        yield from _zero({"timeout.tcp.tlsHandshakeTimeout": tcp.tls_handshake_timeout})
+    yield from _sizes({"connection.bufferLimit": spec.connection.buffer_limit if spec.connection else None})
+    yield from _http2(spec.http2)
+    patterns: list[tuple[str, str]] = []
+    early = spec.headers.early_request_headers if spec.headers else None
+    if early:
+        patterns += [
+            ("headers.earlyRequestHeaders.removeOnMatch", match.value)
+            for match in early.remove_on_match
+            if match.type == "RegularExpression"
+        ]
+    if spec.http1:
+        patterns += [
+            ("http1.ignoredUpgradeTypes", match.value)
+            for match in spec.http1.ignored_upgrade_types
+            if match.type == "RegularExpression"
+        ]
+    yield from _patterns(patterns)
+
+
+def _zero(durations: Durations) -> Iterator[str]:
+    for path, text in durations.items():
+        if text is not None and parse_duration_seconds(text) < 0.001:
+            yield f"spec.{path}: must be more than 0"
+
+
+def _sizes(sizes: dict[str, int | str | None]) -> Iterator[str]:
+    for path, size in sizes.items():
+        if size is None:
+            continue
+        try:
+            number = parse_quantity(size)
+        except ValueError as error:
+            yield f"spec.{path}: {error}"
+        else:
+            if not 0 < number <= _LARGEST_SIZE:
+                yield f"spec.{path}: must be more than 0 and less than 4Gi"
+
+
+def _http2(settings: HTTP2Settings | None) -> Iterator[str]:
+    if settings is None:
+        return
+    for name, size in (
+        ("initialStreamWindowSize", settings.initial_stream_window_size),
+        ("initialConnectionWindowSize", settings.initial_connection_window_size),
+    ):
+        if size is None:
+            continue
+        try:
+            number = parse_quantity(size)
+        except ValueError as error:
+            yield f"spec.http2.{name}: {error}"
+        else:
+            if not _SMALLEST_WINDOW <= number <= _LARGEST_WINDOW:
+                yield f"spec.http2.{name}: must be from {_SMALLEST_WINDOW} to {_LARGEST_WINDOW} bytes"
+    keepalive = settings.connection_keepalive
+    if keepalive:
+        yield from _zero(
+            {
+                "http2.connectionKeepalive.interval": keepalive.interval,
+                "http2.connectionKeepalive.timeout": keepalive.timeout,
+                "http2.connectionKeepalive.idleInterval": keepalive.idle_interval,
+            }
+        )
+
+
+def _patterns(patterns: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for path, text in patterns:
+        try:
+            compile_pattern(text)
+        except (EvaluationError, RecursionError, OverflowError) as error:
+            yield f"spec.{path}: {text!r} is no regular expression: {error}"
