@@ -74,23 +74,19 @@ class MemoryStore:
             self._give_back(now, most=8)
         used = [self._sum(hold.counter, hold.oldest) for hold in holds]
         allowed, candidates, takes = decide(holds, groups, open_candidates, used)
-        amounts = [
-            wanted(hold, count) if takes_ else 0
+        standings = tuple(
+            self._standing(hold, count, wanted(hold, count) if takes_ else 0)
             for hold, count, takes_ in zip(holds, used, takes, strict=True)
-        ]
+        )
         if allowed:
             taken = [
-                Taken(hold.counter, hold.slot, amount, hold.forget)
-                for hold, amount in zip(holds, amounts, strict=True)
+                Taken(hold.counter, hold.slot, standing.taken, hold.forget)
+                for hold, standing in zip(holds, standings, strict=True)
             ]
             self._write([_RESERVE, request_id, note, expires, taken])
             self._reserve(request_id, Reservation(note, taken, expires))
             for hold in holds:
                 self._prune(hold)
-        standings = tuple(
-            self._standing(hold, count, amount)
-            for hold, count, amount in zip(holds, used, amounts, strict=True)
-        )
         return Outcome(allowed, standings, candidates)
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
@@ -138,13 +134,16 @@ class MemoryStore:
         return sum(amount for slot, amount in counter.slots.items() if slot >= oldest)
 
     def _standing(self, hold: Hold, used: int, taken: int) -> Standing:
-        reserved = 0 if used == 0 else self._sum_open(hold.counter, hold.oldest) - taken
+        reserved = self._sum_open(hold.counter, hold.oldest) if used else 0
         if room(hold, used):
             return Standing(used, reserved, taken, True)
         return Standing(used, reserved, taken, False, self._frees(hold, used))
 
     def _sum_open(self, name: str, oldest: int) -> int:
-        return sum(amount for slot, amount in self._counters[name].open.items() if slot >= oldest)
+        counter = self._counters.get(name)
+        if counter is None:
+            return 0
+        return sum(amount for slot, amount in counter.open.items() if slot >= oldest)
 
     def _frees(self, hold: Hold, used: int) -> int | None:
         need = max(hold.amount, 1) if hold.kind == "strict" else 1
