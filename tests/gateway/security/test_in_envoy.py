@@ -391,3 +391,18 @@ async def test_several_backends_of_a_service_share_its_questions(bench: Workbenc
         for _ in range(10):
             assert (await ask(bench)).status == 200
         assert two.seen == []
+
+
+async def test_rules_see_who_logged_in_and_not_who_a_client_says_he_is(
+    bench: Workbench, first: Provider
+) -> None:
+    rules = [{"action": "Allow", "principal": {"headers": [{"name": "x-client", "values": ["alice"]}]}}]
+    await bench.apply(
+        *parts(bench, first, KEYS, policy("p", apiKeyAuth=KEY_AUTH, authorization={"rules": rules}))
+    )
+    alice, bob = "key-of-alice" * 9, "bobs-key"
+    assert (await ask(bench, x_key=alice)).status == 200
+    assert (await bench.get("/plain", {"x-key": alice})).status == 200
+    assert (await ask(bench, x_key=bob, x_client="alice")).status == 403
+    assert (await bench.get("/plain", {"x-key": bob, "x-client": "alice"})).status == 403
+    assert (await ask(bench, x_client="alice")).status == 401

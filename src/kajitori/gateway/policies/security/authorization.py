@@ -141,7 +141,7 @@ def _principal(
         parts.append(_any(ranges))
     for match in principal.headers or ():
         if match.name.lower().startswith(MODEL_HEADERS):
-            making.by_model.add(RULES)
+            making.behind.add(RULES)
         parts.append(_any([_header(match.name, value) for value in match.values]))
     if principal.jwt is not None:
         if principal.jwt.provider not in providers:

@@ -1,6 +1,7 @@
 """Protections put on routes of Envoy.
 
-A plain route is known when a request comes in, so all of its steps stand before the Lua filter. The routes by model of
+A plain route is known when a request comes in, so its steps stand before the Lua filter, but for those that look at
+what that finds out. The routes by model of
 one host share their entry: where all of them ask for the same, it is asked there, before a body is read; else each route
 asks for itself once the model is known.
 """
@@ -33,7 +34,10 @@ def protected_plain(entry: Entry, protection: Protection) -> Entry:
     if protection.broken:
         return msgspec.structs.replace(entry, route=_closed(route, protection))
     configs = dict(route.get("typed_per_filter_config", {}))
-    configs |= {early(step): config for step, config in protection.steps.items()}
+    configs |= {
+        (late if step in protection.behind else early)(step): config
+        for step, config in protection.steps.items()
+    }
     if protection.cors is not None:
         configs.setdefault(CORS_FILTER, protection.cors)
     if protection.login:
@@ -78,7 +82,7 @@ class HostSecurity:
             return entry
         if protection.broken:
             return msgspec.structs.replace(entry, route=_closed(entry.route, protection), models=())
-        steps = protection.by_model if self._common is not None else protection.steps.keys()
+        steps = protection.behind if self._common is not None else protection.steps.keys()
         self._asks_late = self._asks_late or ASK_TELLING in steps
         configs = dict(entry.route.get("typed_per_filter_config", {}))
         configs |= {late(step): protection.steps[step] for step in steps if step in protection.steps}
@@ -105,7 +109,7 @@ class HostSecurity:
         common = self._common
         if common is not None and not common.broken:
             configs |= {
-                early(step): config for step, config in common.steps.items() if step not in common.by_model
+                early(step): config for step, config in common.steps.items() if step not in common.behind
             }
         guard = common.guard if common is not None and guarded else ""
         made: list[dict[str, Any]] = []

@@ -15,7 +15,7 @@ from kajitori.api.unhonoured import unhonoured_fields
 from kajitori.gateway.policies.attachment import PolicyAttachment
 from kajitori.gateway.policies.merging import merge
 from kajitori.gateway.policies.security.authorization import make_authorization
-from kajitori.gateway.policies.security.chain import JWT, early, late
+from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, JWT, RULES, early, late
 from kajitori.gateway.policies.security.hosts import protected_plain
 from kajitori.gateway.policies.security.logging_in import make_login_at_provider
 from kajitori.gateway.policies.security.logins import make_login
@@ -154,3 +154,6 @@ def _translate(making: Making, spec: SecurityPolicySpec) -> None:
     if spec.authorization is not None:
         providers = frozenset(item.name for item in spec.jwt.providers) if spec.jwt else frozenset[str]()
         make_authorization(making, spec.authorization, providers)
+    if making.login_line:
+        # Headers that name the client are those of the script, and not what the client sent by these names.
+        making.behind |= making.steps.keys() & {ASK, ASK_TELLING, RULES}

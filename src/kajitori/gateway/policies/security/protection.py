@@ -21,14 +21,15 @@ GROUP, KIND = "gateway.envoyproxy.io", "SecurityPolicy"
 class Protection(msgspec.Struct, frozen=True):
     """name: of the policies, for people and for what is named after them. broken: why nobody can be let in, if so.
 
-    steps: name of a step of `chain` -> its configuration on a route. by_model: steps that must see which model is asked
-    for. login: name of what the script checks, or empty. cors: the CORS filter's configuration, if any.
+    steps: name of a step of `chain` -> its configuration on a route. behind: steps that stand behind the script on every
+    route, because they look at what it finds out: the model, or who the client is. login: name of what the script
+    checks, or empty. cors: the CORS filter's configuration, if any.
     """
 
     name: str
     broken: str = ""
     steps: dict[str, dict[str, Any]] = {}
-    by_model: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
     login: str = ""
     cors: dict[str, Any] | None = None
 
@@ -53,7 +54,7 @@ class Making:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.steps: dict[str, dict[str, Any]] = {}
-        self.by_model: set[str] = set()
+        self.behind: set[str] = set()
         self.login_line = ""
         self.cors: dict[str, Any] | None = None
         self.jwt_providers: dict[str, dict[str, Any]] = {}
@@ -75,7 +76,7 @@ class Making:
         return Protection(
             self.name,
             steps=self.steps,
-            by_model=frozenset(self.by_model),
+            behind=frozenset(self.behind),
             login=f"login/{self.name}" if self.login_line else "",
             cors=self.cors,
         )

@@ -29,7 +29,7 @@ def make_question(making: Making, ask: ExtAuth) -> None:
     if ask.body_to_ext_auth is not None or any(
         name.lower().startswith(MODEL_HEADERS) for name in ask.headers_to_ext_auth
     ):
-        making.by_model.add(step)
+        making.behind.add(step)
     if ask.body_to_ext_auth is not None:
         service["with_request_body"] = {"max_request_bytes": ask.body_to_ext_auth.max_request_bytes}
     if step == ASK_TELLING:
