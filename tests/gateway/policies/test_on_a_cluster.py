@@ -78,6 +78,10 @@ def ctp(*targets: dict[str, Any], **spec: Any) -> tuple[str, dict[str, Any]]:
         (btp(loadBalancer={"type": "Random", "slowStart": {"window": "1s"}}), "slowStart goes with"),
         (btp(healthCheck={"active": {"type": "HTTP"}}), "http is given exactly when"),
         (btp(retry={"retryOn": {"triggers": ["rainy-day"]}}), "rainy-day"),
+        (
+            btp(circuitBreaker={"retryBudget": {"percent": {"numerator": 3, "denominator": 2}}}),
+            "numerator is not above denominator",
+        ),
         (btp(faultInjection={}), "give delay or abort"),
         (btp(faultInjection={"abort": {"httpStatus": 500, "grpcStatus": 1}}), "exactly one of httpStatus"),
         (btp(httpUpgrade=[{"type": "websocket", "connect": {}}]), "connect goes with type CONNECT"),

@@ -44,6 +44,11 @@ Trigger = Literal[
 class Fraction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A part of the whole."""
 
+    __crd__: ClassVar[dict[str, Any]] = {
+        "x-kubernetes-validations": [
+            rule("self.numerator <= self.denominator", "numerator is not above denominator")
+        ]
+    }
     numerator: Annotated[Int32, Meta(ge=0)]
     denominator: Annotated[Int32, Meta(ge=1)] = 100
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kajitori.api.envoygateway.backend_traffic_policy import BackendTrafficPolicySpec
     from kajitori.api.envoygateway.client_traffic_policy import ClientTrafficPolicySpec
-    from kajitori.api.envoygateway.cluster_settings import HTTP2Settings
+    from kajitori.api.envoygateway.cluster_settings import Fraction, HTTP2Settings
     from kajitori.api.envoygateway.rate_limit import RateLimitRule
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -69,12 +69,29 @@ def _traffic(spec: BackendTrafficPolicySpec) -> Iterator[str]:
         }
     )
     yield from _http2(spec.http2)
+    budget = spec.circuit_breaker.retry_budget if spec.circuit_breaker else None
     tracing = spec.telemetry.tracing if spec.telemetry else None
+    yield from _more_than_all(
+        {
+            "circuitBreaker.retryBudget.percent": budget.percent if budget else None,
+            "telemetry.tracing.samplingFraction": tracing.sampling_fraction if tracing else None,
+            "telemetry.tracing.clientSamplingFraction": tracing.client_sampling_fraction if tracing else None,
+            "telemetry.tracing.overallSamplingFraction": tracing.overall_sampling_fraction
+            if tracing
+            else None,
+        }
+    )
     if tracing and tracing.span_name and "%" in tracing.span_name.client + tracing.span_name.server:
         yield "spec.telemetry.tracing.spanName: operators (%) are not honoured"
+    for tag, value in tracing.tags.items() if tracing else ():
+        if "%" in value or not value:
+            yield f"spec.telemetry.tracing.tags[{tag}]: a text without operators (%) is needed"
     rules = spec.rate_limit.local.rules if spec.rate_limit and spec.rate_limit.local else []
     patterns = dict(_of_limits(rules))
     for number, override in enumerate(spec.response_override):
+        status = override.response.status_code if override.response else None
+        if status is not None and not 200 <= status < 600:
+            yield f"spec.responseOverride[{number}].response.statusCode: {status} is no status of an answer"
         for match in override.match.response_headers:
             if match.value.type == "RegularExpression":
                 patterns[f"responseOverride[{number}].match.responseHeaders"] = match.value.value
@@ -113,6 +130,12 @@ def _clients(spec: ClientTrafficPolicySpec) -> Iterator[str]:
             if match.type == "RegularExpression"
         ]
     yield from _patterns(patterns)
+
+
+def _more_than_all(fractions: dict[str, Fraction | None]) -> Iterator[str]:
+    for path, fraction in fractions.items():
+        if fraction is not None and fraction.numerator > fraction.denominator:
+            yield f"spec.{path}: numerator is above denominator"
 
 
 def _zero(durations: Durations) -> Iterator[str]:

@@ -212,7 +212,9 @@ def _telemetry(route: dict[str, Any], telemetry: BackendTelemetry) -> None:
         made["operation"] = tracing.span_name.client
         made["upstream_operation"] = tracing.span_name.server
     if tracing.tags:
-        made["custom_tags"] = [{"tag": tag, "value": value} for tag, value in sorted(tracing.tags.items())]
+        made["custom_tags"] = [
+            {"tag": tag, "literal": {"value": value}} for tag, value in sorted(tracing.tags.items())
+        ]
     route["tracing"] = made
 
 
