@@ -137,6 +137,8 @@ def test_an_old_secret_that_ends_earlier_keeps_its_end() -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "-1h", "1", "d"])
-def test_a_time_that_is_none_is_refused_and_nothing_made(server: dict[str, dict[str, Any]], text: str) -> None:
+def test_a_time_that_is_none_is_refused_and_nothing_made(
+    server: dict[str, dict[str, Any]], text: str
+) -> None:
     assert main(["keys", "create", "x", f"--expires-in={text}"]) == 2
     assert server == {}
