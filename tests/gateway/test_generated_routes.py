@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from kajitori.api.resource import AI_GATEWAY_ROUTES, GATEWAYS, HTTP_ROUTE_FILTERS, HTTP_ROUTES, Resource
 from kajitori.base.errors import NotFound
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.resources import ROUTES
+from kajitori.gateway.upstream import AI_KINDS
 from tests.gateway.test_controller import Cluster, cluster
 from tests.gateway.workbench import ai_route, backend, gateway, observe
 
@@ -92,3 +95,14 @@ def test_a_generated_route_changes_nothing_for_traffic() -> None:
     assert sorted(item.name for item in orphaned.unwanted) == sorted(
         item["metadata"]["name"] for item in made
     )
+
+
+def test_where_envoy_ai_gateway_serves_nothing_is_generated_and_nothing_taken_away() -> None:
+    route = ai_route("chat", "gpt-4o", {"name": "a"})
+    route["metadata"]["uid"] = "u"
+    documents = [gateway(8080), *backend("a", 1), route]
+    made = [item.manifest for item in make_plan(observe(*documents)).generated]
+    theirs = msgspec.structs.replace(observe(*documents, *made), foreign=AI_KINDS)
+    plan = make_plan(theirs)
+    assert not plan.generated
+    assert not plan.unwanted
