@@ -131,8 +131,12 @@ class Attachment:
             self.bindings[key] = [_bind(index, gateway, controller, item) for item in gateway.spec.listeners]
         everything = [binding for group in self.bindings.values() for binding in group]
         mark_conflicts(everything)
-        for binding in everything:
-            binding.hidden = _narrower_neighbours(binding, self.serving())
+        by_port: dict[int, list[Binding]] = {}
+        for binding in self.serving():
+            by_port.setdefault(binding.listener.port, []).append(binding)
+        for sharing in by_port.values():
+            for binding in sharing:
+                binding.hidden = _narrower_neighbours(binding, sharing)
 
     def serving(self) -> list[Binding]:
         """Every listener that serves, those of the oldest Gateway first."""
@@ -248,16 +252,14 @@ def _bind(index: Index, gateway: Gateway, controller: str, listener: Listener) -
     return binding
 
 
-def _narrower_neighbours(binding: Binding, serving: Sequence[Binding]) -> tuple[str, ...]:
-    """The hostnames that other listeners have for themselves: of the same Gateway, and with HTTPS of any."""
+def _narrower_neighbours(binding: Binding, sharing: Sequence[Binding]) -> tuple[str, ...]:
+    """The hostnames that other listeners of a port have for themselves: of the same Gateway, with HTTPS of any."""
     return tuple(
         sorted(
             {
                 other.hostname
-                for other in serving
-                if other.listener.port == binding.listener.port
-                and other.protocol == binding.protocol
-                and (other.protocol == "HTTPS" or other.gateway is binding.gateway)
+                for other in sharing
+                if (other.protocol == "HTTPS" or other.gateway is binding.gateway)
                 and other.hostname != binding.hostname
                 and covers(binding.hostname, other.hostname)
             }

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 def make_tables(observed: Observed, serving: Sequence[Binding]) -> dict[str, Table]:
     """Empty tables by name. serving: the bindings whose listeners serve."""
     tables: dict[str, Table] = {}
+    hostnames: dict[int, list[str]] = {}
+    for binding in serving:
+        hostnames.setdefault(binding.listener.port, []).append(binding.hostname)
     for binding in serving:
         if binding.table in tables:
             continue
-        neighbours = [other.hostname for other in serving if other.listener.port == binding.listener.port]
+        neighbours = hostnames[binding.listener.port]
         secure = binding.protocol == "HTTPS"
         tables[binding.table] = Table(
             binding.table,
