@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,8 +68,7 @@ STEPS = st.lists(
 )
 
 
-async def answers(store: Store, steps: list[tuple[str, Any]]) -> list[Any]:
-    now = float(int(time.time()))
+async def answers(store: Store, steps: list[tuple[str, Any]], now: float) -> list[Any]:
     found: list[Any] = []
     for number, (step, value) in enumerate(steps):
         if step == "reserve":
@@ -88,7 +88,7 @@ async def answers(store: Store, steps: list[tuple[str, Any]]) -> list[Any]:
             now += value
             await store.sweep(now)
         found.append(await store.used([(name, 4) for name in ("a", "b|x", "c")]))
-        found.append([await store.find(str(each)) for each in range(number + 1)])
+        found.append(msgspec.to_builtins([await store.find(str(each)) for each in range(number + 1)]))
     return found
 
 
@@ -98,8 +98,9 @@ def test_python_and_lua_decide_alike(redis: RedisServer, steps: list[tuple[str, 
     async def run() -> None:
         store = RedisStore(redis.url, prefix=uuid.uuid4().hex, timeout_seconds=30.0)
         try:
-            expected = await answers(MemoryStore(), steps)
-            assert await answers(store, steps) == expected
+            now = float(int(time.time()))
+            expected = await answers(MemoryStore(), steps, now)
+            assert await answers(store, steps, now) == expected
         finally:
             await store.close()
 

@@ -50,7 +50,7 @@ local function give_back(most, late_seconds)
         end
       end
       redis.call('HSET', key, 'late', '1')
-      redis.call('ZADD', open_key, whole(now + late_seconds), id)
+      redis.call('ZADD', open_key, tonumber(redis.call('ZSCORE', open_key, id)) + late_seconds, id)
     end
   end
   return #old
