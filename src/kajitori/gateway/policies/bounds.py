@@ -69,6 +69,20 @@ def _traffic(spec: BackendTrafficPolicySpec) -> Iterator[str]:
         }
     )
     yield from _http2(spec.http2)
+    yield from _tracing_and_budget(spec)
+    rules = spec.rate_limit.local.rules if spec.rate_limit and spec.rate_limit.local else []
+    patterns = dict(_of_limits(rules))
+    for number, override in enumerate(spec.response_override):
+        status = override.response.status_code if override.response else None
+        if status is not None and not 200 <= status < 600:
+            yield f"spec.responseOverride[{number}].response.statusCode: {status} is no status of an answer"
+        for match in override.match.response_headers:
+            if match.value.type == "RegularExpression":
+                patterns[f"responseOverride[{number}].match.responseHeaders"] = match.value.value
+    yield from _patterns(patterns.items())
+
+
+def _tracing_and_budget(spec: BackendTrafficPolicySpec) -> Iterator[str]:
     budget = spec.circuit_breaker.retry_budget if spec.circuit_breaker else None
     tracing = spec.telemetry.tracing if spec.telemetry else None
     yield from _more_than_all(
@@ -86,16 +100,6 @@ def _traffic(spec: BackendTrafficPolicySpec) -> Iterator[str]:
     for tag, value in tracing.tags.items() if tracing else ():
         if "%" in value or not value:
             yield f"spec.telemetry.tracing.tags[{tag}]: a text without operators (%) is needed"
-    rules = spec.rate_limit.local.rules if spec.rate_limit and spec.rate_limit.local else []
-    patterns = dict(_of_limits(rules))
-    for number, override in enumerate(spec.response_override):
-        status = override.response.status_code if override.response else None
-        if status is not None and not 200 <= status < 600:
-            yield f"spec.responseOverride[{number}].response.statusCode: {status} is no status of an answer"
-        for match in override.match.response_headers:
-            if match.value.type == "RegularExpression":
-                patterns[f"responseOverride[{number}].match.responseHeaders"] = match.value.value
-    yield from _patterns(patterns.items())
 
 
 def _of_limits(rules: Iterable[RateLimitRule]) -> Iterator[tuple[str, str]]:
