@@ -8,6 +8,7 @@ On any other cluster `kaji serve accountant` is the same, beside each Envoy.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from kajitori.gateway.accounting.accountant import Accountant
 from kajitori.gateway.accounting.policy_delivery import local_channel
 from kajitori.gateway.limits.metrics import LimitMetrics
 from kajitori.gateway.limits.opening import open_engine
+from kajitori.gateway.telemetry.exporter import open_exporter
 from kajitori.laptop.settings import read_settings
 
 
@@ -27,8 +29,11 @@ async def run(home: Path) -> None:
     port = settings.administration_port
     endpoint = f"{settings.gateway_address}:{port}" if port else ""
     places = accounting_places(home)
+    telemetry = open_exporter(os.environ)
     engine = open_engine(places.folder)
-    accountant = Accountant(places, lambda: local_channel(socket), engine, endpoint=endpoint)
+    accountant = Accountant(
+        places, lambda: local_channel(socket), engine, endpoint=endpoint, telemetry=telemetry
+    )
     accountant.registry.register(LimitMetrics(engine))
     try:
         await accountant.run(stop_on_signals())

@@ -254,6 +254,7 @@ async def serve_accountant(options: AccountantOptions) -> None:
     from kajitori.gateway.accounting.policy_delivery import secure_channel
     from kajitori.gateway.limits.metrics import LimitMetrics
     from kajitori.gateway.limits.opening import open_engine
+    from kajitori.gateway.telemetry.exporter import open_exporter
 
     places = Places(
         options.ledger,
@@ -263,13 +264,16 @@ async def serve_accountant(options: AccountantOptions) -> None:
         *(options.sockets / Path(socket_path).name for socket_path in FLEET_RESCUE_SOCKETS),
     )
 
+    name = os.environ.get("POD_NAME") or socket.gethostname()
+    telemetry = open_exporter(os.environ, name)
     # Its own reservations are known again when the container begins anew.
-    engine = open_engine(options.ledger, name=os.environ.get("POD_NAME") or socket.gethostname())
+    engine = open_engine(options.ledger, name=name)
     accountant = Accountant(
         places,
         lambda: secure_channel(options.control_plane, options.certificates, options.server_name),
         engine,
         endpoint=options.endpoint,
+        telemetry=telemetry,
     )
     accountant.registry.register(LimitMetrics(engine))
     try:

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,6 +38,8 @@ from kajitori.gateway.routes.admission import Asking
 if TYPE_CHECKING:
     import grpc.aio
 
+    from kajitori.gateway.telemetry.exporter import Exporter
+
 _log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 1.0
@@ -57,7 +60,8 @@ class Engine(Admission, Protocol):
 class Accountant:
     """Everything of one Envoy. engine: None where nothing is limited. connect: a channel to the control plane.
 
-    endpoint: `HOST:PORT` for metrics and probes; empty: on the admission socket alone.
+    endpoint: `HOST:PORT` for metrics and probes; empty: on the admission socket alone. telemetry: what exports spans and
+    metrics, instead of on_record; None for nothing.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Accountant:
         *,
         endpoint: str = "",
         on_record: Callable[[RequestRecord], None] | None = None,
+        telemetry: Exporter | None = None,
     ) -> None:
         self._places = places
         self._engine = engine
@@ -78,6 +83,10 @@ class Accountant:
         self.registry.register(metrics)
         self._store = RecordStore(places.folder / FILE_NAME)
         notes = VerdictNotes(engine) if engine is not None else None
+        self._telemetry = telemetry
+        if telemetry is not None:
+            self.registry.register(telemetry)
+            on_record = telemetry.take
         self._ledger = Ledger(self._store, metrics, on_record, notes)
         self._reader = LogReader(
             places.access_log,
@@ -116,6 +125,9 @@ class Accountant:
             services = [self._follower.run, self._relay.run, self._watch_disk]
             if self._engine is not None:
                 services.append(self._engine.run)
+            if self._telemetry is not None:
+                services.append(partial(self._telemetry.run, self.registry))
+                stack.push_async_callback(self._telemetry.close)
             tasks = [asyncio.create_task(_kept_up(service)) for service in services]
             reading = asyncio.create_task(self._read())
             try:

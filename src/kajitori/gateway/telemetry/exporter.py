@@ -1,0 +1,188 @@
+"""Exports what the ledger books: spans in batches as they come, metrics at intervals.
+
+Records wait in a queue that is bounded; when a collector is away, or too slow, further ones are counted and dropped. Nobody
+waits for a collector, neither the ledger nor admission, which share this loop: messages are made a few spans at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from kajitori.gateway.telemetry.settings import TelemetrySettings, read_settings
+from kajitori.gateway.telemetry.spans import context_of, is_sampled, spans_of
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+    from kajitori.gateway.accounting.records import RequestRecord
+    from kajitori.gateway.telemetry.senders import NotSent, Sender
+
+_log = logging.getLogger(__name__)
+
+_SPANS_AT_ONCE = 16
+_FIRST_WAIT_SECONDS = 0.5
+_COMPLAINT_SECONDS = 60.0
+_CLOSE_SECONDS = 3.0
+
+
+def open_exporter(environment: Mapping[str, str], instance: str = "") -> Exporter | None:
+    """None where the environment asks for no export; then nothing of OTLP is loaded. instance: `service.instance.id`.
+
+    Raises UsageError for a variable that makes no sense.
+    """
+    settings = read_settings(environment)
+    return None if settings is None else Exporter(settings, instance)
+
+
+class Exporter(Collector):
+    """Give it records; `run` sends them. As a collector it tells what became of them."""
+
+    def __init__(self, settings: TelemetrySettings, instance: str = "") -> None:
+        from kajitori.gateway.telemetry.messages import resource_of
+        from kajitori.gateway.telemetry.senders import open_sender
+
+        self._settings = settings
+        known = dict(settings.resource)
+        if instance:
+            known.setdefault("service.instance.id", instance)
+        self._resource = resource_of(known.items())
+        self._traces: Sender | None = None
+        self._metrics: Sender | None = None
+        if settings.traces.exporter != "none":
+            self._traces = open_sender(settings.traces, "traces")
+        if settings.metrics.exporter != "none":
+            self._metrics = open_sender(settings.metrics, "metrics")
+        self._waiting: deque[RequestRecord] = deque()
+        self._enough = asyncio.Event()
+        self._started = time.time()
+        self._complained = -_COMPLAINT_SECONDS
+        self.exported = self.dropped = self.failed_metrics = 0
+
+    def take(self, record: RequestRecord) -> None:
+        """Of each record, when it is booked."""
+        if self._traces is None or not record.operation:
+            return
+        if len(self._waiting) >= self._settings.most_waiting:
+            self.dropped += 1
+            return
+        self._waiting.append(record)
+        if len(self._waiting) >= self._settings.batch:
+            self._enough.set()
+
+    async def run(self, registry: CollectorRegistry) -> None:
+        """Export until cancelled. registry: the metrics."""
+        async with asyncio.TaskGroup() as group:
+            if self._traces is not None:
+                group.create_task(self._run_traces(self._traces))
+            if self._metrics is not None:
+                group.create_task(self._run_metrics(self._metrics, registry))
+
+    async def close(self) -> None:
+        """After `run`: tries once, for a moment, to send what waits, and ends connections."""
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                while self._traces is not None and self._waiting:
+                    await self._send_batch(self._traces, give_up_seconds=0.0)
+        except TimeoutError:
+            self.dropped += len(self._waiting)
+        for sender in (self._traces, self._metrics):
+            if sender is not None:
+                await sender.close()
+
+    async def _run_traces(self, sender: Sender) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.delay_seconds):
+                    await self._enough.wait()
+            except TimeoutError:
+                pass
+            self._enough.clear()
+            while self._waiting:
+                await self._send_batch(sender, self._settings.give_up_seconds)
+
+    async def _send_batch(self, sender: Sender, give_up_seconds: float) -> None:
+        from kajitori.gateway.telemetry.messages import add_span, traces_message
+
+        message, scope = traces_message(self._resource)
+        requests = 0
+        while self._waiting and requests < self._settings.batch:
+            record = self._waiting.popleft()
+            context = context_of(record)
+            if not is_sampled(self._settings, context):
+                continue
+            for span in spans_of(record, context, self._settings.convention):
+                add_span(scope, span)
+            requests += 1
+            if requests % _SPANS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if not requests:
+            return
+        sent = False
+        try:
+            sent = await self._send(sender, message, give_up_seconds)
+        finally:
+            if sent:
+                self.exported += requests
+            else:
+                self.dropped += requests
+
+    async def _send(self, sender: Sender, message: Message, give_up_seconds: float) -> bool:
+        from kajitori.gateway.telemetry.senders import NotSent
+
+        loop = asyncio.get_running_loop()
+        deadline, wait = loop.time() + give_up_seconds, _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                await sender.send(message)
+                return True
+            except NotSent as error:
+                pause = error.after_seconds if error.after_seconds is not None else wait
+                if not error.again or loop.time() + pause > deadline:
+                    self._complain(error)
+                    return False
+            await asyncio.sleep(pause)
+            wait *= 2
+
+    def _complain(self, error: NotSent) -> None:
+        if time.monotonic() - self._complained > _COMPLAINT_SECONDS:
+            self._complained = time.monotonic()
+            _log.warning("telemetry is dropped: %s", error)
+
+    async def _run_metrics(self, sender: Sender, registry: CollectorRegistry) -> None:
+        from kajitori.gateway.telemetry.messages import metrics_message
+
+        while True:
+            await asyncio.sleep(self._settings.interval_seconds)
+            families: list[Metric] = list(registry.collect())
+            message = await asyncio.to_thread(
+                metrics_message, self._resource, families, self._started, time.time()
+            )
+            if not await self._send(sender, message, min(self._settings.interval_seconds, 30.0)):
+                self.failed_metrics += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """What a scrape gets."""
+        yield CounterMetricFamily(
+            "kaji_gateway_spans_exported", "Requests whose spans a collector has taken.", self.exported
+        )
+        yield CounterMetricFamily(
+            "kaji_gateway_spans_dropped",
+            "Requests whose spans were dropped: the collector is away, too slow, or refused them.",
+            self.dropped,
+        )
+        yield CounterMetricFamily(
+            "kaji_gateway_metric_exports_failed", "Times that metrics could not be sent.", self.failed_metrics
+        )
+        yield GaugeMetricFamily(
+            "kaji_gateway_spans_waiting", "Requests whose spans are to be sent.", len(self._waiting)
+        )
