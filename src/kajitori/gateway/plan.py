@@ -267,6 +267,7 @@ def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, env
         keys=keys.facts,
         prices=limits.prices,
         budgets=limits.budgets,
+        rescues_streams=bool(making.rescues),
     )
     asking = Asking(policy)
     resources = Resources(
@@ -301,7 +302,7 @@ def _policies(making: _Making, traffic_notes: Mapping[tuple[str, str], Sequence[
     for resource, found in (
         (BACKEND_TRAFFIC_POLICIES, making.backend_traffic.statuses(traffic_notes)),
         (CLIENT_TRAFFIC_POLICIES, making.client_traffic.statuses()),
-        (SECURITY_POLICIES, making.security.statuses()),
+        (SECURITY_POLICIES, making.security.statuses(making.rejected)),
         (ENVOY_PROXIES, making.envoy_proxies.statuses()),
         (GATEWAY_CONFIGS, making.gateway_configs.statuses()),
     ):

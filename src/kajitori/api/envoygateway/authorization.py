@@ -17,6 +17,11 @@ from kajitori.api.gateway.shared import Duration, ObjectName
 
 Action = Literal["Allow", "Deny"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
+# Those that Envoy knows.
+ErrorStatus = Literal[
+    400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424, 426,
+    428, 429, 431, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
+]  # fmt: skip
 _Name = Annotated[str, Meta(min_length=1, max_length=253)]
 
 
@@ -186,4 +191,4 @@ class ExtAuth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     fail_open: bool = False
     recompute_route: bool | None = None
     context_extensions: Annotated[list[ContextExtension], map_list("name")] = field(default_factory=list)
-    status_on_error: Annotated[Int32, Meta(ge=400, le=511)] | None = None
+    status_on_error: ErrorStatus | None = None

@@ -15,6 +15,7 @@ from kajitori.api.unhonoured import unhonoured_fields
 from kajitori.gateway.policies.attachment import PolicyAttachment
 from kajitori.gateway.policies.merging import merge
 from kajitori.gateway.policies.security.authorization import make_authorization
+from kajitori.gateway.policies.security.bounds import problems_of
 from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, JWT, RULES, early, late
 from kajitori.gateway.policies.security.hosts import protected_plain
 from kajitori.gateway.policies.security.logging_in import make_login_at_provider
@@ -24,9 +25,10 @@ from kajitori.gateway.policies.security.protection import KIND, Making, Protecti
 from kajitori.gateway.policies.security.questions import make_question
 from kajitori.gateway.policies.security.tokens import make_tokens, token_filter
 from kajitori.gateway.policies.statuses import policy_status
+from kajitori.gateway.resources import EXTENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from kajitori.api.envoygateway.policy import Policy
     from kajitori.gateway.observed import Index
@@ -118,8 +120,9 @@ class SecurityPolicies:
                 requirements[making.name] = making.jwt_requirement
         return {name: token_filter(name, providers, requirements) for name in (early(JWT), late(JWT))}
 
-    def statuses(self) -> Iterator[tuple[Policy, dict[str, Any]]]:
-        """Of each policy that concerns Gateways of ours."""
+    def statuses(self, refused: Mapping[str, str]) -> Iterator[tuple[Policy, dict[str, Any]]]:
+        """Of each policy that concerns Gateways of ours. refused: resources that Envoy did not take, and why."""
+        told = refused.get(f"{EXTENSION}/{early(JWT)}") or refused.get(f"{EXTENSION}/{late(JWT)}")
         if self._attachment is None:
             return
         for policy in self._attachment.policies:
@@ -131,6 +134,8 @@ class SecurityPolicies:
                 if key[:2] == policy.key and (len(key) > 2) == self._is_merged(policy):
                     problems += [text for text in making.problems if text not in problems]
                     notes += [text for text in making.notes if text not in notes]
+                    if told and making.jwt_requirement is not None:
+                        problems.append(f"Envoy refused the tokens of all policies together: {told}")
             status = policy_status(self._attachment, policy, problems, notes)
             if status is not None:
                 yield policy, status
@@ -140,6 +145,7 @@ class SecurityPolicies:
 
 
 def _translate(making: Making, spec: SecurityPolicySpec) -> None:
+    making.problems += problems_of(spec)
     make_login(making, spec.api_key_auth, spec.basic_auth)
     if spec.cors is not None:
         make_cors(making, spec.cors)
