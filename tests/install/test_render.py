@@ -29,7 +29,13 @@ Key = tuple[str, str | None, str]
 CHOICES: list[dict[str, Any]] = [
     {},
     {"gateway": {"secretNamespaces": ["a", "b"], "className": ""}, "networkPolicies": {"enabled": False}},
-    {"groups": {"enabled": False}, "envoy": {"service": {"type": "NodePort", "annotations": {"a/b": "c"}}}},
+    {
+        "groups": {"enabled": False},
+        "envoy": {
+            "service": {"type": "NodePort", "annotations": {"a/b": "c"}},
+            "accountant": {"env": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel:4318"}]},
+        },
+    },
     {
         "gateway": {"enabled": False},
         "groups": {"yieldToUpstream": False, "placement": {"tolerations": [{"operator": "Exists"}]}},

@@ -11,7 +11,7 @@ from typing import Any
 
 from kajitori import __version__
 from kajitori.api.leaderworkerset.policies import policies
-from kajitori.app.install.templating import Each, If, Item, Joined, Json, Namespace, Sum, Text, Value
+from kajitori.app.install.templating import Each, If, Item, Joined, Json, Namespace, Spliced, Sum, Text, Value
 from kajitori.app.standby import status_name
 from kajitori.app.upstream import watch_rules
 from kajitori.gateway import rbac as gateway_rbac
@@ -514,6 +514,7 @@ def _accountant_container() -> dict[str, Any]:
                 "name": "KAJITORI_LIMITS_STORE",
                 "valueFrom": {"secretKeyRef": {"name": "kajitori-limits", "key": "store", "optional": True}},
             },
+            Spliced("envoy.accountant.env"),
         ],
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
         # Whether it knows its policy keeps nobody from being served, so there is no probe of readiness.

@@ -71,6 +71,12 @@ class Each(msgspec.Struct, frozen=True):
     body: Any
 
 
+class Spliced(msgspec.Struct, frozen=True):
+    """The elements of a list value, among those of a list that has others too."""
+
+    path: str
+
+
 _ABSENT = object()
 
 
@@ -104,7 +110,12 @@ def _fill(node: Any, values: Mapping[str, Any], namespace: str, item: Any) -> An
         return {key: child for key, child in members if child is not _ABSENT}
     if isinstance(node, list):
         elements: list[Any] = node
-        children = (_fill(child, values, namespace, item) for child in elements)
+        children: list[Any] = []
+        for child in elements:
+            if isinstance(child, Spliced):
+                children += lookup(values, child.path)
+            else:
+                children.append(_fill(child, values, namespace, item))
         return [child for child in children if child is not _ABSENT]
     if isinstance(node, If):
         if bool(lookup(values, node.path)) == node.negated:
@@ -167,6 +178,8 @@ _PLAIN = frozenset(":#{}[]&*!|>'\"%@`, ")
 
 
 def _entry(head: str, child: Any, deeper: int, indent: int) -> str:
+    if isinstance(child, Spliced):
+        return f"{{{{- range $item := $.Values.{child.path} }}}}\n{head} {{{{ $item | toJson }}}}\n{{{{- end }}}}\n"
     if isinstance(child, If):
         inner = _entry(head, child.then, deeper, indent)
         return f"{_condition(child)}\n{inner}{{{{- end }}}}\n"

@@ -143,6 +143,12 @@ class EnvoyService(_Section):
 
 class Accountant(_Section):
     ledger_size: Annotated[str, Meta(description="Limit of the request records of each Envoy.")] = "1Gi"
+    env: Annotated[
+        list[dict[str, Any]],
+        Meta(
+            description="Further environment variables, as in a pod: OTEL_EXPORTER_OTLP_ENDPOINT and others export spans and metrics."
+        ),
+    ] = []
     resources: Resources = field(
         default_factory=lambda: Resources(
             requests={"cpu": "100m", "memory": "96Mi"}, limits={"memory": "512Mi"}
