@@ -31,8 +31,7 @@ from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestR
 from kajitori.gateway.accounting.verdict_notes import VerdictNotes
 from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs
 from kajitori.gateway.limits.request import Settlement
-from kajitori.gateway.rescue.metrics import RescueMetrics
-from kajitori.gateway.rescue.relay import Relay
+from kajitori.gateway.rescue.metrics import RescueCounts, RescueMetrics
 from kajitori.gateway.routes.admission import Asking
 
 if TYPE_CHECKING:
@@ -103,13 +102,17 @@ class Accountant:
         pages: dict[str, Page] = dict.fromkeys(("/healthz", "/health"), _healthy)
         pages |= {"/metrics": self._metrics, "/readyz": self._readiness}
         self._server = AdmissionServer(notes, pages)
-        self._relay = Relay(places.rescue, places.inner)
-        self.registry.register(RescueMetrics(self._relay.counts))
+        self._rescue_wanted = asyncio.Event()
+        rescue_counts = RescueCounts()
+        self._rescue = partial(self._relay_streams, rescue_counts)
+        self.registry.register(RescueMetrics(rescue_counts))
 
     def configure(self, policy: Policy) -> None:
         """Takes a policy; requests that end later are booked by it."""
         self._ledger.configure(policy)
         self._asking = Asking(policy)
+        if policy.rescues_streams:
+            self._rescue_wanted.set()
         if self._engine is not None:
             self._engine.configure(policy)
 
@@ -122,7 +125,7 @@ class Accountant:
             stack.callback(self._server.close)
             if self.endpoint:
                 self.endpoint = await self._server.listen_pages(self.endpoint)
-            services = [self._follower.run, self._relay.run, self._watch_disk]
+            services = [self._follower.run, self._rescue, self._watch_disk]
             if self._engine is not None:
                 services.append(self._engine.run)
             if self._telemetry is not None:
@@ -140,6 +143,13 @@ class Accountant:
                 for task in (*tasks, reading):
                     task.cancel()
                 await asyncio.gather(*tasks, reading, return_exceptions=True)
+
+    async def _relay_streams(self, counts: RescueCounts) -> None:
+        """From when a policy first wants it: the server and the client of HTTP are 9 MiB that few need."""
+        await self._rescue_wanted.wait()
+        from kajitori.gateway.rescue.relay import Relay
+
+        await Relay(self._places.rescue, self._places.inner, counts).run()
 
     async def _read(self) -> None:
         """Lines wait in their file until it is known whom they speak of."""

@@ -82,6 +82,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     budgets: Budget as namespace/name -> number of its limit, for the keys that name it.
     prices: those of PriceLists, the first that fits holds; what none fits is looked up in the catalogue of the package.
+    rescues_streams: whether any route leads streams through the relay.
     """
 
     backends: dict[str, BackendFacts] = {}
@@ -90,3 +91,4 @@ class Policy(msgspec.Struct, frozen=True):
     keys: dict[str, KeyFacts] = {}
     prices: tuple[Price, ...] = ()
     budgets: dict[str, int] = {}
+    rescues_streams: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -12,13 +13,19 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from kajitori.gateway.rescue.relay import Counts
+
+class RescueCounts(msgspec.Struct):
+    """Since the process began. interrupted: streams that died; of these, continued ones went on."""
+
+    streams: int = 0
+    interrupted: int = 0
+    continued: int = 0
 
 
 class RescueMetrics(Collector):
     """Register it with a prometheus registry."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: RescueCounts) -> None:
         self._counts = counts
 
     def collect(self) -> Iterable[Metric]:

@@ -21,6 +21,7 @@ from aiohttp import web
 from kajitori.gateway.rescue import legs
 from kajitori.gateway.rescue.dialects import Story, story_of
 from kajitori.gateway.rescue.events import LONGEST_EVENT_BYTES, Splitter, comment
+from kajitori.gateway.rescue.metrics import RescueCounts
 
 _log = logging.getLogger(__name__)
 # What belongs to one connection, or is written anew for each leg.
@@ -34,14 +35,6 @@ _NOT_PASSED_ON = frozenset(
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
-class Counts(msgspec.Struct):
-    """Since the process began. interrupted: streams that died; of these, continued ones went on."""
-
-    streams: int = 0
-    interrupted: int = 0
-    continued: int = 0
-
-
 class _Interrupted(Exception):
     """A stream ended before it was whole; its words say how."""
 
@@ -49,11 +42,18 @@ class _Interrupted(Exception):
 class Relay:
     """Serves on one socket, asks on another. Both are Envoy's side of the same pod or machine."""
 
-    def __init__(self, socket: Path, inner: Path, *, body_limit_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        inner: Path,
+        counts: RescueCounts | None = None,
+        *,
+        body_limit_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
         self._socket = socket
         self._inner = inner
         self._body_limit_bytes = body_limit_bytes
-        self.counts = Counts()
+        self.counts = counts or RescueCounts()
         self._session: aiohttp.ClientSession | None = None
 
     @contextlib.asynccontextmanager

@@ -44,6 +44,9 @@ class Rescues:
         self._settings = settings
         self._inner: dict[str, Resource] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._inner)
+
     def split(self, entry: Entry, table: str, hostname: str) -> list[Entry]:
         """The entry, with another one for its streams in front where they are rescued."""
         if entry.ending not in ENDINGS or self._settings.rescue_sockets is None or "route" not in entry.route:
