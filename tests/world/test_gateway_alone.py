@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from tests.gateway.workbench import free_port
-from tests.world.conftest import wait_until
+from tests.world import gateway_story
+from tests.world.conftest import ROOT, wait_until
 
 pytestmark = [pytest.mark.world, pytest.mark.timeout(180)]
 KAJI = [sys.executable, "-m", "kajitori.cli"]
@@ -215,3 +216,49 @@ def test_lint_names_each_finding_with_its_line(home: Path) -> None:
     file.write_text(CONFIGURATION)
     answer = kaji("gateway", "lint", str(file), PORT="1975", PROVIDER="1")
     assert (answer.returncode, answer.stderr) == (0, ""), answer.stdout
+
+
+class Alone:
+    """The place of the story without a cluster: what is applied is a file that is followed."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.home = home / "story"
+        self.file = home / "story.yaml"
+        self.port = port
+        self.running: Running | None = None
+
+    def apply(self, manifest: str) -> None:
+        self.file.write_text(
+            manifest.replace("kajitori", "alone", 1) + "---\n" + CONFIGURATION.split("---")[0]
+        )
+        self.running = Running([str(self.file)], self.home)
+        wait_until(lambda: self.url() in self.output(), "the gateway serves", seconds=60)
+
+    def output(self) -> str:
+        return self.running.output if self.running else ""
+
+    def url(self) -> str:
+        return f"http://localhost:{self.port}/v1"
+
+    def kaji(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = kaji(*words, "--home", str(self.home))
+        assert not check or done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}\n{self.output()}"
+        return done
+
+    def python(self, code: str, *arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        ).stdout
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(words, text=True, cwd=ROOT)
+
+
+def test_the_story_of_the_gateway_without_a_cluster(home: Path) -> None:
+    port = free_port()
+    place = Alone(home, port)
+    try:
+        gateway_story.tell(place, port)
+    finally:
+        if place.running:
+            place.running.stop()

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.world.conftest import wait_until
+from tests.world import gateway_story
+from tests.world.conftest import ROOT, wait_until
 from tests.world.real_world import World, real_world
 from tests.world.test_story import GROUPS, MANIFESTS, PODS, ROUTE
 
@@ -168,6 +169,31 @@ def test_the_second_provider_answers_when_the_first_is_killed(
     story = wait_until(told, "a ledger has the request", seconds=20)
     assert "azure" in story and "openai" in story
     assert "not-a-real" not in story
+
+
+class Real:
+    """The place of the gateway's story on a real Kubernetes."""
+
+    def __init__(self, world: World, port: int) -> None:
+        self.world, self.port = world, port
+        self.kaji, self.python = world.kaji, world.python
+
+    def apply(self, manifest: str) -> None:
+        self.world.kubectl("apply", "-f", "-", stdin=manifest)
+
+    def url(self) -> str:
+        def address() -> str | None:
+            path = "jsonpath={.status.addresses[0].value}"
+            return self.world.kubectl("get", "gateway", "story", "-o", path).stdout or None
+
+        return f"http://{wait_until(address, 'the Gateway has an address')}:{self.port}/v1"
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        return self.world.namespace.popen(*words, text=True, cwd=ROOT)
+
+
+def test_the_story_of_the_gateway_on_a_real_cluster(world: World) -> None:
+    gateway_story.tell(Real(world, 8090), 8090)
 
 
 def test_another_leader_acts_when_the_first_one_is_deleted(world: World, groups: dict[str, str]) -> None:

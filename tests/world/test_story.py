@@ -15,7 +15,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.world.conftest import MANIFESTS, Cluster, needs_kubectl, wait_until
+from tests.world import gateway_story
+from tests.world.conftest import MANIFESTS, ROOT, Cluster, free_port, needs_kubectl, wait_until
 
 pytestmark = [pytest.mark.world, pytest.mark.timeout(300), pytest.mark.xdist_group("port-8080")]
 
@@ -274,3 +275,27 @@ def test_status_and_logs_and_get_tell_what_runs(cluster: Cluster, groups: dict[s
     logs = cluster.kaji("logs", "deepseek-r1-inference-0").stdout
     assert "imulated" in logs
     assert "deepseek-r1-inference-1-7" in cluster.kaji("get", "pods").stdout
+
+
+class Embedded:
+    """The place of the gateway's story on an embedded cluster."""
+
+    def __init__(self, cluster: Cluster, port: int) -> None:
+        self.port = port
+        self.kaji = cluster.kaji
+        self.apply = cluster.apply
+
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def python(self, code: str, *arguments: str) -> str:
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(words, text=True, cwd=ROOT)
+
+
+def test_the_story_of_the_gateway_on_an_embedded_cluster(cluster: Cluster) -> None:
+    port = free_port()
+    gateway_story.tell(Embedded(cluster, port), port)
