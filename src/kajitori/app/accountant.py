@@ -8,12 +8,14 @@ On any other cluster `kaji serve accountant` is the same, beside each Envoy.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
 
 from kajitori.app.daemon import run_daemon, stop_on_signals
 from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
+from kajitori.base.errors import KajitoriError
 from kajitori.gateway.accounting.accountant import Accountant
 from kajitori.gateway.accounting.policy_delivery import local_channel
 from kajitori.gateway.limits.metrics import LimitMetrics
@@ -44,7 +46,11 @@ async def run(home: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="kajitori.app.accountant", description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the folder of a laptop cluster")
-    run_daemon(run(parser.parse_args().home))
+    try:
+        run_daemon(run(parser.parse_args().home))
+    except KajitoriError as error:
+        logging.getLogger(__name__).error("%s", error)
+        return 1
     return 0
 
 

@@ -22,6 +22,7 @@ from kajitori.api import resource as kinds
 from kajitori.app.rights import write_component_rules
 from kajitori.app.supervisor import child_environment, claim_free_slot
 from kajitori.base.errors import ApiError, KajitoriError, NotFound, Unreachable, UsageError
+from kajitori.gateway.telemetry.settings import read_settings as read_telemetry_settings
 from kajitori.kube.config import load_config
 from kajitori.kube.direct import DirectClient
 from kajitori.laptop.settings import SLOTS, ClusterSettings, read_settings, write_settings
@@ -75,8 +76,10 @@ def prepare_home(home: Path, settings: ClusterSettings) -> None:
 def start_supervisor(home: Path, slot: socket.socket | None, *, die_with: int = 0) -> subprocess.Popen[bytes]:
     """Start the tree in a session of its own. slot: None for a joined node, which has none.
 
-    die_with: a process whose end shall end it, 0 for none.
+    die_with: a process whose end shall end it, 0 for none. Raises UsageError for a variable of telemetry that makes no sense:
+    the accountant would not start with it.
     """
+    read_telemetry_settings(os.environ)
     command = [sys.executable, "-m", "kajitori.app.supervisor", "--home", str(home)]
     if slot is not None:
         command += ["--slot-socket", str(slot.fileno())]
