@@ -216,3 +216,10 @@ async def test_gateways_on_one_port_share_a_listener_and_keep_their_hostnames(
         if item.resource.kind == "Gateway"
     }
     assert attached == {"gateway": 2, "mission": 1, "named": 1}
+
+
+async def test_a_head_request_that_nothing_matches_is_not_said_to_have_a_body(bench: Workbench) -> None:
+    await bench.apply(gateway(bench.port))
+    async with bench.session.head(bench.url + "/x") as response:
+        assert response.status == 404
+        assert "content-type" not in response.headers

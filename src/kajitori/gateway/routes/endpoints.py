@@ -198,11 +198,19 @@ def wrong_methods(plain_filters: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def unknown_path(plain_filters: dict[str, Any]) -> dict[str, Any]:
-    """The end of every host."""
-    return {
-        "name": "unknown-path",
-        "match": {"prefix": "/"},
-        "direct_response": ai_error(404, "unsupported path: %REQ(:METHOD)% %PATH(NQ)%"),
-        "typed_per_filter_config": plain_filters,
-    }
+def unknown_paths(plain_filters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The end of every host. An answer to HEAD has no body, and one that claims to be JSON confuses who reads it."""
+    return [
+        {
+            "name": "unknown-path-of-head",
+            "match": {"prefix": "/", "headers": [{"name": ":method", "string_match": {"exact": "HEAD"}}]},
+            "direct_response": {"status": 404},
+            "typed_per_filter_config": plain_filters,
+        },
+        {
+            "name": "unknown-path",
+            "match": {"prefix": "/"},
+            "direct_response": ai_error(404, "unsupported path: %REQ(:METHOD)% %PATH(NQ)%"),
+            "typed_per_filter_config": plain_filters,
+        },
+    ]

@@ -23,7 +23,7 @@ from kajitori.gateway.routes.endpoints import (
     preflight_route,
     switched_on,
     unknown_model,
-    unknown_path,
+    unknown_paths,
     unnamed_routes,
     wrong_methods,
 )
@@ -142,7 +142,7 @@ class Table:
         routes += [entry.route for entry in entries if not entry.ai and entry.at_root]
         if by_model:
             routes += security.generated(wrong_methods(PLAIN_FILTERS))
-        routes += security.generated([unknown_path(PLAIN_FILTERS)])
+        routes += security.generated(unknown_paths(PLAIN_FILTERS))
         return {
             "name": hostname,
             "domains": [hostname],
