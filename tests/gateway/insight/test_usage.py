@@ -104,7 +104,7 @@ def test_months_and_days_together_answer_as_days_alone_would(days: list[date], d
 def test_clients_cannot_make_any_number_of_rows() -> None:
     period = Period("2026-11-26", {})
     for number in range(MOST_OF_A_DAY + 500):
-        period.add(Subject("r", f"model-{number}", "b", f"key-{number % 10}", "t"), record(number))
+        period.add(Subject("r", f"model-{number}", "b", f"key-{number % 10}", "t"), Totals(1))
     assert len(period.rows) <= MOST_OF_A_DAY + 1
     assert period.rows[Subject("r", OTHER, "b", OTHER, "t")].requests == 500
     assert sum(each.requests for each in period.rows.values()) == MOST_OF_A_DAY + 500

@@ -26,7 +26,7 @@ from kajitori.gateway.accounting.usage_totals import (
     Period,
     Subject,
     Totals,
-    periods_of,
+    day_of,
     subject_of,
 )
 
@@ -65,15 +65,22 @@ class UsageWriter:
 
     def take(self, database: sqlite3.Connection, records: Sequence[RequestRecord]) -> list[Row]:
         """Counts records in; the rows that are to be written. Raises sqlite3.Error, and has counted nothing then."""
-        for name in {name for record in records for name in periods_of(record.time)}:
+        sums: dict[tuple[str, Subject], Totals] = {}
+        for record in records:
+            key = day_of(record.time), subject_of(record)
+            found = sums.get(key)
+            if found is None:
+                found = sums[key] = Totals()
+            found.add(record)
+        days = {day for day, _ in sums}
+        for name in days | {day[:MONTH_LENGTH] for day in days}:
             if name not in self._periods:
                 self._periods[name] = Period(name, _stored(database, name))
+            self._periods.move_to_end(name)
         touched: dict[tuple[str, Subject], Totals] = {}
-        for record in records:
-            subject = subject_of(record)
-            for name in periods_of(record.time):
-                self._periods.move_to_end(name)
-                row, totals = self._periods[name].add(subject, record)
+        for (day, subject), more in sums.items():
+            for name in (day, day[:MONTH_LENGTH]):
+                row, totals = self._periods[name].add(subject, more)
                 touched[name, row] = totals
         while len(self._periods) > _MOST_PERIODS:
             self._periods.popitem(last=False)

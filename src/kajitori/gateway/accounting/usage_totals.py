@@ -95,18 +95,17 @@ class Totals(msgspec.Struct, gc=False):
             self.costs[key] = self.costs.get(key, 0) + amount
 
 
-def periods_of(seconds: float) -> tuple[str, str]:
-    """Day and month, in UTC, of a time in seconds since 1970."""
-    return _periods(int(seconds // 86_400))
+def day_of(seconds: float) -> str:
+    """The day, in UTC, of a time in seconds since 1970."""
+    return _day(int(seconds // 86_400))
 
 
 @lru_cache(maxsize=64)
-def _periods(day: int) -> tuple[str, str]:
+def _day(day: int) -> str:
     try:
-        text = time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))
+        return time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))
     except (OverflowError, ValueError):  # a clock that is out of its mind
-        text = "1970-01-01"
-    return text, text[:MONTH_LENGTH]
+        return "1970-01-01"
 
 
 def subject_of(record: RequestRecord) -> Subject:
@@ -122,18 +121,18 @@ class Period:
         self.rows = rows
         self._most = MOST_OF_A_DAY if len(name) == DAY_LENGTH else MOST_OF_A_MONTH
 
-    def add(self, subject: Subject, record: RequestRecord) -> tuple[Subject, Totals]:
-        """Counts a record in; returns the row that it went to."""
+    def add(self, subject: Subject, more: Totals) -> tuple[Subject, Totals]:
+        """Counts sums in; returns the row that they went to."""
         for candidate in _coarser(subject):
             known = self.rows.get(candidate)
             if known is None and len(self.rows) < self._most:
                 known = self.rows[candidate] = Totals()
             if known is not None:
-                known.add(record)
+                known.merge(more)
                 return candidate, known
         last = msgspec.structs.replace(subject, model=OTHER, key=OTHER)
         known = self.rows.setdefault(last, Totals())
-        known.add(record)
+        known.merge(more)
         return last, known
 
 
