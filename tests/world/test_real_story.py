@@ -193,7 +193,7 @@ class Real:
 
 
 def test_the_story_of_the_gateway_on_a_real_cluster(world: World) -> None:
-    gateway_story.tell(Real(world, 8090), 8090)
+    gateway_story.tell(Real(world, 8090), 8090, envoys=2)
 
 
 def test_another_leader_acts_when_the_first_one_is_deleted(world: World, groups: dict[str, str]) -> None:
