@@ -90,7 +90,10 @@ CLASS = {"kind": "GatewayClass", "metadata": {"name": "kajitori"},
 
 
 def observe(
-    *documents: dict[str, Any] | str, body_limit_bytes: int = 32 * 1024 * 1024, access_log: str = ""
+    *documents: dict[str, Any] | str,
+    body_limit_bytes: int = 32 * 1024 * 1024,
+    access_log: str = "",
+    logged_headers: tuple[str, ...] = (),
 ) -> Observed:
     """Objects (dicts, or YAML text of several) as the informers would show them."""
     found: dict[str, list[Any]] = {}
@@ -103,7 +106,12 @@ def observe(
                 copy.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
             name, kind = KINDS[copy["kind"]]
             found.setdefault(name, []).append(msgspec.convert(copy, kind))
-    settings = Settings(bind_address="127.0.0.1", body_limit_bytes=body_limit_bytes, access_log=access_log)
+    settings = Settings(
+        bind_address="127.0.0.1",
+        body_limit_bytes=body_limit_bytes,
+        access_log=access_log,
+        logged_headers=logged_headers,
+    )
     return Observed(settings=settings, **{name: tuple(items) for name, items in found.items()})
 
 

@@ -17,6 +17,7 @@ from kajitori.app.daemon import run_daemon, stop_on_signals
 from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
 from kajitori.base.errors import KajitoriError
 from kajitori.gateway.accounting.accountant import Accountant
+from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.policy_delivery import local_channel
 from kajitori.gateway.limits.metrics import LimitMetrics
 from kajitori.gateway.limits.opening import open_engine
@@ -31,10 +32,16 @@ async def run(home: Path) -> None:
     port = settings.administration_port
     endpoint = f"{settings.gateway_address}:{port}" if port else ""
     places = accounting_places(home)
-    telemetry = open_exporter(os.environ)
+    attributes = read_header_attributes(os.environ)
+    telemetry = open_exporter(os.environ, "", attributes)
     engine = open_engine(places.folder)
     accountant = Accountant(
-        places, lambda: local_channel(socket), engine, endpoint=endpoint, telemetry=telemetry
+        places,
+        lambda: local_channel(socket),
+        engine,
+        endpoint=endpoint,
+        telemetry=telemetry,
+        metric_headers=attributes.metrics,
     )
     accountant.registry.register(LimitMetrics(engine))
     try:

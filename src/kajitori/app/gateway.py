@@ -16,6 +16,7 @@ from pathlib import Path
 from kajitori.app.daemon import cluster_config, run_daemon, stop_on_signals
 from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
 from kajitori.control.runtime import Runtime
+from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.policy_delivery import PolicyServer
 from kajitori.gateway.controller import SOURCE
 from kajitori.gateway.controller import register as register_gateway
@@ -51,6 +52,7 @@ async def run(home: Path, endpoint: str) -> None:
         settings = Settings(
             bind_address=read_settings(home).gateway_address,
             access_log=str(places.access_log),
+            logged_headers=read_header_attributes(os.environ).headers,
             rescue_sockets=(str(places.rescue), str(places.inner)),
         )
         register_gateway(

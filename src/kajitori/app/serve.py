@@ -186,6 +186,7 @@ def _register_groups(runtime: Runtime, options: ControllersOptions) -> dict[str,
 
 async def serve_gateway(options: GatewayOptions) -> None:
     """The gateway's control plane, until told to stop. Raises LeadershipLost."""
+    from kajitori.gateway.accounting.header_attributes import read_header_attributes
     from kajitori.gateway.accounting.policy_delivery import PolicyServer
     from kajitori.gateway.controller import SOURCE, watched_resources
     from kajitori.gateway.controller import register as register_gateway
@@ -215,6 +216,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
             service=(front.namespace, front.name) if front else None,
             secret_namespaces=options.secret_namespaces,
             access_log=options.access_log,
+            logged_headers=read_header_attributes(os.environ).headers,
             rescue_sockets=FLEET_RESCUE_SOCKETS,
         )
         reports = Reports(runtime, ads, options.namespace, identity)
@@ -250,6 +252,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
 async def serve_accountant(options: AccountantOptions) -> None:
     """The accountant of one Envoy, until told to stop."""
     from kajitori.gateway.accounting.accountant import Accountant
+    from kajitori.gateway.accounting.header_attributes import read_header_attributes
     from kajitori.gateway.accounting.places import Places
     from kajitori.gateway.accounting.policy_delivery import secure_channel
     from kajitori.gateway.limits.metrics import LimitMetrics
@@ -265,7 +268,8 @@ async def serve_accountant(options: AccountantOptions) -> None:
     )
 
     name = os.environ.get("POD_NAME") or socket.gethostname()
-    telemetry = open_exporter(os.environ, name)
+    attributes = read_header_attributes(os.environ)
+    telemetry = open_exporter(os.environ, name, attributes)
     # Its own reservations are known again when the container begins anew.
     engine = open_engine(options.ledger, name=name)
     accountant = Accountant(
@@ -274,6 +278,7 @@ async def serve_accountant(options: AccountantOptions) -> None:
         engine,
         endpoint=options.endpoint,
         telemetry=telemetry,
+        metric_headers=attributes.metrics,
     )
     accountant.registry.register(LimitMetrics(engine))
     try:

@@ -22,6 +22,7 @@ from kajitori.api import resource as kinds
 from kajitori.app.rights import write_component_rules
 from kajitori.app.supervisor import child_environment, claim_free_slot
 from kajitori.base.errors import ApiError, KajitoriError, NotFound, Unreachable, UsageError
+from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.telemetry.settings import read_settings as read_telemetry_settings
 from kajitori.kube.config import load_config
 from kajitori.kube.direct import DirectClient
@@ -80,6 +81,7 @@ def start_supervisor(home: Path, slot: socket.socket | None, *, die_with: int = 
     the accountant would not start with it.
     """
     read_telemetry_settings(os.environ)
+    read_header_attributes(os.environ)
     command = [sys.executable, "-m", "kajitori.app.supervisor", "--home", str(home)]
     if slot is not None:
         command += ["--slot-socket", str(slot.fileno())]

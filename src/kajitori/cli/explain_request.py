@@ -122,7 +122,8 @@ def _tell(record: RequestRecord, limits: list[str]) -> None:
     _line("client", record.client)
     _line("key", record.key_name or record.key)
     _line("tenant", record.tenant)
-    _line("session", record.session)
+    for name, value in record.headers.items():
+        _line("header", f"{name}: {value}")
     _line("trace", record.traceparent)
     _line("limits", ", ".join(limits))
     _line("refused", f"{record.limit}: {record.refusal}" if record.limit else record.refusal)

@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     bind_address: where listeners bind; also the address that Gateways report, unless a Service is in front.
     body_limit_bytes: a larger request body is answered with 413.
-    access_log: the file where Envoy tells of requests; none if empty.
+    access_log: the file where Envoy tells of requests; none if empty. logged_headers: of clients, kept with their requests.
     rescue_sockets: where the relay of streams listens, and where Envoy listens for it; None: streams are not rescued.
     service: namespace and name of the Service in front of Envoy, if there is one.
     secret_namespaces: whose Secrets may be read; None for all.
@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bind_address: str = "0.0.0.0"
     body_limit_bytes: int = 32 * 1024 * 1024
     access_log: str = ""
+    logged_headers: tuple[str, ...] = ()
     rescue_sockets: tuple[str, str] | None = None
     service: tuple[str, str] | None = None
     secret_namespaces: tuple[str, ...] | None = None

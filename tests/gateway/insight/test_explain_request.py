@@ -42,7 +42,7 @@ def test_every_attempt_is_told_with_its_reason_its_answer_its_time_and_its_cost(
     policy = msgspec.structs.replace(policy, limits=(msgspec.structs.replace(limits[0], counts="requests"),))
     (tmp_path / POLICY_FILE).write_bytes(msgspec.msgpack.encode(policy))
     one = record(
-        1, key="k1", attempts=ATTEMPTS, decision="default/one, default/two: chain header x", session="s1",
+        1, key="k1", attempts=ATTEMPTS, decision="default/one, default/two: chain header x", headers={"agent-session-id": "s1"},
         traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01", duration_seconds=1.0, received_seconds=0.1,
         admission_seconds=0.05, sent_seconds=0.4, time_to_first_token_seconds=0.6, effective_model="big",
     )  # fmt: skip
@@ -52,7 +52,7 @@ def test_every_attempt_is_told_with_its_reason_its_answer_its_time_and_its_cost(
         "  model       m, sent as big",
         "  key         default/anna",
         "  tenant      default/team",
-        "  session     s1",
+        "  header      agent-session-id: s1",
         "  limits      Budget default/team",
         "  attempt 1   ✗ default/one at 10.0.0.1:80: answered 429, retry-after 7 after 200 ms",
         "              why: default/one, default/two: chain header x",

@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from prometheus_client import CollectorRegistry
 
 from kajitori.base.errors import UsageError
+from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import Attempt, RequestRecord
 from kajitori.gateway.telemetry.exporter import Exporter, open_exporter
@@ -32,13 +33,14 @@ from tests.gateway.insight.test_usage import record
 from tests.gateway.workbench import eventually, free_port
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+HEADERS = {"OTEL_AIGW_METRICS_REQUEST_HEADER_ATTRIBUTES": "x-team:team.name"}
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_METRIC_EXPORT_INTERVAL": "100"}
 
 
 def asked(number: int = 1, **fields: object) -> RequestRecord:
     known: dict[str, object] = {
         "operation": "chat", "dialect": "openai", "provider": "azure.openai", "effective_model": "gpt-5",
-        "response_model": "gpt-5-2026-01-01", "duration_seconds": 1.0, "session": "s1",
+        "response_model": "gpt-5-2026-01-01", "duration_seconds": 1.0, "headers": {"agent-session-id": "s1", "x-team": "red"},
         "attempts": [Attempt(1, "default/one", "one", "10.0.0.1:443", 200, "answered")],
     }  # fmt: skip
     return msgspec.structs.replace(record(number), **(known | fields))
@@ -101,7 +103,7 @@ async def running_collector() -> AsyncGenerator[tuple[Collector, str]]:
 async def exporting(
     environment: dict[str, str], registry: CollectorRegistry | None = None
 ) -> AsyncGenerator[Exporter]:
-    exporter = open_exporter({**QUICK, **environment}, "pod-1")
+    exporter = open_exporter({**QUICK, **environment}, "pod-1", read_header_attributes(HEADERS))
     assert exporter is not None
     task = asyncio.create_task(exporter.run(registry or CollectorRegistry()))
     try:
@@ -113,7 +115,7 @@ async def exporting(
 
 
 async def test_a_collector_gets_spans_and_metrics_by_http() -> None:
-    metrics, registry = GatewayMetrics(), CollectorRegistry()
+    metrics, registry = GatewayMetrics(read_header_attributes(HEADERS).metrics), CollectorRegistry()
     registry.register(metrics)
     metrics.observe([asked()])
     async with running_collector() as (collector, url):
@@ -150,6 +152,7 @@ async def test_a_collector_gets_spans_and_metrics_by_http() -> None:
     point = usage["histogram"]["dataPoints"][0]
     labels = {each["key"]: each["value"]["stringValue"] for each in point["attributes"]}
     assert (labels["gen_ai.token.type"], labels["gen_ai.provider.name"]) == ("input", "azure.openai")
+    assert labels["team.name"] == "red" and "session.id" not in labels
     assert (point["count"], point["sum"], point["explicitBounds"][:3]) == ("1", 10.0, [1.0, 4.0, 16.0])
     assert point["bucketCounts"] == ["0", "0", "1", *["0"] * 12]
     (requests,) = collector.metrics["kaji_gateway_requests"]["sum"]["dataPoints"]
@@ -335,3 +338,30 @@ async def test_the_console_gets_json(capsys: pytest.CaptureFixture[str]) -> None
         await eventually(lambda: exporter.exported == 1)
     message = json.loads(capsys.readouterr().out)
     assert message["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["name"] == "ChatCompletion"
+
+
+def test_headers_become_attributes_as_the_variables_of_aigw_say() -> None:
+    plain = read_header_attributes({})
+    assert (plain.spans, plain.metrics, plain.headers) == (
+        {"agent-session-id": "session.id"},
+        {},
+        ("agent-session-id",),
+    )
+    base = "OTEL_AIGW_REQUEST_HEADER_ATTRIBUTES"
+    told = read_header_attributes(
+        {base: "X-Team:team.name, x-app:app", "OTEL_AIGW_SPAN_REQUEST_HEADER_ATTRIBUTES": ""}
+    )
+    assert told.spans == told.metrics == {"x-team": "team.name", "x-app": "app"}
+    for wrong in (
+        "x-team",
+        "x-team:",
+        ":a",
+        "x team:a",
+        "x-team:a,,",
+        "x%:a",
+        "x-team:a b",
+        "authorization:a",
+        "x-api-key:a",
+    ):
+        with pytest.raises(UsageError, match=base):
+            read_header_attributes({base: wrong})

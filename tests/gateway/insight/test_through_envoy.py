@@ -22,12 +22,17 @@ async def test_a_request_is_booked_with_its_trace_its_times_and_the_model_that_a
         running_workbench() as bench,
     ):
         route = ai_route("route", "m", {"name": "one", "modelNameOverride": "sent"})
-        await bench.apply(gateway(bench.port), *backend("one", provider.port), route)
-        sent = {"traceparent": TRACEPARENT, "agent-session-id": "s-1"}
+        headers = ("agent-session-id", "x-team")
+        await bench.apply(gateway(bench.port), *backend("one", provider.port), route, logged_headers=headers)
+        sent = {"traceparent": TRACEPARENT, "agent-session-id": "s=1"}
         plain = await bench.record(await bench.post({"model": "m"}, headers=sent))
         # The provider's spans can hang under the same parent.
         assert provider.seen[-1].headers["traceparent"] == TRACEPARENT
-        assert (plain.traceparent, plain.session, plain.provider) == (TRACEPARENT, "s-1", "openai")
+        assert (plain.traceparent, plain.headers, plain.provider) == (
+            TRACEPARENT,
+            {"agent-session-id": "s=1"},
+            "openai",
+        )
         assert (plain.model, plain.effective_model, plain.response_model) == ("m", "sent", "sent")
         stream = await bench.record(await bench.post({"model": "m", "stream": True}))
         assert stream.received_seconds is not None and stream.sent_seconds is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,7 @@ class Accountant:
     """Everything of one Envoy. engine: None where nothing is limited. connect: a channel to the control plane.
 
     endpoint: `HOST:PORT` for metrics and probes; empty: on the admission socket alone. telemetry: what exports spans and
-    metrics, instead of on_record; None for nothing.
+    metrics, instead of on_record; None for nothing. metric_headers: see `GatewayMetrics`.
     """
 
     def __init__(
@@ -72,13 +72,14 @@ class Accountant:
         endpoint: str = "",
         on_record: Callable[[RequestRecord], None] | None = None,
         telemetry: Exporter | None = None,
+        metric_headers: Mapping[str, str] | None = None,
     ) -> None:
         self._places = places
         self._engine = engine
         self._asking = Asking()
         self.endpoint = endpoint
         self.registry = CollectorRegistry()
-        metrics = GatewayMetrics()
+        metrics = GatewayMetrics(metric_headers)
         self.registry.register(metrics)
         self._store = RecordStore(places.folder / FILE_NAME)
         notes = VerdictNotes(engine) if engine is not None else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kajitori.gateway.accounting.charges import Charge, Charger
-from kajitori.gateway.accounting.log_format import AttemptLine, RequestLine, parse_line
+from kajitori.gateway.accounting.log_format import AttemptLine, RequestLine, parse_line, read_headers
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
@@ -186,7 +186,7 @@ class Ledger:
             response_model=answered_model(line.usage),
             provider=PROVIDERS.get(facts.schema, facts.schema) if backend else "",
             traceparent=line.traceparent,
-            session=line.session,
+            headers=read_headers(line.headers) if line.headers else {},
             admission_seconds=note.seconds,
             limit=note.limit,
             refusal=note.refusal,

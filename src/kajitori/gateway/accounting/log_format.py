@@ -9,13 +9,14 @@ A new field is a line in a struct and one in the format beside it; a changed mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from kajitori.gateway.backends.clusters import TYPE
 
-FIELD_SEPARATOR, LINE_START = "\x1f", "\x1e"
+FIELD_SEPARATOR, LINE_START, HEADER_SEPARATOR = "\x1f", "\x1e", "\x1d"
 REQUEST_VERSION, ATTEMPT_VERSION = "r1", "a1"
 _LONGEST_TEXT = 1024
 
@@ -30,8 +31,8 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
 
     usage: see `reported`. operation: see `OPERATIONS`. input_estimate and output_cap: tokens as
     the request script estimated and read them. decision: why these backends, in this order. received: when all of the
-    request was there; sent: when the last backend began to get it; both count from its beginning. traceparent, session:
-    of the client (`traceparent`, `agent-session-id`).
+    request was there; sent: when the last backend began to get it; both count from its beginning. traceparent:
+    of the client. headers: those that are kept, see `header_attributes`.
     """
 
     version: str
@@ -61,7 +62,7 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     input_estimate: str
     output_cap: str
     traceparent: str
-    session: str
+    headers: str
     decision: str
     path: str
     sent_path: str
@@ -96,7 +97,7 @@ REQUEST_FORMAT: dict[str, str] = {
     "input_estimate": _fact("input_tokens"),
     "output_cap": _fact("output_tokens"),
     "traceparent": "%REQ(TRACEPARENT):64%",
-    "session": "%REQ(AGENT-SESSION-ID):128%",
+    "headers": "",
     "decision": _fact("decision", _LONGEST_TEXT),
     "path": _fact("path", _LONGEST_TEXT),
     # Without its query: clients of some providers put their keys there.
@@ -148,9 +149,18 @@ def parse_line(line: str) -> RequestLine | AttemptLine | None:
 _REQUEST_START, _ATTEMPT_START = LINE_START + REQUEST_VERSION, LINE_START + ATTEMPT_VERSION
 
 
-def request_log(path: str) -> list[dict[str, Any]]:
-    """The access logs of a listener: a line a request. path: of the file; none is written if it is empty."""
-    return [_file_log(path, REQUEST_FORMAT)] if path else []
+def request_log(path: str, headers: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The access logs of a listener: a line a request. path: of the file; none is written if it is empty. headers: of
+    clients, to be kept.
+    """
+    kept = HEADER_SEPARATOR.join(f"{name}=%REQ({name}):128%" for name in headers)
+    return [_file_log(path, {**REQUEST_FORMAT, "headers": kept})] if path else []
+
+
+def read_headers(text: str) -> dict[str, str]:
+    """The headers of a line that have a value, by name."""
+    pairs = (part.partition("=") for part in text.split(HEADER_SEPARATOR))
+    return {name: value for name, _, value in pairs if value}
 
 
 def failed_attempts_log(path: str) -> list[dict[str, Any]]:

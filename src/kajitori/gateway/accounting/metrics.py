@@ -6,6 +6,7 @@ Besides upstream's attributes every series has the backend's name, since several
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from prometheus_client.registry import Collector
 from kajitori.gateway.operations import TELEMETRY_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
@@ -40,11 +41,12 @@ _LABELS = (
     "kajitori.backend",
 )
 _ERROR = "_OTHER"
+_UNPLAIN = re.compile("[^A-Za-z0-9_]")
 
 
 def prometheus_name(name: str) -> str:
     """A name or label as Prometheus takes it."""
-    return name.replace(".", "_")
+    return _UNPLAIN.sub("_", name)
 
 
 class Histogram:
@@ -79,31 +81,41 @@ class Histogram:
 
 
 class GatewayMetrics(Collector):
-    """Register it with a prometheus registry; `observe` what the ledger books."""
+    """Register it with a prometheus registry; `observe` what the ledger books. headers: of clients, by name, with the label in
+    which the `gen_ai` ones have them.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        self._headers = tuple(headers or ())
+        more = tuple((headers or {}).values())
         self._requests: dict[tuple[str, str, str, str], int] = {}
         self._duration = Histogram(
-            "gen_ai.server.request.duration", "Seconds of a request.", "s", _DURATION_BUCKETS, ("error.type",)
+            "gen_ai.server.request.duration",
+            "Seconds of a request.",
+            "s",
+            _DURATION_BUCKETS,
+            (*more, "error.type"),
         )
         self._first_token = Histogram(
             "gen_ai.server.time_to_first_token",
             "Seconds to the first byte of a streamed answer.",
             "s",
             _FIRST_TOKEN_BUCKETS,
+            more,
         )
         self._per_token = Histogram(
             "gen_ai.server.time_per_output_token",
             "Seconds for each output token after the first.",
             "s",
             _TOKEN_SECONDS_BUCKETS,
+            more,
         )
         self._tokens = Histogram(
             "gen_ai.client.token.usage",
             "Tokens of a request.",
             "token",
             _TOKEN_BUCKETS,
-            ("gen_ai.token.type",),
+            (*more, "gen_ai.token.type"),
         )
         self.histograms = (self._duration, self._first_token, self._per_token, self._tokens)
 
@@ -127,6 +139,8 @@ class GatewayMetrics(Collector):
             record.response_model or record.effective_model,
             record.backend,
         )
+        if self._headers:
+            labels = (*labels, *(record.headers.get(name, "") for name in self._headers))
         failed = record.status >= 400 or record.outcome != "answered"
         self._duration.observe((*labels, _ERROR if failed else ""), record.duration_seconds)
         if record.stream and record.time_to_first_token_seconds is not None:

@@ -74,7 +74,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     tokens_per_second: output of a stream after its first byte. provider: what the backend speaks, as telemetry names it.
     received_seconds, sent_seconds: from the beginning until all of the request was there, and until the last backend began
     to get it. admission_seconds: of that, waiting for the accountant. limit: that refused it, refusal: in which words.
-    traceparent, session: of the client.
+    traceparent: of the client. headers: of the client, those that are kept.
     """
 
     id: str
@@ -114,7 +114,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     limit: str = ""
     refusal: str = ""
     traceparent: str = ""
-    session: str = ""
+    headers: dict[str, str] = {}
 
 
 class LogPosition(msgspec.Struct, frozen=True, gc=False):

@@ -120,7 +120,7 @@ def connection_manager(name: str, settings: Settings, table: str) -> dict[str, A
         "stream_idle_timeout": "300s",
         "local_reply_config": local_reply_config(),
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "access_log": request_log(settings.access_log),
+        "access_log": request_log(settings.access_log, settings.logged_headers),
     }
 
 

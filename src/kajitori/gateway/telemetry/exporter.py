@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from kajitori.gateway.accounting.header_attributes import HeaderAttributes
 from kajitori.gateway.telemetry.settings import TelemetrySettings, read_settings
 from kajitori.gateway.telemetry.spans import context_of, is_sampled, spans_of
 
@@ -35,23 +36,27 @@ _COMPLAINT_SECONDS = 60.0
 _CLOSE_SECONDS = 3.0
 
 
-def open_exporter(environment: Mapping[str, str], instance: str = "") -> Exporter | None:
+def open_exporter(
+    environment: Mapping[str, str], instance: str = "", attributes: HeaderAttributes | None = None
+) -> Exporter | None:
     """None where the environment asks for no export; then nothing of OTLP is loaded. instance: `service.instance.id`.
+    attributes: what is told of clients' headers.
 
     Raises UsageError for a variable that makes no sense.
     """
     settings = read_settings(environment)
-    return None if settings is None else Exporter(settings, instance)
+    return None if settings is None else Exporter(settings, instance, attributes or HeaderAttributes())
 
 
 class Exporter(Collector):
     """Give it records; `run` sends them. As a collector it tells what became of them."""
 
-    def __init__(self, settings: TelemetrySettings, instance: str = "") -> None:
+    def __init__(self, settings: TelemetrySettings, instance: str, attributes: HeaderAttributes) -> None:
         from kajitori.gateway.telemetry.messages import resource_of
         from kajitori.gateway.telemetry.senders import open_sender
 
         self._settings = settings
+        self._attributes = attributes
         known = dict(settings.resource)
         if instance:
             known.setdefault("service.instance.id", instance)
@@ -120,7 +125,7 @@ class Exporter(Collector):
             context = context_of(record)
             if not is_sampled(self._settings, context):
                 continue
-            for span in spans_of(record, context, self._settings.convention):
+            for span in spans_of(record, context, self._settings.convention, self._attributes.spans):
                 add_span(scope, span)
             requests += 1
             if requests % _SPANS_AT_ONCE == 0:
@@ -165,7 +170,12 @@ class Exporter(Collector):
             await asyncio.sleep(self._settings.interval_seconds)
             families: list[Metric] = list(registry.collect())
             message = await asyncio.to_thread(
-                metrics_message, self._resource, families, self._started, time.time()
+                metrics_message,
+                self._resource,
+                families,
+                self._started,
+                time.time(),
+                self._attributes.metrics.values(),
             )
             if not await self._send(sender, message, min(self._settings.interval_seconds, 30.0)):
                 self.failed_metrics += 1

@@ -77,9 +77,10 @@ def add_span(scope: trace_pb2.ScopeSpans, span: Span) -> None:
 
 
 def metrics_message(
-    resource: Resource, families: Sequence[Metric], start: float, now: float
+    resource: Resource, families: Sequence[Metric], start: float, now: float, attributes: Iterable[str] = ()
 ) -> ExportMetricsServiceRequest:
-    """All families of a registry. start: since when they count, in seconds since 1970."""
+    """All families of a registry. start: since when they count, in seconds since 1970. attributes: labels of ours besides."""
+    names = _LABELS | {prometheus_name(each): each for each in attributes}
     message = ExportMetricsServiceRequest()
     within = message.resource_metrics.add()
     within.resource.CopyFrom(resource)
@@ -94,13 +95,13 @@ def metrics_message(
             unit=known.unit if known else family.unit,
         )
         if family.type == "histogram":
-            _add_histograms(metric, family, times)
+            _add_histograms(metric, family, times, names)
         elif family.type == "counter":
             metric.sum.aggregation_temporality = _CUMULATIVE
             metric.sum.is_monotonic = True
-            metric.sum.data_points.extend(_numbers(family, times, "_total"))
+            metric.sum.data_points.extend(_numbers(family, times, "_total", names))
         else:
-            metric.gauge.data_points.extend(_numbers(family, times, ""))
+            metric.gauge.data_points.extend(_numbers(family, times, "", names))
         scope.metrics.append(metric)
     return message
 
@@ -109,18 +110,22 @@ def _scope() -> InstrumentationScope:
     return InstrumentationScope(name="kajitori.gateway", version=__version__)
 
 
-def _numbers(family: Metric, times: tuple[int, int], suffix: str) -> Iterable[metrics_pb2.NumberDataPoint]:
+def _numbers(
+    family: Metric, times: tuple[int, int], suffix: str, names: Mapping[str, str]
+) -> Iterable[metrics_pb2.NumberDataPoint]:
     for sample in family.samples:
         if sample.name == family.name + suffix:
             yield metrics_pb2.NumberDataPoint(
-                attributes=_labels(sample.labels),
+                attributes=_labels(sample.labels, names),
                 start_time_unix_nano=times[0],
                 time_unix_nano=times[1],
                 as_double=float(sample.value),
             )
 
 
-def _add_histograms(metric: metrics_pb2.Metric, family: Metric, times: tuple[int, int]) -> None:
+def _add_histograms(
+    metric: metrics_pb2.Metric, family: Metric, times: tuple[int, int], names: Mapping[str, str]
+) -> None:
     metric.histogram.aggregation_temporality = _CUMULATIVE
     series: dict[tuple[tuple[str, str], ...], metrics_pb2.HistogramDataPoint] = {}
     reached: dict[int, int] = {}
@@ -131,7 +136,7 @@ def _add_histograms(metric: metrics_pb2.Metric, family: Metric, times: tuple[int
         if point is None:
             point = series[key] = metric.histogram.data_points.add()
             point.start_time_unix_nano, point.time_unix_nano = times
-            point.attributes.extend(_labels(labels))
+            point.attributes.extend(_labels(labels, names))
         if sample.name.endswith("_bucket"):
             so_far = reached.get(id(point), 0)
             point.bucket_counts.append(int(sample.value) - so_far)
@@ -144,8 +149,8 @@ def _add_histograms(metric: metrics_pb2.Metric, family: Metric, times: tuple[int
             point.count = int(sample.value)
 
 
-def _labels(labels: Mapping[str, str]) -> list[KeyValue]:
-    return _key_values({_LABELS.get(name, name): value for name, value in labels.items() if value})
+def _labels(labels: Mapping[str, str], names: Mapping[str, str]) -> list[KeyValue]:
+    return _key_values({names.get(name, name): value for name, value in labels.items() if value})
 
 
 def _key_values(attributes: Mapping[str, Value]) -> list[KeyValue]:

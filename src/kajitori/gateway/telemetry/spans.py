@@ -8,6 +8,7 @@ in no span.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from hashlib import blake2b
 
 import msgspec
@@ -18,6 +19,7 @@ from kajitori.gateway.rescue.legs import leg_number
 from kajitori.gateway.telemetry.settings import Convention, TelemetrySettings
 
 Value = str | int | float | bool
+NO_HEADERS: Mapping[str, str] = {}
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 # As Envoy AI Gateway names them under OpenInference.
 _NAMES = {
@@ -103,8 +105,13 @@ def is_sampled(settings: TelemetrySettings, context: Context) -> bool:
     return sampler == "always_on"
 
 
-def spans_of(record: RequestRecord, context: Context, convention: Convention) -> list[Span]:
-    """The request's span, then those of its attempts if there were several. Empty for what is no request to a model."""
+def spans_of(
+    record: RequestRecord, context: Context, convention: Convention, headers: Mapping[str, str] = NO_HEADERS
+) -> list[Span]:
+    """The request's span, then those of its attempts if there were several. Empty for what is no request to a model.
+
+    headers: of clients, by name, with the attribute that tells them.
+    """
     if not record.operation:
         return []
     operation = TELEMETRY_NAMES.get(record.operation, record.operation)
@@ -117,6 +124,7 @@ def spans_of(record: RequestRecord, context: Context, convention: Convention) ->
         _open_inference(record, operation) if convention == "openinference" else _gen_ai(record, operation)
     )
     name, kind, attributes = named
+    attributes |= {headers[header]: value for header, value in record.headers.items() if header in headers}
     moments: list[Moment] = []
     if record.stream and record.time_to_first_token_seconds is not None:
         moments.append(Moment("First Token Stream Event", record.time + record.time_to_first_token_seconds))
@@ -162,7 +170,6 @@ def _own(record: RequestRecord) -> dict[str, Value]:
         "kajitori.tenant": record.tenant,
         "kajitori.decision": record.decision,
         "kajitori.limit": record.limit,
-        "session.id": record.session,
         "http.request.method": record.method,
         "url.path": record.path,
     }
