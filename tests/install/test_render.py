@@ -264,3 +264,8 @@ def test_a_kept_definition_that_lacks_our_version_is_told() -> None:
 )
 def test_versions_are_in_order(older: str, newer: str) -> None:
     assert is_newer(newer, older) and not is_newer(older, newer) and not is_newer(older, older)
+
+
+def test_a_header_that_may_hold_a_secret_is_refused_as_an_attribute() -> None:
+    with pytest.raises(InvalidManifest, match="which may hold a secret"):
+        complete({"gateway": {"requestHeaderAttributes": "authorization:user"}})

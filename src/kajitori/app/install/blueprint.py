@@ -16,6 +16,7 @@ from kajitori.app.standby import status_name
 from kajitori.app.upstream import watch_rules
 from kajitori.gateway import rbac as gateway_rbac
 from kajitori.gateway.accounting.folders import ACCESS_LOG, ACCOUNTANT, LEDGER_FOLDER, LOG_FOLDER
+from kajitori.gateway.accounting.header_attributes import BASE, METRICS, SPANS
 from kajitori.gateway.envoy.bootstrap import (
     CERTIFICATE_FOLDER,
     FLEET_FOLDER,
@@ -287,7 +288,8 @@ def _process(
             for name, path in (("POD_NAME", "name"), ("POD_NAMESPACE", "namespace"))
         ]
         # Few threads: more arenas of the allocator would only be memory that is never given back.
-        + [{"name": "MALLOC_ARENA_MAX", "value": "2"}],
+        + [{"name": "MALLOC_ARENA_MAX", "value": "2"}]
+        + (_header_attributes() if component == "gateway" else []),
         "ports": [
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
             *(
@@ -494,6 +496,16 @@ def _envoy_container() -> dict[str, Any]:
     }
 
 
+def _header_attributes() -> list[dict[str, Any]]:
+    """For who tells Envoy which headers to keep, and for who tells them on."""
+    choices = (
+        (BASE, "requestHeaderAttributes"),
+        (SPANS, "spanRequestHeaderAttributes"),
+        (METRICS, "metricsRequestHeaderAttributes"),
+    )
+    return [{"name": name, "value": Value(f"gateway.{path}")} for name, path in choices]
+
+
 def _accountant_container() -> dict[str, Any]:
     """A container that starts before Envoy and ends after it, so that it books the last requests too."""
     return {
@@ -514,6 +526,7 @@ def _accountant_container() -> dict[str, Any]:
                 "name": "KAJITORI_LIMITS_STORE",
                 "valueFrom": {"secretKeyRef": {"name": "kajitori-limits", "key": "store", "optional": True}},
             },
+            *_header_attributes(),
             Spliced("envoy.accountant.env"),
         ],
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],

@@ -17,6 +17,13 @@ from msgspec import Meta, field
 
 from kajitori import __version__
 from kajitori.base.errors import InvalidManifest, UsageError
+from kajitori.gateway.accounting.header_attributes import (
+    BASE,
+    METRICS,
+    SESSION,
+    SPANS,
+    read_header_attributes,
+)
 
 ENVOY_VERSION = "1.40.0"
 Quantity = str | int | float
@@ -122,6 +129,14 @@ class Gateway(_Section):
             description="Of the gateway's service account, such as a cloud's role for provider credentials."
         ),
     ] = {}
+    request_header_attributes: Annotated[
+        str,
+        Meta(
+            description="Headers of clients that spans and metrics tell, as `header:attribute,header:attribute`."
+        ),
+    ] = ""
+    span_request_header_attributes: Annotated[str, Meta(description="Likewise, for spans alone.")] = SESSION
+    metrics_request_header_attributes: Annotated[str, Meta(description="Likewise, for metrics alone.")] = ""
 
 
 class EnvoyService(_Section):
@@ -234,6 +249,17 @@ def complete(chosen: Mapping[str, Any], where: str = "values") -> dict[str, Any]
         raise InvalidManifest(
             "leaderElection: retrySeconds < renewDeadlineSeconds < leaseSeconds must hold", where=where
         )
+    gateway = values.gateway
+    try:
+        read_header_attributes(
+            {
+                BASE: gateway.request_header_attributes,
+                SPANS: gateway.span_request_header_attributes,
+                METRICS: gateway.metrics_request_header_attributes,
+            }
+        )
+    except UsageError as error:
+        raise InvalidManifest(f"gateway: {error}", where=where) from None
     if values.priority_class.create and not values.priority_class.name:
         raise InvalidManifest("priorityClass: one that is made needs a name", where=where)
     return msgspec.to_builtins(values)
