@@ -17,6 +17,7 @@ from kajitori.api.aigateway.v1beta1 import BodyMutation, HeaderMutation, Version
 from kajitori.gateway.backends.targets import Target, host
 from kajitori.gateway.credentials.credential import SIGNATURE_HEADERS, Credential
 from kajitori.gateway.credentials.filters import credential_filters
+from kajitori.gateway.internal_headers import is_ours
 from kajitori.gateway.lua.scripts import ATTEMPT_SCRIPT
 from kajitori.gateway.operations import has_native_paths, upstream_paths
 from kajitori.gateway.resilience.cooling import BACKEND_METADATA, cooling_filter, outlier_detection
@@ -154,7 +155,7 @@ def _cluster(name: str, target: Target, filters: list[dict[str, Any]]) -> dict[s
 
 
 def _header_filter(preparation: Preparation) -> dict[str, Any]:
-    mutation = preparation.header_mutation or HeaderMutation()
+    mutation = _without_ours(preparation.header_mutation or HeaderMutation())
     written = {header.name.lower() for header in mutation.set}
     # A compressed answer would have to be inflated to read the usage in it.
     gone = ["accept-encoding", *(name.lower() for name in mutation.remove)]
@@ -181,6 +182,14 @@ def _header_filter(preparation: Preparation) -> dict[str, Any]:
             "mutations": {"request_mutations": mutations},
         },
     }
+
+
+def _without_ours(mutation: HeaderMutation) -> HeaderMutation:
+    """Requests are booked by what is left as it is; the route's condition names what is not done."""
+    return HeaderMutation(
+        set=[header for header in mutation.set if not is_ours(header.name)],
+        remove=[name for name in mutation.remove if not is_ours(name)],
+    )
 
 
 def _attempt_filter(preparation: Preparation) -> dict[str, Any]:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from kajitori.gateway.observed import Index
 
 _SERVICE_NAME = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.cluster\.local)?\.?")
+# Of an Envoy and of what serves it, on a laptop and on a cluster.
+OWN_SOCKETS = frozenset(
+    f"{name}.sock"
+    for name in (
+        "accountant", "admin", "ads", "controllers", "envoy-admin", "gateway", "inner", "rescue", "services", "supervisor"
+    )
+)  # fmt: skip
 _WEB_SOCKET_OVER_TLS = "gateway.envoyproxy.io/wss"
 
 
@@ -71,6 +78,11 @@ def _find_backend(index: Index, namespace: str, name: str) -> Target | Reason:
         )
     if not spec.endpoints:
         return Reason("NoEndpoints", f"{subject} lists no endpoints", "add one", subject)
+    own = [endpoint.unix.path for endpoint in spec.endpoints if endpoint.unix and _is_own(endpoint.unix.path)]
+    if own:
+        return Reason(
+            "Invalid", f"{subject}: {own[0]} is a socket of the gateway itself", "name another", subject
+        )
     notes = _notes(subject, backend)
     http2 = any("h2c" in protocol or "h2" in protocol for protocol in spec.app_protocols)
     policy = holding_policy(index, BackendKey("gateway.envoyproxy.io", "Backend", namespace, name))
@@ -104,6 +116,11 @@ def _find_backend(index: Index, namespace: str, name: str) -> Target | Reason:
         notes=tuple(notes),
     )
     return _with_tls(target, tls) if tls else target
+
+
+def _is_own(path: str) -> bool:
+    """Whether it leads to a socket of the gateway, in whatever way its folder is spelled: one of them stops Envoy."""
+    return path.rstrip("/.").rpartition("/")[2] in OWN_SOCKETS
 
 
 def _with_tls(target: Target, tls: UpstreamTls) -> Target:

@@ -11,6 +11,7 @@ import msgspec
 
 from kajitori.base.errors import UserError
 from kajitori.gateway.accounting.policy import TargetFacts
+from kajitori.gateway.internal_headers import problem_of_reading
 from kajitori.gateway.limits.limit import BACKEND_FACTS, FACTS, Selector
 from kajitori.gateway.limits.regular import linear_pattern
 from kajitori.gateway.limits.request import Request
@@ -82,6 +83,8 @@ def compile_selector(selector: Selector) -> Condition:
 def _reader(fact: str) -> _Read:
     if fact.startswith("header:"):
         name = fact.removeprefix("header:").lower()
+        if problem := problem_of_reading(name):
+            raise UserError(problem)
         # Envoy sends an empty text for a header that is not there.
         return lambda request, target: request.headers.get(name) or None
     if fact not in FACTS:

@@ -24,6 +24,7 @@ from kajitori.gateway.backends.clusters import TYPE, Preparation, ai_cluster, cl
 from kajitori.gateway.backends.targets import Target, find_backend, find_service
 from kajitori.gateway.credentials.filters import capture_config
 from kajitori.gateway.credentials.injection import Injection, find_credential
+from kajitori.gateway.internal_headers import problem_of_changing
 from kajitori.gateway.observed import age_key
 from kajitori.gateway.operations import SERVED_SCHEMAS
 from kajitori.gateway.resilience.actions import decision_headers, told_of_rule
@@ -239,10 +240,19 @@ def prepare(
     body = ref.body_mutation or backend.spec.body_mutation
     if ref.body_mutation and backend.spec.body_mutation:
         body = _merge_bodies(backend, ref)
+    headers = _merge_headers(backend.spec.header_mutation, ref.header_mutation)
+    if headers is not None:
+        changed = [*(header.name for header in headers.set), *headers.remove]
+        told = [
+            f"headerMutation of {namespace}/{name}: {text}"
+            for text in map(problem_of_changing, changed)
+            if text
+        ]
+        notes += [text for text in told if text not in notes]
     preparation = Preparation(
         schema=backend.spec.schema,
         model=ref.model_name_override or "",
-        header_mutation=_merge_headers(backend.spec.header_mutation, ref.header_mutation),
+        header_mutation=headers,
         body_mutation=body,
         credential=injection.credential if injection else None,
     )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.backends.certificates import Delivered, sds
 from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.internal_headers import problem_of_changing
 from kajitori.gateway.routes.answers import literal
+from kajitori.gateway.routes.commands import problem_of_commands
 from kajitori.gateway.routes.matches import cookie_matches, why_refused
 
 if TYPE_CHECKING:
@@ -85,9 +87,13 @@ def _answer(
             problems.append(f"{subject}: {told}")
             return
         text = found
+    refused = problem_of_commands(text)
+    if refused:
+        problems.append(f"{subject}: spec.directResponse.body: {refused}")
+        return
     response: dict[str, Any] = {"status": answer.status_code or 200}
     if text:
-        # Commands of Envoy such as %REQ(...)% are substituted, as Envoy Gateway does it.
+        # Commands of Envoy such as %REQ(...)% are substituted, as by Envoy Gateway.
         body: dict[str, Any] = {"text_format_source": {"inline_string": text}}
         response["body_format"] = (
             body | {"content_type": answer.content_type} if answer.content_type else body
@@ -127,6 +133,9 @@ def _inject(
     value = _text(secret.data.get(CREDENTIAL_KEY)) if secret else ""
     if not value or not value.isprintable():
         problems.append(f"{subject}: {where} does not exist or has no text under {CREDENTIAL_KEY!r}")
+        return
+    if changing := problem_of_changing(injection.header or ""):
+        problems.append(f"{subject}: spec.credentialInjection.header: {changing}")
         return
     name = f"secret/{key[0]}/{key[1]}/{CREDENTIAL_KEY}"
     context.deliver(Delivered(name, {"name": name, "generic_secret": {"secret": {"inline_string": value}}}))

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from kajitori.base.cel.errors import EvaluationError
 from kajitori.base.cel.regular import compile_pattern
+from kajitori.gateway.internal_headers import problem_of_changing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,8 @@ def problems_of(spec: SecurityPolicySpec) -> list[str]:
 def _header(path: str, name: str | None) -> Iterator[str]:
     if name is not None and (not _HEADER.fullmatch(name) or name.lower() == "host"):
         yield f"spec.{path}: {name!r} is no name of a header that can be used"
+    elif name is not None and (problem := problem_of_changing(name)):
+        yield f"spec.{path}: {problem}"
 
 
 def _pattern(path: str, text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.internal_headers import OURS_PATTERN
 from kajitori.gateway.keys.delivery import discovered
 
 _HTTP = TYPE + "envoy.extensions.filters.http."
@@ -28,6 +29,12 @@ be said at a route. ASK_TELLING: ext_authz itself, for the one matter that can o
 STEPS = (CSRF, OAUTH2, JWT, ASK, ASK_TELLING, RULES)
 _NEVER = {"default_value": {"numerator": 0}}
 _MATCHING = TYPE + "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+# What a service answers must not reach the headers by which requests are booked.
+KEEPS_OURS = {
+    "allow_all_routing": True,
+    "allow_envoy": True,
+    "disallow_expression": {"regex": OURS_PATTERN},
+}
 # Never used: every route that switches the filter on has a service of its own, or switches it off again.
 _NOBODY = {"envoy_grpc": {"cluster_name": "no-service"}, "timeout": "1s"}
 
@@ -86,5 +93,6 @@ def _filter(name: str, step: str) -> dict[str, Any]:
                 "@type": _HTTP + "ext_authz.v3.ExtAuthz",
                 "grpc_service": _NOBODY,
                 "transport_api_version": "V3",
+                "decoder_header_mutation_rules": KEEPS_OURS,
             }
     return {"name": name, "disabled": True, "typed_config": base}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.cluster_settings import duration
 from kajitori.gateway.policies.security.authorization import MODEL_HEADERS
-from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, brought
+from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, KEEPS_OURS, brought
 from kajitori.gateway.policies.security.services import service_cluster
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def _whole(ask: ExtAuth) -> dict[str, Any]:
         "transport_api_version": "V3",
         "failure_mode_allow": ask.fail_open,
         "clear_route_cache": bool(ask.recompute_route),
+        "decoder_header_mutation_rules": KEEPS_OURS,
     }
     if ask.headers_to_ext_auth:
         config["allowed_headers"] = _names(ask.headers_to_ext_auth)
