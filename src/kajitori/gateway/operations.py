@@ -119,7 +119,6 @@ OPERATIONS: tuple[Operation, ...] = (
         usage=True,
     ),
 )
-BY_NAME = {operation.name: operation for operation in OPERATIONS}
 # Of telemetry, where several of our names are one there.
 TELEMETRY_NAMES = {"rerank_plain": "rerank", "cohere_rerank": "rerank", "score_v1": "score"}
 # Schema -> provider, as telemetry names it.

@@ -20,7 +20,7 @@ from kajitori.gateway.accounting.admission_server import (
     parse_question,
     render,
 )
-from kajitori.gateway.limits.request import ALLOWED, Request, Verdict
+from kajitori.gateway.limits.request import ALLOWED, Dialect, Request, Verdict
 
 QUESTION = "POST /admit/v1/chat/completions?a=b HTTP/1.1"
 ROUTE = "ai/default/route/rule/2/match/0"
@@ -224,8 +224,10 @@ def test_refusals_are_in_the_dialect_of_the_client() -> None:
         headers=(("x-ratelimit-limit", "5\r\nevil: yes"),),
     )
     bodies: dict[str, object] = {}
-    for dialect in ("openai", "anthropic", "cohere"):
-        head, _, body = render(verdict, dialect).partition(b"\r\n\r\n")
+    dialects: tuple[Dialect, ...] = ("openai", "anthropic", "cohere")
+    for dialect in dialects:
+        asked = Request(id="r-1", route="default/chat", dialect=dialect)
+        head, _, body = render(verdict, asked).partition(b"\r\n\r\n")
         lines = head.decode().split("\r\n")
         assert lines[0] == "HTTP/1.1 429 Too Many Requests"
         assert {"retry-after: 3", "x-ratelimit-limit: 5  evil: yes"} <= set(lines)
@@ -236,8 +238,12 @@ def test_refusals_are_in_the_dialect_of_the_client() -> None:
             "type": "error",
             "error": {"type": "TooManyRequests", "code": "429", "message": message},
         },
-        "anthropic": {"type": "error", "error": {"type": "rate_limit_error", "message": message}},
-        "cohere": {"message": message},
+        "anthropic": {
+            "type": "error",
+            "error": {"type": "rate_limit_error", "message": message},
+            "request_id": "r-1",
+        },
+        "cohere": {"id": "r-1", "message": message},
     }
 
 

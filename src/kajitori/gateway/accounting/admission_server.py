@@ -18,6 +18,7 @@ from typing import Protocol, cast, get_args
 
 import msgspec
 
+from kajitori.gateway.error_names import anthropic_name, openai_name
 from kajitori.gateway.limits.request import Dialect, Request, Verdict
 
 _log = logging.getLogger(__name__)
@@ -31,8 +32,6 @@ _MOST_WAITING_CONNECTIONS = 65_535
 _DIALECTS = get_args(Dialect)
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests",
             500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
-_OPENAI_TYPES = {403: "Forbidden", 429: "TooManyRequests", 503: "ServiceUnavailable"}
-_ANTHROPIC_TYPES = {403: "permission_error", 429: "rate_limit_error", 503: "overloaded_error"}
 _NOTHING = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 # Whatever else it is asked: a path -> status, content type, body.
 Page = Callable[[], tuple[int, str, bytes]]
@@ -168,7 +167,7 @@ class _Connection(asyncio.Protocol):
 
     async def _ask(self, answer: Awaitable[Verdict], question: Request) -> None:
         try:
-            written = render(await answer, question.dialect)
+            written = render(await answer, question)
         except Exception:
             # Envoy then does as the route says for an accountant that cannot be asked.
             _log.exception("whether request %s may pass cannot be told", question.id)
@@ -252,8 +251,8 @@ def _count(text: str) -> int | None:
     return int(text[:18])
 
 
-def render(verdict: Verdict, dialect: Dialect) -> bytes:
-    """The HTTP answer of a verdict."""
+def render(verdict: Verdict, question: Request) -> bytes:
+    """The HTTP answer of a verdict on what was asked."""
     if verdict.allowed:
         if not verdict.headers and not verdict.exhausted:
             return _NOTHING
@@ -262,18 +261,18 @@ def render(verdict: Verdict, dialect: Dialect) -> bytes:
     headers = verdict.headers
     if verdict.retry_after_seconds is not None:
         headers += (("retry-after", str(max(1, int(-(-verdict.retry_after_seconds // 1))))),)
-    body = refusal_body(verdict.status, verdict.message, dialect)
+    body = refusal_body(verdict.status, verdict.message, question)
     return _answer(verdict.status, "application/json", body, headers)
 
 
-def refusal_body(status: int, message: str, dialect: Dialect) -> bytes:
-    """A refusal as JSON in a client's dialect."""
-    if dialect == "cohere":
-        return msgspec.json.encode({"message": message})
-    if dialect == "anthropic":
-        kind = _ANTHROPIC_TYPES.get(status, "api_error")
-        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
-    error = {"type": _OPENAI_TYPES.get(status, "Error"), "code": str(status), "message": message}
+def refusal_body(status: int, message: str, question: Request) -> bytes:
+    """A refusal as JSON in the client's dialect, as lua/refusals.lua has it."""
+    if question.dialect == "cohere":
+        return msgspec.json.encode({"id": question.id, "message": message})
+    if question.dialect == "anthropic":
+        error = {"type": anthropic_name(status), "message": message}
+        return msgspec.json.encode({"type": "error", "error": error, "request_id": question.id})
+    error = {"type": openai_name(status), "code": str(status), "message": message}
     return msgspec.json.encode({"type": "error", "error": error})
 
 

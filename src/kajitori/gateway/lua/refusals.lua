@@ -1,12 +1,4 @@
--- Errors in the shape that the client's dialect has for them.
-local NAMES = { ['400'] = 'BadRequest', ['401'] = 'Unauthorized', ['403'] = 'Forbidden', ['404'] = 'NotFound',
-  ['405'] = 'MethodNotAllowed', ['413'] = 'PayloadTooLarge', ['415'] = 'UnsupportedMediaType',
-  ['422'] = 'UnprocessableEntity', ['429'] = 'TooManyRequests', ['500'] = 'InternalServerError',
-  ['502'] = 'BadGateway', ['503'] = 'ServiceUnavailable', ['504'] = 'GatewayTimeout' }
-local ANTHROPIC_NAMES = { ['400'] = 'invalid_request_error', ['401'] = 'authentication_error',
-  ['403'] = 'permission_error', ['404'] = 'not_found_error', ['405'] = 'invalid_request_error',
-  ['413'] = 'request_too_large', ['415'] = 'invalid_request_error', ['422'] = 'invalid_request_error',
-  ['429'] = 'rate_limit_error', ['503'] = 'service_unavailable_error', ['529'] = 'overloaded_error' }
+-- Errors in the shape that the client's dialect has for them; gateway/error_names.py has their names.
 
 -- The dialect of a path; of the paths that dialects share, the client's headers tell.
 local function dialect_of(handle, path)
@@ -18,12 +10,11 @@ end
 -- The body of an error; status: as text; id: of the request.
 local function error_body(dialect, status, message, id)
   if dialect == 'anthropic' then
-    local kind = ANTHROPIC_NAMES[status] or 'internal_server_error'
-    return '{"type":"error","error":{"type":"' .. kind .. '","message":' .. quote(message) .. '},"request_id":'
+    return '{"type":"error","error":{"type":"' .. anthropic_name(status) .. '","message":' .. quote(message) .. '},"request_id":'
       .. quote(id or '') .. '}\n'
   end
   if dialect == 'cohere' then return '{"id":' .. quote(id or '') .. ',"message":' .. quote(message) .. '}\n' end
-  return '{"type":"error","error":{"type":"' .. (NAMES[status] or 'Error') .. '","code":"' .. status
+  return '{"type":"error","error":{"type":"' .. openai_name(status) .. '","code":"' .. status
     .. '","message":' .. quote(message) .. '}}\n'
 end
 

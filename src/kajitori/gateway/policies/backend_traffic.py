@@ -85,11 +85,6 @@ class BackendTraffic:
             found = self._effects[key] = self._make(policies)
         return found
 
-    def has_retry(self, route: RouteKey, rule: str, place: Place) -> bool:
-        """Whether a policy says what is tried again."""
-        effect = self.effect(route, rule, place)
-        return effect is not None and effect.spec.retry is not None
-
     def rate_limits(self, route: RouteKey, rule: str, place: Place) -> list[tuple[Policy, RateLimitSpec]]:
         """The limits that hold, each with the policy that it was written in.
 

@@ -7,28 +7,10 @@ from typing import Any
 
 import msgspec
 
-NAMES = {
-    400: "BadRequest",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "NotFound",
-    405: "MethodNotAllowed",
-    408: "RequestTimeout",
-    413: "PayloadTooLarge",
-    415: "UnsupportedMediaType",
-    421: "MisdirectedRequest",
-    422: "UnprocessableEntity",
-    426: "UpgradeRequired",
-    429: "TooManyRequests",
-    431: "RequestHeaderFieldsTooLarge",
-    500: "InternalServerError",
-    502: "BadGateway",
-    503: "ServiceUnavailable",
-    504: "GatewayTimeout",
-}
+from kajitori.gateway.error_names import openai_name
+
 _MODELS_NAMED_AT_MOST, _OF_VERY_MANY = 100, 10
 METADATA = "kajitori.answers"
-JSON_CONTENT = [{"header": {"key": "content-type", "value": "application/json"}}]
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -49,7 +31,7 @@ def error_format(status: int, message: str) -> dict[str, Any]:
     return {
         "json_format": {
             "type": "error",
-            "error": {"type": NAMES.get(status, "Error"), "code": str(status), "message": message},
+            "error": {"type": openai_name(status), "code": str(status), "message": message},
         }
     }
 

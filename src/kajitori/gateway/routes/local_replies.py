@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kajitori.gateway.routes.answers import METADATA, NAMES, error_format
+from kajitori.gateway.error_names import OPENAI_NAMES, anthropic_name
+from kajitori.gateway.routes.answers import METADATA, error_format
 
 _CEL = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 # Connections that failed or broke, attempts that took too long, and nobody there to ask.
@@ -31,28 +32,10 @@ _PLAIN = (
     " : !(response.code_details in ['lua_response', 'ext_authz_denied'])"
 )
 _SOON = {"header": {"key": "retry-after", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-_ANTHROPIC_NAMES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    408: "timeout_error",
-    413: "request_too_large",
-    415: "invalid_request_error",
-    421: "invalid_request_error",
-    422: "invalid_request_error",
-    426: "invalid_request_error",
-    429: "rate_limit_error",
-    431: "request_too_large",
-    503: "service_unavailable_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 
 
 def _anthropic(status: int, message: str) -> dict[str, Any]:
-    error = {"type": _ANTHROPIC_NAMES.get(status, "internal_server_error"), "message": message}
+    error = {"type": anthropic_name(status), "message": message}
     return {"json_format": {"type": "error", "error": error, "request_id": "%REQ(x-request-id)%"}}
 
 
@@ -78,7 +61,9 @@ def local_reply_config() -> dict[str, Any]:
         ]
         refused = _mapper(503, _NOT_ADMITTED, filters, shape(503, _NOT_ADMITTED_MESSAGE))
         mappers.append({**refused, "headers_to_add": [_SOON]})
-        mappers += [_mapper(status, _PLAIN, filters, shape(status, "%LOCAL_REPLY_BODY%")) for status in NAMES]
+        mappers += [
+            _mapper(status, _PLAIN, filters, shape(status, "%LOCAL_REPLY_BODY%")) for status in OPENAI_NAMES
+        ]
     return {"mappers": mappers}
 
 
