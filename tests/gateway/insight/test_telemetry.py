@@ -51,6 +51,7 @@ class Collector:
 
     def __init__(self) -> None:
         self.status = 200
+        self.refuses = ""
         self.headers: dict[str, str] = {}
         self.spans: list[Any] = []
         self.resource: dict[str, Any] = {}
@@ -65,7 +66,10 @@ class Collector:
         body = await request.read()
         assert request.content_type == "application/x-protobuf"
         self.take(ExportTraceServiceRequest.FromString(body))
-        return web.Response(body=ExportTraceServiceResponse().SerializeToString())
+        answer = ExportTraceServiceResponse()
+        if self.refuses:
+            answer.partial_success.rejected_spans, answer.partial_success.error_message = 1, self.refuses
+        return web.Response(body=answer.SerializeToString())
 
     async def take_metrics(self, request: web.Request) -> web.Response:
         message = MessageToDict(ExportMetricsServiceRequest.FromString(await request.read()))
@@ -225,6 +229,15 @@ async def test_what_waits_is_bounded_and_what_is_dropped_is_counted() -> None:
             collector.status = 200
             exporter.take(asked(500))
         assert len(collector.spans) == 21  # what waits at the end is sent
+
+
+async def test_what_a_collector_refuses_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with running_collector() as (collector, url):
+        collector.refuses = "too many attributes"
+        environment = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{url}/v1/traces"}
+        async with exporting(environment) as exporter:
+            exporter.take(asked())
+            await eventually(lambda: "refused 1 spans: too many attributes" in caplog.text)
 
 
 async def test_a_collector_that_is_away_holds_up_nothing() -> None:

@@ -91,7 +91,17 @@ async def test_requests_are_told_of_in_the_files_that_an_envoy_proxy_names(
             "format": {"type": "Text", "text": "%REQ_WITHOUT_QUERY(:PATH)% %RESPONSE_CODE%"},
             "sinks": [sink(text)],
         },
-        {"format": {"type": "JSON", "json": {"code": "%RESPONSE_CODE%"}}, "sinks": [sink(members)]},
+        {
+            "format": {
+                "type": "JSON",
+                "json": {
+                    "code": "%RESPONSE_CODE%",
+                    "cost": "%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_input_token)%",
+                    "model": "%DYNAMIC_METADATA(io.kajitori:request:model)%",
+                },
+            },
+            "sinks": [sink(members)],
+        },
         {"sinks": [sink(failures)], "matches": ["response.code >= 400", "request.method == 'POST'"]},
         {"sinks": [sink(tmp_path / "never")], "matches": ["this is ( no CEL"]},
     ]
@@ -105,14 +115,14 @@ async def test_requests_are_told_of_in_the_files_that_an_envoy_proxy_names(
     (ancestor,) = status(plan, "EnvoyProxy", "settings")["ancestors"]
     told = {each["type"]: each for each in ancestor["conditions"]}
     assert told["Accepted"]["status"] == "True"
-    for named in ("spec.telemetry.metrics", "spec.concurrency", "settings[3].matches"):
+    for named in ("spec.telemetry.metrics", "spec.concurrency", "settings[3].matches", "settings[1].format"):
         assert named in told["Warning"]["message"]
     reply = await bench.post(QUESTION, "/v1/chat/completions?secret=1")
     assert (await bench.post({"model": "unknown", "messages": []})).status == 404
     await eventually(lambda: text.exists() and len(text.read_text().splitlines()) == 2)
     assert text.read_text() == "/v1/chat/completions 200\n/v1/chat/completions 404\n"
     await eventually(lambda: len(members.read_text().splitlines()) == 2)
-    assert json.loads(members.read_text().splitlines()[0]) == {"code": 200}
+    assert json.loads(members.read_text().splitlines()[0]) == {"code": 200, "cost": None, "model": "m"}
     await eventually(lambda: failures.read_text())
     assert [json.loads(line)["response_code"] for line in failures.read_text().splitlines()] == [404]
     # The gateway's own log stays.

@@ -49,6 +49,7 @@ _DEFAULT_MEMBERS = {
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "route_name": "%ROUTE_NAME%",
 }
+_UPSTREAM_METADATA = "io.envoy.ai_gateway"
 ObjectKey = tuple[str, str]
 
 
@@ -161,6 +162,11 @@ def _notes(raw: dict[str, Any], spec: EnvoyProxySpec) -> list[str]:
         where = f"spec.telemetry.accessLog.settings[{number}]"
         if setting.type in ("Listener", "Upstream"):
             found.append(f"{where}.type: {setting.type} is not honoured; logs are of requests")
+        if setting.format and _UPSTREAM_METADATA in str(setting.format):
+            found.append(
+                f"{where}.format: metadata {_UPSTREAM_METADATA} is empty, since costs are computed after the request; "
+                "`kaji usage --records` has them, and io.kajitori what Envoy knows"
+            )
         found += [f"{where}.matches: {text}; the log is left out" for text in _unreadable(setting)]
         found += [
             f"{where}.sinks[{index}].type: {sink.type} is not honoured"

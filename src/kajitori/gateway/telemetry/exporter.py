@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from kajitori.gateway.accounting.records import RequestRecord
-    from kajitori.gateway.telemetry.senders import NotSent, Sender
+    from kajitori.gateway.telemetry.senders import Sender
 
 _log = logging.getLogger(__name__)
 
 _SPANS_AT_ONCE = 16
-_FIRST_WAIT_SECONDS = 0.5
+_FIRST_WAIT_SECONDS, _LEAST_WAIT_SECONDS = 0.5, 0.1
 _COMPLAINT_SECONDS = 60.0
 _CLOSE_SECONDS = 3.0
 
@@ -116,52 +116,63 @@ class Exporter(Collector):
                 await self._send_batch(sender, self._settings.give_up_seconds)
 
     async def _send_batch(self, sender: Sender, give_up_seconds: float) -> None:
+        from kajitori.gateway.telemetry.messages import refused_spans
+
+        taken: list[RequestRecord] = []
+        try:
+            message = await self._message(taken)
+            if not taken:
+                return
+            answer = await self._send(sender, message, give_up_seconds)
+        except asyncio.CancelledError:
+            # `close` tries once more; a span that is told twice is the same span.
+            self._waiting.extendleft(reversed(taken))
+            raise
+        if answer is None:
+            self.dropped += len(taken)
+            return
+        self.exported += len(taken)
+        if refused := refused_spans(answer):
+            self._complain(f"the collector refused {refused[0]} spans: {refused[1]}")
+
+    async def _message(self, taken: list[RequestRecord]) -> Message:
+        """Of what waits, up to a batch. taken: gets the requests that are in it."""
         from kajitori.gateway.telemetry.messages import add_span, traces_message
 
         message, scope = traces_message(self._resource)
-        requests = 0
-        while self._waiting and requests < self._settings.batch:
+        while self._waiting and len(taken) < self._settings.batch:
             record = self._waiting.popleft()
             context = context_of(record)
             if not is_sampled(self._settings, context):
                 continue
+            taken.append(record)
             for span in spans_of(record, context, self._settings.convention, self._attributes.spans):
                 add_span(scope, span)
-            requests += 1
-            if requests % _SPANS_AT_ONCE == 0:
+            if len(taken) % _SPANS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        if not requests:
-            return
-        sent = False
-        try:
-            sent = await self._send(sender, message, give_up_seconds)
-        finally:
-            if sent:
-                self.exported += requests
-            else:
-                self.dropped += requests
+        return message
 
-    async def _send(self, sender: Sender, message: Message, give_up_seconds: float) -> bool:
+    async def _send(self, sender: Sender, message: Message, give_up_seconds: float) -> bytes | None:
+        """What the collector answered; None if it could not be sent."""
         from kajitori.gateway.telemetry.senders import NotSent
 
         loop = asyncio.get_running_loop()
         deadline, wait = loop.time() + give_up_seconds, _FIRST_WAIT_SECONDS
         while True:
             try:
-                await sender.send(message)
-                return True
+                return await sender.send(message)
             except NotSent as error:
-                pause = error.after_seconds if error.after_seconds is not None else wait
+                pause = wait if error.after_seconds is None else max(error.after_seconds, _LEAST_WAIT_SECONDS)
                 if not error.again or loop.time() + pause > deadline:
-                    self._complain(error)
-                    return False
+                    self._complain(str(error))
+                    return None
             await asyncio.sleep(pause)
             wait *= 2
 
-    def _complain(self, error: NotSent) -> None:
+    def _complain(self, what: str) -> None:
         if time.monotonic() - self._complained > _COMPLAINT_SECONDS:
             self._complained = time.monotonic()
-            _log.warning("telemetry is dropped: %s", error)
+            _log.warning("telemetry is dropped: %s", what)
 
     async def _run_metrics(self, sender: Sender, registry: CollectorRegistry) -> None:
         from kajitori.gateway.telemetry.messages import metrics_message
@@ -177,7 +188,7 @@ class Exporter(Collector):
                 time.time(),
                 self._attributes.metrics.values(),
             )
-            if not await self._send(sender, message, min(self._settings.interval_seconds, 30.0)):
+            if await self._send(sender, message, min(self._settings.interval_seconds, 30.0)) is None:
                 self.failed_metrics += 1
 
     def collect(self) -> Iterable[Metric]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -74,6 +78,15 @@ def add_span(scope: trace_pb2.ScopeSpans, span: Span) -> None:
             status=trace_pb2.Status(code=code, message=span.error),
         )
     )
+
+
+def refused_spans(answer: bytes) -> tuple[int, str] | None:
+    """How many of a request's spans a collector did not take, and why; None if it took all."""
+    try:
+        told = ExportTraceServiceResponse.FromString(answer).partial_success
+    except DecodeError:
+        return None
+    return (told.rejected_spans, told.error_message) if told.rejected_spans else None
 
 
 def metrics_message(
