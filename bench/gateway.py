@@ -41,7 +41,7 @@ from tests.gateway.workbench import (  # noqa: E402
 )
 
 from kajitori.app.daemon import stop_on_signals  # noqa: E402
-from kajitori.gateway.accounting.accountant import Accountant  # noqa: E402
+from kajitori.gateway.accountant import Accountant  # noqa: E402
 from kajitori.gateway.accounting.places import Places  # noqa: E402
 from kajitori.gateway.accounting.policy_delivery import PolicyServer, local_channel  # noqa: E402
 from kajitori.gateway.backends.clusters import TYPE, plain_cluster  # noqa: E402

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
 from kajitori.app.daemon import run_daemon, stop_on_signals
 from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
 from kajitori.base.errors import KajitoriError
-from kajitori.gateway.accounting.accountant import Accountant
-from kajitori.gateway.accounting.header_attributes import read_header_attributes
+from kajitori.gateway.accountant import run_accountant
 from kajitori.gateway.accounting.policy_delivery import local_channel
-from kajitori.gateway.limits.metrics import LimitMetrics
-from kajitori.gateway.limits.opening import open_engine
-from kajitori.gateway.telemetry.exporter import open_exporter
 from kajitori.laptop.settings import read_settings
 
 
@@ -31,23 +26,9 @@ async def run(home: Path) -> None:
     settings = read_settings(home)
     port = settings.administration_port
     endpoint = f"{settings.gateway_address}:{port}" if port else ""
-    places = accounting_places(home)
-    attributes = read_header_attributes(os.environ)
-    telemetry = open_exporter(os.environ, "", attributes)
-    engine = open_engine(places.folder)
-    accountant = Accountant(
-        places,
-        lambda: local_channel(socket),
-        engine,
-        endpoint=endpoint,
-        telemetry=telemetry,
-        metric_headers=attributes.metrics,
+    await run_accountant(
+        accounting_places(home), lambda: local_channel(socket), stop_on_signals(), endpoint=endpoint
     )
-    accountant.registry.register(LimitMetrics(engine))
-    try:
-        await accountant.run(stop_on_signals())
-    finally:
-        await engine.close()
 
 
 def main() -> int:

@@ -251,13 +251,9 @@ async def serve_gateway(options: GatewayOptions) -> None:
 
 async def serve_accountant(options: AccountantOptions) -> None:
     """The accountant of one Envoy, until told to stop."""
-    from kajitori.gateway.accounting.accountant import Accountant
-    from kajitori.gateway.accounting.header_attributes import read_header_attributes
+    from kajitori.gateway.accountant import run_accountant
     from kajitori.gateway.accounting.places import Places
     from kajitori.gateway.accounting.policy_delivery import secure_channel
-    from kajitori.gateway.limits.metrics import LimitMetrics
-    from kajitori.gateway.limits.opening import open_engine
-    from kajitori.gateway.telemetry.exporter import open_exporter
 
     places = Places(
         options.ledger,
@@ -266,22 +262,10 @@ async def serve_accountant(options: AccountantOptions) -> None:
         options.sockets / Path(FLEET_ADMIN_SOCKET).name,
         *(options.sockets / Path(socket_path).name for socket_path in FLEET_RESCUE_SOCKETS),
     )
-
-    name = os.environ.get("POD_NAME") or socket.gethostname()
-    attributes = read_header_attributes(os.environ)
-    telemetry = open_exporter(os.environ, name, attributes)
-    # Its own reservations are known again when the container begins anew.
-    engine = open_engine(options.ledger, name=name)
-    accountant = Accountant(
+    await run_accountant(
         places,
         lambda: secure_channel(options.control_plane, options.certificates, options.server_name),
-        engine,
+        stop_on_signals(),
+        instance=os.environ.get("POD_NAME") or socket.gethostname(),
         endpoint=options.endpoint,
-        telemetry=telemetry,
-        metric_headers=attributes.metrics,
     )
-    accountant.registry.register(LimitMetrics(engine))
-    try:
-        await accountant.run(stop_on_signals())
-    finally:
-        await engine.close()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from kajitori.gateway.accounting.accountant import settlement
+from kajitori.gateway.accountant import settlement
 from kajitori.gateway.accounting.admission_server import AdmissionServer
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, read_position

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from kajitori.gateway.accounting.admission_server import Admission, AdmissionServer, Page
+from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
@@ -30,14 +31,15 @@ from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
 from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
 from kajitori.gateway.accounting.verdict_notes import VerdictNotes
 from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs
+from kajitori.gateway.limits.metrics import LimitMetrics
+from kajitori.gateway.limits.opening import open_engine
 from kajitori.gateway.limits.request import Settlement
 from kajitori.gateway.rescue.metrics import RescueCounts, RescueMetrics
 from kajitori.gateway.routes.admission import Asking
+from kajitori.gateway.telemetry.exporter import Exporter, open_exporter
 
 if TYPE_CHECKING:
     import grpc.aio
-
-    from kajitori.gateway.telemetry.exporter import Exporter
 
 _log = logging.getLogger(__name__)
 
@@ -219,6 +221,37 @@ def _space(folder: Path) -> int | None:
     except OSError:
         return None
     return status.f_bavail * status.f_frsize
+
+
+async def run_accountant(
+    places: Places,
+    connect: Callable[[], grpc.aio.Channel],
+    stop: asyncio.Event,
+    *,
+    instance: str = "",
+    endpoint: str = "",
+) -> None:
+    """An accountant with all that its environment variables ask for, until told to stop.
+
+    instance: its name among several, the same when it begins anew: so its own reservations are known again. Raises
+    UsageError for a variable that makes no sense, OSError if an address is taken.
+    """
+    attributes = read_header_attributes(os.environ)
+    telemetry = open_exporter(os.environ, instance, attributes)
+    engine = open_engine(places.folder, name=instance or "local")
+    try:
+        accountant = Accountant(
+            places,
+            connect,
+            engine,
+            endpoint=endpoint,
+            telemetry=telemetry,
+            metric_headers=attributes.metrics,
+        )
+        accountant.registry.register(LimitMetrics(engine))
+        await accountant.run(stop)
+    finally:
+        await engine.close()
 
 
 async def _kept_up(run: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
