@@ -6,8 +6,8 @@ booked under `other`, first its model, then its key too. Sums stay exact.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
+from datetime import date, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kajitori.gateway.accounting.records import RequestRecord
 
 OTHER = "other"
+_FIRST_DAY = date(1970, 1, 1)
 DAY_LENGTH, MONTH_LENGTH = len("2026-11-26"), len("2026-11")
 MOST_OF_A_DAY, MOST_OF_A_MONTH = 2_000, 10_000
 COUNTS = (
@@ -103,9 +104,9 @@ def day_of(seconds: float) -> str:
 @lru_cache(maxsize=64)
 def _day(day: int) -> str:
     try:
-        return time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))
-    except (OverflowError, ValueError):  # a clock that is out of its mind
-        return "1970-01-01"
+        return (_FIRST_DAY + timedelta(day)).isoformat()
+    except OverflowError:  # a clock that is out of its mind
+        return _FIRST_DAY.isoformat()
 
 
 def subject_of(record: RequestRecord) -> Subject:
