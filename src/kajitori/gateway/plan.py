@@ -38,7 +38,6 @@ from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
 from kajitori.gateway.credentials.injection import Injection, resolve_policy
 from kajitori.gateway.fleet.front import service_addresses
 from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
-from kajitori.gateway.keys.requirement import asking_places, marked, what_is_wrong
 from kajitori.gateway.keys.table import make_key_table
 from kajitori.gateway.limits.gathering import traffic_uses
 from kajitori.gateway.limits.planning import TrafficUse, make_limits, targets_of
@@ -67,6 +66,7 @@ from kajitori.gateway.routes.generated import (
 )
 from kajitori.gateway.routes.grpc_routes import translate_grpc_route
 from kajitori.gateway.routes.http_routes import translate_http_route
+from kajitori.gateway.routes.key_requirement import asking_places, marked, what_is_wrong
 from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
 from kajitori.gateway.routes.rescue import Rescues
 from kajitori.gateway.routes.route_filters import at_listener
