@@ -21,7 +21,7 @@ from kajitori.base.errors import UsageError
 from kajitori.cli import ledgers, main
 from kajitori.cli.gateway_try import read_records
 from kajitori.cli.usage_time import first_day, last_day
-from kajitori.gateway.accounting import usage_tables
+from kajitori.gateway.accounting import records, usage_tables
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.records import (
     FILE_NAME,
@@ -134,6 +134,29 @@ def test_each_request_counts_once_after_kill_9(tmp_path: Path) -> None:
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
     assert totals(tmp_path)[()].requests == read_offset(tmp_path) > 0
+
+
+def test_a_batch_that_could_not_be_written_at_once_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [sqlite3.OperationalError("database or disk is full")]
+
+    def write(database: sqlite3.Connection, rows: list[usage_tables.Row]) -> None:
+        usage_tables.write_rows(database, rows)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(records, "write_rows", write)
+    monkeypatch.setattr(records, "_RETRY_SECONDS", 0.01)
+    store = RecordStore(tmp_path / FILE_NAME)
+    store.write([record(1)], LogPosition(1, 1))
+    deadline = time.monotonic() + 20
+    while store.saved is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    store.close()
+    assert totals(tmp_path)[()].requests == len(records.read_recent(tmp_path)) == 1
+    assert not failures
 
 
 def read_offset(home: Path) -> int:
