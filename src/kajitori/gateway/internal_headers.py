@@ -12,6 +12,7 @@ REQUEST_ID = "x-request-id"
 OURS = "x-kajitori-"
 # For Envoy, of names in lower case.
 OURS_PATTERN = rf"({OURS}.*|{REQUEST_ID})"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 # They belong to the question that the accountant is asked itself.
 _OF_THE_QUESTION = frozenset(
@@ -34,6 +35,12 @@ def is_ours(name: str) -> bool:
     """Whether a header belongs to the gateway itself."""
     lower = name.strip().lower()
     return lower.startswith(OURS) or lower == REQUEST_ID
+
+
+def problem_of_name(name: str) -> str:
+    """Why a header of this name can be added to no message, or nothing. Envoy refuses a whole route table for it."""
+    good = _TOKEN.fullmatch(name) is not None and name.lower() != "host"
+    return "" if good else f"{name!r} is no name of a header that can be changed"
 
 
 def problem_of_changing(name: str) -> str:

@@ -205,6 +205,10 @@ function envoy_on_request(handle)
     return refuse(handle, operation.dialect, '415',
       'the body is compressed (content-encoding ' .. encoding .. '); send it as it is')
   end
+  if operation.model ~= 'query' and headers:get('upgrade') then
+    -- The body of such a request has no end, and would be waited for.
+    return refuse(handle, operation.dialect, '400', path .. ' is not for WebSockets; ask it by plain HTTP')
+  end
   local facts = { path = path, operation = operation.name, dialect = operation.dialect, id = id }
   local model, problem = read_request(handle, operation, query, facts)
   if model ~= false then problem = model_problem(operation, model) end

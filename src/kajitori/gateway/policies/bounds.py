@@ -12,12 +12,17 @@ from kajitori.base.cel.errors import EvaluationError
 from kajitori.base.cel.regular import compile_pattern
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.quantity import parse_quantity
+from kajitori.gateway.internal_headers import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kajitori.api.envoygateway.backend_traffic_policy import BackendTrafficPolicySpec
-    from kajitori.api.envoygateway.client_traffic_policy import ClientTrafficPolicySpec
+    from kajitori.api.envoygateway.client_traffic_policy import (
+        ClientTrafficPolicySpec,
+        HeaderChanges,
+        ResponseHeaderChanges,
+    )
     from kajitori.api.envoygateway.cluster_settings import Fraction, HTTP2Settings
     from kajitori.api.envoygateway.rate_limit import RateLimitRule
 
@@ -70,6 +75,7 @@ def _traffic(spec: BackendTrafficPolicySpec) -> Iterator[str]:
     )
     yield from _http2(spec.http2)
     yield from _tracing_and_budget(spec)
+    yield from _answers(spec)
     rules = spec.rate_limit.local.rules if spec.rate_limit and spec.rate_limit.local else []
     patterns = dict(_of_limits(rules))
     for number, override in enumerate(spec.response_override):
@@ -80,6 +86,34 @@ def _traffic(spec: BackendTrafficPolicySpec) -> Iterator[str]:
             if match.value.type == "RegularExpression":
                 patterns[f"responseOverride[{number}].match.responseHeaders"] = match.value.value
     yield from _patterns(patterns.items())
+
+
+def _answers(spec: BackendTrafficPolicySpec) -> Iterator[str]:
+    abort = spec.fault_injection.abort if spec.fault_injection else None
+    if abort is not None and abort.http_status is not None and not 200 <= abort.http_status < 600:
+        yield f"spec.faultInjection.abort.httpStatus: {abort.http_status} is no status of an answer"
+    for number, override in enumerate(spec.response_override):
+        where = f"responseOverride[{number}]"
+        match = override.match
+        if override.source not in ("Local", "Backend") and not (match.status_codes or match.response_headers):
+            yield f"spec.{where}.match: it names neither statusCodes nor responseHeaders"
+        yield from _names(f"{where}.match.responseHeaders", (item.name for item in match.response_headers))
+        headers = override.response.header if override.response else None
+        if headers:
+            named = (item.name for item in (*headers.set, *headers.add))
+            yield from _names(f"{where}.response.header", named)
+
+
+def _names(path: str, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        if problem := problem_of_name(name):
+            yield f"spec.{path}: {problem}"
+
+
+def _changes(path: str, changes: HeaderChanges | ResponseHeaderChanges | None) -> Iterator[str]:
+    if changes is not None:
+        written = (*changes.set, *changes.add, *changes.add_if_absent)
+        yield from _names(path, (*(item.name for item in written), *changes.remove))
 
 
 def _tracing_and_budget(spec: BackendTrafficPolicySpec) -> Iterator[str]:
@@ -119,6 +153,12 @@ def _clients(spec: ClientTrafficPolicySpec) -> Iterator[str]:
         yield from _zero({"timeout.tcp.tlsHandshakeTimeout": tcp.tls_handshake_timeout})
     yield from _sizes({"connection.bufferLimit": spec.connection.buffer_limit if spec.connection else None})
     yield from _http2(spec.http2)
+    yield from _changes(
+        "headers.earlyRequestHeaders", spec.headers.early_request_headers if spec.headers else None
+    )
+    yield from _changes(
+        "headers.lateResponseHeaders", spec.headers.late_response_headers if spec.headers else None
+    )
     patterns: list[tuple[str, str]] = []
     early = spec.headers.early_request_headers if spec.headers else None
     if early:

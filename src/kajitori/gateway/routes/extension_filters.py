@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.backends.certificates import Delivered, sds
 from kajitori.gateway.backends.clusters import TYPE
-from kajitori.gateway.internal_headers import problem_of_changing
+from kajitori.gateway.internal_headers import problem_of_changing, problem_of_name
 from kajitori.gateway.routes.answers import literal
 from kajitori.gateway.routes.commands import problem_of_commands
 from kajitori.gateway.routes.matches import cookie_matches, why_refused
@@ -102,7 +102,9 @@ def _answer(
     header = answer.header
     added = [(item, "OVERWRITE_IF_EXISTS_OR_ADD") for item in header.set] if header else []
     added += [(item, "APPEND_IF_EXISTS_OR_ADD") for item in header.add] if header else []
-    if added:
+    wrong = [text for item, _ in added if (text := problem_of_name(item.name))]
+    problems += [f"{subject}: spec.directResponse.header: {text}" for text in wrong]
+    if added and not wrong:
         steps.headers["response_headers_to_add"] = steps.headers.get("response_headers_to_add", []) + [
             {"header": {"key": item.name.lower(), "value": literal(item.value)}, "append_action": action}
             for item, action in added
@@ -134,7 +136,8 @@ def _inject(
     if not value or not value.isprintable():
         problems.append(f"{subject}: {where} does not exist or has no text under {CREDENTIAL_KEY!r}")
         return
-    if changing := problem_of_changing(injection.header or ""):
+    header = injection.header or "authorization"
+    if changing := problem_of_name(header) or problem_of_changing(header):
         problems.append(f"{subject}: spec.credentialInjection.header: {changing}")
         return
     name = f"secret/{key[0]}/{key[1]}/{CREDENTIAL_KEY}"
@@ -150,7 +153,7 @@ def _inject(
                     "typed_config": {
                         "@type": TYPE + "envoy.extensions.http.injected_credentials.generic.v3.Generic",
                         "credential": sds(name),
-                        "header": (injection.header or "authorization").lower(),
+                        "header": header.lower(),
                     },
                 },
             },

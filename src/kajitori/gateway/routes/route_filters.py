@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.base.reason import Reason
-from kajitori.gateway.internal_headers import problem_of_changing
+from kajitori.gateway.internal_headers import problem_of_changing, problem_of_name
 from kajitori.gateway.routes.answers import literal
 from kajitori.gateway.routes.cors import cors_policy
 from kajitori.gateway.routes.extension_filters import apply_extension
@@ -108,6 +108,9 @@ def _change_headers(steps: Steps, side: str, change: HTTPHeaderFilter, where: st
     if side == "request" and "host" in names:
         # Envoy refuses the whole table for it.
         steps.broken.append(f"{where}: the host is no header to modify; use URLRewrite with hostname")
+        return
+    if wrong := [text for name in names if (text := problem_of_name(name))]:
+        steps.broken += [f"{where}: {text}" for text in wrong]
         return
     if side == "request" and (told := [text for name in names if (text := problem_of_changing(name))]):
         steps.broken += [f"{where}: {text}" for text in told]
