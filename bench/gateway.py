@@ -44,12 +44,12 @@ from kajitori.app.daemon import stop_on_signals  # noqa: E402
 from kajitori.gateway.accountant import Accountant  # noqa: E402
 from kajitori.gateway.accounting.places import Places  # noqa: E402
 from kajitori.gateway.accounting.policy_delivery import PolicyServer, local_channel  # noqa: E402
-from kajitori.gateway.backends.clusters import TYPE, plain_cluster  # noqa: E402
+from kajitori.gateway.backends.clusters import plain_cluster  # noqa: E402
 from kajitori.gateway.backends.targets import Target  # noqa: E402
 from kajitori.gateway.envoy.server import ControlPlane  # noqa: E402
 from kajitori.gateway.limits.opening import open_engine  # noqa: E402
 from kajitori.gateway.plan import make_plan  # noqa: E402
-from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources  # noqa: E402
+from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources, TYPE  # noqa: E402, TYPE
 
 TICKS = os.sysconf("SC_CLK_TCK")
 JSON, JSON_32_KB = "json", "json, 32 KB"

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+# Before the name of a message, in `@type`.
+TYPE = "type.googleapis.com/"
 CLUSTER = "envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = "envoy.config.listener.v3.Listener"

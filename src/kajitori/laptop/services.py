@@ -19,10 +19,9 @@ from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
 from kajitori.api.resource import ENDPOINT_SLICES, SERVICES
 from kajitori.base.reason import Reason
 from kajitori.control.controller import Key
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.backends.targets import host, ready_addresses
 from kajitori.gateway.observed import SERVICE_NAME_LABEL
-from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, Resources
+from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, TYPE, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

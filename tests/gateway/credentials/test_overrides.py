@@ -12,11 +12,10 @@ import pytest_asyncio
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
 
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.credentials.exchange import Concealed, Token, TokenState
 from kajitori.gateway.credentials.filters import CAPTURE_FILTER
 from kajitori.gateway.plan import make_plan
-from kajitori.gateway.resources import ROUTES
+from kajitori.gateway.resources import ROUTES, TYPE
 from tests.gateway.credentials.policies import azure_secret, gcp_key, policy, secret
 from tests.gateway.credentials.signatures import check
 from tests.gateway.workbench import (

@@ -10,14 +10,14 @@ A new field is a line in a struct and one in the format beside it; a changed mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.resources import TYPE
 
 FIELD_SEPARATOR, LINE_START, HEADER_SEPARATOR = "\x1f", "\x1e", "\x1d"
-REQUEST_VERSION, ATTEMPT_VERSION = "r1", "a1"
+REQUEST_VERSION, ATTEMPT_VERSION = "r2", "a1"
 _LONGEST_TEXT = 1024
 
 
@@ -26,11 +26,35 @@ def _fact(name: str, longest: int = 0) -> str:
     return f"%DYNAMIC_METADATA(io.kajitori:request:{name}){f':{longest}' if longest else ''}%"
 
 
+class Who(NamedTuple):
+    """What lua/facts.lua packs into one text, since each look-up by Envoy costs.
+
+    input_estimate, output_cap: tokens as the request script estimated and read them. operation: see `OPERATIONS`.
+    stream: `true` or nothing.
+    """
+
+    key: str = ""
+    tenant: str = ""
+    input_estimate: str = ""
+    output_cap: str = ""
+    dialect: str = ""
+    operation: str = ""
+    stream: str = ""
+
+
+WHO_SEPARATOR = "|"
+_NOBODY = Who()
+
+
+def read_who(text: str) -> Who:
+    """Raises TypeError or ValueError for what is no such text; nobody where there is none."""
+    return Who._make(text.split(WHO_SEPARATOR)) if text else _NOBODY
+
+
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """One request, as text. Times: seconds since 1970, milliseconds (duration), microseconds.
 
-    usage: see `reported`. operation: see `OPERATIONS`. input_estimate and output_cap: tokens as
-    the request script estimated and read them. decision: why these backends, in this order. received: when all of the
+    usage: see `reported`. who: see `Who`. decision: why these backends, in this order. received: when all of the
     request was there; sent: when the last backend began to get it; both count from its beginning. traceparent:
     of the client. headers: those that are kept, see `header_attributes`.
     """
@@ -54,13 +78,7 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     request_bytes: str
     response_bytes: str
     usage: str
-    stream: str
-    operation: str
-    dialect: str
-    key: str
-    tenant: str
-    input_estimate: str
-    output_cap: str
+    who: str
     traceparent: str
     headers: str
     decision: str
@@ -89,13 +107,7 @@ REQUEST_FORMAT: dict[str, str] = {
     "request_bytes": "%BYTES_RECEIVED%",
     "response_bytes": "%BYTES_SENT%",
     "usage": "%DYNAMIC_METADATA(io.kajitori:usage)%",
-    "stream": _fact("stream"),
-    "operation": _fact("operation"),
-    "dialect": _fact("dialect"),
-    "key": _fact("key"),
-    "tenant": _fact("tenant"),
-    "input_estimate": _fact("input_tokens"),
-    "output_cap": _fact("output_tokens"),
+    "who": _fact("who"),
     "traceparent": "%REQ(TRACEPARENT):64%",
     "headers": "",
     "decision": _fact("decision", _LONGEST_TEXT),

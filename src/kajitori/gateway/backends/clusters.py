@@ -22,11 +22,11 @@ from kajitori.gateway.lua.scripts import ATTEMPT_SCRIPT
 from kajitori.gateway.operations import has_native_paths, upstream_paths
 from kajitori.gateway.resilience.cooling import BACKEND_METADATA, cooling_filter, outlier_detection
 from kajitori.gateway.resilience.spare import add_spare
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TYPE = "type.googleapis.com/"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 CREDENTIAL_HEADERS = ("api-key", "x-api-key", "x-goog-api-key", *SIGNATURE_HEADERS)
 CONNECT_TIMEOUT = "3s"

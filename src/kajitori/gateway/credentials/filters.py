@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.credentials.credential import SIGNING_HEADER, Credential, Override
 from kajitori.gateway.lua.scripts import OVERRIDE_SCRIPT, SIGNING_SCRIPT
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 CAPTURE_FILTER = "envoy.filters.http.header_to_metadata"
 # Dynamic metadata with what clients brought: no log prints it.
 METADATA = "io.kajitori.credentials"
-_TYPE = "type.googleapis.com/"
-_CAPTURE = _TYPE + "envoy.extensions.filters.http.header_to_metadata.v3.Config"
+_CAPTURE = TYPE + "envoy.extensions.filters.http.header_to_metadata.v3.Config"
 
 
 def capture_filter() -> dict[str, Any]:
@@ -64,12 +64,12 @@ def _injector(credential: Credential) -> dict[str, Any]:
     return {
         "name": "envoy.filters.http.credential_injector",
         "typed_config": {
-            "@type": _TYPE + "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+            "@type": TYPE + "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
             "overwrite": True,
             "credential": {
                 "name": "envoy.http.injected_credentials.generic",
                 "typed_config": {
-                    "@type": _TYPE + "envoy.extensions.http.injected_credentials.generic.v3.Generic",
+                    "@type": TYPE + "envoy.extensions.http.injected_credentials.generic.v3.Generic",
                     "credential": {
                         "name": credential.sds_name,
                         "sds_config": {"ads": {}, "resource_api_version": "V3"},
@@ -86,7 +86,7 @@ def _script(machine: str, text: str, context: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": "envoy.filters.http.lua",
         "typed_config": {
-            "@type": _TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
+            "@type": TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
             "default_source_code": {"inline_string": text},
             "filter_context": context,
             "shared_vm_id": machine,
@@ -128,7 +128,7 @@ def _remove_signing_header() -> dict[str, Any]:
     return {
         "name": "envoy.filters.http.header_mutation",
         "typed_config": {
-            "@type": _TYPE + "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "@type": TYPE + "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
             "mutations": {"request_mutations": [{"remove": SIGNING_HEADER}]},
         },
     }

@@ -14,7 +14,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from kajitori.gateway.envoy.encode import type_prefix
 from kajitori.gateway.envoy.schema import Schema
 from kajitori.gateway.envoy.xds import Encoded, Snapshot
 from kajitori.gateway.resources import (
@@ -24,6 +23,7 @@ from kajitori.gateway.resources import (
     LISTENER,
     ROUTES,
     SECRET,
+    TYPE,
     TYPES,
     Resources,
 )
@@ -165,7 +165,7 @@ class _Stream:
         """Takes in what Envoy asks for and confirms."""
         try:
             async for request in requests:
-                kind = request.type_url.removeprefix(type_prefix)
+                kind = request.type_url.removeprefix(TYPE)
                 subscription = self._subscriptions.get(kind)
                 if subscription is not None:
                     self._take(kind, subscription, request)
@@ -317,7 +317,7 @@ class _Stream:
     ) -> Any:
         nonce = str(next(self._nonces))
         subscription.answered = True
-        url = type_prefix + kind
+        url = TYPE + kind
         response = self._server.response_class(
             system_version_info=nonce, type_url=url, nonce=nonce, removed_resources=gone
         )

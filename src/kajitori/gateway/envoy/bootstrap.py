@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kajitori.gateway.backends.clusters import HTTP_OPTIONS, TYPE
+from kajitori.gateway.backends.clusters import HTTP_OPTIONS
+from kajitori.gateway.resources import TYPE
 
 _OWNER_ONLY = 0o600
 CONTROL_PLANE_CLUSTER = "kajitori-control-plane"

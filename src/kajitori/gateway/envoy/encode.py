@@ -16,6 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.envoy.route_tree import HEADER, by_header_value
 from kajitori.gateway.envoy.schema import schema
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from kajitori.gateway.envoy.schema import Schema
 
-type_prefix = "type.googleapis.com/"
 _VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
 _ROUTE = "envoy.config.route.v3.Route"
 _ROUTE_CONFIGURATION = "envoy.config.route.v3.RouteConfiguration"
@@ -128,13 +128,13 @@ class Encoder:
 def _any(encoder: Encoder, value: dict[str, Any], where: str) -> Any:
     if not value:
         return encoder.schema.message("google.protobuf.Any")()
-    name = str(value["@type"]).removeprefix(type_prefix)
+    name = str(value["@type"]).removeprefix(TYPE)
     rest = {key: item for key, item in value.items() if key != "@type"}
     if name in _WELL_KNOWN:
         rest = rest["value"]
     message = encoder.message(name, rest, f"{where}<{name.rpartition('.')[2]}>")
     packed = encoder.schema.message("google.protobuf.Any")()
-    packed.type_url = type_prefix + name
+    packed.type_url = TYPE + name
     packed.value = message.SerializeToString(deterministic=True)
     return packed
 
@@ -189,7 +189,7 @@ def _length_delimited(number: int, data: bytes) -> bytes:
 
 def _extension(name: str, type_name: str, message: bytes) -> bytes:
     """A TypedExtensionConfig."""
-    packed = _length_delimited(1, (type_prefix + type_name).encode()) + _length_delimited(2, message)
+    packed = _length_delimited(1, (TYPE + type_name).encode()) + _length_delimited(2, message)
     return _length_delimited(1, name.encode()) + _length_delimited(2, packed)
 
 

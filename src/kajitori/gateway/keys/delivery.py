@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.lua.scripts import REQUEST_SCRIPT
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

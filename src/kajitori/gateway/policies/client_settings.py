@@ -9,9 +9,9 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.client_headers import change_headers, late_response_headers
 from kajitori.gateway.policies.cluster_settings import duration, http2_options, size_bytes
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.client_traffic_policy import (

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.quantity import parse_quantity
-from kajitori.gateway.backends.clusters import HTTP_OPTIONS, TYPE
+from kajitori.gateway.backends.clusters import HTTP_OPTIONS
 from kajitori.gateway.policies.health_checks import active_check, outlier_detection
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.cluster_settings import (

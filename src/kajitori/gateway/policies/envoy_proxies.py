@@ -16,8 +16,8 @@ from kajitori.api.gateway.shared import GROUP as GATEWAY_GROUP
 from kajitori.api.unhonoured import unhonoured_fields
 from kajitori.base.cel import CompileError
 from kajitori.base.cel.syntax import parse
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.conditions import condition
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,10 +15,10 @@ import msgspec
 
 from kajitori.api.aigateway.gateway_config import ANNOTATION, GatewayConfigSpec, RawGatewayConfig
 from kajitori.api.unhonoured import unhonoured_fields
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.conditions import ai_status
 from kajitori.gateway.observed import age_key
 from kajitori.gateway.policies.cluster_copies import ClusterCopies
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from kajitori.api.envoygateway.rate_limit import UNIT_SECONDS
-from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.rate_limit import (

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import parse_duration_seconds
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.resilience.order import priority_groups
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

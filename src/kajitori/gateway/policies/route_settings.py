@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.cluster_settings import duration, size_bytes
 from kajitori.gateway.policies.local_rate_limit import local_rate_limit
 from kajitori.gateway.policies.response_overrides import response_overrides
 from kajitori.gateway.policies.retries import by_priority, retry_policy
 from kajitori.gateway.resilience.actions import with_own_retries
+from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.optional_filters import (
     BUFFER,
     CUSTOM_RESPONSE,

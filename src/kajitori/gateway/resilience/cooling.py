@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from kajitori.gateway.lua.scripts import COOLING_SCRIPT
+from kajitori.gateway.resources import TYPE
 
 Key = Literal["gateway", "request", "client"]
-_TYPE = "type.googleapis.com/"
 LUA_FILTER = "envoy.filters.http.lua"
 """Of a request and of an attempt alike: a script finds what a route tells it by the name of its filter."""
 BACKEND_METADATA = "kajitori.backend"
@@ -27,14 +27,14 @@ def cooling_filter(backend: str, model: str, key: Key) -> dict[str, Any]:
     status = {
         "name": "status",
         "typed_config": {
-            "@type": _TYPE + "envoy.type.matcher.v3.HttpResponseHeaderMatchInput",
+            "@type": TYPE + "envoy.type.matcher.v3.HttpResponseHeaderMatchInput",
             "header_name": ":status",
         },
     }
-    skip = {"@type": _TYPE + "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"}
+    skip = {"@type": TYPE + "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"}
     fine = {"action": {"name": "skip", "typed_config": skip}}
     lua = {
-        "@type": _TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
+        "@type": TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
         "default_source_code": {"inline_string": COOLING_SCRIPT},
         "filter_context": {"target": backend, "key": key, **({"model": model} if model else {})},
         "shared_vm_id": "kajitori-cooling",
@@ -42,7 +42,7 @@ def cooling_filter(backend: str, model: str, key: Key) -> dict[str, Any]:
     return {
         "name": LUA_FILTER,
         "typed_config": {
-            "@type": _TYPE + "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            "@type": TYPE + "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
             "extension_config": {"name": LUA_FILTER, "typed_config": lua},
             "xds_matcher": {
                 "matcher_tree": {"input": status, "exact_match_map": {"map": {"200": fine}}},

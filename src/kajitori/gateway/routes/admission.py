@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from kajitori.gateway.accounting.policy import Policy
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
 from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
 from kajitori.gateway.limits.verdicts import LIMIT_HEADERS
+from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.exhausted import leaving_out
 
 OPEN_FILTER, CLOSED_FILTER = "kajitori.admission.open", "kajitori.admission.closed"
@@ -33,11 +33,7 @@ _FACTS = FACTS_SEPARATOR.join(
     (
         "%ROUTE_NAME%",
         "%REQ(x-request-id)%",
-        "%DYNAMIC_METADATA(io.kajitori:request:key)%",
-        "%DYNAMIC_METADATA(io.kajitori:request:tenant)%",
-        "%DYNAMIC_METADATA(io.kajitori:request:input_tokens)%",
-        "%DYNAMIC_METADATA(io.kajitori:request:output_tokens)%",
-        "%DYNAMIC_METADATA(io.kajitori:request:dialect)%",
+        "%DYNAMIC_METADATA(io.kajitori:request:who)%",
         "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
         "%REQ(x-ai-eg-model)%",
     )

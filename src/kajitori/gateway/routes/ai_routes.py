@@ -20,7 +20,7 @@ from kajitori.api.aigateway.v1beta1 import (
     HeaderMutation,
 )
 from kajitori.base.reason import Reason
-from kajitori.gateway.backends.clusters import TYPE, Preparation, ai_cluster, cluster_name
+from kajitori.gateway.backends.clusters import Preparation, ai_cluster, cluster_name
 from kajitori.gateway.backends.targets import Target, find_backend, find_service
 from kajitori.gateway.credentials.filters import capture_config
 from kajitori.gateway.credentials.injection import Injection, find_credential
@@ -38,6 +38,7 @@ from kajitori.gateway.resilience.order import (
 )
 from kajitori.gateway.resilience.retries import default_retries
 from kajitori.gateway.resilience.settings import DEFAULTS, Resilience
+from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.answers import Model, ai_error, literal, named_for_answers, unix_seconds
 from kajitori.gateway.routes.fitting import fit_headers, fitting_sets, nothing_fits
 from kajitori.gateway.routes.matches import why_refused

@@ -7,8 +7,8 @@ import binascii
 from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.backends.certificates import Delivered, sds
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.internal_headers import problem_of_changing, problem_of_name
+from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.answers import literal
 from kajitori.gateway.routes.commands import problem_of_commands
 from kajitori.gateway.routes.matches import cookie_matches, why_refused

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.accounting.log_format import request_log
-from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.filters import http_filters
 from kajitori.gateway.routes.hostnames import ANY_HOST
 from kajitori.gateway.routes.local_replies import local_reply_config

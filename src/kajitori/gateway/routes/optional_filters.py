@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-_TYPE = "type.googleapis.com/"
+from kajitori.gateway.resources import TYPE
+
 _FILTERS = "envoy.extensions.filters.http."
 CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 FAULT = "envoy.filters.http.fault"
@@ -42,10 +43,10 @@ def _compressor(kind: str) -> OptionalFilter:
     return OptionalFilter(
         compressor(kind),
         {
-            "@type": _TYPE + _FILTERS + "compressor.v3.Compressor",
+            "@type": TYPE + _FILTERS + "compressor.v3.Compressor",
             "compressor_library": {
                 "name": f"envoy.compression.{short}.compressor",
-                "typed_config": {"@type": _TYPE + library},
+                "typed_config": {"@type": TYPE + library},
             },
             # On AI paths it runs for all routes of a host as soon as one of them asks for it; only that one's own
             # config makes it work.
@@ -59,10 +60,10 @@ def _compressor(kind: str) -> OptionalFilter:
     )
 
 
-_CUSTOM_RESPONSE: dict[str, Any] = {"@type": _TYPE + _FILTERS + "custom_response.v3.CustomResponse"}
-_FAULT: dict[str, Any] = {"@type": _TYPE + _FILTERS + "fault.v3.HTTPFault"}
+_CUSTOM_RESPONSE: dict[str, Any] = {"@type": TYPE + _FILTERS + "custom_response.v3.CustomResponse"}
+_FAULT: dict[str, Any] = {"@type": TYPE + _FILTERS + "fault.v3.HTTPFault"}
 _LOCAL_RATE_LIMIT: dict[str, Any] = {
-    "@type": _TYPE + _FILTERS + "local_ratelimit.v3.LocalRateLimit",
+    "@type": TYPE + _FILTERS + "local_ratelimit.v3.LocalRateLimit",
     "stat_prefix": "local_rate_limit",
 }
 
@@ -73,7 +74,7 @@ OPTIONAL_FILTERS: tuple[OptionalFilter, ...] = (
     OptionalFilter(LOCAL_RATE_LIMIT, _LOCAL_RATE_LIMIT),
     OptionalFilter(
         BUFFER,
-        {"@type": _TYPE + _FILTERS + "buffer.v3.Buffer", "max_request_bytes": 2**31 - 1},
+        {"@type": TYPE + _FILTERS + "buffer.v3.Buffer", "max_request_bytes": 2**31 - 1},
     ),
 )
 

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import parse_duration_seconds
-from kajitori.gateway.backends.clusters import TYPE
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from kajitori.api.gateway.http_route import HTTPRouteRule

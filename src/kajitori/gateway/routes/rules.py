@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.base.reason import Reason
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.backends.targets import Target
 from kajitori.gateway.observed import age_key
+from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.answers import direct_error, literal, named_for_answers
 from kajitori.gateway.routes.route_filters import Steps, read_filters, redirection, rewriting
 from kajitori.gateway.routes.rule_settings import SESSION_FILTER, session_persistence, timeouts

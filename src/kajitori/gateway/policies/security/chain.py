@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.internal_headers import OURS_PATTERN
 from kajitori.gateway.keys.delivery import discovered
+from kajitori.gateway.resources import TYPE
 
 _HTTP = TYPE + "envoy.extensions.filters.http."
 JWT_TYPE = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"

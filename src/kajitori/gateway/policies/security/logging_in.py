@@ -12,10 +12,10 @@ import hmac
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.cluster_settings import duration
 from kajitori.gateway.policies.security.chain import OAUTH2
 from kajitori.gateway.policies.security.services import service_cluster
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.authentication import JWT, OIDC, OIDCDenyRedirectHeader

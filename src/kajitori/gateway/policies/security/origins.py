@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import parse_duration_seconds
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.security.chain import CSRF as CSRF_STEP
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.security_policy import CORS, CSRF

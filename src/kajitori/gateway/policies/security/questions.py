@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.cluster_settings import duration
 from kajitori.gateway.policies.security.authorization import MODEL_HEADERS
 from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, KEEPS_OURS, brought
 from kajitori.gateway.policies.security.services import service_cluster
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.backends.clusters import TYPE
 from kajitori.gateway.policies.cluster_settings import duration
 from kajitori.gateway.policies.security.chain import JWT as JWT_STEP
 from kajitori.gateway.policies.security.chain import JWT_TYPE
 from kajitori.gateway.policies.security.services import service_cluster
+from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
