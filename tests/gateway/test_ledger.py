@@ -22,6 +22,7 @@ from kajitori.gateway.accounting.log_format import (
     REQUEST_FORMAT,
     AttemptLine,
     RequestLine,
+    Who,
 )
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts
@@ -44,9 +45,11 @@ ROUTE = "ai/default/route/rule/2/match/0"
 def request(**fields: str) -> str:
     """A line as Envoy writes it of a request; what is not given is what a plain answer has."""
     usual = {
-        "version": "\x1er1", "time": "1764170000.25", "route": ROUTE, "method": "POST", "status": "200", "cluster": "one",
+        "version": "\x1er2", "time": "1764170000.25", "route": ROUTE, "method": "POST", "status": "200", "cluster": "one",
         "attempts": "1", "duration_milliseconds": "500", "path": "/v1/chat/completions", "model": "m",
     }  # fmt: skip
+    who = [fields.pop(name, "") for name in Who._fields]
+    usual["who"] = "|".join(who) if any(who) else ""
     return FIELD_SEPARATOR.join({**dict.fromkeys(REQUEST_FORMAT, ""), **usual, **fields}.values())
 
 
@@ -144,7 +147,7 @@ def test_a_line_that_cannot_be_read_costs_no_other_its_record() -> None:
             "garbage",
             "",
             request(id="odd", usage="many"),
-            whole.replace("r1", "r9"),
+            whole.replace("r2", "r9"),
             whole[:40],
             request(id="cut")[:40] + whole,
         ]

@@ -27,7 +27,7 @@ ROUTE = "ai/default/route/rule/2/match/0"
 
 
 def question(*headers: str, line: str = QUESTION, body: str = "", id: str = "-") -> bytes:
-    facts = f"x-kajitori-facts: {ROUTE}|{id}|-|-|-|-|-|127.0.0.1|-"
+    facts = f"x-kajitori-facts: {ROUTE}|{id}|-|127.0.0.1|-"
     lines = (line, "host: accountant", f"content-length: {len(body)}", facts, *headers, "", body)
     return "\r\n".join(lines).encode()
 
@@ -91,7 +91,7 @@ async def serving(folder: Path) -> AsyncIterator[tuple[Admission, Callable[[], o
 async def test_a_question_is_understood_and_the_connection_kept(tmp_path: Path) -> None:
     async with serving(tmp_path) as (admission, connect):
         client = await connect()
-        facts = f"x-kajitori-facts: {ROUTE}|r1|k|default/t|12|99|anthropic|10.0.0.1|odd | name é"
+        facts = f"x-kajitori-facts: {ROUTE}|r1|k|default/t|12|99|anthropic|messages||10.0.0.1|odd | name é"
         told = [facts, "X-Team: red"]
         for _ in range(2):
             client.send(question(*told))
@@ -255,6 +255,6 @@ def test_no_head_breaks_the_parser(head: bytes) -> None:
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_header_breaks_the_parser(path: str, value: str) -> None:
-    head = f"POST /admit/{path} HTTP/1.1\r\nx-kajitori-facts: {value}|{path}|-|-|{value}|{value}|{value}|-|-"
+    head = f"POST /admit/{path} HTTP/1.1\r\nx-kajitori-facts: {value}|{path}|k||{value}|{value}|{value}|||-|-"
     with contextlib.suppress(Malformed):
         parse_question(*parse_head(head.encode("utf-8", "surrogatepass")))

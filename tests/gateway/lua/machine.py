@@ -10,6 +10,7 @@ from typing import Any
 from lupa import luajit21
 
 from kajitori.gateway.lua.scripts import REQUEST_SCRIPT
+from kajitori.gateway.operations import OPERATIONS
 
 _STAND_IN = """
 local stand_in = {}
@@ -106,12 +107,20 @@ def ask(path: str, body: bytes, **headers: str) -> Asked:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     seen = request_machine().request(path, text_of(body), _runtime().table_from(sent))
     facts = dict(seen.metadata.request.items()) if seen.metadata.request else {}
+    if "who" in facts:
+        names = ("key", "tenant", "input_tokens", "output_tokens", "dialect", "operation", "stream")
+        who = dict(zip(names, facts.pop("who").split("|"), strict=True))
+        facts |= {name: value for name, value in who.items() if value}
     return Asked(facts, dict(seen.headers.items()), seen.body.encode("latin-1"), seen.status, seen.answer)
 
 
 def answer(chunks: Sequence[bytes], kind: str = "application/json", **facts: str) -> tuple[bytes, str | None]:
     """Runs an answer through the script: what the client gets, and the usage that was read."""
-    told = {"event": "\n\n", "dialect": "openai", **facts}
+    dialect, event = facts.pop("dialect", "openai"), facts.pop("event", None)
+    operation = next(
+        item for item in OPERATIONS if item.usage and item.dialect == dialect and event in (None, item.event)
+    )
+    told = {"who": f"||||{dialect}|{operation.name}|", "dialect": dialect, **facts}
     table = _runtime().table_from
     sent = table([text_of(item) for item in chunks])
     out, usage = request_machine().response(table(told), table({"content-type": kind}), sent)

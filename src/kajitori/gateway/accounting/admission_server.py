@@ -18,13 +18,16 @@ from typing import Protocol, cast, get_args
 
 import msgspec
 
+from kajitori.gateway.accounting.log_format import WHO_SEPARATOR, Who
 from kajitori.gateway.error_names import anthropic_name, openai_name
 from kajitori.gateway.limits.request import Dialect, Request, Verdict
 
 _log = logging.getLogger(__name__)
 
 PREFIX = "/admit"
-_FACTS_HEADER, _FACTS_SEPARATOR, _FACTS = "x-kajitori-facts", "|", 9
+_FACTS_HEADER, _FACTS_SEPARATOR = "x-kajitori-facts", WHO_SEPARATOR
+# Route, id of the request, who asks, client, model.
+_FACTS_OF_NOBODY, _FACTS = 5, 4 + len(Who._fields)
 LARGEST_HEAD_BYTES = 64 * 1024
 # Each question that is under way has a connection. One that finds the queue full fails at once, and then its request
 # passes unasked, or is refused.
@@ -216,10 +219,14 @@ def _length(headers: dict[str, str]) -> int:
 
 def parse_question(method: str, path: str, headers: dict[str, str]) -> Request:
     """The request that a question is about. Raises Malformed."""
-    facts = headers.get(_FACTS_HEADER, "").split(_FACTS_SEPARATOR, _FACTS - 1)
+    told = headers.get(_FACTS_HEADER, "")
+    facts = told.split(_FACTS_SEPARATOR, _FACTS - 1)
+    if len(facts) > 2 and facts[2] == "-":  # of nobody, as on plain routes
+        facts = told.split(_FACTS_SEPARATOR, _FACTS_OF_NOBODY - 1)
+        facts[2:3] = Who()
     if not path.startswith(PREFIX + "/") or len(facts) != _FACTS:
         raise Malformed(f"{path[:100]!r} is no question")
-    route, request_id, key, tenant, input_tokens, output_tokens, dialect, client, model = facts
+    route, request_id, key, tenant, input_tokens, output_tokens, dialect, _, _, client, model = facts
     parts = route.split("/", 5)
     if len(parts) < 5:
         raise Malformed(f"{route[:100]!r} is no route")

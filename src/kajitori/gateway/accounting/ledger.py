@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kajitori.gateway.accounting.charges import Charge, Charger
-from kajitori.gateway.accounting.log_format import AttemptLine, RequestLine, parse_line, read_headers
+from kajitori.gateway.accounting.log_format import (
+    AttemptLine,
+    RequestLine,
+    parse_line,
+    read_headers,
+    read_who,
+)
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
@@ -144,7 +150,8 @@ class Ledger:
             self._attempts.popitem(last=False)
 
     def _record(self, line: RequestLine) -> RequestRecord:
-        usage, estimated = read_usage(line.usage, line.input_estimate)
+        who = read_who(line.who)
+        usage, estimated = read_usage(line.usage, who.input_estimate)
         route = self._routes.get(line.route) or self._parse_route(line.route)
         cluster, model = line.cluster, line.model
         # A filter that refuses a request does so when its route is known, and nobody was asked yet.
@@ -158,7 +165,7 @@ class Ledger:
             duration = int(line.duration_milliseconds or 0) * 1e-3
         first_byte = _seconds(line.first_byte_microseconds)
         outcome = _outcome(line.flags) if line.flags else ""
-        stream = line.stream == "true"
+        stream = who.stream == "true"
         speed = None
         # An answer that is not streamed comes all at once: its first byte says nothing of its first token.
         if stream and usage is not None and first_byte is not None and duration > first_byte:
@@ -180,9 +187,9 @@ class Ledger:
             effective_model=(override or model) if backend else "",
             backend=backend,
             client=line.client,
-            key=line.key,
-            key_name=self._key_names.get(line.key, "") if line.key else "",
-            tenant=line.tenant,
+            key=who.key,
+            key_name=self._key_names.get(who.key, "") if who.key else "",
+            tenant=who.tenant,
             response_model=answered_model(line.usage),
             provider=PROVIDERS.get(facts.schema, facts.schema) if backend else "",
             traceparent=line.traceparent,
@@ -190,8 +197,8 @@ class Ledger:
             admission_seconds=note.seconds,
             limit=note.limit,
             refusal=note.refusal,
-            operation=line.operation,
-            dialect=line.dialect,
+            operation=who.operation,
+            dialect=who.dialect,
             decision=line.decision,
             stream=stream,
             duration_seconds=duration,

@@ -70,7 +70,7 @@ end
 
 function envoy_on_request(handle)
   local context = read_context(handle:filterContext())
-  local facts = handle:streamInfo():dynamicMetadata():get('io.kajitori').request
+  local facts = kept_facts(handle)
   local headers = handle:headers()
   local path = upstream_path(context, facts)
   if path then headers:replace(':path', path) end

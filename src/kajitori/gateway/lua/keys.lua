@@ -166,7 +166,7 @@ local function identify(handle, headers, path)
   end
   if not mark:get('route') then return client, false end
   if let_through(handle, path, client) and client then
-    handle:streamInfo():dynamicMetadata():set('io.kajitori', 'request', { path = path, key = client.id, tenant = client.tenant })
+    keep(handle, { path = path, key = client.id, tenant = client.tenant })
   end
   return client, true
 end

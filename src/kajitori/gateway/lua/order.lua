@@ -164,7 +164,7 @@ end
 
 local function tell_decision(handle, facts, text)
   facts.decision = text
-  handle:streamInfo():dynamicMetadata():set('io.kajitori', 'request', facts)
+  keep(handle, facts)
 end
 
 -- That the client sent a credential of its own, which goes to backends that the gateway has none for.
@@ -172,7 +172,7 @@ local function note_own_key(handle, facts)
   local headers = handle:headers()
   if headers:get('authorization') or headers:get('x-api-key') or headers:get('api-key') then
     facts.own_key = 'true'
-    handle:streamInfo():dynamicMetadata():set('io.kajitori', 'request', facts)
+    keep(handle, facts)
   end
 end
 

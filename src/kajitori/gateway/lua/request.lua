@@ -1,7 +1,6 @@
 -- Runs once a request, before routing: finds the operation by its path and the model where that operation has it,
 -- puts the model into `x-ai-eg-model`, remembers what the client sent (every attempt starts from that), estimates
 -- what it may cost, and asks for the token usage of streams.
-local METADATA = 'io.kajitori'
 local LONGEST_MODEL = 512
 local TOO_LONG = '`model` is longer than 512 bytes'
 -- Members that are prompts: their bytes, divided by four, are the estimate of input tokens.
@@ -227,9 +226,8 @@ function envoy_on_request(handle)
     facts.excluded = told:get('x-kajitori-excluded')
   end
   facts.model = model
-  if operation.usage then facts.event = operation.event end
   tell_headers(handle, operation, path, id, query, facts)
-  handle:streamInfo():dynamicMetadata():set(METADATA, 'request', facts)
+  keep(handle, facts)
   handle:clearRouteCache()
   if not let_through(handle, path, client, model) then return end
   local refusal = arrange(handle, facts)

@@ -19,11 +19,11 @@ _REFUSALS = lua_error_names() + _parts("refusals")
 REQUEST_SCRIPT = (
     _parts("scanner", "forms")
     + _REFUSALS
-    + _parts("models", "sha256", "context", "logins", "keys")
+    + _parts("models", "sha256", "context", "facts", "logins", "keys")
     + lua_operations()
     + _parts("memory", "order", "request", "usage")
 )
 COOLING_SCRIPT = _parts("memory", "cooling")
-ATTEMPT_SCRIPT = _parts("scanner", "forms", "attempt")
+ATTEMPT_SCRIPT = _parts("scanner", "forms", "facts", "attempt")
 OVERRIDE_SCRIPT = _parts("scanner") + _REFUSALS + _parts("credential", "override")
 SIGNING_SCRIPT = _parts("scanner") + _REFUSALS + _parts("sha256", "credential", "signing")

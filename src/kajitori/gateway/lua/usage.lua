@@ -307,10 +307,17 @@ local function read_session(handle, facts)
   end
 end
 
+-- The mark of an event of each operation whose answers tell usage.
+local EVENTS = {}
+for _, operation in pairs(OPERATIONS) do
+  if operation.usage then EVENTS[operation.dialect .. '/' .. operation.name] = operation.event end
+end
+
 function envoy_on_response(handle)
-  local kept = handle:streamInfo():dynamicMetadata():get(METADATA)
-  local facts = kept and kept.request
-  if not facts or not facts.event and not facts.strip then return end
+  local facts = kept_facts(handle)
+  if not facts then return end
+  facts.event = EVENTS[facts.dialect .. '/' .. facts.operation]
+  if not facts.event and not facts.strip then return end
   local headers = handle:headers()
   local status = headers:get(':status')
   if status == '101' then return read_session(handle, facts) end
