@@ -12,6 +12,19 @@ Event = dict[str, Any]
 _encode = msgspec.json.encode
 
 
+def _list(value: object) -> list[Any]:
+    """A list that somebody sent; an empty one for anything else, as are the next two."""
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
+
+
+def _object(value: object) -> Event:
+    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _objects(value: object) -> list[Event]:
+    return [item for item in _list(value) if isinstance(item, dict)]
+
+
 class Story(Protocol):
     """What is known of a stream so far.
 
@@ -52,8 +65,7 @@ class _OpenAI:
             self.ended = True
             return
         self._first = self._first or {key: value[key] for key in ("id", "created", "model") if key in value}
-        choices: list[Event] = value.get("choices") or []  # pyright: ignore[reportAssignmentType]
-        for choice in choices:
+        for choice in _objects(value.get("choices")):
             if choice.get("index", 0) != 0:
                 self.obstacle = "the request asked for several answers"
             if choice.get("finish_reason"):
@@ -77,11 +89,8 @@ class _OpenAI:
         if value is None or not self._first:
             return event
         value.update(self._first)
-        choices: list[Event] = value.get("choices") or []  # pyright: ignore[reportAssignmentType]
-        for choice in choices:
-            delta = choice.get("delta")
-            if isinstance(delta, dict):
-                delta.pop("role", None)  # pyright: ignore[reportUnknownMemberType]
+        for choice in _objects(value.get("choices")):
+            _object(choice.get("delta")).pop("role", None)
         return with_data(event, value)
 
     def _shortened(self, body: Event) -> Event:
@@ -105,7 +114,7 @@ class ChatStory(_OpenAI):
         self._engine_fields = engine_fields
 
     def _read_choice(self, choice: Event) -> None:
-        delta: Event = choice.get("delta") or {}
+        delta = _object(choice.get("delta"))
         if delta.get("tool_calls") or delta.get("function_call"):
             self.obstacle = "a tool call was cut"
         if delta.get("reasoning_content") or delta.get("reasoning") or delta.get("refusal"):
@@ -115,7 +124,7 @@ class ChatStory(_OpenAI):
 
     def continuation(self, body: Event) -> Event:
         found = self._shortened(body)
-        found["messages"] = [*body.get("messages", ()), {"role": "assistant", "content": self.text}]
+        found["messages"] = [*_list(body.get("messages")), {"role": "assistant", "content": self.text}]
         if self._engine_fields:
             found |= {"continue_final_message": True, "add_generation_prompt": False}
         return found
@@ -161,15 +170,15 @@ class MessagesStory:
                 self.obstacle = "the answer was whole but for its end"
             case "content_block_start":
                 self._blocks += 1
-                block: Event = value.get("content_block") or {}  # pyright: ignore[reportAssignmentType]
+                block = _object(value.get("content_block"))
                 if block.get("type") != "text" or self._blocks > 1:
                     self.obstacle = "the answer has more than one plain text"
             case "content_block_stop":
                 self.obstacle = "the answer was whole but for its end"
             case "content_block_delta":
-                delta: Event = value.get("delta") or {}  # pyright: ignore[reportAssignmentType]
+                text = _object(value.get("delta")).get("text")
                 self.tokens += 1
-                self.text += delta.get("text") or ""
+                self.text += text if isinstance(text, str) else ""
             case _:
                 return
 
@@ -182,7 +191,7 @@ class MessagesStory:
         text = self.text.rstrip()
         if not text:
             return body
-        found = {**body, "messages": [*body.get("messages", ()), {"role": "assistant", "content": text}]}
+        found = {**body, "messages": [*_list(body.get("messages")), {"role": "assistant", "content": text}]}
         bound = body.get("max_tokens")
         if isinstance(bound, int):
             found["max_tokens"] = max(1, bound - self.tokens)
