@@ -49,7 +49,7 @@ from kajitori.gateway.backends.targets import Target  # noqa: E402
 from kajitori.gateway.envoy.server import ControlPlane  # noqa: E402
 from kajitori.gateway.limits.opening import open_engine  # noqa: E402
 from kajitori.gateway.plan import make_plan  # noqa: E402
-from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, Resources, TYPE  # noqa: E402, TYPE
+from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, TYPE, Resources  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 JSON, JSON_32_KB = "json", "json, 32 KB"
