@@ -67,6 +67,7 @@ from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.credentials.exchanges import wanted_exchanges
 from kajitori.gateway.credentials.tokens import TokenSource
 from kajitori.gateway.generation import Generation
+from kajitori.gateway.memory import PlanMemory
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.policies.security.discovery import IssuerSource
@@ -172,6 +173,7 @@ class GatewayController:
         self._issuers = IssuerSource(runtime, self._plan_soon)
         self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
+        self._memory = PlanMemory()
         self._informers: dict[str, Informer[Any]] = {
             field: runtime.informer(resource, projection, optional=resource in unserved)
             for field, (resource, projection) in _WATCHED.items()
@@ -224,7 +226,9 @@ class GatewayController:
         await self._config_maps.want(wanted_config_maps(index))
         await self._tokens.want(wanted_exchanges(Index(self.observe())))
         await self._issuers.want(issuers_asked(index))
-        plan = make_plan(self.observe(), self._envoys.rejected, envoys=self._envoys.connected)
+        plan = make_plan(
+            self.observe(), self._envoys.rejected, envoys=self._envoys.connected, memory=self._memory
+        )
         if plan.ports != self._ports:
             self._ports = plan.ports
             for callback in self._port_listeners:

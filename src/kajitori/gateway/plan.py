@@ -5,11 +5,12 @@ The same objects give the same plan, so a change of one object changes only the 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
+from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
@@ -31,7 +32,7 @@ from kajitori.api.resource import (
 )
 from kajitori.base.reason import Reason
 from kajitori.gateway.accounting.costs import Cost, check_costs
-from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts
+from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts, TargetFacts
 from kajitori.gateway.backends.targets import find_backend
 from kajitori.gateway.backends.tls_policies import policy_statuses
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
@@ -41,6 +42,7 @@ from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
 from kajitori.gateway.keys.table import make_key_table
 from kajitori.gateway.limits.gathering import traffic_uses
 from kajitori.gateway.limits.planning import TrafficUse, make_limits, targets_of
+from kajitori.gateway.memory import PlanMemory
 from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
 from kajitori.gateway.policies.backend_traffic import BackendTraffic
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
     from kajitori.api.resource import Resource
     from kajitori.gateway.backends.tls_policies import BackendKey
+    from kajitori.gateway.resilience.settings import Resilience
     from kajitori.gateway.routes.rule_context import RuleContext
     from kajitori.gateway.routes.tables import Entry
 
@@ -122,13 +125,15 @@ _KINDS = (
 class _Making:
     """The state of one run."""
 
-    def __init__(self, observed: Observed, rejected: dict[str, str], envoys: int) -> None:
+    def __init__(self, observed: Observed, rejected: dict[str, str], envoys: int, memory: PlanMemory) -> None:
         self.observed = observed
         self.envoys = envoys
         self.rejected = rejected
-        self.index = Index(observed)
+        self.memory = memory
+        self.index = memory.begin(observed)
         self.world = World(self.index)
-        self.attachment = Attachment(self.index)
+        self.attachment = memory.remembered("attachment", "", (), lambda: Attachment(self.index))
+        self.attachment.begin(self.index)
         self.ports = self.attachment.ports()
         self.tables = make_tables(observed, self.attachment.serving())
         self.refused_ports = {
@@ -199,21 +204,43 @@ class _Making:
         if resource.kind in self.observed.foreign:
             return
         metadata = item.metadata
-        self.statuses.append(
-            StatusUpdate(
-                resource, metadata.namespace or "", metadata.name or "", metadata.generation or 0, status
-            )
+        update = StatusUpdate(
+            resource, metadata.namespace or "", metadata.name or "", metadata.generation or 0, status
         )
+        self.statuses.append(self.memory.status(update))
 
-    def place(self, route: Any, outcomes: list[ParentOutcome], entries: list[Entry]) -> None:
-        """Puts entries into every table and host where the route attached, once each."""
+    def attach(self, kind: str, route: Any, *, stands_in: bool = False) -> list[ParentOutcome]:
+        """Where a route attaches to which no other one's attachment matters."""
+        attachment, spec, namespace = self.attachment, route.spec, route.metadata.namespace or ""
+        outcomes, counted = self.memory.remembered(
+            f"attach {kind}",
+            (namespace, route.metadata.name),
+            (route, attachment),
+            lambda: attachment.attach_apart(
+                kind, namespace, spec.hostnames, spec.parent_refs, stands_in=stands_in
+            ),
+            stands_in,
+        )
+        for binding in counted:
+            binding.attached_routes += 1
+        return outcomes
+
+    def place(
+        self,
+        route: Any,
+        outcomes: list[ParentOutcome],
+        entries: list[Entry],
+        forms: dict[bool, list[Entry]] | None = None,
+    ) -> None:
+        """Puts entries into every table and host where the route attached, once each. forms: those that are known of
+        the same entries, by whether they ask for a key.
+        """
         places = dict.fromkeys(place for outcome in outcomes for place in outcome.via)
         asking = asking_places(route.metadata, outcomes, self.index.gateways)
         key = f"{route.metadata.namespace}/{route.metadata.name}"
-        forms = {
-            needs_key: marked(entries, key, needs_key)
-            for needs_key in {(each.port, each.hostname) in asking for each in places}
-        }
+        forms = {} if forms is None else forms
+        for needs_key in {(each.port, each.hostname) in asking for each in places} - forms.keys():
+            forms[needs_key] = marked(entries, key, needs_key)
         for place in places:
             for entry in forms[(place.port, place.hostname) in asking]:
                 shaped = self.shaping.shaped(at_listener(entry, place.port), route_key(route), place)
@@ -221,11 +248,25 @@ class _Making:
                     self.tables[place.table].add(place.hostname, part, place.hidden)
 
 
-def make_plan(observed: Observed, rejected: dict[str, str] | None = None, *, envoys: int = 1) -> Plan:
+def make_plan(
+    observed: Observed,
+    rejected: dict[str, str] | None = None,
+    *,
+    envoys: int = 1,
+    memory: PlanMemory | None = None,
+) -> Plan:
     """The plan. rejected: resources that Envoy refused (`type/name` as `Resources` has it) and why. envoys: how
-    many are connected.
+    many are connected. memory: of the plan before; it spares work and changes nothing of the plan.
     """
-    making = _Making(observed, rejected or {}, envoys)
+    memory = memory or PlanMemory()
+    making = _Making(observed, rejected or {}, envoys, memory)
+    plan = _make(making)
+    memory.end()
+    return plan
+
+
+def _make(making: _Making) -> Plan:
+    observed = making.observed
     ai_routes = () if "AIGatewayRoute" in observed.foreign else observed.ai_routes
     for route in sorted(ai_routes, key=age_key):
         try:
@@ -325,9 +366,7 @@ def _faulty_parents(making: _Making, kind: str, route: Any, error: Exception) ->
 
 def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
     metadata = route.metadata
-    outcomes = making.attachment.attach(
-        "AIGatewayRoute", metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
-    )
+    outcomes = making.attach("AIGatewayRoute", route)
     if not outcomes:
         return
     problems: list[str] = []
@@ -346,16 +385,56 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
         for cost in costs
         if cost.metadata_key in computed
     )
-    making.route_facts[name] = RouteFacts(costs=tuple(rules), targets=targets_of(route))
+    parted = making.traffic_policies.parted(route, outcomes)
+    names = dict.fromkeys(rule.name or "" for rule in route.spec.rules)
+    translated = making.memory.remembered(
+        "AIGatewayRoute",
+        name,
+        (route,),
+        lambda: _translated(making.index, route, [resilience for resilience, _ in parted]),
+        tuple(tuple(map(resilience, names)) for resilience, _ in parted),
+    )
+    making.route_facts[name] = RouteFacts(costs=tuple(rules), targets=translated.targets)
     making.limit(route, outcomes)
-    for resilience, there in making.traffic_policies.parted(route, outcomes):
-        entries = translate_ai_route(making.index, making.world, route, problems, notes, resilience)
-        making.place(route, there, entries)
+    making.world.add(translated.world)
+    problems += translated.problems
+    notes += translated.notes
+    for (_, there), part in zip(parted, translated.parts, strict=True):
+        making.place(route, there, part.entries, part.forms)
     notes += what_is_wrong(metadata)
-    making.use(outcomes, backends_of_ai_route(making.index, route))
+    making.use(outcomes, translated.backends)
     notes += making.generate(route)
     problems += _refusals(making, outcomes)
     making.status(AI_GATEWAY_ROUTES, route, ai_status(problems, notes, "the route serves"))
+
+
+class _Part(msgspec.Struct):
+    """entries: of a route where one setting of resilience holds. forms: the same by whether they ask for a key."""
+
+    entries: list[Entry]
+    forms: dict[bool, list[Entry]] = {}
+
+
+class _Translated(msgspec.Struct, frozen=True):
+    """What an AIGatewayRoute comes to, wherever it attaches."""
+
+    parts: list[_Part]
+    problems: list[str]
+    notes: list[str]
+    world: World
+    backends: set[BackendKey]
+    targets: tuple[TargetFacts, ...]
+
+
+def _translated(
+    index: Index, route: AIGatewayRoute, resiliences: Sequence[Callable[[str], Resilience]]
+) -> _Translated:
+    world, problems, notes = World(index), list[str](), list[str]()
+    parts = [
+        _Part(translate_ai_route(index, world, route, problems, notes, resilience))
+        for resilience in resiliences
+    ]
+    return _Translated(parts, problems, notes, world, backends_of_ai_route(index, route), targets_of(route))
 
 
 def _how_it_serves(making: _Making, outcome: ParentOutcome) -> tuple[bool, str]:
@@ -383,9 +462,12 @@ def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
     """An HTTPRoute or a GRPCRoute."""
     metadata, spec = route.metadata, route.spec
     stands_in = making.generates and is_generated(route)
-    outcomes = making.attachment.attach(
-        kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs, stands_in=stands_in
-    )
+    if stands_in:
+        outcomes = making.attach(kind.resource.kind, route, stands_in=True)
+    else:
+        outcomes = making.attachment.attach(
+            kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs
+        )
     if not outcomes:
         if has_stale_parents(route.status, making.observed.controllers):
             making.status(kind.resource, route, {"parents": []})
@@ -395,7 +477,7 @@ def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
     if not stands_in:
         making.limit(route, outcomes)
     if stands_in:
-        context = checked_references(making.index, making.world, route)
+        context = checked_references(making.index, World(making.index), route)
     else:
         entries, context = kind.translate(making.index, making.world, route)
         making.place(route, outcomes, entries)
@@ -410,33 +492,53 @@ def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
 
 def _backends(making: _Making) -> None:
     """Statuses of what routes refer to, whether a route does or not."""
-    index = making.index
-    for backend in making.observed.ai_backends:
-        target = find_target(index, backend)
-        problems = [target.message] if isinstance(target, Reason) else []
-        notes = [] if isinstance(target, Reason) else list(target.notes)
-        making.status(AI_SERVICE_BACKENDS, backend, ai_status(problems, notes, "the backend can be used"))
-    for policy in making.observed.policies:
-        found = resolve_policy(index, policy)
-        problems = [found.message] if isinstance(found, Reason) else []
-        notes = [] if isinstance(found, Reason) else list(found.notes)
-        for ref in policy.spec.target_refs:
-            rivals = index.policies.get((policy.metadata.namespace or "", ref.name), [])
-            if ref.kind == "AIServiceBackend" and len(rivals) > 1:
-                names = ", ".join(sorted(item.metadata.name or "" for item in rivals))
-                problems.append(f"AIServiceBackend {ref.name} has several policies: {names}; keep one")
-        if any(target.kind == "InferencePool" for target in policy.spec.target_refs):
-            notes.append("targets of kind InferencePool are not served")
-        making.status(BACKEND_SECURITY_POLICIES, policy, ai_status(problems, notes, _how_proved(found)))
-    for backend in making.observed.backends:
-        target = find_backend(index, backend.metadata.namespace or "", backend.metadata.name or "")
-        if isinstance(target, Reason):
-            state = condition("Accepted", False, "Invalid", target.message)
-        else:
-            state = condition(
-                "Accepted", True, "Accepted", "; ".join(target.notes) or "the backend can be used"
-            )
-        making.status(BACKENDS, backend, {"conditions": [state]})
+    observed, index, remembered = making.observed, making.index, making.memory.remembered
+    for backend in observed.ai_backends:
+        status = remembered(
+            "AIServiceBackend", _key(backend), (backend,), partial(_ai_backend, index, backend)
+        )
+        making.status(AI_SERVICE_BACKENDS, backend, status)
+    for policy in observed.policies:
+        status = remembered(
+            "BackendSecurityPolicy", _key(policy), (policy,), partial(_security_policy, index, policy)
+        )
+        making.status(BACKEND_SECURITY_POLICIES, policy, status)
+    for backend in observed.backends:
+        status = remembered("Backend", _key(backend), (backend,), partial(_backend, index, *_key(backend)))
+        making.status(BACKENDS, backend, status)
+
+
+def _key(item: Any) -> tuple[str, str]:
+    return item.metadata.namespace or "", item.metadata.name or ""
+
+
+def _ai_backend(index: Index, backend: AIServiceBackend) -> dict[str, Any]:
+    target = find_target(index, backend)
+    problems = [target.message] if isinstance(target, Reason) else []
+    notes = [] if isinstance(target, Reason) else list(target.notes)
+    return ai_status(problems, notes, "the backend can be used")
+
+
+def _security_policy(index: Index, policy: BackendSecurityPolicy) -> dict[str, Any]:
+    found = resolve_policy(index, policy)
+    problems = [found.message] if isinstance(found, Reason) else []
+    notes = [] if isinstance(found, Reason) else list(found.notes)
+    for ref in policy.spec.target_refs:
+        rivals = index.policies.get((policy.metadata.namespace or "", ref.name), [])
+        if ref.kind == "AIServiceBackend" and len(rivals) > 1:
+            names = ", ".join(sorted(item.metadata.name or "" for item in rivals))
+            problems.append(f"AIServiceBackend {ref.name} has several policies: {names}; keep one")
+    if any(target.kind == "InferencePool" for target in policy.spec.target_refs):
+        notes.append("targets of kind InferencePool are not served")
+    return ai_status(problems, notes, _how_proved(found))
+
+
+def _backend(index: Index, namespace: str, name: str) -> dict[str, Any]:
+    target = find_backend(index, namespace, name)
+    if isinstance(target, Reason):
+        return {"conditions": [condition("Accepted", False, "Invalid", target.message)]}
+    told = "; ".join(target.notes) or "the backend can be used"
+    return {"conditions": [condition("Accepted", True, "Accepted", told)]}
 
 
 def _how_proved(found: Injection | Reason) -> str:

@@ -46,3 +46,15 @@ class World:
             if wanted not in self.endpoints:
                 found = {**load_assignment(self._index, target), "cluster_name": wanted}
                 self.endpoints[wanted] = with_spare(found) if is_spare(wanted) else found
+
+    def add(self, other: World) -> None:
+        """Adds what another one has. What has the same name is the same."""
+        _add(self.clusters, other.clusters)
+        _add(self.endpoints, other.endpoints)
+        _add(self.secrets, other.secrets)
+        _add(self.backends, other.backends)
+
+
+def _add(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    for name, value in theirs.items():
+        mine.setdefault(name, value)

@@ -36,12 +36,12 @@ Gateways = dict[tuple[str, str], str]
 
 def holding_policy(index: Index, key: BackendKey, section: str = "") -> BackendTLSPolicy | None:
     """The policy of a backend: one for the section rather than one for all, and of several the oldest."""
-    found = _by_target(index).get(key, {})
+    found = policies_by_target(index).get(key, {})
     policies = found.get(section) or found.get("") if section else found.get("")
     return policies[0] if policies else None
 
 
-def _by_target(index: Index) -> dict[BackendKey, dict[str, list[BackendTLSPolicy]]]:
+def policies_by_target(index: Index) -> dict[BackendKey, dict[str, list[BackendTLSPolicy]]]:
     """Target -> section, or empty for all -> policies, oldest first."""
     if index.tls_policies is None:
         index.tls_policies = {}
@@ -70,7 +70,7 @@ def _status(index: Index, policy: BackendTLSPolicy, uses: Mapping[BackendKey, Ga
     for ref in policy.spec.target_refs:
         key = BackendKey(ref.group, ref.kind, namespace, ref.name)
         gateways |= uses.get(key, {})
-        holds = _by_target(index)[key][ref.section_name or ""][0]
+        holds = policies_by_target(index)[key][ref.section_name or ""][0]
         if holds is not policy:
             older.append(f"{holds.metadata.name} is older and holds for {ref.kind} {ref.name} already")
     states = _conditions(index, policy, older)

@@ -138,6 +138,13 @@ class Attachment:
             for binding in sharing:
                 binding.hidden = _narrower_neighbours(binding, sharing)
 
+    def begin(self, index: Index) -> None:
+        """No route is attached. index: equal as far as listeners go, and it may be another one as to the rest."""
+        self._index = index
+        for group in self.bindings.values():
+            for binding in group:
+                binding.attached_routes, binding.hosts = 0, {}
+
     def serving(self) -> list[Binding]:
         """Every listener that serves, those of the oldest Gateway first."""
         return [b for group in self.bindings.values() for b in group if b.problem is None]
@@ -168,6 +175,28 @@ class Attachment:
             if bindings:
                 outcomes.append(self._attach_one(kind, namespace, hostnames, parent, bindings, counted))
         return outcomes
+
+    def attach_apart(
+        self,
+        kind: str,
+        namespace: str,
+        hostnames: Sequence[str],
+        parents: Sequence[ParentReference],
+        *,
+        stands_in: bool = False,
+    ) -> tuple[list[ParentOutcome], list[Binding]]:
+        """As `attach`, for a kind that has no rivals; besides, the listeners that count the route. It is not counted."""
+        everything = [binding for group in self.bindings.values() for binding in group]
+        before = [binding.attached_routes for binding in everything]
+        outcomes = self.attach(kind, namespace, hostnames, parents, stands_in=stands_in)
+        counted = [
+            binding
+            for binding, number in zip(everything, before, strict=True)
+            if binding.attached_routes != number
+        ]
+        for binding in counted:
+            binding.attached_routes -= 1
+        return outcomes, counted
 
     def _attach_one(
         self,

@@ -1,0 +1,227 @@
+"""CPU of the control plane for a change of one object, in milliseconds, by the number of AIGatewayRoutes.
+
+    python -m bench.plans [--routes 300 1000 3000] [--rounds 5] [--profile route]
+
+Each route has three backends of its own, every backend its AIServiceBackend, key and Secret; every tenth is a Service with
+an EndpointSlice. Limits: a BackendTrafficPolicy of the Gateway, and a Budget for all routes. Columns: plan = `make_plan`
+with what it remembers of the one before; encode = what Envoy is sent is compared and encoded; statuses = which are to be
+written; in all = with what the controller does besides. Numbers are CPU time of this process, the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import gc
+import itertools
+import pstats
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.gateway.workbench import ai_route, backend, gateway, key_policy, observe  # noqa: E402
+
+from kajitori.gateway.accounting.policy_delivery import PolicyServer  # noqa: E402
+from kajitori.gateway.credentials.exchanges import wanted_exchanges  # noqa: E402
+from kajitori.gateway.envoy.encode import Encoder  # noqa: E402
+from kajitori.gateway.envoy.schema import schema  # noqa: E402
+from kajitori.gateway.envoy.xds import Snapshot  # noqa: E402
+from kajitori.gateway.memory import PlanMemory  # noqa: E402
+from kajitori.gateway.observed import Index, Observed  # noqa: E402
+from kajitori.gateway.plan import Plan, make_plan  # noqa: E402
+from kajitori.gateway.policies.security.secrets import issuers_asked  # noqa: E402
+from kajitori.gateway.wanted import wanted_config_maps, wanted_secrets  # noqa: E402
+
+BACKENDS_EACH = 3
+Change = Callable[[Observed, int], Observed]
+
+
+def world(count: int) -> Observed:
+    """So many routes with their backends."""
+    documents: list[dict[str, Any]] = [gateway(8080)]
+    for number in range(count):
+        names = [f"b{number}-{place}" for place in range(BACKENDS_EACH)]
+        for place, name in enumerate(names):
+            documents += backend(name, 9000)
+            documents += key_policy(name, f"key-{name}")
+            if (number * BACKENDS_EACH + place) % 10 == 0:
+                documents[-3]["spec"]["backendRef"] = {
+                    "name": name,
+                    "kind": "Service",
+                    "group": "",
+                    "port": 80,
+                }
+                documents += service(name)
+        documents.append(ai_route(f"r{number}", f"model-{number}", *({"name": name} for name in names)))
+    documents += limits()
+    return observe(*documents)
+
+
+def service(name: str, address: str = "10.0.0.1") -> list[dict[str, Any]]:
+    port = {"name": "web", "port": 80}
+    return [
+        {"kind": "Service", "metadata": {"name": name}, "spec": {"ports": [port]}},
+        {
+            "kind": "EndpointSlice",
+            "metadata": {"name": f"{name}-1", "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address]}],
+            "ports": [{"name": "web", "port": 9000, "protocol": "TCP"}],
+        },
+    ]
+
+
+def limits() -> list[dict[str, Any]]:
+    rule = {"limit": {"requests": 1000, "unit": "Hour"}}
+    return [
+        {
+            "kind": "BackendTrafficPolicy",
+            "metadata": {"name": "limits"},
+            "spec": {
+                "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}],
+                "rateLimit": {"type": "Global", "global": {"rules": [rule]}},
+            },
+        }
+    ]
+
+
+def touched(field: str, name: str, change: Callable[[Any, int], Any]) -> Change:
+    """Replaces one object by a changed one, as an informer does."""
+
+    def replace(observed: Observed, revision: int) -> Observed:
+        items = tuple(
+            change(item, revision) if item.metadata.name == name else item
+            for item in getattr(observed, field)
+        )
+        return msgspec.structs.replace(observed, **{field: items})
+
+    return replace
+
+
+def _route(route: Any, revision: int) -> Any:
+    rule = route.spec.rules[0]
+    header = msgspec.structs.replace(rule.matches[0].headers[0], value=f"model-7-{revision}")
+    rule = msgspec.structs.replace(rule, matches=[msgspec.structs.replace(rule.matches[0], headers=[header])])
+    return msgspec.structs.replace(route, spec=msgspec.structs.replace(route.spec, rules=[rule]))
+
+
+def _converted(path: tuple[str | int, ...], value: Callable[[int], Any]) -> Callable[[Any, int], Any]:
+    """Changes a member of an object by way of its JSON."""
+
+    def change(item: Any, revision: int) -> Any:
+        raw: Any = msgspec.to_builtins(item)
+        place = raw
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = value(revision)
+        return msgspec.convert(raw, type(item))
+
+    return change
+
+
+CHANGES: dict[str, Change] = {
+    "nothing": lambda observed, revision: observed,
+    "route": touched("ai_routes", "r7", _route),
+    "secret": touched("secrets", "b7-1-key", _converted(("data", "apiKey"), lambda n: "a2V5" + "abcd" * n)),
+    "slice": touched(
+        "endpoint_slices",
+        "b10-0-1",
+        _converted(("endpoints",), lambda n: [{"addresses": [f"10.0.1.{n + 1}"]}]),
+    ),
+    "policy": touched(
+        "backend_traffic_policies",
+        "limits",
+        _converted(
+            ("spec", "rateLimit", "global", "rules", 0, "limit"),
+            lambda n: {"requests": 1000 + n, "unit": "Hour"},
+        ),
+    ),
+}
+
+
+class Controller:
+    """The steps of `GatewayController` for one change, each with its CPU time."""
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot(Encoder(schema()))
+        self._policies = PolicyServer()
+        self._memory = PlanMemory()
+        self._statuses: dict[Any, Any] = {}
+        self.plan: Plan | None = None
+
+    def take(self, observed: Observed) -> dict[str, float]:
+        """Milliseconds of each step."""
+        clock = time.process_time
+        marks = [clock()]
+        index = Index(observed)
+        for asked in (wanted_secrets, wanted_config_maps, wanted_exchanges, issuers_asked):
+            asked(index)
+        marks.append(clock())
+        self.plan = plan = make_plan(observed, memory=self._memory)
+        marks.append(clock())
+        self._policies.configure(plan.policy)
+        marks.append(clock())
+        self._snapshot.set_resources("gateway", plan.resources)
+        marks.append(clock())
+        fresh = {
+            (update.namespace, f"{update.resource.qualified_name}/{update.name}"): update
+            for update in plan.statuses
+        }
+        for key, update in fresh.items():
+            if self._statuses.get(key) != update:
+                pass
+        self._statuses = fresh
+        marks.append(clock())
+        steps = [1000 * (after - before) for before, after in itertools.pairwise(marks)]
+        return dict(zip(("asked", "plan", "policy", "encode", "statuses"), steps, strict=True))
+
+
+def measure(count: int, rounds: int, profiled: str = "") -> None:
+    observed = world(count)
+    controller = Controller()
+    first = controller.take(observed)
+    print(f"{count} routes: first plan {first['plan']:.0f} ms, in all {sum(first.values()):.0f} ms")
+    for name, change in CHANGES.items():
+        found: list[dict[str, float]] = []
+        profile = cProfile.Profile()
+        for revision in range(1, rounds + 1):
+            observed = change(observed, revision)
+            if name == profiled:
+                profile.enable()
+            found.append(controller.take(observed))
+            profile.disable()
+        if name == profiled:
+            pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+        print_row(name, found)
+
+
+def print_row(name: str, found: Iterable[dict[str, float]]) -> None:
+    rounds = list(found)
+    steps = {step: statistics.median(each[step] for each in rounds) for step in rounds[0]}
+    steps["in all"] = statistics.median(sum(each.values()) for each in rounds)
+    print(f"  {name:10}" + "".join(f"{step:>10} {value:7.1f}" for step, value in steps.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--routes", type=int, nargs="+", default=[300, 1000, 3000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", default="", choices=["", *CHANGES])
+    given = parser.parse_args()
+    for count in given.routes:
+        measure(count, given.rounds, given.profile)
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()

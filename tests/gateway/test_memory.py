@@ -1,0 +1,125 @@
+"""A plan with a memory is the plan that is made from scratch, whatever changed in between."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kajitori.gateway.credentials.exchange import Concealed, Token, TokenState
+from kajitori.gateway.memory import PlanMemory
+from kajitori.gateway.observed import Observed, Settings
+from kajitori.gateway.plan import Plan, make_plan
+from tests.gateway.memory_world import FOREIGN, REFUSED, SLOTS
+from tests.gateway.workbench import KINDS
+
+TOKENS = (None, TokenState(), TokenState(Token(Concealed("first"))), TokenState(problem="no"))
+
+
+class Cluster:
+    """Objects as informers show them: who does not change stays the same object, who is new comes last."""
+
+    def __init__(self) -> None:
+        self._objects: dict[int, Any] = {}
+        self.foreign: frozenset[str] = frozenset()
+        self.token: TokenState | None = TOKENS[2]
+        self.refused: dict[str, str] = {}
+        self.generated = False
+        self.latest: Plan | None = None
+        for number, forms in enumerate(SLOTS):
+            self.put(number, forms[0])
+
+    def put(self, number: int, document: dict[str, Any] | None) -> None:
+        if document is None:
+            self._objects.pop(number, None)
+            return
+        copied = json.loads(json.dumps(document))
+        self._objects[number] = msgspec.convert(copied, KINDS[document["kind"]][1])
+
+    def change(self, what: int, form: int) -> None:
+        """what: a slot, or one of the other matters behind these."""
+        if what < len(SLOTS):
+            forms = (*SLOTS[what], None)
+            self.put(what, forms[form % len(forms)])
+            return
+        match what - len(SLOTS):
+            case 0:
+                self.foreign = FOREIGN[form % len(FOREIGN)]
+            case 1:
+                self.token = TOKENS[form % len(TOKENS)]
+            case 2:
+                self.refused = REFUSED[form % len(REFUSED)]
+            case _:
+                self.generated = not self.generated
+
+    def observed(self) -> Observed:
+        found: dict[str, list[Any]] = {}
+        for number, item in self._objects.items():
+            found.setdefault(KINDS[SLOTS[number][0]["kind"]][0], []).append(item)
+        if self.generated and self.latest is not None:
+            for made in self.latest.generated:
+                field, kind = KINDS[made.resource.kind]
+                found.setdefault(field, []).append(msgspec.convert(made.manifest, kind))
+        fields: dict[str, Any] = {name: tuple(items) for name, items in found.items()}
+        tokens = {("default", "q"): self.token} if self.token else {}
+        return Observed(settings=Settings(), foreign=self.foreign, tokens=tokens, **fields)
+
+
+def told(plan: Plan) -> dict[str, Any]:
+    """Everything that a plan says, in a form in which 1 is not True."""
+    found = {
+        **{kind: plan.resources.by_type[kind] for kind in plan.resources.by_type},
+        "statuses": [
+            (item.resource.kind, item.namespace, item.name, item.generation, item.status)
+            for item in plan.statuses
+        ],
+        "backends": plan.backends,
+        "costs": {name: [cost.key for cost in costs] for name, costs in plan.costs.items()},
+        "ports": plan.ports,
+        "policy": msgspec.to_builtins(plan.policy),
+        "generated": [(item.namespace, item.name, item.manifest) for item in plan.generated],
+        "unwanted": [(item.namespace, item.name, item.uid) for item in plan.unwanted],
+    }
+    return json.loads(msgspec.json.encode(found, order="deterministic"))
+
+
+def assert_same(mine: Plan, theirs: Plan) -> None:
+    one, other = told(mine), told(theirs)
+    for part in one.keys() | other.keys():
+        assert msgspec.json.encode(one[part]) == msgspec.json.encode(other[part]), part
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, len(SLOTS) + 3), st.integers(0, 6)), min_size=1, max_size=4),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_whatever_changes_a_plan_with_a_memory_is_the_plan_from_scratch(
+    steps: list[list[tuple[int, int]]],
+) -> None:
+    cluster, memory = Cluster(), PlanMemory()
+    for changes in ([], *steps):
+        for what, form in changes:
+            cluster.change(what, form)
+        observed = cluster.observed()
+        remembered = make_plan(observed, cluster.refused, memory=memory)
+        cluster.latest = remembered
+        assert_same(remembered, make_plan(observed, cluster.refused))
+
+
+@pytest.mark.parametrize("number", range(len(SLOTS)))
+def test_each_form_of_each_object_after_each_other_gives_the_plan_from_scratch(number: int) -> None:
+    cluster, memory = Cluster(), PlanMemory()
+    forms = (*SLOTS[number], None)
+    order = [one for other in range(len(forms)) for one in (0, other)]
+    for form in order:
+        cluster.change(number, form)
+        observed = cluster.observed()
+        assert_same(make_plan(observed, memory=memory), make_plan(observed))
