@@ -233,6 +233,33 @@ async def test_complaint_7_without_another_backend_the_quota_refuses_and_says_wh
     assert int(lower(refused)["retry-after"]) > 3600
 
 
+async def test_a_quota_holds_where_the_other_backend_is_missing_or_speaks_another_dialect(
+    shared: tuple[LimitedWorkbench, Provider, Provider],
+) -> None:
+    bench, first, second = shared
+    for others, told in (
+        ([], "QuotaPolicy default/quota for n at a"),
+        (backend("b", second.port, {"name": "Anthropic"}), "the quota of each backend"),
+    ):
+        model = f"n{len(others)}"
+        refs = {"name": "a", "modelNameOverride": "n", "priority": 0}, {"name": "b", "priority": 1}
+        limit = quota("n", 10 + len(others))
+        await bench.apply(
+            gateway(bench.port),
+            *backend("a", first.port),
+            *others,
+            ai_route(f"of-{model}", model, *refs),
+            limit,
+        )
+        statuses: list[int] = []
+        for _ in range(3):
+            reply = await bench.post(question(model))
+            await bench.record(reply)
+            statuses.append(reply.status)
+        assert statuses[-1] == 429, (statuses, others)
+        assert told in reply.json["error"]["message"], reply.body
+
+
 def key_budget(name: str, usd: str) -> dict[str, Any]:
     return budget(name, {"usd": usd}, countApart=["header:x-team"])
 

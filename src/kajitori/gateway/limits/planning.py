@@ -92,8 +92,14 @@ def make_limits(
     for item in sorted(observed.price_lists, key=age_key):
         prices += list_prices(item)
         making.statuses.append((PRICE_LISTS, item, ai_status([], [], "the prices hold")))
+    # A backend that is not there has no quota that is used up, and would seem to have some left for ever.
+    there = {f"{item.metadata.namespace}/{item.metadata.name}" for item in observed.ai_backends}
     facts = {
-        name: msgspec.structs.replace(each, limits=tuple(dict.fromkeys(making.numbers[name])))
+        name: msgspec.structs.replace(
+            each,
+            limits=tuple(dict.fromkeys(making.numbers[name])),
+            targets=tuple(target for target in each.targets if target.backend in there),
+        )
         if making.numbers[name]
         else each
         for name, each in routes.items()

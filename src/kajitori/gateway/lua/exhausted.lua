@@ -1,8 +1,11 @@
 -- Runs after admission: leaves out the backends that have nothing left for this request. The header names them; it is
--- the accountant's answer. Where an order was arranged before, that order is kept without them.
+-- the accountant's answer. Where an order was arranged before, that order is kept without them. Where all are left out that
+-- a request of this dialect can go to, it is refused: the accountant knows of backends that only another dialect can use.
 --
 -- Context of the route: groups (of the specifier, one an attempt: lists of cluster, name, weight).
 local HEADER, ORDER_METADATA = 'x-kajitori-exhausted', 'io.kajitori.order'
+local REFUSAL = '{"type":"error","error":{"type":"rate_limit_error","code":"429",'
+  .. '"message":"the quota of each backend that can serve this request is used up"}}'
 
 local function choose(group, left)
   local ready, total = {}, 0
@@ -52,7 +55,10 @@ function envoy_on_request(handle)
       end
     end
   end
-  if #clusters == 0 then return end
+  if #clusters == 0 then
+    handle:respond({ [':status'] = '429', ['content-type'] = 'application/json', ['retry-after'] = '60' }, REFUSAL)
+    return
+  end
   local order = {}
   for at, cluster in ipairs(clusters) do
     order[at] = { name = cluster, clusters = { { cluster_name = cluster, weight = 1 } } }
