@@ -70,19 +70,18 @@ def run(options: argparse.Namespace) -> int:
 
 def _of_cluster(options: argparse.Namespace) -> tuple[dict[str, _Counted], int]:
     """What each Envoy's accountant counts, by its pod, and how many could not be asked. One for all that share a store."""
-    from kajitori.cli.ledgers import ask_accountants
-    from kajitori.kube.exec import Executed
+    from kajitori.cli.ledgers import ask_accountants, output_of
 
     counted: dict[str, _Counted] = {}
     missing = 0
     for pod, answer in ask_accountants(cluster_config(options), ["budgets", "-o", "json"]).items():
-        if isinstance(answer, Executed) and answer.exit_code == 0:
-            known = msgspec.json.decode(answer.output, type=_Counted)
-            counted["" if known.shared else pod] = known
-        else:
+        output, why = output_of(answer)
+        if why:
             missing += 1
-            why = answer.errors.strip() if isinstance(answer, Executed) else str(answer)
             warn(f"{pod} is not shown: {why}")
+            continue
+        known = msgspec.json.decode(output, type=_Counted)
+        counted["" if known.shared else pod] = known
     return counted, missing
 
 

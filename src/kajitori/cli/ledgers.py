@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 
 from kajitori.api.resource import PODS
-from kajitori.base.errors import KajitoriError, NotFound
+from kajitori.base.errors import NotFound
 from kajitori.gateway.accounting.folders import ACCOUNTANT, LEDGER_FOLDER
 from kajitori.kube.client import Client
 from kajitori.kube.config import ClusterConfig
@@ -30,6 +30,15 @@ def ask_accountants(
     return asyncio.run(ask_all(config, command, timeout_seconds))
 
 
+def output_of(answer: Executed | BaseException) -> tuple[str, str]:
+    """What an accountant said, or why it said nothing; the other one is empty."""
+    if not isinstance(answer, Executed):
+        return "", str(answer) or type(answer).__name__
+    if answer.exit_code:
+        return "", answer.errors.strip() or f"exit code {answer.exit_code}"
+    return answer.output, ""
+
+
 def explain_request_of_cluster(config: ClusterConfig, request_id: str, more: Sequence[str] = ()) -> int:
     """Print what an Envoy of this cluster knows of a request. more: options. Raises NotFound if none has it."""
     print(
@@ -45,8 +54,6 @@ def known_by_one(answers: Answers, request_id: str) -> str:
             return answer.output
     for answer in answers.values():
         # Who could not be asked may be the one that knows.
-        if isinstance(answer, KajitoriError):
-            raise answer
         if isinstance(answer, BaseException):
             raise answer
     raise NotFound(

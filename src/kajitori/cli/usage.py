@@ -95,21 +95,20 @@ def _question(options: argparse.Namespace) -> UsageQuestion:
 
 def _of_cluster(options: argparse.Namespace, question: UsageQuestion) -> tuple[Answer, int]:
     """The sum of what all accountants know, and how many of them could not be asked."""
-    from kajitori.cli.ledgers import ask_accountants
-    from kajitori.kube.exec import Executed
+    from kajitori.cli.ledgers import ask_accountants, output_of
 
     command = ["usage", "--by", ",".join(question.by), "-o", "json", *_filters(question)]
     total: Answer = {}
     missing = 0
     for pod, answer in ask_accountants(cluster_config(options), command).items():
-        if not isinstance(answer, Executed) or answer.exit_code != 0:
-            if isinstance(answer, Executed) and FILE_NAME in answer.errors:
-                continue  # it has booked nothing
+        output, why = output_of(answer)
+        if FILE_NAME in why:
+            continue  # it has booked nothing
+        if why:
             missing += 1
-            why = answer.errors.strip() if isinstance(answer, Executed) else str(answer)
             warn(f"{pod} is not counted in: {why}")
             continue
-        for row in json.loads(answer.output)["rows"]:
+        for row in json.loads(output)["rows"]:
             key = tuple(str(row[name]) for name in question.by)
             total.setdefault(key, Totals()).merge(
                 Totals(*(row[name] for name in COUNTS), costs=row.get("costs", {}))
@@ -216,18 +215,17 @@ def _print_records(options: argparse.Namespace, question: UsageQuestion) -> int:
 
 
 def _print_records_of_cluster(options: argparse.Namespace, question: UsageQuestion) -> int:
-    from kajitori.cli.ledgers import ask_accountants
-    from kajitori.kube.exec import Executed
+    from kajitori.cli.ledgers import ask_accountants, output_of
 
     missing = 0
     command = ["usage", "--records", *_filters(question)]
     answers = ask_accountants(cluster_config(options), command, timeout_seconds=_RECORDS_TIMEOUT_SECONDS)
     for pod, answer in answers.items():
-        if isinstance(answer, Executed) and answer.exit_code == 0:
-            sys.stdout.write(answer.output)
-            continue
-        missing += 1
-        warn(f"records of {pod} are missing: {answer.errors if isinstance(answer, Executed) else answer}")
+        output, why = output_of(answer)
+        sys.stdout.write(output)
+        if why:
+            missing += 1
+            warn(f"records of {pod} are missing: {why}")
     if missing == len(answers):
         raise KajitoriError("no accountant could be asked")
     return 1 if missing else 0

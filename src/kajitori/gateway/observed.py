@@ -122,7 +122,7 @@ class Index:
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
-        # Answers of `kajitori.gateway.targets.find_backend`, which routes and statuses ask for alike.
+        # Answers of `kajitori.gateway.backends.targets.find_backend`, which routes and statuses ask for alike.
         self.targets: dict[tuple[str, str], Any] = {}
         # BackendTLSPolicies by target and section; see `kajitori.gateway.backends.tls_policies`.
         self.tls_policies: dict[Any, dict[str, list[BackendTLSPolicy]]] | None = None
