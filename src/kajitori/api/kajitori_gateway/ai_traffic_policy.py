@@ -16,11 +16,10 @@ from kajitori.api.crd import rules as cel_rules
 from kajitori.api.envoygateway.policy import PolicyStatus
 from kajitori.api.gateway.shared import Duration, Group, HeaderName, Kind, ObjectName, SectionName
 from kajitori.api.kajitori_gateway import GROUP, VERSION
+from kajitori.api.kajitori_gateway.names import NamespacedName
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
 KIND = "AITrafficPolicy"
-# An AIServiceBackend, with its namespace where that is not the route's.
-BackendName = Annotated[str, Meta(min_length=1, max_length=317, pattern=r"^([a-z0-9-]+/)?[a-z0-9.-]+$")]
 
 
 class TrafficTarget(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -57,9 +56,9 @@ class Cooldown(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class BackendConcurrency(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A bound for one backend."""
+    """A bound for one backend. name: of an AIServiceBackend, with its namespace where that is not the route's."""
 
-    name: BackendName
+    name: NamespacedName
     max_concurrent_requests: Annotated[Int32, Meta(ge=1)]
 
 
@@ -114,7 +113,7 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         ]
         | None
     ) = None
-    allowed_backends: Annotated[list[BackendName], Meta(max_length=128), SET_LIST] = field(
+    allowed_backends: Annotated[list[NamespacedName], Meta(max_length=128), SET_LIST] = field(
         default_factory=list
     )
     cooldown: Cooldown = Cooldown()

@@ -14,11 +14,11 @@ from msgspec import Meta, field
 from kajitori.api.crd import AGE, Column, Definition, Version, extra, map_list, rule
 from kajitori.api.gateway.shared import Namespace, ObjectName
 from kajitori.api.kajitori_gateway import GROUP, VERSION
+from kajitori.api.kajitori_gateway.names import NamespacedName
 from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
 
 Time = Annotated[str, extra(format="date-time")]
 ModelPattern = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[^*\x00-\x1f]*\*?$")]
-RouteName = Annotated[str, Meta(min_length=1, max_length=317, pattern=r"^([a-z0-9-]+/)?[a-z0-9.-]+$")]
 
 
 class KeyHash(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -39,9 +39,10 @@ class TenantReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 class APIKeySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What the key may be used for.
 
-    models: names, or beginnings of names followed by `*`; none means all. routes: AIGatewayRoutes and HTTPRoutes as
+    id: the part of the key's text by which it is found. hashes: of the whole text; each opens by itself. models: names, or beginnings of names followed by `*`; none means all. routes: AIGatewayRoutes and HTTPRoutes as
     `name` or `namespace/name`; none means all of the key's own namespace and of those that grant it. budgets: names of
-    Budgets in the key's namespace that its requests are charged to.
+    Budgets in the key's namespace that its requests are charged to. expiresAt: when it ends, whatever its hashes say.
+    disabled: it is refused, and known still.
     """
 
     __crd__: ClassVar[dict[str, Any]] = {
@@ -57,7 +58,7 @@ class APIKeySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     hashes: Annotated[list[KeyHash], Meta(min_length=1, max_length=8), map_list("sha256")]
     tenant_ref: TenantReference | None = None
     models: Annotated[list[ModelPattern], Meta(max_length=64)] = field(default_factory=list)
-    routes: Annotated[list[RouteName], Meta(max_length=64)] = field(default_factory=list)
+    routes: Annotated[list[NamespacedName], Meta(max_length=64)] = field(default_factory=list)
     budgets: Annotated[list[ObjectName], Meta(max_length=16)] = field(default_factory=list)
     expires_at: Time | None = None
     disabled: bool = False

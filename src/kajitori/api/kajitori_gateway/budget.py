@@ -13,6 +13,7 @@ from msgspec import Meta, field
 from kajitori.api.crd import AGE, Column, Definition, Int64, Version, map_list, rule
 from kajitori.api.gateway.shared import Duration
 from kajitori.api.kajitori_gateway import GROUP, VERSION
+from kajitori.api.kajitori_gateway.names import Dollars
 from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
 
 FactName = Annotated[
@@ -21,8 +22,6 @@ FactName = Annotated[
         pattern="^(route|rule|model|backend|backend_model|key|tenant|client|method|path|header:[A-Za-z0-9_-]{1,256})$"
     ),
 ]
-
-
 BudgetRoute = Annotated[str, Meta(max_length=253, pattern=r"^(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?)$")]
 
 
@@ -45,7 +44,7 @@ class BudgetAmount(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             )
         ]
     }
-    usd: Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,9})?$")] | None = None
+    usd: Dollars | None = None
     tokens: Annotated[Int64, Meta(ge=0)] | None = None
     requests: Annotated[Int64, Meta(ge=0)] | None = None
     cost: CostAmount | None = None
@@ -86,7 +85,8 @@ class BudgetSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     all must hold. countApart: facts whose every value has the whole amount for itself. strict: what a request may take is
     reserved before it passes; else a request passes as long as anything is left. maxReservedOutputTokens: reserved at
     most for the output of a request, and where it names no bound. unpriced: whether models without a known
-    price may be used where dollars are counted. onStoreLoss: what happens while the shared store does not answer.
+    price may be used where dollars are counted. onStoreLoss: what happens while the store of the counters does not answer.
+    shadow: it counts and tells, and refuses nothing.
     """
 
     amount: BudgetAmount

@@ -10,9 +10,8 @@ from msgspec import Meta, field
 from kajitori.api.crd import AGE, Column, Definition, Version, map_list
 from kajitori.api.gateway.shared import ObjectName
 from kajitori.api.kajitori_gateway import GROUP, VERSION
+from kajitori.api.kajitori_gateway.names import Dollars
 from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
-
-Dollars = Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,9})?$")]
 
 
 class PriceEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

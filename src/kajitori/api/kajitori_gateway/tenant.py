@@ -14,7 +14,8 @@ from msgspec import Meta, field
 from kajitori.api.crd import AGE, Column, Definition, Version, map_list
 from kajitori.api.gateway.shared import Namespace, ObjectName
 from kajitori.api.kajitori_gateway import GROUP, VERSION
-from kajitori.api.kajitori_gateway.api_key import ModelPattern, RouteName
+from kajitori.api.kajitori_gateway.api_key import ModelPattern
+from kajitori.api.kajitori_gateway.names import NamespacedName
 from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
 
 
@@ -23,11 +24,11 @@ class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     models, routes: as in an APIKey; a route without a namespace is one of the tenant's. namespaces: whose routes may be
     used and seen; none means every namespace that is open to the key. budgets: names of Budgets in the tenant's namespace that
-    the requests of all its keys are charged to.
+    the requests of all its keys are charged to. disabled: all its keys are refused.
     """
 
     models: Annotated[list[ModelPattern], Meta(max_length=64)] = field(default_factory=list)
-    routes: Annotated[list[RouteName], Meta(max_length=64)] = field(default_factory=list)
+    routes: Annotated[list[NamespacedName], Meta(max_length=64)] = field(default_factory=list)
     namespaces: Annotated[list[Namespace], Meta(max_length=64)] = field(default_factory=list)
     budgets: Annotated[list[ObjectName], Meta(max_length=16)] = field(default_factory=list)
     disabled: bool = False
@@ -62,6 +63,7 @@ DEFINITIONS: tuple[Definition, ...] = (
                     Column("Keys", ".status.keys", "integer"),
                     Column("Models", ".spec.models"),
                     Column("Disabled", ".spec.disabled", "boolean"),
+                    Column("Status", ".status.conditions[-1:].type"),
                     AGE,
                 ),
             ),
