@@ -20,6 +20,7 @@ from kajitori.api.aigateway.credentials import (
 )
 from kajitori.api.crd import AGE, Column, Definition, Int32, Version, map_list, rule
 from kajitori.api.crd import rules as cel_rules
+from kajitori.api.gateway.http_route import HTTPHeader, HTTPHeaderMatch, HTTPRouteTimeouts
 from kajitori.api.gateway.shared import (
     BackendObjectReference,
     Duration,
@@ -32,7 +33,6 @@ from kajitori.api.gateway.shared import (
     ParentReference,
     SectionName,
 )
-from kajitori.api.gateway.http_route import HTTPHeader, HTTPHeaderMatch, HTTPRouteTimeouts
 from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
 
 GROUP = "aigateway.envoyproxy.io"
