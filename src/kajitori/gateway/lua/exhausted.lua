@@ -4,7 +4,7 @@
 --
 -- Context of the route: groups (of the specifier, one an attempt: lists of cluster, name, weight).
 local HEADER, ORDER_METADATA = 'x-kajitori-exhausted', 'io.kajitori.order'
-local REFUSAL = '{"type":"error","error":{"type":"rate_limit_error","code":"429",'
+local REFUSAL = '{"type":"error","error":{"type":"TooManyRequests","code":"429",'
   .. '"message":"the quota of each backend that can serve this request is used up"}}'
 
 local function choose(group, left)
