@@ -104,6 +104,11 @@ def test_no_identity_is_made_of_tokens_and_answers_of_other_services(spec: dict[
     assert "books requests by this header" in told
 
 
+def traffic(**spec: Any) -> dict[str, Any]:
+    spec["targetRefs"] = [for_route("r")]
+    return {"kind": "BackendTrafficPolicy", "metadata": {"name": "p"}, "spec": spec}
+
+
 ODD_NAMES = ["a)%%FOO%%REQ(b", "a b", ":path", "content-length", "x-kajitori-facts", "a\nb", "%", "ü"]
 
 
@@ -135,3 +140,47 @@ async def test_no_name_of_a_header_in_a_limit_ends_envoy(first: Provider) -> Non
         question = {"model": "gpt-4o", "messages": []}
         replies = [await bench.post(question, headers={"x-user": "a"}) for _ in range(6)]
         assert [reply.status for reply in replies] == [200] * 5 + [429]
+
+
+def test_no_number_of_attempts_keeps_the_gateway_from_planning() -> None:
+    retry = {"numRetries": 2**31 - 1, "numAttemptsPerPriority": 2**31 - 1}
+    plan, _ = planned(ai_route("r", "m", {"name": "a"}), traffic(retry=retry))
+    assert len(sent(plan)) < 200_000
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(((a{10}){10}){10}){10}", "(?:a{30}|b){40}", "a{1001}", "\\x{10FFFF}", "a**"]
+)
+def test_no_expression_holds_up_the_routes_of_others(pattern: str) -> None:
+    route = plain_route("plain", "/")
+    route["spec"]["rules"][0]["matches"] = [{"path": {"type": "RegularExpression", "value": pattern}}]
+    plan, told = planned(route)
+    assert "error parsing regexp" in told
+    assert json.dumps(pattern) not in sent(plan)
+
+
+@pytest.mark.parametrize(
+    ("text", "good"), [("/\\1/\\\\x", True), ("/\\2", False), ("/\\x", False), ("/\\", False)]
+)
+def test_what_takes_the_place_of_a_match_names_groups_that_there_are(text: str, good: bool) -> None:
+    regex = {"pattern": "^/(.*)$", "substitution": text}
+    rewriting = answering("")
+    rewriting["spec"] = {"urlRewrite": {"path": {"type": "ReplaceRegexMatch", "replaceRegexMatch": regex}}}
+    plan, told = planned(rewriting, ANSWERED)
+    assert ("spec.urlRewrite" in told) is not good
+    assert ('"regex_rewrite"' in sent(plan)) is good
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"responseOverride": [{"match": {"statusCodes": [{"type": "Range", "range": {"start": 1, "end": 2**40}}]}}]}, "is no range of statuses"),
+        ({"responseOverride": [{"match": {}, "response": {"statusCode": 200}}]}, "names neither statusCodes nor"),
+        ({"requestBuffer": {"limit": "10m"}}, "must be more than 0"),
+        ({"faultInjection": {"abort": {"httpStatus": 600}}}, "600 is no status"),
+        ({"responseOverride": [{"match": {"statusCodes": [{"value": 404}]}, "response": {"header": {"set": [{"name": "host", "value": "a"}]}}}]}, "'host' is no name"),
+    ],
+)  # fmt: skip
+def test_what_envoy_would_refuse_of_a_policy_is_told_where_it_stands(spec: dict[str, Any], said: str) -> None:
+    _, told = planned(ai_route("r", "m", {"name": "a"}), traffic(**spec))
+    assert said in told

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kajitori.base.cel.errors import EvaluationError
-from kajitori.base.cel.regular import compile_pattern
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.quantity import parse_quantity
 from kajitori.gateway.internal_headers import problem_of_name
+from kajitori.gateway.patterns import check_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,6 +97,9 @@ def _answers(spec: BackendTrafficPolicySpec) -> Iterator[str]:
         match = override.match
         if override.source not in ("Local", "Backend") and not (match.status_codes or match.response_headers):
             yield f"spec.{where}.match: it names neither statusCodes nor responseHeaders"
+        for item in match.status_codes:
+            if item.range and not 100 <= item.range.start <= item.range.end < 600:
+                yield f"spec.{where}.match.statusCodes: {item.range.start} to {item.range.end} is no range of statuses"
         yield from _names(f"{where}.match.responseHeaders", (item.name for item in match.response_headers))
         headers = override.response.header if override.response else None
         if headers:
@@ -197,7 +200,7 @@ def _sizes(sizes: dict[str, int | str | None]) -> Iterator[str]:
         except ValueError as error:
             yield f"spec.{path}: {error}"
         else:
-            if not 0 < number <= _LARGEST_SIZE:
+            if not 1 <= number <= _LARGEST_SIZE:
                 yield f"spec.{path}: must be more than 0 and less than 4Gi"
 
 
@@ -231,6 +234,6 @@ def _http2(settings: HTTP2Settings | None) -> Iterator[str]:
 def _patterns(patterns: Iterable[tuple[str, str]]) -> Iterator[str]:
     for path, text in patterns:
         try:
-            compile_pattern(text)
+            check_pattern(text)
         except (EvaluationError, RecursionError, OverflowError) as error:
             yield f"spec.{path}: {text!r} is no regular expression: {error}"

@@ -86,7 +86,7 @@ def by_priority(action: dict[str, Any], tiers: Sequence[Tier], retry: Retry) -> 
     if not plugin or not tiers:
         return
     extension = plugin["extension"]
-    each = max(retry.num_attempts_per_priority or 0, 0)
+    each = min(max(retry.num_attempts_per_priority or 0, 0), _LONGEST_ORDER)
     # Attempt n finds its backend in the n-th group, and begins anew after the last one.
     attempts = min(retry.num_retries + 1, _LONGEST_ORDER)
     groups = priority_groups(tiers, each) if each else priority_groups(tiers[:1], attempts)

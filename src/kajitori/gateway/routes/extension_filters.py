@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.backends.certificates import Delivered, sds
 from kajitori.gateway.internal_headers import problem_of_changing, problem_of_name
+from kajitori.gateway.patterns import problem_of_substitution
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.answers import literal
 from kajitori.gateway.routes.commands import problem_of_commands
@@ -48,7 +49,16 @@ def apply_extension(context: RuleContext, steps: Steps, ref: LocalObjectReferenc
     for match in spec.matches:
         steps.cookies += cookie_matches(match.cookies, patterns)
     refused = why_refused(patterns)
+    problems += [f"{subject}: spec.urlRewrite: {text}" for text in _substitutions(spec.url_rewrite)]
     return [*problems, *([f"{subject}: {refused}"] if refused else ())]
+
+
+def _substitutions(rewrite: RewriteFilter | None) -> list[str]:
+    """What is wrong with the texts that take the place of what expressions match."""
+    path = rewrite.path.replace_regex_match if rewrite and rewrite.path else None
+    host = rewrite.hostname.path_regex if rewrite and rewrite.hostname else None
+    told = [problem_of_substitution(item.pattern, item.substitution) for item in (path, host) if item]
+    return [text for text in told if text]
 
 
 def _rewrite(rewrite: RewriteFilter, patterns: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.base.cel.errors import EvaluationError
-from kajitori.base.cel.regular import compile_pattern
+from kajitori.gateway.patterns import check_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -133,7 +133,7 @@ def why_refused(patterns: Iterable[str]) -> str:
     told: list[str] = []
     for pattern in patterns:
         try:
-            compile_pattern(pattern)
+            check_pattern(pattern)
         except EvaluationError as error:
             told.append(str(error))
     return "; ".join(told)

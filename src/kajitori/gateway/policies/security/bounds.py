@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kajitori.base.cel.errors import EvaluationError
-from kajitori.base.cel.regular import compile_pattern
 from kajitori.gateway.internal_headers import problem_of_changing
+from kajitori.gateway.patterns import check_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def _header(path: str, name: str | None) -> Iterator[str]:
 
 def _pattern(path: str, text: str) -> Iterator[str]:
     try:
-        compile_pattern(text)
+        check_pattern(text)
     except (EvaluationError, RecursionError, OverflowError) as error:
         yield f"spec.{path}: {text!r} is no regular expression: {error}"
 
