@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kajitori.api.aigateway.v1beta1 import LLMRequestCost
-from kajitori.gateway.accounting.costs import Usage, check_costs
+from kajitori.gateway.accounting.costs import CostExpression, Usage, check_costs
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_format import FIELD_SEPARATOR, LINE_START, REQUEST_FORMAT, parse_line
 from kajitori.gateway.accounting.metrics import GatewayMetrics
@@ -125,7 +125,7 @@ def test_an_expression_of_a_cost_gives_a_number_or_is_refused_with_its_place(tex
     assert len(costs) + len(problems) == 1
     assert all(problem.startswith("llmRequestCosts[c].cel: ") for problem in problems)
     for cost in costs:
-        assert cost.compute("m", "b", "r", Usage()) >= 0
+        assert CostExpression(cost.cel or "").compute(Usage(), "m", "b", "r") >= 0
 
 
 @often
