@@ -14,6 +14,9 @@ from kajitori.base.errors import NotFound, UsageError
 from kajitori.kube.config import ClusterConfig, load_config
 from kajitori.kube.direct import DirectClient
 
+GATEWAY_HOME = "~/.kaji-gateway"
+"""Where `kaji gateway run` keeps what it knows."""
+
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
@@ -74,7 +77,16 @@ def cluster_config(options: argparse.Namespace) -> ClusterConfig:
         path = str(local)
     if path == str(local) and not local.exists():
         raise UsageError(f"no cluster in {local.parent}", hint="`kaji up` starts one")
+    if path is None and _only_a_gateway():
+        hint = f"`--home {GATEWAY_HOME}` names that of `kaji gateway run`, and `kaji up` starts a cluster"
+        raise UsageError("no cluster is named", hint=hint)
     return load_config(path, getattr(options, "context", None))
+
+
+def _only_a_gateway() -> bool:
+    """Whether nothing runs here that is known of but a gateway without a cluster."""
+    known = os.environ.get("KUBECONFIG") or Path("~/.kube/config").expanduser().exists()
+    return not known and (Path(GATEWAY_HOME).expanduser() / "kubeconfig").exists()
 
 
 def open_cluster(options: argparse.Namespace) -> Cluster:

@@ -17,10 +17,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from kajitori.cli.connection import GATEWAY_HOME
 from kajitori.cli.manifests import Manifest
 from kajitori.cli.output import warn
 
-DEFAULT_HOME = "~/.kaji-gateway"
+DEFAULT_HOME = GATEWAY_HOME
 ADMINISTRATION_PORT = 1064
 
 
