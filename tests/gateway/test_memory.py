@@ -78,7 +78,6 @@ def told(plan: Plan) -> dict[str, Any]:
             for item in plan.statuses
         ],
         "backends": plan.backends,
-        "costs": {name: [cost.key for cost in costs] for name, costs in plan.costs.items()},
         "ports": plan.ports,
         "policy": msgspec.to_builtins(plan.policy),
         "generated": [(item.namespace, item.name, item.manifest) for item in plan.generated],

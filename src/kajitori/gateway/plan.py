@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
+from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
@@ -30,18 +30,15 @@ from kajitori.api.resource import (
     SECURITY_POLICIES,
     TENANTS,
 )
-from kajitori.base.reason import Reason
-from kajitori.gateway.accounting.costs import Cost, check_costs
+from kajitori.gateway.accounting.costs import check_costs
 from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts, TargetFacts
-from kajitori.gateway.backends.targets import find_backend
 from kajitori.gateway.backends.tls_policies import policy_statuses
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
-from kajitori.gateway.credentials.injection import Injection, resolve_policy
 from kajitori.gateway.fleet.front import service_addresses
 from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
-from kajitori.gateway.keys.table import make_key_table
+from kajitori.gateway.keys.table import KeyTable, make_key_table
 from kajitori.gateway.limits.gathering import traffic_uses
-from kajitori.gateway.limits.planning import TrafficUse, make_limits, targets_of
+from kajitori.gateway.limits.planning import LimitPlan, TrafficUse, make_limits, targets_of
 from kajitori.gateway.memory import PlanMemory
 from kajitori.gateway.observed import Index, Observed, age_key
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
@@ -54,8 +51,9 @@ from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
 from kajitori.gateway.routes.admission import Asking
-from kajitori.gateway.routes.ai_routes import find_target, translate_ai_route
+from kajitori.gateway.routes.ai_routes import translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
+from kajitori.gateway.routes.backend_status import ai_backend_status, backend_status, security_policy_status
 from kajitori.gateway.routes.features import SUPPORTED_FEATURES
 from kajitori.gateway.routes.gateway_status import gateway_status
 from kajitori.gateway.routes.generated import (
@@ -80,7 +78,7 @@ from kajitori.gateway.routes.uses import backends_of_ai_route, backends_of_route
 from kajitori.gateway.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
     from kajitori.api.resource import Resource
@@ -94,14 +92,13 @@ class Plan(msgspec.Struct, frozen=True):
     """What shall be.
 
     resources: for Envoy. statuses: of every object that is ours. backends: cluster -> (AIServiceBackend as
-    namespace/name, model override). costs: AIGatewayRoute as namespace/name -> what its requests are charged.
-    ports: on which a listener serves. generated, unwanted: objects that stand for AIGatewayRoutes. policy: what the accountant is told.
+    namespace/name, model override). ports: on which a listener serves. generated, unwanted: objects that stand for
+    AIGatewayRoutes. policy: what the accountant is told.
     """
 
     resources: Resources
     statuses: list[StatusUpdate]
     backends: dict[str, tuple[str, str]]
-    costs: dict[str, tuple[Cost, ...]]
     ports: tuple[int, ...] = ()
     policy: Policy = Policy()
     generated: tuple[Generated, ...] = ()
@@ -145,11 +142,10 @@ class _Making:
         self.generates = "AIGatewayRoute" not in observed.foreign
         self.generated: list[Generated] = []
         self.uses: dict[BackendKey, dict[tuple[str, str], str]] = {}
-        self.costs: dict[str, tuple[Cost, ...]] = {}
         self.route_facts: dict[str, RouteFacts] = {}
         self.traffic_uses: list[TrafficUse] = []
-        self.traffic_policies = TrafficPolicies(self.index, self.attachment)
         self.subjects = Subjects(self.index, self.attachment)
+        self.traffic_policies = TrafficPolicies(self.index, self.subjects)
         self.client_traffic = ClientTraffic(self.index, self.subjects)
         self.envoy_proxies = EnvoyProxies(self.index, self.attachment)
         self.gateway_configs = GatewayConfigs(self.index, self.world)
@@ -284,15 +280,7 @@ def _make(making: _Making) -> Plan:
         making.policy_status(policy, status)
     _gateways(making)
     keys = make_key_table(making.index)
-    for item, status in keys.key_statuses:
-        making.status(API_KEYS, item, status)
-    for item, status in keys.tenant_statuses:
-        making.status(TENANTS, item, status)
-    for item, status in making.traffic_policies.statuses():
-        making.status(AI_TRAFFIC_POLICIES, item, status)
     limits = make_limits(observed, making.route_facts, keys.facts, making.traffic_uses)
-    for resource, item, status in limits.statuses:
-        making.status(resource, item, status)
     making.backend_traffic.finish()
     making.gateway_configs.finish()
     extensions: dict[str, dict[str, Any]] = {}
@@ -300,7 +288,7 @@ def _make(making: _Making) -> Plan:
         extensions = {LUA_FILTER: request_lua(keys.lines, making.security.lines())}
         extensions |= making.security.extensions()
     listeners = making.listeners()
-    _policies(making, limits.traffic_notes)
+    _policies(making, keys, limits)
     policy = Policy(
         backends={name: BackendFacts(*facts) for name, facts in making.world.backends.items()},
         routes=limits.routes,
@@ -330,7 +318,6 @@ def _make(making: _Making) -> Plan:
         resources,
         making.statuses,
         making.world.backends,
-        making.costs,
         tuple(making.ports),
         policy,
         tuple(making.generated),
@@ -338,10 +325,15 @@ def _make(making: _Making) -> Plan:
     )
 
 
-def _policies(making: _Making, traffic_notes: Mapping[tuple[str, str], Sequence[str]]) -> None:
+def _policies(making: _Making, keys: KeyTable, limits: LimitPlan) -> None:
     """Statuses of policies, when all is made that they bear upon."""
+    for resource, item, status in limits.statuses:
+        making.status(resource, item, status)
     for resource, found in (
-        (BACKEND_TRAFFIC_POLICIES, making.backend_traffic.statuses(traffic_notes)),
+        (API_KEYS, keys.key_statuses),
+        (TENANTS, keys.tenant_statuses),
+        (AI_TRAFFIC_POLICIES, making.traffic_policies.statuses()),
+        (BACKEND_TRAFFIC_POLICIES, making.backend_traffic.statuses(limits.traffic_notes)),
         (CLIENT_TRAFFIC_POLICIES, making.client_traffic.statuses()),
         (SECURITY_POLICIES, making.security.statuses(making.rejected)),
         (ENVOY_PROXIES, making.envoy_proxies.statuses()),
@@ -378,12 +370,8 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
             (notes if serves else problems).append(f"{where}: {told}")
     name = f"{metadata.namespace}/{metadata.name}"
     costs = making.gateway_configs.costs(route.spec.llm_request_costs, outcomes, notes)
-    making.costs[name] = check_costs(costs, problems)
-    computed = {cost.key for cost in making.costs[name]}
-    rules = (
-        CostRule(cost.metadata_key, cost.type, cost.cel or "")
-        for cost in costs
-        if cost.metadata_key in computed
+    rules = tuple(
+        CostRule(cost.metadata_key, cost.type, cost.cel or "") for cost in check_costs(costs, problems)
     )
     parted = making.traffic_policies.parted(route, outcomes)
     names = dict.fromkeys(rule.name or "" for rule in route.spec.rules)
@@ -394,7 +382,7 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
         lambda: _translated(making.index, route, [resilience for resilience, _ in parted]),
         tuple(tuple(map(resilience, names)) for resilience, _ in parted),
     )
-    making.route_facts[name] = RouteFacts(costs=tuple(rules), targets=translated.targets)
+    making.route_facts[name] = RouteFacts(costs=rules, targets=translated.targets)
     making.limit(route, outcomes)
     making.world.add(translated.world)
     problems += translated.problems
@@ -495,56 +483,23 @@ def _backends(making: _Making) -> None:
     observed, index, remembered = making.observed, making.index, making.memory.remembered
     for backend in observed.ai_backends:
         status = remembered(
-            "AIServiceBackend", _key(backend), (backend,), partial(_ai_backend, index, backend)
+            "AIServiceBackend", _key(backend), (backend,), partial(ai_backend_status, index, backend)
         )
         making.status(AI_SERVICE_BACKENDS, backend, status)
     for policy in observed.policies:
         status = remembered(
-            "BackendSecurityPolicy", _key(policy), (policy,), partial(_security_policy, index, policy)
+            "BackendSecurityPolicy", _key(policy), (policy,), partial(security_policy_status, index, policy)
         )
         making.status(BACKEND_SECURITY_POLICIES, policy, status)
     for backend in observed.backends:
-        status = remembered("Backend", _key(backend), (backend,), partial(_backend, index, *_key(backend)))
+        status = remembered(
+            "Backend", _key(backend), (backend,), partial(backend_status, index, *_key(backend))
+        )
         making.status(BACKENDS, backend, status)
 
 
 def _key(item: Any) -> tuple[str, str]:
     return item.metadata.namespace or "", item.metadata.name or ""
-
-
-def _ai_backend(index: Index, backend: AIServiceBackend) -> dict[str, Any]:
-    target = find_target(index, backend)
-    problems = [target.message] if isinstance(target, Reason) else []
-    notes = [] if isinstance(target, Reason) else list(target.notes)
-    return ai_status(problems, notes, "the backend can be used")
-
-
-def _security_policy(index: Index, policy: BackendSecurityPolicy) -> dict[str, Any]:
-    found = resolve_policy(index, policy)
-    problems = [found.message] if isinstance(found, Reason) else []
-    notes = [] if isinstance(found, Reason) else list(found.notes)
-    for ref in policy.spec.target_refs:
-        rivals = index.policies.get((policy.metadata.namespace or "", ref.name), [])
-        if ref.kind == "AIServiceBackend" and len(rivals) > 1:
-            names = ", ".join(sorted(item.metadata.name or "" for item in rivals))
-            problems.append(f"AIServiceBackend {ref.name} has several policies: {names}; keep one")
-    if any(target.kind == "InferencePool" for target in policy.spec.target_refs):
-        notes.append("targets of kind InferencePool are not served")
-    return ai_status(problems, notes, _how_proved(found))
-
-
-def _backend(index: Index, namespace: str, name: str) -> dict[str, Any]:
-    target = find_backend(index, namespace, name)
-    if isinstance(target, Reason):
-        return {"conditions": [condition("Accepted", False, "Invalid", target.message)]}
-    told = "; ".join(target.notes) or "the backend can be used"
-    return {"conditions": [condition("Accepted", True, "Accepted", told)]}
-
-
-def _how_proved(found: Injection | Reason) -> str:
-    if isinstance(found, Injection) and found.secret is None:
-        return "each request brings its own credential"
-    return "the credential is there"
 
 
 def _gateways(making: _Making) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,13 +26,6 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     reasoning_tokens: int = 0
 
 
-class Cost(msgspec.Struct, frozen=True):
-    """One cost of a route. compute: (model, backend, route name, usage) -> a whole number."""
-
-    key: str
-    compute: Callable[[str, str, str, Usage], int]
-
-
 _LITERAL = re.compile(r"""'[^']*'|"[^"]*\"""")
 # Type of a cost -> field of Usage.
 COST_FIELDS = {
@@ -46,26 +38,18 @@ COST_FIELDS = {
 }
 
 
-def check_costs(costs: Sequence[LLMRequestCost], problems: list[str]) -> tuple[Cost, ...]:
-    """The costs that can be computed; the others go to `problems` with their place."""
-    found: list[Cost] = []
+def check_costs(costs: Sequence[LLMRequestCost], problems: list[str]) -> tuple[LLMRequestCost, ...]:
+    """The costs that can be computed; of the others it is told where they stand and why not."""
+    found: list[LLMRequestCost] = []
     for cost in costs:
-        field = COST_FIELDS.get(cost.type)
-        if field:
-            found.append(Cost(cost.metadata_key, _count(field)))
-            continue
         try:
-            check_expression(cost.cel or "")
-            compute = _expression(cost.cel or "")
+            if cost.type not in COST_FIELDS:
+                check_expression(cost.cel or "")
         except KajitoriError as error:
             problems.append(f"llmRequestCosts[{cost.metadata_key}].cel: {error}")
-            continue
-        found.append(Cost(cost.metadata_key, compute))
+        else:
+            found.append(cost)
     return tuple(found)
-
-
-def _count(field: str) -> Callable[[str, str, str, Usage], int]:
-    return lambda model, backend, route, usage: getattr(usage, field)
 
 
 def check_expression(text: str) -> None:
@@ -74,11 +58,6 @@ def check_expression(text: str) -> None:
     from kajitori.base.cel import compile_cost  # loaded only where an expression is used
 
     compile_cost(text).evaluate({})
-
-
-def _expression(text: str) -> Callable[[str, str, str, Usage], int]:
-    expression = CostExpression(text)
-    return lambda model, backend, route, usage: expression.compute(usage, model, backend, "", route)
 
 
 class CostExpression:

@@ -13,7 +13,7 @@ from kajitori.api.envoygateway.policy import Policy
 from kajitori.api.kajitori_gateway.ai_traffic_policy import KIND, AITrafficPolicy
 from kajitori.gateway.policies.attachment import PolicyAttachment
 from kajitori.gateway.policies.statuses import policy_status
-from kajitori.gateway.policies.subjects import RouteKey, Subjects
+from kajitori.gateway.policies.subjects import RouteKey
 from kajitori.gateway.resilience.settings import (
     DEFAULTS,
     Resilience,
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
     from kajitori.gateway.observed import Index, Settings
-    from kajitori.gateway.routes.attachment import Attachment, ParentOutcome, Place
+    from kajitori.gateway.policies.subjects import Subjects
+    from kajitori.gateway.routes.attachment import ParentOutcome, Place
 
 _ROUTE, _STANDS_FOR = "AIGatewayRoute", "HTTPRoute"
 
@@ -33,7 +34,7 @@ _ROUTE, _STANDS_FOR = "AIGatewayRoute", "HTTPRoute"
 class TrafficPolicies:
     """The AITrafficPolicies of a cluster. Falsy where none holds."""
 
-    def __init__(self, index: Index, attachment: Attachment) -> None:
+    def __init__(self, index: Index, subjects: Subjects) -> None:
         self._policies = {
             (item.metadata.namespace or "", item.metadata.name or ""): item
             for item in index.observed.ai_traffic_policies
@@ -55,9 +56,7 @@ class TrafficPolicies:
             ]
             self._problems[key] = problems
             self._notes[key] = _notes(policy, index.observed.settings)
-        self._attachment = PolicyAttachment(
-            KIND, map(_in_general, self._policies.values()), index, Subjects(index, attachment)
-        )
+        self._attachment = PolicyAttachment(KIND, map(_in_general, self._policies.values()), index, subjects)
 
     def __bool__(self) -> bool:
         return bool(self._attachment)
