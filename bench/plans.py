@@ -1,6 +1,6 @@
 """CPU of the control plane for a change of one object, in milliseconds, by the number of AIGatewayRoutes.
 
-    python -m bench.plans [--routes 300 1000 3000] [--rounds 5] [--profile route]
+    python -m bench.plans [--routes 300 1000 3000] [--rounds 5] [--profile route] [--envoy]
 
 Each route has three backends of its own, every backend its AIServiceBackend, key and Secret; every tenth is a Service with
 an EndpointSlice. Limits: a BackendTrafficPolicy of the Gateway, and a Budget for all routes. Columns: plan = `make_plan`
@@ -11,9 +11,11 @@ written; in all = with what the controller does besides. Numbers are CPU time of
 from __future__ import annotations
 
 import argparse
+import asyncio
 import cProfile
 import gc
 import itertools
+import os
 import pstats
 import statistics
 import sys
@@ -27,9 +29,22 @@ import msgspec
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.gateway.workbench import ai_route, backend, gateway, key_policy, observe  # noqa: E402
+from tests.gateway.workbench import (  # noqa: E402
+    Workbench,
+    ai_route,
+    backend,
+    eventually,
+    gateway,
+    key_policy,
+    observe,
+    running_provider,
+    running_workbench,
+)
 
+from kajitori.control.controller import Key  # noqa: E402
 from kajitori.gateway.accounting.policy_delivery import PolicyServer  # noqa: E402
+from kajitori.gateway.collector import collector_paused  # noqa: E402
+from kajitori.gateway.conditions import StatusUpdate  # noqa: E402
 from kajitori.gateway.credentials.exchanges import wanted_exchanges  # noqa: E402
 from kajitori.gateway.envoy.encode import Encoder  # noqa: E402
 from kajitori.gateway.envoy.schema import schema  # noqa: E402
@@ -44,15 +59,15 @@ BACKENDS_EACH = 3
 Change = Callable[[Observed, int], Observed]
 
 
-def world(count: int) -> Observed:
+def world(count: int, port: int = 8080, provider: int = 9000, *, limited: bool = True) -> Observed:
     """So many routes with their backends."""
-    documents: list[dict[str, Any]] = [gateway(8080)]
+    documents: list[dict[str, Any]] = [gateway(port)]
     for number in range(count):
         names = [f"b{number}-{place}" for place in range(BACKENDS_EACH)]
         for place, name in enumerate(names):
-            documents += backend(name, 9000)
+            documents += backend(name, provider)
             documents += key_policy(name, f"key-{name}")
-            if (number * BACKENDS_EACH + place) % 10 == 0:
+            if limited and (number * BACKENDS_EACH + place) % 10 == 0:
                 documents[-3]["spec"]["backendRef"] = {
                     "name": name,
                     "kind": "Service",
@@ -61,7 +76,7 @@ def world(count: int) -> Observed:
                 }
                 documents += service(name)
         documents.append(ai_route(f"r{number}", f"model-{number}", *({"name": name} for name in names)))
-    documents += limits()
+    documents += limits() if limited else []
     return observe(*documents)
 
 
@@ -154,6 +169,7 @@ class Controller:
         self._snapshot = Snapshot(Encoder(schema()))
         self._policies = PolicyServer()
         self._memory = PlanMemory()
+        self._told: dict[int, Any] = {}
         self._statuses: dict[Any, Any] = {}
         self.plan: Plan | None = None
 
@@ -171,23 +187,24 @@ class Controller:
         marks.append(clock())
         self._snapshot.set_resources("gateway", plan.resources)
         marks.append(clock())
-        fresh = {
-            (update.namespace, f"{update.resource.qualified_name}/{update.name}"): update
-            for update in plan.statuses
-        }
-        for key, update in fresh.items():
-            if self._statuses.get(key) != update:
-                pass
-        self._statuses = fresh
+        known, self._told = self._told, {}
+        for update in plan.statuses:
+            self._told[id(update)] = known.get(id(update)) or (update, _status_key(update))
+        self._statuses = {key: update for update, key in self._told.values()}
         marks.append(clock())
         steps = [1000 * (after - before) for before, after in itertools.pairwise(marks)]
         return dict(zip(("asked", "plan", "policy", "encode", "statuses"), steps, strict=True))
 
 
+def _status_key(update: StatusUpdate) -> Key:
+    return Key(update.namespace, f"{update.resource.qualified_name}/{update.name}")
+
+
 def measure(count: int, rounds: int, profiled: str = "") -> None:
     observed = world(count)
     controller = Controller()
-    first = controller.take(observed)
+    with collector_paused():
+        first = controller.take(observed)
     print(f"{count} routes: first plan {first['plan']:.0f} ms, in all {sum(first.values()):.0f} ms")
     for name, change in CHANGES.items():
         found: list[dict[str, float]] = []
@@ -196,7 +213,8 @@ def measure(count: int, rounds: int, profiled: str = "") -> None:
             observed = change(observed, revision)
             if name == profiled:
                 profile.enable()
-            found.append(controller.take(observed))
+            with collector_paused():
+                found.append(controller.take(observed))
             profile.disable()
         if name == profiled:
             pstats.Stats(profile).sort_stats("tottime").print_stats(45)
@@ -210,6 +228,57 @@ def print_row(name: str, found: Iterable[dict[str, float]]) -> None:
     print(f"  {name:10}" + "".join(f"{step:>10} {value:7.1f}" for step, value in steps.items()))
 
 
+async def measure_effect(count: int, rounds: int) -> None:
+    """Wall time from a change of one object until an Envoy acts on it, by way of a real delivery."""
+    async with running_provider() as provider, running_workbench() as bench:
+        assert bench.envoy is not None
+        memory, pid = PlanMemory(), bench.envoy.pid
+
+        def deliver(observed: Observed) -> None:
+            with collector_paused():
+                bench.ads.set_resources(
+                    "gateway", make_plan(observed, bench.ads.rejected, memory=memory).resources
+                )
+
+        observed = world(count, bench.port, provider.port, limited=False)
+        begun = time.perf_counter()
+        deliver(observed)
+        await eventually(lambda: bench.ads.settled, seconds=120)
+        print(f"{count} routes: everything at once {time.perf_counter() - begun:.1f} s")
+        found: dict[str, list[float]] = {}
+        for revision in range(1, rounds + 1):
+            observed = CHANGES["route"](observed, revision)
+            question = {"model": f"model-7-{revision}", "messages": []}
+            begun, ours, theirs = time.perf_counter(), time.process_time(), cpu_seconds(pid)
+            deliver(observed)
+            found.setdefault("plan and encode", []).append(time.perf_counter() - begun)
+            while (await bench.post(question)).status != 200:
+                await asyncio.sleep(0.001)
+            found.setdefault("a request takes the changed route", []).append(time.perf_counter() - begun)
+            await eventually(lambda: bench.ads.settled, seconds=60)
+            found.setdefault("CPU of the control plane, until Envoy has confirmed", []).append(
+                time.process_time() - ours
+            )
+            found.setdefault("CPU of Envoy meanwhile", []).append(cpu_seconds(pid) - theirs)
+        for name, seconds in found.items():
+            print(f"  {name:52} {1000 * statistics.median(seconds):7.1f} ms")
+        await idle(bench)
+
+
+async def idle(bench: Workbench, seconds: float = 10.0) -> None:
+    """CPU of both while nothing happens."""
+    assert bench.envoy is not None
+    before, of_envoy = time.process_time(), cpu_seconds(bench.envoy.pid)
+    await asyncio.sleep(seconds)
+    used = time.process_time() - before
+    print(f"  idle for {seconds:.0f} s: control plane {1000 * used:.0f} ms of CPU, Envoy {1000 * (cpu_seconds(bench.envoy.pid) - of_envoy):.0f} ms")  # fmt: skip
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -217,7 +286,12 @@ def main() -> None:
     parser.add_argument("--routes", type=int, nargs="+", default=[300, 1000, 3000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", default="", choices=["", *CHANGES])
+    parser.add_argument("--envoy", action="store_true", help="deliver to a real Envoy, and measure wall time")
     given = parser.parse_args()
+    if given.envoy:
+        for count in given.routes:
+            asyncio.run(measure_effect(count, given.rounds))
+        return
     for count in given.routes:
         measure(count, given.rounds, given.profile)
         gc.collect()

@@ -62,6 +62,7 @@ from kajitori.base.clock import rfc3339
 from kajitori.base.errors import NotFound
 from kajitori.control.controller import Key
 from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.collector import collector_paused
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.credentials.exchanges import wanted_exchanges
@@ -79,7 +80,7 @@ from kajitori.gateway.verdicts import Verdicts
 from kajitori.gateway.wanted import wanted_config_maps, wanted_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from kajitori.control.cache import Informer
     from kajitori.control.runtime import Runtime
@@ -173,6 +174,8 @@ class GatewayController:
         self._issuers = IssuerSource(runtime, self._plan_soon)
         self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
+        # By identity, which the object itself keeps from being another's.
+        self._told: dict[int, tuple[StatusUpdate, Key]] = {}
         self._memory = PlanMemory()
         self._informers: dict[str, Informer[Any]] = {
             field: runtime.informer(resource, projection, optional=resource in unserved)
@@ -226,6 +229,10 @@ class GatewayController:
         await self._config_maps.want(wanted_config_maps(index))
         await self._tokens.want(wanted_exchanges(Index(self.observe())))
         await self._issuers.want(issuers_asked(index))
+        with collector_paused():
+            self._make_plan()
+
+    def _make_plan(self) -> None:
         plan = make_plan(
             self.observe(), self._envoys.rejected, envoys=self._envoys.connected, memory=self._memory
         )
@@ -236,15 +243,18 @@ class GatewayController:
         self._accountants.configure(plan.policy)
         self._ads.set_resources(SOURCE, plan.resources)
         self._generation.want(plan.generated, plan.unwanted)
-        fresh = {
-            Key(update.namespace, f"{update.resource.qualified_name}/{update.name}"): update
-            for update in plan.statuses
-        }
-        previous, self._statuses = self._statuses, fresh
-        self._verdicts.keep(set(fresh))
-        for status_key, update in fresh.items():
-            if previous.get(status_key) != update:
-                self._writes.enqueue(status_key)
+        self._take_statuses(plan.statuses)
+
+    def _take_statuses(self, updates: Iterable[StatusUpdate]) -> None:
+        """Enqueues those that say something new. What says the same is the same object in the next plan."""
+        known, self._told = self._told, {}
+        for update in updates:
+            self._told[id(update)] = known.get(id(update)) or (update, _status_key(update))
+        previous, self._statuses = self._statuses, {key: update for update, key in self._told.values()}
+        self._verdicts.keep(set(self._statuses))
+        for update, key in (self._told[new] for new in self._told.keys() - known.keys()):
+            if previous.get(key) != update:
+                self._writes.enqueue(key)
 
     async def _write_status(self, key: Key) -> None:
         update = self._statuses.get(key)
@@ -270,6 +280,10 @@ class GatewayController:
         except NotFound:
             return
         self._verdicts.judge(key, update.resource, item, update.status)
+
+
+def _status_key(update: StatusUpdate) -> Key:
+    return Key(update.namespace, f"{update.resource.qualified_name}/{update.name}")
 
 
 def _matters(old: Any, new: Any) -> bool:

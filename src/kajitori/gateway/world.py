@@ -21,7 +21,7 @@ class World:
     """
 
     def __init__(self, index: Index) -> None:
-        self._index = index
+        self._index: Index | None = index
         self.clusters: dict[str, dict[str, Any]] = {}
         self.endpoints: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, dict[str, Any]] = {}
@@ -44,8 +44,14 @@ class World:
         if target.discovery == "EDS":
             wanted = self.clusters[name]["eds_cluster_config"]["service_name"]
             if wanted not in self.endpoints:
+                assert self._index is not None
                 found = {**load_assignment(self._index, target), "cluster_name": wanted}
                 self.endpoints[wanted] = with_spare(found) if is_spare(wanted) else found
+
+    def finish(self) -> World:
+        """Takes in no more, so that what is kept of it does not keep all objects of its time."""
+        self._index = None
+        return self
 
     def add(self, other: World) -> None:
         """Adds what another one has. What has the same name is the same."""

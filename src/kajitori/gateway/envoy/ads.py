@@ -280,7 +280,15 @@ class _Stream:
         has = subscription.has
         due: dict[str, Encoded] = {}
         wanted = self._snapshot.resources[kind]
-        for name in wanted if subscription.wildcard else subscription.names & wanted.keys():
+        differ = [
+            name
+            for name in (wanted if subscription.wildcard else subscription.names & wanted.keys())
+            if has.get(name) != wanted[name].version
+        ]
+        if self._snapshot.refuses:
+            # Of these something else is sent than what is wanted, or nothing.
+            differ = list(wanted) if subscription.wildcard else list(subscription.names & wanted.keys())
+        for name in differ:
             encoded = self._snapshot.effective(kind, name)
             if encoded is not None and has.get(name) != encoded.version:
                 due[name] = encoded

@@ -38,6 +38,8 @@ class Encoder:
         self._fields = functools.cache(self._compile)
         # Routes by the place they have: most stay the same from one table to the next.
         self._routes: dict[tuple[str, str, str], tuple[dict[str, Any], bytes]] = {}
+        # Branches of look-up trees, by table and host.
+        self._branches: dict[tuple[str, str], _Branches] = {}
 
     def message(self, full_name: str, value: dict[str, Any], where: str = "") -> Any:
         """The message; raises InvalidManifest that names the field."""
@@ -74,6 +76,7 @@ class Encoder:
         rest = {key: item for key, item in value.items() if key != "virtual_hosts"}
         parts = [self.message(_ROUTE_CONFIGURATION, rest).SerializeToString(deterministic=True)]
         used: dict[tuple[str, str, str], tuple[dict[str, Any], bytes]] = {}
+        kept = {place: known for place, known in self._branches.items() if place[0] != table}
         for host in value.get("virtual_hosts", ()):
             plain = {key: item for key, item in host.items() if key != "routes"}
             encoded = [self.message(_VIRTUAL_HOST, plain).SerializeToString(deterministic=True)]
@@ -92,9 +95,12 @@ class Encoder:
             if tree is None:
                 encoded += [_length_delimited(_ROUTES_FIELD, data) for data in routes]
             else:
-                encoded.append(_length_delimited(_MATCHER_FIELD, _matcher(routes, *tree)))
+                branches = self._branches.get((table, str(host["name"])), {})
+                matcher, kept[table, str(host["name"])] = _matcher(routes, *tree, branches)
+                encoded.append(_length_delimited(_MATCHER_FIELD, matcher))
             parts.append(_length_delimited(_HOSTS_FIELD, b"".join(encoded)))
         self._routes = {key: item for key, item in self._routes.items() if key[0] != table} | used
+        self._branches = kept
         return b"".join(parts)
 
     def _compile(self, full_name: str) -> dict[str, tuple[str, Callable[[Any, str], Any]]]:
@@ -169,6 +175,8 @@ _WELL_KNOWN: dict[str, Callable[[Encoder, Any, str], Any]] = {
     },
 }
 
+# Value of the header -> the routes that it leads to, and the branch.
+_Branches = dict[str, tuple[tuple[bytes, ...], bytes]]
 _HOSTS_FIELD = 2
 _ROUTES_FIELD = 3
 _MATCHER_FIELD = 21
@@ -193,21 +201,33 @@ def _extension(name: str, type_name: str, message: bytes) -> bytes:
     return _length_delimited(1, name.encode()) + _length_delimited(2, packed)
 
 
-def _matcher(routes: Sequence[bytes], by_value: dict[str, list[int]], others: list[int]) -> bytes:
-    """A Matcher that leads to lists of routes, of messages that are serialized already."""
+def _matcher(
+    routes: Sequence[bytes], by_value: dict[str, list[int]], others: list[int], known: _Branches
+) -> tuple[bytes, _Branches]:
+    """A Matcher that leads to lists of routes, of messages that are serialized already; and its branches.
 
-    def leads_to(places: list[int]) -> bytes:
-        listed = b"".join(_length_delimited(1, routes[place]) for place in places)
+    known: those of the tree before, which are taken again where the same routes are in them.
+    """
+
+    def leads_to(chosen: tuple[bytes, ...]) -> bytes:
+        listed = b"".join(_length_delimited(1, route) for route in chosen)
         return _length_delimited(2, _extension("routes", "envoy.config.route.v3.RouteList", listed))
 
     looks_at = _length_delimited(1, HEADER.encode())
     header = _extension("header", "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", looks_at)
-    branches = b"".join(
-        _length_delimited(1, _length_delimited(1, value.encode()) + _length_delimited(2, leads_to(places)))
-        for value, places in by_value.items()
+    branches: _Branches = {}
+    for value, places in by_value.items():
+        chosen = tuple(routes[place] for place in places)
+        branch = known.get(value)
+        if branch is None or branch[0] != chosen:
+            entry = _length_delimited(1, value.encode()) + _length_delimited(2, leads_to(chosen))
+            branch = (chosen, _length_delimited(1, entry))
+        branches[value] = branch
+    tree = _length_delimited(1, header) + _length_delimited(
+        2, b"".join(data for _, data in branches.values())
     )
-    tree = _length_delimited(1, header) + _length_delimited(2, branches)
-    return _length_delimited(2, tree) + _length_delimited(3, leads_to(others))
+    rest = leads_to(tuple(routes[place] for place in others))
+    return _length_delimited(2, tree) + _length_delimited(3, rest), branches
 
 
 @functools.cache

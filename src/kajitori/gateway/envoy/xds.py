@@ -48,6 +48,11 @@ class Snapshot:
             found |= {f"{kind}/{name}": message for (kind, name), message in problems.items()}
         return found
 
+    @property
+    def refuses(self) -> bool:
+        """Whether Envoy has refused anything that is wanted."""
+        return bool(self._refused)
+
     def sources(self) -> set[str]:
         """Which sources have set their resources."""
         return set(self._sources)

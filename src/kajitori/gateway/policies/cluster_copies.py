@@ -21,7 +21,7 @@ class ClusterCopies:
     def __init__(self, world: World) -> None:
         self._world = world
         self._copied: set[str] = set()
-        self._kept: set[str] = set()
+        self._kept: list[dict[str, Any]] = []
 
     def redirect(
         self, route: dict[str, Any], mark: str, change: Callable[[dict[str, Any]], dict[str, Any]]
@@ -40,11 +40,17 @@ class ClusterCopies:
 
     def keep(self, route: dict[str, Any]) -> None:
         """Tells that a route leads to clusters as they are."""
-        self._kept.update(self._named(route))
+        self._kept.append(route)
 
     def drop_originals(self) -> None:
         """Takes the clusters away to which no route leads any more."""
-        for name in self._copied - self._kept:
+        if not self._copied:
+            return
+        # Looked through only now, since most plans copy nothing.
+        kept: set[str] = set()
+        for route in self._kept:
+            kept |= self._named(route)
+        for name in self._copied - kept:
             self._world.clusters.pop(name, None)
             self._world.backends.pop(name, None)
 
