@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from tests.world.conftest import wait_until
+from tests.world.conftest import free_port, wait_until
 
 Object = dict[str, Any]
-PORTS = {"azure": 9141, "openai": 9142}
 KEYS = {"azure": "key-of-azure", "openai": "sk-of-openai"}
 BUDGET_TOKENS = 100
 ANSWER_TOKENS = 19  # what a stand-in's usage says
@@ -128,22 +127,22 @@ class Place(Protocol):
     def popen(self, *words: str) -> subprocess.Popen[str]: ...
 
 
-def manifest(port: int) -> str:
+def manifest(port: int, ports: dict[str, int]) -> str:
     text = MANIFEST.replace("PORT", str(port))
     for name, (schema, kind) in TYPES.items():
         one = PROVIDER.replace("NAME", name).replace("SCHEMA", schema).replace("TYPE", kind)
-        text += one.replace("PORT", str(PORTS[name])).replace("KEY", KEYS[name])
+        text += one.replace("PORT", str(ports[name])).replace("KEY", KEYS[name])
     return text
 
 
 @contextmanager
-def providers(place: Place) -> Iterator[dict[str, subprocess.Popen[str]]]:
+def providers(place: Place, ports: dict[str, int]) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """The stand-ins, which refuse other keys, paths and versions than the providers would."""
     made = {
         name: place.popen(
             sys.executable, "-m", "tests.gateway.clients.stand_ins", name, str(port), KEYS[name]
         )
-        for name, port in PORTS.items()
+        for name, port in ports.items()
     }
     try:
         yield made
@@ -155,8 +154,9 @@ def providers(place: Place) -> Iterator[dict[str, subprocess.Popen[str]]]:
 
 def tell(place: Place, port: int, *, envoys: int = 1) -> None:
     """The story from beginning to end. port: of the Gateway's listener. envoys: each of them counts for itself."""
-    with providers(place) as running:
-        place.apply(manifest(port))
+    ports = {name: free_port() for name in KEYS}
+    with providers(place, ports) as running:
+        place.apply(manifest(port, ports))
         key = place.kaji("keys", "create", "reader", "--budget", "story").stdout.strip()
         url = place.url()
 
