@@ -52,7 +52,7 @@ from kajitori.gateway.envoy.xds import Snapshot  # noqa: E402
 from kajitori.gateway.memory import PlanMemory  # noqa: E402
 from kajitori.gateway.observed import Index, Observed  # noqa: E402
 from kajitori.gateway.plan import Plan, make_plan  # noqa: E402
-from kajitori.gateway.policies.security.secrets import issuers_asked  # noqa: E402
+from kajitori.gateway.policies.security.references import issuers_asked  # noqa: E402
 from kajitori.gateway.wanted import wanted_config_maps, wanted_secrets  # noqa: E402
 
 BACKENDS_EACH = 3

@@ -72,7 +72,7 @@ from kajitori.gateway.memory import PlanMemory
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.policies.security.discovery import IssuerSource
-from kajitori.gateway.policies.security.secrets import issuers_asked
+from kajitori.gateway.policies.security.references import issuers_asked
 from kajitori.gateway.references import ReferencedObjects
 from kajitori.gateway.status import complete_status
 from kajitori.gateway.upstream import Upstream

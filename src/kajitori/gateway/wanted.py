@@ -15,8 +15,8 @@ from kajitori.gateway.backends.tls import BackendTls, authority_refs
 from kajitori.gateway.credentials.secrets import referenced_secrets
 from kajitori.gateway.policies.backend_traffic import answers_in_config_maps
 from kajitori.gateway.policies.client_traffic import referenced_authorities
-from kajitori.gateway.policies.security.secrets import config_maps_of_security_policies
-from kajitori.gateway.policies.security.secrets import referenced_secrets as secrets_of_security_policies
+from kajitori.gateway.policies.security.references import config_maps_of_security_policies
+from kajitori.gateway.policies.security.references import referenced_secrets as secrets_of_security_policies
 from kajitori.gateway.routes.extension_filters import GROUP, KIND
 from kajitori.gateway.routes.tls import referenced_objects
 

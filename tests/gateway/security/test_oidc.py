@@ -15,7 +15,7 @@ from kajitori.gateway.observed import Index
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.policies.security.discovery import fetch_issuer, read_discovery
 from kajitori.gateway.policies.security.issuer import Issuer
-from kajitori.gateway.policies.security.secrets import issuers_asked, referenced_secrets
+from kajitori.gateway.policies.security.references import issuers_asked, referenced_secrets
 from tests.gateway.security.objects import local_jwt, plain_route, policy, token
 from tests.gateway.workbench import Provider, Workbench, ai_route, backend, gateway, observe, running_provider
 

@@ -9,26 +9,36 @@ from typing import TYPE_CHECKING
 from kajitori.base.reason import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kajitori.api.aigateway.credentials import OIDC
     from kajitori.api.aigateway.v1beta1 import BackendSecurityPolicy, BackendSecurityPolicySpec
     from kajitori.api.gateway.shared import SecretObjectReference
     from kajitori.gateway.observed import Index
 
+SecretKey = tuple[str, str]
 _GROUP, _KIND = "aigateway.envoyproxy.io", "BackendSecurityPolicy"
 
 
-def referenced_secrets(index: Index) -> set[tuple[str, str]]:
+def referenced_secrets(index: Index) -> set[SecretKey]:
     """Namespace and name of every Secret that a policy may use: all that is ever read for them."""
-    found: set[tuple[str, str]] = set()
+    found: set[SecretKey] = set()
     for policy in index.observed.policies:
         namespace = policy.metadata.namespace or ""
-        for reference in _references(policy.spec):
-            key = (reference.namespace or namespace, reference.name)
-            if index.observed.settings.may_read_secrets_of(key[0]) and index.granted(
-                _GROUP, _KIND, namespace, "", "Secret", key
-            ):
-                found.add(key)
+        found |= readable(index, (_GROUP, _KIND, namespace), _references(policy.spec))
     return found
+
+
+def readable(
+    index: Index, referrer: tuple[str, str, str], references: Iterable[SecretObjectReference]
+) -> set[SecretKey]:
+    """Those of the Secrets that may be read. referrer: group, kind and namespace of what refers to them."""
+    keys = {(reference.namespace or referrer[2], reference.name) for reference in references}
+    return {
+        key
+        for key in keys
+        if index.observed.settings.may_read_secrets_of(key[0]) and index.granted(*referrer, "", "Secret", key)
+    }
 
 
 def oidc_of(spec: BackendSecurityPolicySpec) -> OIDC | None:

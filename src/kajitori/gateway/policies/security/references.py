@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kajitori.api.envoygateway.security_policy import SecurityPolicySpec
+from kajitori.gateway.credentials.secrets import readable
 from kajitori.gateway.policies.security.logging_in import issuers_to_ask
 from kajitori.gateway.policies.security.protection import GROUP, KIND
 
@@ -27,12 +28,7 @@ def referenced_secrets(index: Index) -> set[tuple[str, str]]:
             references.append(spec.oidc.client_secret)
             if spec.oidc.client_id_ref:
                 references.append(spec.oidc.client_id_ref)
-        for reference in references:
-            key = (reference.namespace or namespace, reference.name)
-            if index.observed.settings.may_read_secrets_of(key[0]) and index.granted(
-                GROUP, KIND, namespace, "", "Secret", key
-            ):
-                found.add(key)
+        found |= readable(index, (GROUP, KIND, namespace), references)
     return found
 
 
