@@ -422,7 +422,9 @@ def _translated(
         _Part(translate_ai_route(index, world, route, problems, notes, resilience))
         for resilience in resiliences
     ]
-    return _Translated(parts, problems, notes, world, backends_of_ai_route(index, route), targets_of(route))
+    return _Translated(
+        parts, problems, notes, world.finish(), backends_of_ai_route(index, route), targets_of(route)
+    )
 
 
 def _how_it_serves(making: _Making, outcome: ParentOutcome) -> tuple[bool, str]:
