@@ -7,7 +7,9 @@ from collections.abc import Callable
 from kajitori.gateway.observed import CONTROLLERS, ENVOY_GATEWAY_CONTROLLER
 
 # Of Envoy AI Gateway; its controller writes the status of every one of them, whatever its Gateway's class.
-AI_KINDS = frozenset({"GatewayConfig", "AIGatewayRoute", "AIServiceBackend", "BackendSecurityPolicy", "QuotaPolicy"})
+AI_KINDS = frozenset(
+    {"GatewayConfig", "AIGatewayRoute", "AIServiceBackend", "BackendSecurityPolicy", "QuotaPolicy"}
+)
 # Of Envoy Gateway. A Backend is read all the same: our routes may refer to one.
 ENVOY_KINDS = frozenset({"EnvoyProxy", "Backend"})
 
