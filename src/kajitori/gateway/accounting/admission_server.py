@@ -221,7 +221,9 @@ def parse_question(method: str, path: str, headers: dict[str, str]) -> Request:
     """The request that a question is about. Raises Malformed."""
     told = headers.get(_FACTS_HEADER, "")
     facts = told.split(_FACTS_SEPARATOR, _FACTS - 1)
-    if len(facts) > 2 and facts[2] == "-":  # of nobody, as on plain routes
+    # Of nobody, as on plain routes: what Envoy does not find is empty in a header. There the client may have named a
+    # model of any text.
+    if len(facts) > 2 and (facts[2] == "-" or (not facts[2] and facts[0].startswith("http/"))):
         facts = told.split(_FACTS_SEPARATOR, _FACTS_OF_NOBODY - 1)
         facts[2:3] = Who()
     if not path.startswith(PREFIX + "/") or len(facts) != _FACTS:
