@@ -19,6 +19,13 @@ def parse_duration_seconds(text: str) -> float:
     return -seconds if text.startswith("-") else seconds
 
 
+def protobuf_duration(value: str | float) -> str:
+    """Seconds, or a duration as above, as protobuf's JSON has them, to the nanosecond: `1.5s`."""
+    seconds = parse_duration_seconds(value) if isinstance(value, str) else value
+    text = f"{seconds:.9f}"
+    return text.rstrip("0").rstrip(".") + "s"
+
+
 def format_age(seconds: float) -> str:
     """Age as `kubectl get` prints it: the one or two largest units, such as `85s`, `3m12s`, `5h`, `5d`."""
     if seconds < 0:

@@ -14,9 +14,10 @@ from kajitori.api.envoygateway.cluster_settings import ClusterSettings, Retry
 from kajitori.api.envoygateway.envoy_proxy import EnvoyProxyStatus
 from kajitori.api.envoygateway.rate_limit import LocalRateLimit
 from kajitori.api.resource import ENVOY_PROXIES
+from kajitori.base.duration import protobuf_duration
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.plan import Plan, make_plan
-from kajitori.gateway.policies.cluster_settings import duration, with_settings
+from kajitori.gateway.policies.cluster_settings import with_settings
 from kajitori.gateway.policies.local_rate_limit import local_rate_limit
 from kajitori.gateway.policies.retries import by_priority, retry_policy
 from kajitori.gateway.resilience.order import Choice, tiers_of
@@ -54,7 +55,7 @@ def settings(**raw: Any) -> ClusterSettings:
     [("1h", "3600s"), ("150ms", "0.15s"), ("0s", "0s"), ("1m30s", "90s"), ("90001ms", "90.001s")],
 )
 def test_durations_are_written_as_protobuf_reads_them(text: str, made: str) -> None:
-    assert duration(text) == made
+    assert protobuf_duration(text) == made
 
 
 def test_a_health_check_asks_by_the_name_of_the_backend_and_counts_statuses_as_ranges() -> None:

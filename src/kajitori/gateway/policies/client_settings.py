@@ -9,8 +9,9 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
+from kajitori.base.duration import protobuf_duration
 from kajitori.gateway.policies.client_headers import change_headers, late_response_headers
-from kajitori.gateway.policies.cluster_settings import duration, http2_options, size_bytes
+from kajitori.gateway.policies.cluster_settings import http2_options, size_bytes
 from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def change_port(listener: dict[str, Any], spec: ClientTrafficPolicySpec) -> None
                 spec.connection.max_accept_per_socket_event
             )
     if spec.timeout and spec.timeout.tcp and spec.timeout.tcp.connection_inspection_timeout:
-        listener["listener_filters_timeout"] = duration(spec.timeout.tcp.connection_inspection_timeout)
+        listener["listener_filters_timeout"] = protobuf_duration(
+            spec.timeout.tcp.connection_inspection_timeout
+        )
     if spec.proxy_protocol or spec.enable_proxy_protocol:
         optional = bool(spec.proxy_protocol and spec.proxy_protocol.optional)
         introduced: dict[str, Any] = {
@@ -63,7 +66,7 @@ def change_port(listener: dict[str, Any], spec: ClientTrafficPolicySpec) -> None
 def change_chain(chain: dict[str, Any], spec: ClientTrafficPolicySpec, hostname: str) -> None:
     """The settings of a filter chain. hostname: of its listener, `*` if it has none."""
     if spec.timeout and spec.timeout.tcp and spec.timeout.tcp.tls_handshake_timeout:
-        chain["transport_socket_connect_timeout"] = duration(spec.timeout.tcp.tls_handshake_timeout)
+        chain["transport_socket_connect_timeout"] = protobuf_duration(spec.timeout.tcp.tls_handshake_timeout)
     filters: list[dict[str, Any]] = chain["filters"]
     limit = spec.connection.connection_limit if spec.connection else None
     if limit and limit.value is not None:
@@ -73,7 +76,7 @@ def change_chain(chain: dict[str, Any], spec: ClientTrafficPolicySpec, hostname:
             "max_connections": limit.value,
         }
         if limit.close_delay:
-            counting["delay"] = duration(limit.close_delay)
+            counting["delay"] = protobuf_duration(limit.close_delay)
         filters.insert(0, {"name": "envoy.filters.network.connection_limit", "typed_config": counting})
     for item in filters:
         if item["name"] == _MANAGER:
@@ -165,7 +168,7 @@ def _time_out(manager: dict[str, Any], common: dict[str, Any], timeout: ClientTi
         (common, "idle_timeout", http.idle_timeout),
     ):
         if value:
-            place[name] = duration(value)
+            place[name] = protobuf_duration(value)
 
 
 def _limit(
@@ -175,12 +178,12 @@ def _limit(
     if limit is None:
         return
     if limit.max_connection_duration:
-        common["max_connection_duration"] = duration(limit.max_connection_duration)
+        common["max_connection_duration"] = protobuf_duration(limit.max_connection_duration)
         manager["http1_safe_max_connection_duration"] = safe
     if limit.max_requests_per_connection is not None:
         common["max_requests_per_connection"] = limit.max_requests_per_connection
     if limit.max_stream_duration:
-        common["max_stream_duration"] = duration(limit.max_stream_duration)
+        common["max_stream_duration"] = protobuf_duration(limit.max_stream_duration)
 
 
 def _http1(manager: dict[str, Any], http1: HTTP1Settings, hostname: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.base.duration import parse_duration_seconds
+from kajitori.base.duration import parse_duration_seconds, protobuf_duration
 from kajitori.base.quantity import parse_quantity
 from kajitori.gateway.backends.clusters import HTTP_OPTIONS
 from kajitori.gateway.policies.health_checks import active_check, outlier_detection
@@ -46,11 +46,6 @@ _CLUSTER_FIELDS = (
 )
 # Bodies of this size and longer fit no field of Envoy.
 _LARGEST = 2**32 - 1
-
-
-def duration(text: str) -> str:
-    """A duration as protobuf's JSON has it."""
-    return f"{parse_duration_seconds(text):.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def size_bytes(text: int | str) -> int:
@@ -97,7 +92,7 @@ def with_settings(
         _check_health(made, options, settings.health_check, [] if notes is None else notes)
     if settings.timeout:
         if settings.timeout.tcp and settings.timeout.tcp.connect_timeout:
-            made["connect_timeout"] = duration(settings.timeout.tcp.connect_timeout)
+            made["connect_timeout"] = protobuf_duration(settings.timeout.tcp.connect_timeout)
         if settings.timeout.http:
             _time_out(common, settings.timeout.http)
     if settings.connection:
@@ -160,7 +155,7 @@ def _speak(options: dict[str, Any], settings: ClusterSettings, use_client_protoc
 
 def _balance(cluster: dict[str, Any], balancer: LoadBalancer) -> None:
     slow = (
-        {"slow_start_config": {"slow_start_window": duration(balancer.slow_start.window)}}
+        {"slow_start_config": {"slow_start_window": protobuf_duration(balancer.slow_start.window)}}
         if balancer.slow_start
         else {}
     )
@@ -214,7 +209,7 @@ def _time_out(common: dict[str, Any], timeout: HTTPTimeout) -> None:
         ("max_stream_duration", timeout.max_stream_duration),
     ):
         if value:
-            common[name] = duration(value)
+            common[name] = protobuf_duration(value)
 
 
 def _connect(cluster: dict[str, Any], connection: BackendConnection) -> None:
@@ -254,7 +249,7 @@ def _look_up(cluster: dict[str, Any], dns: DNS) -> None:
     if dns.respect_dns_ttl is not None:
         cluster["respect_dns_ttl"] = dns.respect_dns_ttl
     if dns.dns_refresh_rate:
-        cluster["dns_refresh_rate"] = duration(dns.dns_refresh_rate)
+        cluster["dns_refresh_rate"] = protobuf_duration(dns.dns_refresh_rate)
 
 
 def http2_options(settings: HTTP2Settings) -> dict[str, Any]:
@@ -272,12 +267,14 @@ def http2_options(settings: HTTP2Settings) -> dict[str, Any]:
         )
     keepalive = settings.connection_keepalive
     if keepalive:
-        pings: dict[str, Any] = {"timeout": duration(keepalive.timeout) if keepalive.timeout else "20s"}
+        pings: dict[str, Any] = {
+            "timeout": protobuf_duration(keepalive.timeout) if keepalive.timeout else "20s"
+        }
         if keepalive.interval:
-            pings["interval"] = duration(keepalive.interval)
+            pings["interval"] = protobuf_duration(keepalive.interval)
         if keepalive.interval_jitter is not None:
             pings["interval_jitter"] = {"value": keepalive.interval_jitter}
         if keepalive.idle_interval:
-            pings["connection_idle_interval"] = duration(keepalive.idle_interval)
+            pings["connection_idle_interval"] = protobuf_duration(keepalive.idle_interval)
         found["connection_keepalive"] = pings
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from kajitori.base.duration import parse_duration_seconds
+from kajitori.base.duration import protobuf_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,15 +23,15 @@ def active_check(
 ) -> dict[str, Any]:
     """Envoy's `HealthCheck` for a cluster. options: its `HttpProtocolOptions`."""
     made: dict[str, Any] = {
-        "timeout": f"{parse_duration_seconds(check.timeout):g}s",
-        "interval": f"{parse_duration_seconds(check.interval):g}s",
+        "timeout": protobuf_duration(check.timeout),
+        "interval": protobuf_duration(check.interval),
         # Without traffic too: a backend that nobody asks shall be known to be dead before somebody does.
-        "no_traffic_interval": f"{parse_duration_seconds(check.interval):g}s",
+        "no_traffic_interval": protobuf_duration(check.interval),
         "unhealthy_threshold": check.unhealthy_threshold,
         "healthy_threshold": check.healthy_threshold,
     }
     if check.initial_jitter:
-        made["initial_jitter"] = f"{parse_duration_seconds(check.initial_jitter):g}s"
+        made["initial_jitter"] = protobuf_duration(check.initial_jitter)
     if check.overrides and check.overrides.port:
         made["alt_port"] = check.overrides.port
     if check.type == "HTTP" and check.http:
@@ -101,8 +101,8 @@ def _ranges(statuses: Iterable[int]) -> list[dict[str, int]]:
 def outlier_detection(check: PassiveHealthCheck) -> dict[str, Any]:
     """Envoy's `OutlierDetection`."""
     made: dict[str, Any] = {
-        "interval": f"{parse_duration_seconds(check.interval):g}s",
-        "base_ejection_time": f"{parse_duration_seconds(check.base_ejection_time):g}s",
+        "interval": protobuf_duration(check.interval),
+        "base_ejection_time": protobuf_duration(check.base_ejection_time),
         "consecutive_5xx": check.consecutive_5xx_errors,
         "consecutive_local_origin_failure": check.consecutive_local_origin_failures,
         "split_external_local_origin_errors": check.split_external_local_origin_errors,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.base.duration import parse_duration_seconds
+from kajitori.base.duration import parse_duration_seconds, protobuf_duration
 from kajitori.gateway.resilience.order import priority_groups
 from kajitori.gateway.resources import TYPE
 
@@ -49,7 +49,7 @@ def retry_policy(retry: Retry, own: dict[str, Any]) -> dict[str, Any]:
             made[name] = own[name]
     each = retry.per_retry
     if each and each.timeout:
-        made["per_try_timeout"] = f"{parse_duration_seconds(each.timeout):g}s"
+        made["per_try_timeout"] = protobuf_duration(each.timeout)
     if each and each.back_off and (each.back_off.base_interval or each.back_off.max_interval):
         longest = parse_duration_seconds(each.back_off.max_interval) if each.back_off.max_interval else None
         base = (
@@ -57,9 +57,9 @@ def retry_policy(retry: Retry, own: dict[str, Any]) -> dict[str, Any]:
             if each.back_off.base_interval
             else min(_DEFAULT_BASE_SECONDS, longest or _DEFAULT_BASE_SECONDS)
         )
-        made["retry_back_off"] = {"base_interval": f"{base:g}s"}
+        made["retry_back_off"] = {"base_interval": protobuf_duration(base)}
         if longest is not None:
-            made["retry_back_off"]["max_interval"] = f"{longest:g}s"
+            made["retry_back_off"]["max_interval"] = protobuf_duration(longest)
     return made
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.policies.cluster_settings import duration, size_bytes
+from kajitori.base.duration import protobuf_duration
+from kajitori.gateway.policies.cluster_settings import size_bytes
 from kajitori.gateway.policies.local_rate_limit import local_rate_limit
 from kajitori.gateway.policies.response_overrides import response_overrides
 from kajitori.gateway.policies.retries import by_priority, retry_policy
@@ -111,11 +112,13 @@ def _action(
 
 def _time_out(action: dict[str, Any], timeout: HTTPTimeout) -> None:
     if timeout.request_timeout and action.get("timeout", _NO_TIMEOUT) == _NO_TIMEOUT:
-        action["timeout"] = duration(timeout.request_timeout)
+        action["timeout"] = protobuf_duration(timeout.request_timeout)
     if timeout.stream_idle_timeout:
-        action["idle_timeout"] = duration(timeout.stream_idle_timeout)
+        action["idle_timeout"] = protobuf_duration(timeout.stream_idle_timeout)
     if timeout.max_stream_duration:
-        action["max_stream_duration"] = {"max_stream_duration": duration(timeout.max_stream_duration)}
+        action["max_stream_duration"] = {
+            "max_stream_duration": protobuf_duration(timeout.max_stream_duration)
+        }
 
 
 def _hash_policy(hashed: ConsistentHash) -> list[dict[str, Any]]:
@@ -133,7 +136,7 @@ def _hash_policy(hashed: ConsistentHash) -> list[dict[str, Any]]:
                 return []
             cookie: dict[str, Any] = {"name": hashed.cookie.name}
             if hashed.cookie.ttl:
-                cookie["ttl"] = duration(hashed.cookie.ttl)
+                cookie["ttl"] = protobuf_duration(hashed.cookie.ttl)
             if hashed.cookie.attributes:
                 cookie["attributes"] = [
                     {"name": name, "value": value} for name, value in sorted(hashed.cookie.attributes.items())
@@ -169,7 +172,7 @@ def _fault(fault: FaultInjection) -> dict[str, Any]:
     made: dict[str, Any] = {"@type": _FILTERS + "fault.v3.HTTPFault"}
     if fault.delay:
         made["delay"] = {
-            "fixed_delay": duration(fault.delay.fixed_delay),
+            "fixed_delay": protobuf_duration(fault.delay.fixed_delay),
             "percentage": _percentage(fault.delay.percentage),
         }
     if fault.abort:

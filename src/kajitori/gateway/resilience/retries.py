@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.base.duration import parse_duration_seconds
+from kajitori.base.duration import parse_duration_seconds, protobuf_duration
 
 if TYPE_CHECKING:
     from kajitori.api.aigateway.v1beta1 import AIGatewayRouteRule
@@ -61,8 +61,8 @@ def default_retries(rule: AIGatewayRouteRule, resilience: Resilience, attempts: 
     if attempts > 1:
         retry["retriable_status_codes"] = [429]
     if idle:
-        retry["per_try_idle_timeout"] = f"{idle:g}s"
-    found: dict[str, Any] = {"timeout": f"{whole:g}s", "idle_timeout": "0s", "retry_policy": retry}
+        retry["per_try_idle_timeout"] = protobuf_duration(idle)
+    found: dict[str, Any] = {"timeout": protobuf_duration(whole), "idle_timeout": "0s", "retry_policy": retry}
     if hedging:
         # The bound of an attempt ends none then: it sends a further one, and the first answer wins.
         attempt = resilience.hedge_after_seconds
@@ -71,5 +71,5 @@ def default_retries(rule: AIGatewayRouteRule, resilience: Resilience, attempts: 
     else:
         retry["refresh_cluster_on_retry"] = True
     if attempt:
-        retry["per_try_timeout"] = f"{attempt:g}s"
+        retry["per_try_timeout"] = protobuf_duration(attempt)
     return found

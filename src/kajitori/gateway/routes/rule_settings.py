@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from kajitori.base.duration import parse_duration_seconds
+from kajitori.base.duration import protobuf_duration
 from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def timeouts(rule: HTTPRouteRule) -> dict[str, Any]:
     given, retry = rule.timeouts, rule.retry
     found: dict[str, Any] = {"timeout": "0s"}
     if given and given.request:
-        found["timeout"] = f"{parse_duration_seconds(given.request):g}s"
+        found["timeout"] = protobuf_duration(given.request)
     policy: dict[str, Any] = {}
     if retry and retry.attempts != 0:
         # A connection that broke is tried again too, says the Gateway API, whatever the codes.
@@ -33,9 +33,9 @@ def timeouts(rule: HTTPRouteRule) -> dict[str, Any]:
         if retry.codes:
             policy["retriable_status_codes"] = list(retry.codes)
         if retry.backoff:
-            policy["retry_back_off"] = {"base_interval": f"{parse_duration_seconds(retry.backoff):g}s"}
+            policy["retry_back_off"] = {"base_interval": protobuf_duration(retry.backoff)}
     if given and given.backend_request:
-        policy["per_try_timeout"] = f"{parse_duration_seconds(given.backend_request):g}s"
+        policy["per_try_timeout"] = protobuf_duration(given.backend_request)
     if policy:
         found["retry_policy"] = policy
     return found
@@ -56,7 +56,7 @@ def session_persistence(
         cookie: dict[str, Any] = {"name": name, "path": "/"}
         permanent = session.cookie_config is not None and session.cookie_config.lifetime_type == "Permanent"
         if permanent and session.absolute_timeout:
-            cookie["ttl"] = f"{parse_duration_seconds(session.absolute_timeout):g}s"
+            cookie["ttl"] = protobuf_duration(session.absolute_timeout)
         elif session.absolute_timeout:
             told.append("absoluteTimeout is not honoured with a cookie of lifetimeType Session")
         state = {"@type": f"{TYPE}{_STATES}.cookie.v3.CookieBasedSessionState", "cookie": cookie}

@@ -12,7 +12,7 @@ import hmac
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from kajitori.gateway.policies.cluster_settings import duration
+from kajitori.base.duration import protobuf_duration
 from kajitori.gateway.policies.security.chain import OAUTH2
 from kajitori.gateway.policies.security.services import service_cluster
 from kajitori.gateway.resources import TYPE
@@ -87,7 +87,7 @@ def make_login_at_provider(making: Making, oidc: OIDC, jwt: JWT | None) -> None:
         config["cookie_configs"] = {f"{name}_cookie_config": same_site for name in _COOKIES}
     for field, name in _TTLS:
         if value := getattr(oidc, field):
-            config[name] = duration(value)
+            config[name] = protobuf_duration(value)
     if oidc.forward_id_token:
         config["forward_id_token"] = {"header": oidc.forward_id_token.header}
         if oidc.forward_id_token.header.lower() == "authorization":

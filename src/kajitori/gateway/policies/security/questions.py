@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.policies.cluster_settings import duration
+from kajitori.base.duration import protobuf_duration
 from kajitori.gateway.policies.security.authorization import MODEL_HEADERS
 from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, KEEPS_OURS, brought
 from kajitori.gateway.policies.security.services import service_cluster
@@ -22,7 +22,7 @@ _TIMEOUT = "10s"
 
 def make_question(making: Making, ask: ExtAuth) -> None:
     """The configuration of the ext_authz filter."""
-    timeout = duration(ask.timeout) if ask.timeout else _TIMEOUT
+    timeout = protobuf_duration(ask.timeout) if ask.timeout else _TIMEOUT
     service = _service(making, ask, timeout)
     extensions = _extensions(making, ask.context_extensions)
     step = ASK_TELLING if extensions and ask.grpc is not None else ASK

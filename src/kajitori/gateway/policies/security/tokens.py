@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.policies.cluster_settings import duration
+from kajitori.base.duration import protobuf_duration
 from kajitori.gateway.policies.security.chain import JWT as JWT_STEP
 from kajitori.gateway.policies.security.chain import JWT_TYPE
 from kajitori.gateway.policies.security.services import service_cluster
@@ -107,13 +107,13 @@ def _remote(making: Making, remote: RemoteJWKS, part: str) -> dict[str, Any]:
     cluster = service_cluster(making, remote, part, uri=remote.uri)
     made: dict[str, Any] = {
         "http_uri": {"uri": remote.uri, "cluster": cluster or "no-service", "timeout": _FETCH_TIMEOUT},
-        "cache_duration": duration(remote.cache_duration),
+        "cache_duration": protobuf_duration(remote.cache_duration),
     }
     if remote.failed_refetch_duration:
         # Only a fetch beforehand is repeated by itself; the first requests need not wait for it either.
         made["async_fetch"] = {
             "fast_listener": True,
-            "failed_refetch_duration": duration(remote.failed_refetch_duration),
+            "failed_refetch_duration": protobuf_duration(remote.failed_refetch_duration),
         }
     return made
 
