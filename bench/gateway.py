@@ -416,7 +416,7 @@ async def run(options: argparse.Namespace) -> None:
         proxies += [keyed, Proxy("budget", ports.limited, key, ours), *others]
         print(f"load of the machine: {' '.join(Path('/proc/loadavg').read_text().split()[:3])}")
         if "streams" in parts:  # first: while little of the memory that Envoy has taken is free
-            await measure_streams([keyed], options.open)
+            await measure_streams([keyed, *others], options.open)
         if "latency" in parts:
             await measure_latency(proxies, upstream, options.seconds)
         if "cpu" in parts:

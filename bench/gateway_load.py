@@ -32,7 +32,7 @@ ANSWER = (
 EVENT = {"id": "x", "object": "chat.completion.chunk", "model": "m",
          "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}  # fmt: skip
 LAST = {"id": "x", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": USAGE}
-HOLD = b'"hold": true'
+HOLD = b'"hold":true'
 
 
 def chunked(data: bytes) -> bytes:
@@ -53,7 +53,8 @@ class Provider(asyncio.Protocol):
         if not found or len(body) < length:
             return
         self.data = body[length:]
-        if b'"stream": true' not in body:
+        body = body.replace(b": ", b":")  # routers write JSON anew
+        if b'"stream":true' not in body:
             self.transport.write(ANSWER)
             return
         self.transport.write(
