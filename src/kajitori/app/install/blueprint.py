@@ -32,6 +32,8 @@ from kajitori.scheduling import rbac as scheduling_rbac
 CONTROLLERS, GATEWAY, ENVOY = "kajitori-controllers", SERVER_SERVICE, "kajitori-envoy"
 PART_OF = {"app.kubernetes.io/part-of": "kajitori"}
 METRICS_PORT, DISCOVERY_PORT, PROBE_PORT = 8080, 18_000, 19_003
+# Beside Envoy, whose listeners are the users' to choose: 8080 is the one that they choose most.
+ACCOUNTANT_PORT = 19_004
 # Any that is not root's; files in volumes belong to the group.
 USER = 65_532
 _SERVER_PLACEHOLDER = "SERVER-NAME"
@@ -515,7 +517,7 @@ def _accountant_container() -> dict[str, Any]:
         "restartPolicy": "Always",
         "command": ["kaji", "serve", ACCOUNTANT],
         "args": [
-            f"--endpoint=0.0.0.0:{METRICS_PORT}",
+            f"--endpoint=0.0.0.0:{ACCOUNTANT_PORT}",
             Text(f"--control-plane={GATEWAY}.%s.svc:{DISCOVERY_PORT}", (Namespace(),)),
         ],
         "env": [
@@ -529,10 +531,10 @@ def _accountant_container() -> dict[str, Any]:
             *_header_attributes(),
             Spliced("envoy.accountant.env"),
         ],
-        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
+        "ports": [{"name": "metrics", "containerPort": ACCOUNTANT_PORT, "protocol": "TCP"}],
         # Whether it knows its policy keeps nobody from being served, so there is no probe of readiness.
-        "startupProbe": _probe("/healthz", METRICS_PORT, periodSeconds=2, failureThreshold=60),
-        "livenessProbe": _probe("/healthz", METRICS_PORT, periodSeconds=20, failureThreshold=3),
+        "startupProbe": _probe("/healthz", ACCOUNTANT_PORT, periodSeconds=2, failureThreshold=60),
+        "livenessProbe": _probe("/healthz", ACCOUNTANT_PORT, periodSeconds=20, failureThreshold=3),
         "resources": _resources("envoy.accountant"),
         "securityContext": _LOCKED,
         "volumeMounts": [
