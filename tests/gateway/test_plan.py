@@ -244,7 +244,7 @@ def test_a_cost_that_cannot_be_computed_is_refused_with_its_place() -> None:
     assert told["type"] == "NotAccepted"
     for key in ("typo", "text", "negative"):
         assert f"llmRequestCosts[{key}].cel" in told["message"]
-    assert [cost.key for cost in plan.costs["default/r"]] == ["good"]
+    assert [cost.key for cost in plan.policy.routes["default/r"].costs] == ["good"]
 
 
 def test_without_an_envoy_no_gateway_claims_to_be_programmed() -> None:
