@@ -53,7 +53,7 @@ def gateway(world: World) -> str:
     world.kaji("apply", "-f", str(FIRST_TOKEN))
 
     def address() -> str | None:
-        path = "{.status.addresses[0].value}"
+        path = "{.status.addresses[*].value}"
         return world.kubectl("get", "gateway", "kaji", "-o", f"jsonpath={path}").stdout or None
 
     url = f"http://{wait_until(address, 'the Gateway has an address')}:8080/v1"
@@ -183,7 +183,7 @@ class Real:
 
     def url(self) -> str:
         def address() -> str | None:
-            path = "jsonpath={.status.addresses[0].value}"
+            path = "jsonpath={.status.addresses[*].value}"
             return self.world.kubectl("get", "gateway", "story", "-o", path).stdout or None
 
         return f"http://{wait_until(address, 'the Gateway has an address')}:{self.port}/v1"

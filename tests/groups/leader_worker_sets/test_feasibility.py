@@ -190,6 +190,11 @@ async def test_the_controller_says_it_within_a_look_and_takes_it_back_when_pods_
         return condition(await loop.set(), DOES_NOT_FIT) == "True"
 
     await loop.until(said)
+
+    async def noted() -> Any:
+        return await loop.events("DoesNotFit")  # written after the status
+
+    await loop.until(noted)
     (told,) = await loop.events("DoesNotFit")
     assert "9 nvidia.com/gpu and no node has more than 8" in told["note"]
     loop.node.resume()
