@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import msgspec
@@ -43,8 +44,8 @@ class Story(Protocol):
     def adapted(self, event: bytes) -> bytes: ...
 
 
-class _OpenAI:
-    """Chat and completions: chunks, then `[DONE]`. field: where a choice has its text."""
+class _OpenAI(ABC):
+    """Chat and completions: chunks, then `[DONE]`. Where a choice has its text is each one's own."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -73,15 +74,15 @@ class _OpenAI:
             self.tokens += 1
             self._read_choice(choice)
 
-    def _read_choice(self, choice: Event) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _read_choice(self, choice: Event) -> None: ...
 
     def error(self, message: str) -> bytes:
         body = {"message": message, "type": "upstream_error", "code": "stream_interrupted", "param": None}
         return b"data: " + _encode({"error": body}) + b"\n\n"
 
-    def continuation(self, body: Event) -> Event:
-        raise NotImplementedError
+    @abstractmethod
+    def continuation(self, body: Event) -> Event: ...
 
     def adapted(self, event: bytes) -> bytes:
         """A chunk of a further leg as one of the first: with its id, and without beginning the message anew."""
