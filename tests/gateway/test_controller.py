@@ -95,11 +95,14 @@ class Cluster:
         """Waits until a request is answered with this status."""
         deadline = asyncio.get_running_loop().time() + 20
         while True:
-            with contextlib.suppress(OSError):
+            try:
                 reply = await self.bench.post(body)
+            except OSError as error:
+                reply = error
+            else:
                 if reply.status == status:
                     return reply
-                assert asyncio.get_running_loop().time() < deadline, reply
+            assert asyncio.get_running_loop().time() < deadline, reply
             await asyncio.sleep(0.02)
 
 

@@ -462,7 +462,7 @@ async def test_an_empty_dir_in_memory_is_shared_by_the_containers_of_a_pod(node:
     mounts = [{"name": "m", "mountPath": "/dev/shm"}]
     await node.create_pod(
         "p",
-        shell("echo hi > /dev/shm/x; sleep 1000", volumeMounts=mounts),
+        shell("echo hi > /dev/shm/y; mv /dev/shm/y /dev/shm/x; sleep 1000", volumeMounts=mounts),
         shell(
             "until cat /dev/shm/x; do sleep 0.05; done; df /dev/shm | tail -1; sleep 1000",
             volumeMounts=mounts,

@@ -85,7 +85,7 @@ async def place() -> AsyncIterator[tuple[Cluster, Clouds]]:
         running = asyncio.create_task(runtime.run(stop))
         try:
             found = Cluster(client, bench)
-            await found.apply(CLASS)
+            await found.apply(CLASS, gateway(bench.port))
             yield found, clouds
         finally:
             stop.set()
@@ -118,7 +118,6 @@ async def test_secrets_are_used_and_show_nowhere(
             "role": aws_login(clouds.url + "/issuer"),
             "google": gcp_key(service_account(clouds.url + "/google-token")),
         }
-        await cluster.apply(gateway(bench.port))
         for name, documents in policies.items():
             if name != "key":
                 documents = named(documents, name)

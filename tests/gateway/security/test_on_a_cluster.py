@@ -81,11 +81,14 @@ async def told(cluster: Cluster, text: str) -> dict[str, Any]:
 async def answered(cluster: Cluster, status: int, **headers: str) -> None:
     deadline = asyncio.get_running_loop().time() + 20
     while True:
-        with contextlib.suppress(OSError):
+        try:
             reply = await cluster.bench.post({"model": "m", "messages": []}, headers=headers)
+        except OSError as error:
+            reply = error
+        else:
             if reply.status == status:
                 return
-            assert asyncio.get_running_loop().time() < deadline, reply
+        assert asyncio.get_running_loop().time() < deadline, reply
         await asyncio.sleep(0.02)
 
 

@@ -109,12 +109,12 @@ func typedInformersFollow(w *world) error {
 func dynamicInformersFollowCustomResources(w *world) error {
 	ctx, stop := context.WithCancel(w.ctx)
 	defer stop()
-	client := w.dynamic.Resource(groups).Namespace(w.namespace)
-	if _, err := client.Create(ctx, leaderWorkerSet("first"), metav1.CreateOptions{}); err != nil {
+	client := w.dynamic.Resource(lamps).Namespace(w.namespace)
+	if _, err := client.Create(ctx, lamp("first"), metav1.CreateOptions{}); err != nil {
 		return err
 	}
 	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(w.dynamic, 0, w.namespace, nil)
-	informer := factory.ForResource(groups)
+	informer := factory.ForResource(lamps)
 	if _, err := informer.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{}); err != nil {
 		return err
 	}
@@ -126,13 +126,13 @@ func dynamicInformersFollowCustomResources(w *world) error {
 			return fmt.Errorf("%v never synced", kind)
 		}
 	}
-	applied := leaderWorkerSet("second")
+	applied := lamp("second")
 	got, err := client.Apply(ctx, "second", applied, metav1.ApplyOptions{FieldManager: "go"})
 	if err != nil {
 		return err
 	}
-	if size, _, _ := unstructured.NestedInt64(got.Object, "spec", "leaderWorkerTemplate", "size"); size != 2 {
-		return fmt.Errorf("size is %d", size)
+	if brightness, _, _ := unstructured.NestedInt64(got.Object, "spec", "brightness"); brightness != 2 {
+		return fmt.Errorf("the brightness is %d", brightness)
 	}
 	if _, err = client.Patch(ctx, "second", types.MergePatchType, []byte(`{"status":{"replicas":3}}`), metav1.PatchOptions{}, "status"); err != nil {
 		return err
@@ -166,12 +166,12 @@ func metadataInformersSeeNoMore(w *world) error {
 	if _, err := w.typed.CoreV1().ConfigMaps(w.namespace).Create(ctx, configMap("meta", map[string]string{"big": "data"}), metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	if _, err := w.dynamic.Resource(groups).Namespace(w.namespace).Create(ctx, leaderWorkerSet("meta"), metav1.CreateOptions{}); err != nil {
+	if _, err := w.dynamic.Resource(lamps).Namespace(w.namespace).Create(ctx, lamp("meta"), metav1.CreateOptions{}); err != nil {
 		return err
 	}
 	maps := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
 	factory := metadatainformer.NewFilteredSharedInformerFactory(w.metadata, 0, w.namespace, nil)
-	for _, kind := range []schema.GroupVersionResource{maps, groups} {
+	for _, kind := range []schema.GroupVersionResource{maps, lamps} {
 		informer := factory.ForResource(kind)
 		_, _ = informer.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{})
 	}
@@ -183,7 +183,7 @@ func metadataInformersSeeNoMore(w *world) error {
 			return fmt.Errorf("%v never synced", kind)
 		}
 	}
-	for _, kind := range []schema.GroupVersionResource{maps, groups} {
+	for _, kind := range []schema.GroupVersionResource{maps, lamps} {
 		found, err := factory.ForResource(kind).Lister().ByNamespace(w.namespace).Get("meta")
 		if err != nil {
 			return err

@@ -106,25 +106,25 @@ func discoveryMapsEveryKind(w *world) error {
 		return fmt.Errorf("aggregated and plain discovery differ: %d and %d", len(a), len(b))
 	}
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client))
-	mapping, err := mapper.RESTMapping(schema.GroupKind{Group: groups.Group, Kind: "LeaderWorkerSet"})
+	mapping, err := mapper.RESTMapping(schema.GroupKind{Group: lamps.Group, Kind: "Lamp"})
 	if err != nil {
 		return err
 	}
-	if mapping.Resource != groups {
+	if mapping.Resource != lamps {
 		return fmt.Errorf("mapped to %v", mapping.Resource)
 	}
 	scales, err := scale.NewForConfig(w.config, mapper, dynamic.LegacyAPIPathResolverFunc, scale.NewDiscoveryScaleKindResolver(client))
 	if err != nil {
 		return err
 	}
-	if _, err = w.dynamic.Resource(groups).Namespace(w.namespace).Create(w.ctx, leaderWorkerSet("scaled"), metav1.CreateOptions{}); err != nil {
+	if _, err = w.dynamic.Resource(lamps).Namespace(w.namespace).Create(w.ctx, lamp("scaled"), metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	current, err := scales.Scales(w.namespace).Get(w.ctx, groups.GroupResource(), "scaled", metav1.GetOptions{})
+	current, err := scales.Scales(w.namespace).Get(w.ctx, lamps.GroupResource(), "scaled", metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	if _, err = scales.Scales(w.namespace).Update(w.ctx, groups.GroupResource(), current, metav1.UpdateOptions{}); err != nil {
+	if _, err = scales.Scales(w.namespace).Update(w.ctx, lamps.GroupResource(), current, metav1.UpdateOptions{}); err != nil {
 		return err
 	}
 	schemas, err := client.OpenAPIV3().Paths()

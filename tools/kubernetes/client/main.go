@@ -26,7 +26,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-var groups = schema.GroupVersionResource{Group: "leaderworkerset.x-k8s.io", Version: "v1", Resource: "leaderworkersets"}
+// lamps are custom resources of this program's own: no controller writes them between two steps of a check.
+var lamps = schema.GroupVersionResource{Group: "clients.example", Version: "v1", Resource: "lamps"}
 
 // world is what every check gets: the clients, and a namespace with a default service account.
 type world struct {
@@ -75,14 +76,43 @@ func configMap(name string, data map[string]string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: data}
 }
 
-func leaderWorkerSet(name string) *unstructured.Unstructured {
-	container := map[string]any{"name": "main", "image": "busybox"}
+func lamp(name string) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet",
+		"apiVersion": "clients.example/v1", "kind": "Lamp",
 		"metadata": map[string]any{"name": name},
-		"spec": map[string]any{"replicas": int64(0), "leaderWorkerTemplate": map[string]any{"size": int64(2),
-			"workerTemplate": map[string]any{"spec": map[string]any{"containers": []any{container}}}}},
+		"spec":     map[string]any{"replicas": int64(0), "brightness": int64(2)},
 	}}
+}
+
+// defineLamps makes the custom resource, and waits until it is served.
+func defineLamps(ctx context.Context, client dynamic.Interface) error {
+	whole := map[string]any{"type": "integer"}
+	version := map[string]any{
+		"name": "v1", "served": true, "storage": true,
+		"subresources": map[string]any{"status": map[string]any{}, "scale": map[string]any{
+			"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}},
+		"schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "properties": map[string]any{
+			"spec":   map[string]any{"type": "object", "properties": map[string]any{"replicas": whole, "brightness": whole}},
+			"status": map[string]any{"type": "object", "properties": map[string]any{"replicas": whole}},
+		}}},
+	}
+	definition := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+		"metadata": map[string]any{"name": "lamps." + lamps.Group},
+		"spec": map[string]any{
+			"group": lamps.Group, "scope": "Namespaced", "versions": []any{version},
+			"names": map[string]any{"kind": "Lamp", "listKind": "LampList", "plural": "lamps", "singular": "lamp"},
+		},
+	}}
+	definitions := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+	_, err := client.Resource(definitions).Create(ctx, definition, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	return eventually(ctx, "lamps are served", func() bool {
+		_, err := client.Resource(lamps).List(ctx, metav1.ListOptions{})
+		return err == nil
+	})
 }
 
 func must(condition bool, format string, arguments ...any) error {
@@ -141,6 +171,10 @@ func main() {
 		{"many kinds travel as protobuf", manyKindsTravelAsProtobuf},
 		{"tables and health are read", wholeListsInProtobufAndTable},
 		{"namespaces end", namespacesEmptyThemselves},
+	}
+	if err = defineLamps(ctx, dynamic.NewForConfigOrDie(jsonConfig)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
 	}
 	failed := 0
 	for number, check := range checks {
