@@ -29,6 +29,8 @@ import (
 // lamps are custom resources of this program's own: no controller writes them between two steps of a check.
 var lamps = schema.GroupVersionResource{Group: "clients.example", Version: "v1", Resource: "lamps"}
 
+var definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+
 // world is what every check gets: the clients, and a namespace with a default service account.
 type world struct {
 	ctx       context.Context
@@ -104,7 +106,6 @@ func defineLamps(ctx context.Context, client dynamic.Interface) error {
 			"names": map[string]any{"kind": "Lamp", "listKind": "LampList", "plural": "lamps", "singular": "lamp"},
 		},
 	}}
-	definitions := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 	_, err := client.Resource(definitions).Create(ctx, definition, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
@@ -112,6 +113,18 @@ func defineLamps(ctx context.Context, client dynamic.Interface) error {
 	return eventually(ctx, "lamps are served", func() bool {
 		_, err := client.Resource(lamps).List(ctx, metav1.ListOptions{})
 		return err == nil
+	})
+}
+
+// forgetLamps takes the custom resource away and waits until it is gone.
+func forgetLamps(ctx context.Context, client dynamic.Interface) error {
+	name := "lamps." + lamps.Group
+	if err := client.Resource(definitions).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+		return err
+	}
+	return eventually(ctx, "lamps are gone", func() bool {
+		_, err := client.Resource(definitions).Get(ctx, name, metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
 	})
 }
 
@@ -194,6 +207,10 @@ func main() {
 			fmt.Printf("ok   %s (%d ms)\n", check.name, time.Since(begin).Milliseconds())
 		}
 		_ = typed.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{})
+	}
+	if err = forgetLamps(ctx, dynamic.NewForConfigOrDie(jsonConfig)); err != nil {
+		failed++
+		fmt.Printf("FAIL %v\n", err)
 	}
 	if failed > 0 {
 		os.Exit(1)
