@@ -13,9 +13,8 @@ import itertools
 import os
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver import pki
 from kajitori.laptop.apiserver.testing import prepare_home
 from kajitori.laptop.settings import ClusterSettings, write_settings
+from tests.waiting import eventually, eventually_blocking
 from tests.wire import Api, Object, tls_context
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,17 +124,12 @@ def _start(words: list[str], home: Path, name: str) -> subprocess.Popen[bytes]:
 
 
 def wait_for_url(url: str, kubeconfig: Path, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    def well() -> bool:
         assert process.poll() is None, f"{process.args} ended"
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(url, context=tls_context(kubeconfig), timeout=5) as answer,
-        ):
-            if answer.status == 200:
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"{url} is not ready")
+        with urllib.request.urlopen(url, context=tls_context(kubeconfig), timeout=5) as answer:
+            return answer.status == 200
+
+    eventually_blocking(well, f"{url} is ready", seconds, despite=(OSError,))
 
 
 @contextlib.contextmanager
@@ -298,18 +293,6 @@ async def _nodes_are_ready(place: Place, names: list[str], process: subprocess.P
             await eventually(lambda name=name: ready(name), f"{name} is ready")
     finally:
         await api.close()
-
-
-async def eventually(condition: Callable[[], Awaitable[Any]], what: str, seconds: float = 30.0) -> Any:
-    """Look until the condition gives something true and return that; fails with `what` when the time is over."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = await condition()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        await asyncio.sleep(0.05)
 
 
 def pod(name: str, **spec: Any) -> Object:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 from tests.wire import Answer, Api
 
 GROUP = "rbac.authorization.k8s.io"

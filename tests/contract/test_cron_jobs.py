@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 from kajitori.base.clock import parse_rfc3339
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.contract.workloads import Workload, needs_kubectl, workload
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 # Other tests' nodes come and go: these stay on the two that are always there.
 ON_FAKES = {"nodeSelector": {"kajitori.dev/fake": "true"}}

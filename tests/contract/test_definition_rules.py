@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 from tests.wire import Answer
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from tests.contract.test_definition_rules import DEFINITIONS, definition
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 SPEC: dict[str, Any] = {
     "type": "object",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.servers import Server, config_map, eventually, pod
+from tests.servers import Server, config_map, pod
+from tests.waiting import eventually
 
 Object = dict[str, Any]
 

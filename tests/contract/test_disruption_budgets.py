@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.contract.workloads import Workload, workload
-from tests.servers import Server, eventually, without_volatile
+from tests.servers import Server, without_volatile
+from tests.waiting import eventually
 from tests.wire import Answer
 
 pytestmark = pytest.mark.usefixtures("nodes")

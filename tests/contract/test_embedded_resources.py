@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from tests.contract.test_definition_rules import DEFINITIONS, causes, definition
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 from tests.wire import Answer
 
 GROUP = "embedded.example.com"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.servers import Server, eventually, pod
+from tests.servers import Server, pod
+from tests.waiting import eventually
 
 
 async def test_a_pod_is_scheduled_runs_and_is_deleted(

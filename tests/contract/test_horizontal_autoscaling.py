@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.contract.workloads import workload
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 from kajitori.base.clock import rfc3339
 from kajitori.laptop.apiserver import pki

@@ -24,7 +24,8 @@ from tests.contract.interleaving import (
     send,
     told,
 )
-from tests.servers import Place, eventually
+from tests.servers import Place
+from tests.waiting import eventually
 from tests.wire import Api, tls_context
 
 EXAMPLES = int(os.environ.get("KAJITORI_EXAMPLES", "12"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 Object = dict[str, Any]
 EXIT = "kajitori.dev/test-exit"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.servers import Server, config_map, eventually
+from tests.servers import Server, config_map
+from tests.waiting import eventually
 
 
 async def _get(server: Server, name: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 
 async def test_a_cordoned_node_is_tainted_until_it_is_uncordoned(server: Server, namespace: str) -> None:

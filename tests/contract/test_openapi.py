@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from tests.contract.comparison import KINDS
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 Object = dict[str, Any]
 INDEX = "/openapi/v3"

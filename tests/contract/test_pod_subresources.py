@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.servers import Server, eventually, pod
+from tests.servers import Server, pod
+from tests.waiting import eventually
 
 FAR = {"schedulerName": "nobody"}
 

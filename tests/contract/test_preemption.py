@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.servers import Server, eventually, pod
+from tests.servers import Server, pod
+from tests.waiting import eventually
 
 CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 GPU = "nvidia.com/gpu"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.contract.test_definition_rules import DEFINITIONS, causes, definition
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 GROUP = "ratchet.example.com"
 PLURAL = "ratchets"

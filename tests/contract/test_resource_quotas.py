@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.servers import Server, config_map, eventually, pod
+from tests.servers import Server, config_map, pod
+from tests.waiting import eventually
 
 Object = dict[str, Any]
 

@@ -15,7 +15,8 @@ import msgspec
 from tests.contract.random_rules import Chance, a_ruled_schema, an_object
 from tests.contract.rule_costs import SCHEMAS, repeated
 from tests.contract.test_definition_rules import DEFINITIONS, causes, definition
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 RECORDED = Path(__file__).parent / "recorded" / "rule_costs.json"
 EXAMPLES = int(os.environ.get("KAJITORI_EXAMPLES", "12"))

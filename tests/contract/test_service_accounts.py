@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.servers import Server, eventually, pod
+from tests.servers import Server, pod
+from tests.waiting import eventually
 from tests.wire import Answer
 
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"

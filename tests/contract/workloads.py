@@ -8,7 +8,8 @@ import shutil
 from typing import Any
 
 import pytest
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 Object = dict[str, Any]
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

@@ -20,12 +20,12 @@ from tests.gateway.workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     gateway,
     observe,
     running_provider,
     running_workbench,
 )
+from tests.waiting import eventually
 
 RUNS = int(os.environ.get("KAJI_FUZZ_RUNS", "40"))
 FIRST = int(os.environ.get("KAJI_FUZZ_SEED", "0"))

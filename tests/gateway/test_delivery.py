@@ -17,11 +17,11 @@ from tests.gateway.workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     gateway,
     key_policy,
     running_workbench,
 )
+from tests.waiting import eventually
 
 QUESTION = {"model": "gpt-4o", "messages": []}
 

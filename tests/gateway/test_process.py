@@ -23,7 +23,8 @@ from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import running_api_server
 from kajitori.laptop.settings import ClusterSettings, write_settings
 from tests.gateway.test_controller import RESOURCES, served
-from tests.gateway.workbench import CLASS, Provider, ai_route, backend, eventually, free_port, gateway
+from tests.gateway.workbench import CLASS, Provider, ai_route, backend, free_port, gateway
+from tests.waiting import eventually
 
 QUESTION = {"model": "gpt-4o", "messages": []}
 

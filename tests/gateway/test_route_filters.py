@@ -13,7 +13,8 @@ from aiohttp import web
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import CLUSTER, ROUTES
 from tests.gateway.test_http_routes import echoing, http_route, matching, path, to
-from tests.gateway.workbench import Provider, Workbench, backend, eventually, gateway, observe
+from tests.gateway.workbench import Provider, Workbench, backend, gateway, observe
+from tests.waiting import eventually
 
 
 def route_conditions(

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from kajitori.laptop.services import plan_services
-from tests.gateway.workbench import Workbench, eventually, free_port, observe, running_workbench
+from tests.gateway.workbench import Workbench, free_port, observe, running_workbench
 from tests.stand_ins import serving
+from tests.waiting import eventually
 
 
 def service(name: str, address: str, *ports: dict[str, Any], **spec: Any) -> dict[str, Any]:

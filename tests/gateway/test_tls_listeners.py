@@ -15,7 +15,8 @@ from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import LISTENER, SECRET
 from tests.gateway.authority import Authority
 from tests.gateway.test_http_routes import echoing, http_route, matching, path, to
-from tests.gateway.workbench import Provider, Workbench, backend, eventually, gateway, observe
+from tests.gateway.workbench import Provider, Workbench, backend, gateway, observe
+from tests.waiting import eventually
 
 
 def https(name: str, port: int, secret: str, hostname: str | None = None, **tls: Any) -> dict[str, Any]:

@@ -55,6 +55,7 @@ from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.observed import Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import Resources
+from tests.waiting import eventually
 
 KINDS: dict[str, tuple[str, type[Any]]] = {
     "GatewayClass": ("gateway_classes", GatewayClass),
@@ -423,16 +424,6 @@ class Reply:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
-
-
-async def eventually(
-    holds: Callable[[], Any], *, seconds: float = 20.0, what: Callable[[], str] = lambda: "condition"
-) -> None:
-    """Waits until something holds; fails with what was waited for."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not holds():
-        assert asyncio.get_running_loop().time() < deadline, f"did not come true: {what()}"
-        await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager

@@ -21,10 +21,10 @@ from tests.gateway.workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     gateway,
     running_workbench,
 )
+from tests.waiting import eventually
 
 QUESTION = {"model": "gpt-4o", "messages": []}
 

@@ -24,7 +24,7 @@ from kajitori.gateway.accounting.records import (
     read_recent,
 )
 from tests.gateway.test_ledger import attempt, request
-from tests.gateway.workbench import eventually
+from tests.waiting import eventually
 
 
 class Envoy:

@@ -17,7 +17,7 @@ from kajitori.gateway.envoy.schema import schema
 from kajitori.gateway.envoy.server import ControlPlane
 from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.limits.limit import Limit, Selector, Window
-from tests.gateway.workbench import eventually
+from tests.waiting import eventually
 
 
 def policy(number: int) -> Policy:

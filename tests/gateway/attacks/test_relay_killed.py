@@ -9,7 +9,8 @@ import aiohttp
 
 from kajitori.gateway.rescue.relay import Relay
 from tests.gateway.rescue.test_with_envoy import STREAM, Bench
-from tests.gateway.workbench import Provider, eventually, running_provider, running_workbench
+from tests.gateway.workbench import Provider, running_provider, running_workbench
+from tests.waiting import eventually
 
 # The script in Envoy notes how many events came whenever there are so many more.
 _COUNTED_TOGETHER = 16

@@ -16,11 +16,11 @@ from tests.gateway.workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     gateway,
     running_provider,
     running_workbench,
 )
+from tests.waiting import eventually
 
 BODY = b'{"model":"gpt-4o","messages":[]}'
 CHAT = b"/v1/chat/completions"

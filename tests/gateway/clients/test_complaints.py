@@ -9,7 +9,8 @@ from typing import Any
 import openai
 from aiohttp import web
 
-from tests.gateway.workbench import Provider, Workbench, ai_route, backend, eventually, gateway
+from tests.gateway.workbench import Provider, Workbench, ai_route, backend, gateway
+from tests.waiting import eventually
 
 
 async def test_complaint_11_large_bodies_pass_in_both_directions(bench: Workbench, first: Provider) -> None:

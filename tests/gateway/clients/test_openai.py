@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tests.gateway.clients.conftest import OF_THE_CLIENT, World
 from tests.gateway.clients.stand_ins import SPEECH, VECTOR
-from tests.gateway.workbench import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ASKED: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Say hello."}]}

@@ -30,7 +30,8 @@ from kajitori.gateway.telemetry.exporter import Exporter, open_exporter
 from kajitori.gateway.telemetry.settings import read_settings
 from kajitori.gateway.telemetry.spans import context_of, is_sampled, spans_of
 from tests.gateway.insight.test_usage import record
-from tests.gateway.workbench import eventually, free_port
+from tests.gateway.workbench import free_port
+from tests.waiting import eventually
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADERS = {"OTEL_AIGW_METRICS_REQUEST_HEADER_ATTRIBUTES": "x-team:team.name"}

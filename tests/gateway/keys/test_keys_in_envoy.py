@@ -17,10 +17,10 @@ from tests.gateway.workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     gateway,
     key_policy,
 )
+from tests.waiting import eventually
 
 
 def ask(bench: Workbench, model: str = "m", key: str = "", **headers: str) -> Any:

@@ -13,7 +13,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
-from tests.gateway.workbench import Provider, Reply, ai_route, backend, eventually, gateway, running_provider
+from tests.gateway.workbench import Provider, Reply, ai_route, backend, gateway, running_provider
+from tests.waiting import eventually
 
 NAMESPACE = "io.envoy.ai_gateway"
 

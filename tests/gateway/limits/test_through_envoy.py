@@ -15,7 +15,8 @@ from aiohttp import web
 
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
 from tests.gateway.limits.test_complaints import budget, held_back, question
-from tests.gateway.workbench import Provider, ai_route, backend, eventually, gateway, running_provider
+from tests.gateway.workbench import Provider, ai_route, backend, gateway, running_provider
+from tests.waiting import eventually
 
 Shared = tuple[LimitedWorkbench, Provider]
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -12,13 +12,13 @@ import pytest_asyncio
 from aiohttp import web
 
 from kajitori.gateway.plan import Plan
+from tests.waiting import eventually
 
 from ..workbench import (
     Provider,
     Workbench,
     ai_route,
     backend,
-    eventually,
     free_port,
     gateway,
     running_provider,

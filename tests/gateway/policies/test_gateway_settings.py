@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from kajitori.gateway.plan import Plan, make_plan
 from tests.stand_ins import serving
+from tests.waiting import eventually
 
 from ..authority import Authority
 from ..test_backend_tls import secure_server
@@ -22,7 +23,6 @@ from ..workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     free_port,
     gateway,
     observe,

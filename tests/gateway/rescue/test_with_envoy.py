@@ -19,12 +19,12 @@ from tests.gateway.workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     gateway,
     observe,
     running_provider,
     running_workbench,
 )
+from tests.waiting import eventually
 
 STREAM = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "count"}]}
 

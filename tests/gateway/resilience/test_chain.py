@@ -16,11 +16,11 @@ from tests.gateway.workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     gateway,
     observe,
     running_provider,
 )
+from tests.waiting import eventually
 
 CHAIN = {"chainHeader": "X-Backend-Order"}
 

@@ -8,7 +8,8 @@ from typing import Any
 from aiohttp import web
 
 from tests.gateway.resilience.test_cooling import QUESTION, pair, policy
-from tests.gateway.workbench import Provider, Reply, Workbench, ai_route, backend, eventually, gateway
+from tests.gateway.workbench import Provider, Reply, Workbench, ai_route, backend, gateway
+from tests.waiting import eventually
 
 
 def holding(provider: Provider) -> asyncio.Event:

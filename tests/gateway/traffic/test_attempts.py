@@ -14,12 +14,12 @@ from tests.gateway.workbench import (
     Workbench,
     ai_route,
     backend,
-    eventually,
     free_port,
     gateway,
     key_policy,
     running_provider,
 )
+from tests.waiting import eventually
 
 
 async def test_each_attempt_gets_the_path_and_the_credentials_of_its_own_provider(

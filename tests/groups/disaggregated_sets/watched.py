@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
-import pytest
 from tests.groups.leader_worker_sets.loop import CountingTransport
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 from kajitori.api.disaggregatedset import v1
 from kajitori.api.resource import (
@@ -155,7 +155,7 @@ class Watched:
 
         try:
             return await self.until(check, f"{name} is available")
-        except pytest.fail.Exception as late:
+        except AssertionError as late:
             found = (await self.the_set(name)).get("status")
             sets = {
                 name: (one["spec"]["replicas"], one.get("status"))

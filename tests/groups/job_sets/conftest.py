@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from tests.groups.job_sets.planned import Object
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 from kajitori.api.resource import EVENTS, JOB_SETS, JOBS, PODS
 from kajitori.base.errors import AlreadyExists, NotFound

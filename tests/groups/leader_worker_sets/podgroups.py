@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, Resource
 from kajitori.base.errors import AlreadyExists, NotFound

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from tests.groups.leader_worker_sets.conftest import a_set, template
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 from kajitori.api.leaderworkerset.policies import policies
 from kajitori.api.leaderworkerset.v1 import LEADER_NAME_ANNOTATION, SUBGROUP_EXCLUSIVE_TOPOLOGY_ANNOTATION

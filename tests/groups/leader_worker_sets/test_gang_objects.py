@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tests.groups.leader_worker_sets.podgroups import COSCHEDULING, VOLCANO, WORKLOADS, served
 from tests.scheduling.gates.racks import GPU, RACK, racks_of, running_racks
-from tests.servers import Place, Server, eventually, make_namespace
+from tests.servers import Place, Server, make_namespace
+from tests.waiting import eventually
 from tests.wire import Api, tls_context
 from tools.kubernetes.build import have_go
 from tools.kubernetes.control_plane import APISERVER, CONTROLLERS, SCHEDULER, running_control_plane

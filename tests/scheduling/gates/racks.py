@@ -19,7 +19,8 @@ from kajitori.scheduling import rbac as scheduling_rbac
 from kajitori.scheduling.gates import controller as gates
 from tests.fake_nodes import FakeNodes
 from tests.groups.leader_worker_sets.loop import CountingTransport
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 Object = dict[str, Any]
 RACK = "example.com/rack"

@@ -25,7 +25,8 @@ from tests.scheduling.gates.racks import (
     running_racks,
     told,
 )
-from tests.servers import Server, eventually
+from tests.servers import Server
+from tests.waiting import eventually
 
 
 def gang(name: str, size: int = 8) -> Gang:
