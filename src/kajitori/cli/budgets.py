@@ -25,7 +25,7 @@ from kajitori.gateway.accounting.policy_delivery import FILE_NAME
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.opening import JOURNAL, STORE_VARIABLE, open_store
 from kajitori.gateway.limits.reading import Stand, read_stands
-from kajitori.gateway.limits.verdicts import amount_text, unit_text
+from kajitori.gateway.limits.wording import amount_text, unit_text
 
 _HEADER = ("LIMIT", "APART", "USED", "LEFT", "OF", "FREES IN")
 

@@ -31,7 +31,7 @@ from kajitori.gateway.limits.outcomes import (
 from kajitori.gateway.limits.request import ALLOWED, Request, Settlement, Verdict
 from kajitori.gateway.limits.settling import Counts, Note, OpenRequest, Settling
 from kajitori.gateway.limits.store import Store, StoreLost
-from kajitori.gateway.limits.verdicts import limit_headers, store_lost
+from kajitori.gateway.limits.wording import limit_headers, store_lost
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from kajitori.gateway.limits.counting import Hold, HoldKind
 from kajitori.gateway.limits.limit import REQUESTS, USD, Limit
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.limits.selectors import Conditions, counter_name
-from kajitori.gateway.limits.verdicts import unpriced
 from kajitori.gateway.limits.windows import Span, WindowClock
+from kajitori.gateway.limits.wording import unpriced
 
 _log = logging.getLogger(__name__)
 

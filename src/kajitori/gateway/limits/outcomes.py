@@ -5,7 +5,7 @@ from __future__ import annotations
 from kajitori.gateway.limits.counting import Outcome
 from kajitori.gateway.limits.matching import Asked
 from kajitori.gateway.limits.request import Verdict
-from kajitori.gateway.limits.verdicts import Reading, refusal
+from kajitori.gateway.limits.wording import Reading, refusal
 
 _NEVER = float("inf")
 

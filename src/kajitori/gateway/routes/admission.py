@@ -14,7 +14,7 @@ from typing import Any
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
 from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
-from kajitori.gateway.limits.verdicts import LIMIT_HEADERS
+from kajitori.gateway.limits.wording import LIMIT_HEADERS
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.exhausted import leaving_out
 
