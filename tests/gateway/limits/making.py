@@ -93,9 +93,18 @@ def engine(
 
 def hold(counter: str = "c", amount: int = 1, capacity: int = 10, **fields: object) -> Hold:
     values: dict[str, object] = {
-        "slot": 1, "oldest": 1, "keep": 1, "kind": "strict", "group": 0, "forget": int(time.time()) + 7200, **fields,
+        "slot": 1, "oldest": 1, "newest": 10**12, "keep": 1, "kind": "strict", "group": 0, "forget": int(time.time()) + 7200, **fields,
     }  # fmt: skip
     return Hold(counter=counter, amount=amount, capacity=capacity, **values)  # type: ignore[arg-type]
+
+
+async def counted(store: Store, counters: Sequence[tuple[str, int]]) -> list[int]:
+    """What counters hold from a slot on."""
+    amounts = await store.amounts([name for name, _ in counters])
+    return [
+        sum(amount for slot, amount in slots.items() if slot >= oldest)
+        for (_, oldest), slots in zip(counters, amounts, strict=True)
+    ]
 
 
 def find_redis() -> str:

@@ -18,6 +18,7 @@ from kajitori.gateway.limits.store import StoreLost
 from tests.gateway.limits.making import (
     ROUTE,
     ManualClock,
+    counted,
     distinct,
     ended,
     engine,
@@ -113,9 +114,9 @@ async def test_a_stream_that_another_backend_went_on_with_books_both_legs() -> N
     assert (await held.admit(request("id", 10, 100))).allowed
     await held.settle([ended("id", 10, 20, backend_model="large")])
     await held.settle([ended("id~2", 30, 40, backend="default/b")])
-    assert await store.used([("tokens", 0), ("requests", 0)]) == [100, 1]
+    assert await counted(store, [("tokens", 0), ("requests", 0)]) == [100, 1]
     await held.settle([ended("unknown~2", 30, 40)])
-    assert await store.used([("tokens", 0)]) == [100]
+    assert await counted(store, [("tokens", 0)]) == [100]
 
 
 async def test_each_distinct_value_has_the_whole_amount() -> None:
@@ -239,7 +240,7 @@ async def test_what_another_backend_answered_is_not_charged_to_the_first() -> No
     held, _ = engine(on_backend("a", "default/a", 50), targets=TWO, store=store)
     assert (await held.admit(request("1", 25, 25))).allowed
     await held.settle([ended("1", 25, 25, backend="default/b", backend_model="gpt")])
-    assert await store.used([("a", 0)]) == [0]
+    assert await counted(store, [("a", 0)]) == [0]
 
 
 async def test_of_a_group_any_bucket_with_something_left_is_enough() -> None:
@@ -312,11 +313,11 @@ async def test_a_request_id_that_comes_twice_counts_twice_and_settles_twice() ->
     held, _ = engine(limit(amount=100), store=store)
     for _ in range(2):
         assert (await held.admit(request("same", 20, 20))).allowed
-    assert await store.used([("Budget default/all", 0)]) == [80]
+    assert await counted(store, [("Budget default/all", 0)]) == [80]
     await held.settle([ended("same", 1, 1)])
     await held.settle([ended("same", 2, 2)])
     await held.settle([ended("same", 3, 3)])
-    assert await store.used([("Budget default/all", 0)]) == [6]
+    assert await counted(store, [("Budget default/all", 0)]) == [6]
 
 
 async def test_a_change_of_limits_keeps_what_was_counted() -> None:
@@ -379,7 +380,7 @@ async def test_what_passed_without_the_store_is_booked_once_it_is_back() -> None
     store.lost = False
     await held.sweep()
     assert held.pending == 0
-    assert await store.used([("Budget default/all", 0)]) == [7]
+    assert await counted(store, [("Budget default/all", 0)]) == [7]
 
 
 async def test_a_journal_brings_back_counts_and_reservations_in_flight(tmp_path: Path) -> None:
@@ -394,7 +395,7 @@ async def test_a_journal_brings_back_counts_and_reservations_in_flight(tmp_path:
     after, _ = engine(limit(amount=100), store=store, clock=clock)
     assert not (await after.admit(request("more", 10, 10))).allowed
     await after.settle([ended("open", 1, 1)])
-    assert await store.used([("Budget default/all", 0)]) == [12]
+    assert await counted(store, [("Budget default/all", 0)]) == [12]
 
 
 async def test_a_reservation_that_nobody_settles_after_a_crash_runs_out(tmp_path: Path) -> None:

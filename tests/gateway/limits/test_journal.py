@@ -17,7 +17,7 @@ from kajitori.gateway.limits.counting import Taken
 from kajitori.gateway.limits.journal import Journal
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.store import StoreLost
-from tests.gateway.limits.making import hold
+from tests.gateway.limits.making import counted, hold
 
 NOW = 1_800_000_000.0
 LATER = int(NOW) + 10**6
@@ -72,7 +72,7 @@ def test_no_file_whatsoever_keeps_a_gateway_from_starting(
     assert asyncio.run(reserve(store, "a", 5))
     asyncio.run(store.close())
     again = MemoryStore(path)
-    assert asyncio.run(again.used([("c", 1)])) == [5]
+    assert asyncio.run(counted(again, [("c", 1)])) == [5]
     asyncio.run(again.close())
 
 
@@ -126,10 +126,10 @@ def test_a_store_that_is_read_again_is_the_same_whatever_was_done(
                 assert store._journal is not None
                 store._compact(store._journal)
         places = [(f"c{counter}", slot) for counter in range(2) for slot in range(6)]
-        expected = await store.used(places), {id: await store.find(id) for id in map(str, range(40))}
+        expected = await counted(store, places), {id: await store.find(id) for id in map(str, range(40))}
         again = MemoryStore(path)
         assert (
-            await again.used(places),
+            await counted(again, places),
             {id: await again.find(id) for id in map(str, range(40))},
         ) == expected
         assert _open(again) == _open(store)
@@ -150,7 +150,7 @@ async def test_the_journal_is_written_anew_when_it_has_grown(tmp_path: Path) -> 
     assert path.stat().st_size < 300 < 4096 < large
     await reserve(store, "open", 7)
     again = MemoryStore(path)
-    assert await again.used([("c", 1)]) == [507]
+    assert await counted(again, [("c", 1)]) == [507]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -167,9 +167,9 @@ async def test_a_disk_that_is_full_is_a_store_that_is_lost(
         patch.setattr(os, "write", full)
         with pytest.raises(StoreLost):
             await reserve(store, "b", 1)
-    assert await store.used([("c", 1)]) == [1]
+    assert await counted(store, [("c", 1)]) == [1]
     assert await reserve(store, "c", 1)
-    assert await MemoryStore(tmp_path / "journal").used([("c", 1)]) == [2]
+    assert await counted(MemoryStore(tmp_path / "journal"), [("c", 1)]) == [2]
 
 
 _CHILD = """
@@ -206,6 +206,6 @@ def test_what_passed_before_kill_9_is_counted_after_it(tmp_path: Path) -> None:
     child.wait()
     child.stdout.close()
     last = max(told, default=1000)
-    used = asyncio.run(MemoryStore(path).used([("c", 1)]))[0]
+    used = asyncio.run(counted(MemoryStore(path), [("c", 1)]))[0]
     # The last one or two steps may have been done without being told.
     assert last // 2 * 4 <= used <= last // 2 * 4 + 8

@@ -14,7 +14,16 @@ from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Limit
 from kajitori.gateway.limits.redis_store import RedisStore
 from kajitori.gateway.limits.request import Verdict
-from tests.gateway.limits.making import ManualClock, RedisServer, ended, limit, policy, request, running_redis
+from tests.gateway.limits.making import (
+    ManualClock,
+    RedisServer,
+    counted,
+    ended,
+    limit,
+    policy,
+    request,
+    running_redis,
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +76,7 @@ async def test_a_gateway_that_began_anew_settles_what_passed_before(redis: Redis
     await first.close()
     after, second = sharing(redis, prefix, limit(amount=100))
     await after.settle([ended("a", 3, 4)])
-    assert await second.used([("Budget default/all", 0)]) == [7]
+    assert await counted(second, [("Budget default/all", 0)]) == [7]
     await second.close()
 
 
@@ -151,7 +160,7 @@ async def test_a_redis_that_is_killed_under_load_loses_no_usage_and_overruns_no_
             await asyncio.sleep(0.05)
         assert 20 <= len(passed) <= 60
         assert engine.pending == 0
-        used = await store.used([("free", 0)])
+        used = await counted(store, [("free", 0)])
         assert used[0] >= 2 * len(passed)
         await store.close()
 
@@ -171,7 +180,7 @@ async def test_what_ended_while_the_store_was_away_is_booked_when_it_is_back(
         while engine.pending and time.monotonic() < deadline:
             await engine.sweep()
             await asyncio.sleep(0.02)
-        assert await store.used([("Budget default/all", 0)]) == [10]
+        assert await counted(store, [("Budget default/all", 0)]) == [10]
         await store.close()
 
 
@@ -203,6 +212,6 @@ async def test_in_a_cluster_the_node_that_has_the_slot_is_found(
         engine.configure(policy(limit(amount=10, counts="requests")))
         verdicts = await admit(engine, 30)
         assert sum(each.allowed for each in verdicts) == 10
-        assert await second.used([("Budget default/all", 0)]) == [10]
+        assert await counted(second, [("Budget default/all", 0)]) == [10]
         await first.close()
         await second.close()

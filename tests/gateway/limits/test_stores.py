@@ -22,6 +22,7 @@ from kajitori.gateway.limits.store import Store
 from tests.gateway.limits.making import (
     ManualClock,
     RedisServer,
+    counted,
     distinct,
     ended,
     failed,
@@ -77,13 +78,13 @@ async def test_what_was_reserved_is_taken_until_it_is_settled(store: Store) -> N
     assert await take(store, "a", hold(amount=7))
     assert not await take(store, "b", hold(amount=4))
     assert await store.settle("a", [2], now=now())
-    assert await store.used([("c", 1)]) == [2]
+    assert await counted(store, [("c", 1)]) == [2]
     assert await take(store, "b", hold(amount=8))
 
 
 async def test_all_or_nothing_is_taken(store: Store) -> None:
     assert not await take(store, "a", hold("one", 1), hold("two", 11, group=1))
-    assert await store.used([("one", 1), ("two", 1)]) == [0, 0]
+    assert await counted(store, [("one", 1), ("two", 1)]) == [0, 0]
     assert not await store.settle("a", [1, 1], now=now())
 
 
@@ -91,25 +92,25 @@ async def test_a_request_is_settled_once(store: Store) -> None:
     assert await take(store, "a", hold(amount=5))
     assert await store.settle("a", [3], now=now())
     assert not await store.settle("a", [3], now=now())
-    assert await store.used([("c", 1)]) == [3]
+    assert await counted(store, [("c", 1)]) == [3]
 
 
 async def test_more_than_was_reserved_is_booked(store: Store) -> None:
     assert await take(store, "a", hold(amount=1))
     assert await store.settle("a", [25], now=now())
-    assert await store.used([("c", 1)]) == [25]
+    assert await counted(store, [("c", 1)]) == [25]
 
 
 async def test_a_reservation_is_given_back_after_its_time_and_still_settles(store: Store) -> None:
     at = now()
     assert await take(store, "a", hold(amount=9), expires=at + 5)
     await store.sweep(at + 6)
-    assert await store.used([("c", 1)]) == [0]
+    assert await counted(store, [("c", 1)]) == [0]
     found = await store.find("a")
     assert found is not None
     assert found.holds[0].amount == 0
     assert await store.settle("a", [4], now=at + 7)
-    assert await store.used([("c", 1)]) == [4]
+    assert await counted(store, [("c", 1)]) == [4]
 
 
 async def test_a_reservation_that_is_never_settled_is_forgotten_in_the_end(store: Store) -> None:
@@ -129,7 +130,24 @@ async def test_what_was_taken_frees_with_its_slot(store: Store) -> None:
     assert outcome.standings[0].used == 9
     assert outcome.standings[0].frees_slot == 1
     assert await take(store, "c", hold(amount=7, slot=3, oldest=2, keep=2))
-    assert await store.used([("c", 2)]) == [10]
+    assert await counted(store, [("c", 2)]) == [10]
+
+
+@pytest.mark.parametrize(
+    "window", [Window("Fixed", 60.0), Window("Sliding", 60.0), Window("Calendar", unit="Day")]
+)
+async def test_what_a_clock_that_was_far_ahead_took_closes_no_window_of_now(
+    make: Make, window: Window
+) -> None:
+    clock = ManualClock(now() + 400 * 86_400.0)
+    engine = Engine(make(), clock)
+    engine.configure(policy(limit(amount=10, counts="requests", window=window)))
+    for number in range(11):
+        assert (await engine.admit(request(f"ahead-{number}"))).allowed is (number < 10)
+    clock.time = now()
+    for number in range(11):
+        assert (await engine.admit(request(f"now-{number}"))).allowed is (number < 10)
+    await engine.close()
 
 
 async def test_what_can_never_pass_is_told_so(store: Store) -> None:
@@ -142,7 +160,7 @@ async def test_what_can_never_pass_is_told_so(store: Store) -> None:
 async def test_a_clipped_reservation_takes_what_is_left(store: Store) -> None:
     assert await take(store, "a", hold(amount=7, kind="clip"))
     assert await take(store, "b", hold(amount=7, kind="clip"))
-    assert await store.used([("c", 1)]) == [10]
+    assert await counted(store, [("c", 1)]) == [10]
     assert not await take(store, "c", hold(amount=1, kind="clip"))
 
 
@@ -155,13 +173,13 @@ async def test_a_soft_limit_stops_nobody_before_it_is_used_up(store: Store) -> N
 
 async def test_a_shadow_counts_and_never_refuses(store: Store) -> None:
     assert await take(store, "a", hold(amount=70, kind="shadow"))
-    assert await store.used([("c", 1)]) == [70]
+    assert await counted(store, [("c", 1)]) == [70]
 
 
 async def test_of_a_group_one_limit_with_room_is_enough_and_all_are_charged(store: Store) -> None:
     assert await take(store, "a", hold("full", 10), hold("other", 10, capacity=100))
     assert await take(store, "b", hold("full", 10), hold("other", 10, capacity=100))
-    assert await store.used([("full", 1), ("other", 1)]) == [20, 20]
+    assert await counted(store, [("full", 1), ("other", 1)]) == [20, 20]
 
 
 async def test_a_backend_without_room_is_left_out_and_the_last_one_refuses(store: Store) -> None:
@@ -171,7 +189,7 @@ async def test_a_backend_without_room_is_left_out_and_the_last_one_refuses(store
     assert (first.allowed, first.candidates) == (True, (0, 1))
     second = await store.reserve("b", "", holds, [0, 1], [], now=at, expires=at + 9)
     assert (second.allowed, second.candidates) == (True, (1,))
-    assert await store.used([("one", 1), ("two", 1)]) == [6, 12]
+    assert await counted(store, [("one", 1), ("two", 1)]) == [6, 12]
     third = await store.reserve("c", "", holds, [0, 1], [], now=at, expires=at + 9)
     assert (third.allowed, third.candidates) == (False, ())
     fourth = await store.reserve("d", "", holds, [0, 1], [2], now=at, expires=at + 9)
@@ -180,7 +198,7 @@ async def test_a_backend_without_room_is_left_out_and_the_last_one_refuses(store
 
 async def test_what_nobody_reserved_can_be_booked(store: Store) -> None:
     await store.book([Taken("c", 1, 5, int(now()) + 60), Taken("c", 2, 6, int(now()) + 60)], now=now())
-    assert await store.used([("c", 1), ("c", 2)]) == [11, 6]
+    assert await counted(store, [("c", 1), ("c", 2)]) == [11, 6]
 
 
 async def test_counters_are_known_by_name(store: Store) -> None:
@@ -204,7 +222,7 @@ async def test_large_amounts_are_counted_to_the_last_digit(store: Store) -> None
     large = 9_007_199_254_740_001
     assert await take(store, "a", hold(amount=large, capacity=2**53))
     assert await store.settle("a", [large - 7], now=now())
-    assert await store.used([("c", 1)]) == [large - 7]
+    assert await counted(store, [("c", 1)]) == [large - 7]
 
 
 async def test_of_a_thousand_requests_at_once_a_budget_of_a_hundred_lets_a_hundred_pass(make: Make) -> None:
@@ -272,7 +290,7 @@ async def play(store: Store, steps: list[tuple[str, int, int, int]]) -> None:
         for key in range(3):
             assert sum(each[2] for each in fixed if each[1] == key) <= 12
         slot = int(clock.time // 60)
-        used_each = await store.used([(f"each|{key}", slot) for key in range(3)] + [("count", slot)])
+        used_each = await counted(store, [(f"each|{key}", slot) for key in range(3)] + [("count", slot)])
         assert used_each == [sum(each[2] for each in fixed if each[1] == key) for key in range(3)] + [
             len(fixed)
         ]

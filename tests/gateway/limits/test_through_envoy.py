@@ -14,6 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
+from tests.gateway.limits.making import counted
 from tests.gateway.limits.test_complaints import budget, held_back, question
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, running_provider
 from tests.waiting import eventually
@@ -170,7 +171,7 @@ async def test_a_killed_accountant_settles_what_passed_before_and_the_budget_hol
 
     async def used() -> int:
         names = [each for each in await bench.engine._store.names() if each == name]
-        return sum(await bench.engine._store.used([(each, 0) for each in names]))
+        return sum(await counted(bench.engine._store, [(each, 0) for each in names]))
 
     for _ in range(200):
         if await used() == 19:

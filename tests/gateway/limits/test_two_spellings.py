@@ -19,7 +19,15 @@ from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.redis_store import RedisStore
 from kajitori.gateway.limits.request import Request
 from kajitori.gateway.limits.store import Store
-from tests.gateway.limits.making import ManualClock, RedisServer, distinct, limit, policy, running_redis
+from tests.gateway.limits.making import (
+    ManualClock,
+    RedisServer,
+    counted,
+    distinct,
+    limit,
+    policy,
+    running_redis,
+)
 
 FORGET = int(time.time()) + 10**6
 AMOUNTS = st.integers(0, 12)
@@ -45,6 +53,7 @@ def questions(draw: st.DrawFn) -> tuple[list[Hold], list[int], list[int]]:
                     draw(st.sampled_from(["a", "b|x", "c"])),
                     slot,
                     oldest,
+                    slot + 1,
                     oldest - 1,
                     draw(AMOUNTS),
                     draw(st.sampled_from([0, 5, 20, 50])),
@@ -87,7 +96,7 @@ async def answers(store: Store, steps: list[tuple[str, Any]], now: float) -> lis
         else:
             now += value
             await store.sweep(now)
-        found.append(await store.used([(name, 4) for name in ("a", "b|x", "c")]))
+        found.append(await counted(store, [(name, 4) for name in ("a", "b|x", "c")]))
         found.append(msgspec.to_builtins([await store.find(str(each)) for each in range(number + 1)]))
     return found
 

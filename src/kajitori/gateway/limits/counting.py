@@ -19,7 +19,7 @@ HoldKind = Literal["strict", "clip", "soft", "shadow"]
 class Hold(msgspec.Struct, frozen=True, gc=False):
     """What one limit has to say about one request.
 
-    counter: its name in the store. slot, oldest, keep: see `windows.Span`. amount: wanted, in whole units.
+    counter: its name in the store. slot, oldest, newest, keep: see `windows.Span`. amount: wanted, in whole units.
     capacity: of the limit. group: number of the group that it belongs to. forget: seconds since 1970 after which the
     counter is of no use.
     """
@@ -27,6 +27,7 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
     counter: str
     slot: int
     oldest: int
+    newest: int
     keep: int
     amount: int
     capacity: int

@@ -214,6 +214,7 @@ class _Question:
                 counter,
                 span.slot,
                 span.oldest,
+                span.newest,
                 span.keep,
                 amount,
                 compiled.capacity,

@@ -72,7 +72,7 @@ class MemoryStore:
     ) -> Outcome:
         if self._open:
             self._give_back(now, most=8)
-        used = [self._sum(hold.counter, hold.oldest) for hold in holds]
+        used = [self._sum(hold) for hold in holds]
         allowed, candidates, takes = decide(holds, groups, open_candidates, used)
         standings = tuple(
             self._standing(hold, count, wanted(hold, count) if takes_ else 0)
@@ -104,8 +104,8 @@ class MemoryStore:
         for each in taken:
             self._add(each, each.amount)
 
-    async def used(self, counters: Sequence[tuple[str, int]]) -> list[int]:
-        return [self._sum(counter, oldest) for counter, oldest in counters]
+    async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
+        return [dict(known.slots) if (known := self._counters.get(name)) else {} for name in counters]
 
     async def names(self) -> list[str]:
         return sorted(self._counters)
@@ -127,23 +127,25 @@ class MemoryStore:
             self._journal.close()
             self._journal = None
 
-    def _sum(self, name: str, oldest: int) -> int:
-        counter = self._counters.get(name)
+    def _sum(self, hold: Hold) -> int:
+        counter = self._counters.get(hold.counter)
         if counter is None:
             return 0
-        return sum(amount for slot, amount in counter.slots.items() if slot >= oldest)
+        oldest, newest = hold.oldest, hold.newest
+        return sum(amount for slot, amount in counter.slots.items() if oldest <= slot <= newest)
 
     def _standing(self, hold: Hold, used: int, taken: int) -> Standing:
-        reserved = self._sum_open(hold.counter, hold.oldest) if used else 0
+        reserved = self._sum_open(hold) if used else 0
         if room(hold, used):
             return Standing(used, reserved, taken, True)
         return Standing(used, reserved, taken, False, self._frees(hold, used))
 
-    def _sum_open(self, name: str, oldest: int) -> int:
-        counter = self._counters.get(name)
+    def _sum_open(self, hold: Hold) -> int:
+        counter = self._counters.get(hold.counter)
         if counter is None:
             return 0
-        return sum(amount for slot, amount in counter.open.items() if slot >= oldest)
+        oldest, newest = hold.oldest, hold.newest
+        return sum(amount for slot, amount in counter.open.items() if oldest <= slot <= newest)
 
     def _frees(self, hold: Hold, used: int) -> int | None:
         need = max(hold.amount, 1) if hold.kind == "strict" else 1
@@ -151,7 +153,7 @@ class MemoryStore:
         if need > hold.capacity:
             return None
         slots = self._counters[hold.counter].slots
-        for slot in sorted(slot for slot in slots if slot >= hold.oldest):
+        for slot in sorted(slot for slot in slots if hold.oldest <= slot <= hold.newest):
             over -= slots[slot]
             if over <= 0:
                 return slot

@@ -41,11 +41,11 @@ async def read_stands(store: Store, limits: Sequence[Limit], now: float) -> list
             continue  # its object says why
         span = compiled.window.at(now)
         own = [name for name in names if name == limit.name or name.startswith(f"{limit.name}|")]
-        amounts = await store.used([(name, span.oldest) for name in own])
+        amounts = await store.amounts(own)
         stands = [
             Stand(limit, name[len(limit.name) + 1 :], compiled.capacity, used, span.frees(span.oldest))
-            for name, used in zip(own, amounts, strict=True)
-            if used
+            for name, slots in zip(own, amounts, strict=True)
+            if (used := span.used(slots))
         ]
         found += stands or [Stand(limit, "", compiled.capacity, 0, span.frees(span.oldest))]
     return found

@@ -86,7 +86,16 @@ class RedisStore:
         values: list[Any] = [self._prefix, now, LATE_SECONDS, request_id, note, expires]
         values += [len(groups), *groups, len(open_candidates), *open_candidates]
         for hold in holds:
-            values += [hold.slot, hold.oldest, hold.keep, hold.amount, hold.capacity, hold.kind, hold.group]
+            values += [
+                hold.slot,
+                hold.oldest,
+                hold.newest,
+                hold.keep,
+                hold.amount,
+                hold.capacity,
+                hold.kind,
+                hold.group,
+            ]
             values.append(hold.forget)
         answer: list[bytes] = await self._run(_RESERVE, keys, values)
         numbers = answer[2:]
@@ -128,16 +137,12 @@ class RedisStore:
             values += [each.slot, each.amount, each.forget]
         await self._run(_BOOK, [self._open_key, *(self._counter(each.counter) for each in taken)], values)
 
-    async def used(self, counters: Sequence[tuple[str, int]]) -> list[int]:
-        async def one(name: str, oldest: int) -> int:
+    async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
+        async def one(name: str) -> dict[int, int]:
             slots: dict[bytes, bytes] = await self._ask(None, ("HGETALL", self._counter(name)))
-            return sum(
-                int(amount)
-                for slot, amount in slots.items()
-                if not slot.startswith(b"o") and int(slot) >= oldest
-            )
+            return {int(slot): int(amount) for slot, amount in slots.items() if not slot.startswith(b"o")}
 
-        return list(await asyncio.gather(*(one(name, oldest) for name, oldest in counters)))
+        return list(await asyncio.gather(*(one(name) for name in counters)))
 
     async def names(self) -> list[str]:
         start, found, cursor = f"{self._prefix}c:", set[str](), 0

@@ -65,8 +65,8 @@ class Store(Protocol):
         """Counts what no reservation was made for."""
         ...
 
-    async def used(self, counters: Sequence[tuple[str, int]]) -> list[int]:
-        """What counters hold from a slot on."""
+    async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
+        """What counters hold, by slot."""
         ...
 
     async def names(self) -> list[str]:

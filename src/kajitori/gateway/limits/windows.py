@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Mapping
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -25,18 +26,23 @@ _SKEW_SECONDS = 60.0
 class Span(msgspec.Struct, frozen=True, gc=False):
     """A window at one moment.
 
-    slot: where what is taken now is counted. oldest: the first slot that still counts. keep: the first that
-    is kept. over: when the running slot ends, in seconds since 1970; until then this span holds. width_seconds: of a
+    slot: where what is taken now is counted. oldest, newest: the first and the last slot that count; what a clock that was
+    far ahead has written lies beyond. keep: the first that is kept. over: when the running slot ends, in seconds since 1970; until then this span holds. width_seconds: of a
     slot. reach: slots that a window counts. forget: when nothing of now counts any longer, with room for skew.
     """
 
     slot: int
     oldest: int
+    newest: int
     keep: int
     over: float
     width_seconds: float
     reach: int
     forget: int
+
+    def used(self, slots: Mapping[int, int]) -> int:
+        """What of a counter, by slot, counts in this window."""
+        return sum(amount for slot, amount in slots.items() if self.oldest <= slot <= self.newest)
 
     def frees(self, slot: int) -> float:
         """When what was taken in a slot of this window no longer counts, in seconds since 1970."""
@@ -90,14 +96,17 @@ def _span(window: Window, zone: datetime.tzinfo, now: float) -> tuple[float, Spa
         slot = int(begin)
         before, _ = calendar_period(window.unit, zone, begin - 1)
         keep = slot if now - begin > _SKEW_SECONDS else int(before)
-        return begin, Span(slot, slot, keep, end, end - begin, 1, math.ceil(end + _SKEW_SECONDS))
+        return begin, Span(slot, slot, slot, keep, end, end - begin, 1, math.ceil(end + _SKEW_SECONDS))
     reach = 1 if window.kind == "Fixed" else SLIDING_SLOTS + 1
     width = window.seconds if window.kind == "Fixed" else window.seconds / SLIDING_SLOTS
     slot = math.floor(now / width)
     oldest = slot - reach + 1
-    keep = oldest - math.ceil(_SKEW_SECONDS / width)
+    skew = math.ceil(_SKEW_SECONDS / width)
+    # The windows of gateways that differ are different ones; a sliding one has some slots in common with another's.
+    newest = slot if reach == 1 else slot + skew
+    keep = oldest - skew
     forget = math.ceil((slot + reach) * width + _SKEW_SECONDS)
-    return slot * width, Span(slot, oldest, keep, (slot + 1) * width, width, reach, forget)
+    return slot * width, Span(slot, oldest, newest, keep, (slot + 1) * width, width, reach, forget)
 
 
 def calendar_period(unit: str, zone: datetime.tzinfo, now: float) -> tuple[float, float]:

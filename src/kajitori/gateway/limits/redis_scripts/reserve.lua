@@ -1,6 +1,6 @@
 -- KEYS: open, reservation, a counter for each hold.
 -- ARGV: prefix, now, late seconds, id, note, expires, number of groups, groups, number of open candidates, these,
--- then for each hold slot, oldest, keep, amount, capacity, kind, group, forget. See `counting.decide`.
+-- then for each hold slot, oldest, newest, keep, amount, capacity, kind, group, forget. See `counting.decide`.
 local late_seconds = tonumber(ARGV[3])
 give_back(8, late_seconds)
 
@@ -24,7 +24,7 @@ end
 local holds, has_room = {}, {}
 for number = 3, #KEYS do
   local hold = {
-    counter = KEYS[number], slot = read(), oldest = tonumber(read()), keep = tonumber(read()),
+    counter = KEYS[number], slot = read(), oldest = tonumber(read()), newest = tonumber(read()), keep = tonumber(read()),
     amount = tonumber(read()), capacity = tonumber(read()), kind = read(), group = tonumber(read()) + 1,
     forget = read(), used = 0, open = 0, slots = {}, order = {},
   }
@@ -33,12 +33,15 @@ for number = 3, #KEYS do
     local slot, amount = tonumber(fields[place]), tonumber(fields[place + 1])
     if slot then
       hold.slots[slot] = amount
-      if slot >= hold.oldest then
+      if slot >= hold.oldest and slot <= hold.newest then
         hold.used = hold.used + amount
         hold.order[#hold.order + 1] = slot
       end
-    elseif tonumber(string.sub(fields[place], 2)) >= hold.oldest then
-      hold.open = hold.open + amount
+    else
+      slot = tonumber(string.sub(fields[place], 2))
+      if slot >= hold.oldest and slot <= hold.newest then
+        hold.open = hold.open + amount
+      end
     end
   end
   if hold.kind == 'strict' then
