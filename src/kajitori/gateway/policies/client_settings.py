@@ -102,7 +102,10 @@ def change_manager(manager: dict[str, Any], spec: ClientTrafficPolicySpec, hostn
     if spec.http1:
         _http1(manager, spec.http1, hostname)
     if spec.http2:
-        manager["http2_protocol_options"] = http2_options(spec.http2)
+        manager["http2_protocol_options"] = {
+            **manager["http2_protocol_options"],
+            **http2_options(spec.http2),
+        }
     if spec.scheme == "MatchBackend":
         manager["scheme_header_transformation"] = {"match_upstream": True}
     if spec.health_check:

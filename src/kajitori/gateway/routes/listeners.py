@@ -119,6 +119,8 @@ def connection_manager(name: str, settings: Settings, table: str) -> dict[str, A
         "request_timeout": "600s",
         "stream_idle_timeout": "300s",
         "local_reply_config": local_reply_config(),
+        # Of many requests on one connection one that is malformed ends alone.
+        "http2_protocol_options": {"override_stream_error_on_invalid_http_message": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "access_log": request_log(settings.access_log, settings.logged_headers),
     }

@@ -31,6 +31,8 @@ _PLAIN = (
     "response.code_details == 'direct_response' ? xds.route_name.startsWith('ai') || xds.route_name == 'unknown-path'"
     " : !(response.code_details in ['lua_response', 'ext_authz_denied'])"
 )
+# Envoy's own words would be no more than the name of the status.
+_MESSAGES = {501: "this transfer-encoding is not known; send the body as it is, by its length or in chunks"}
 _SOON = {"header": {"key": "retry-after", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
@@ -62,7 +64,8 @@ def local_reply_config() -> dict[str, Any]:
         refused = _mapper(503, _NOT_ADMITTED, filters, shape(503, _NOT_ADMITTED_MESSAGE))
         mappers.append({**refused, "headers_to_add": [_SOON]})
         mappers += [
-            _mapper(status, _PLAIN, filters, shape(status, "%LOCAL_REPLY_BODY%")) for status in OPENAI_NAMES
+            _mapper(status, _PLAIN, filters, shape(status, _MESSAGES.get(status, "%LOCAL_REPLY_BODY%")))
+            for status in OPENAI_NAMES
         ]
     return {"mappers": mappers}
 
