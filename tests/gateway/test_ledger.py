@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
+from kajitori.gateway.accounting import records
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_format import (
@@ -256,7 +257,10 @@ def record(number: int, age_seconds: float = 0.0) -> RequestRecord:
     )  # fmt: skip
 
 
-def test_the_newest_records_stay_and_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_the_newest_records_stay_and_the_file_is_its_owners_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_MOST_IN_A_BATCH", 1)  # what goes goes by the batch
     store = RecordStore(tmp_path / FILE_NAME, newest_rows=10, age_seconds=3600)
     store.write([record(0, 7200), *(record(number) for number in range(1, 31))])
     store.close()

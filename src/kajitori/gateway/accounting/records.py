@@ -2,19 +2,23 @@
 
 Records live in SQLite, and with them what they add up to (`usage_tables`), which outlives them. Writing is done by a thread in batches; a batch that was committed survives `kill -9`, and with it
 how far the log was read that they come from, so that no line is booked twice or never. What cannot be written, as on a
-full disk, is tried again until it can. The table is bounded by age and by number of rows. Reading needs no process of ours to run.
+full disk, is tried again until it can. Reading needs no process of ours to run.
+
+A batch is one row, and beside it the short keys of its requests: a row and an index for each request cost four times as
+much to write. The oldest batches go when they are too old or beyond the number of records that are kept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import queue
 import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,18 +31,21 @@ _log = logging.getLogger(__name__)
 
 FILE_NAME = "ledger.db"
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS requests (
-  number INTEGER PRIMARY KEY,
-  key INTEGER NOT NULL,
-  time REAL NOT NULL,
-  record BLOB NOT NULL
+CREATE TABLE IF NOT EXISTS batches (
+  number INTEGER PRIMARY KEY, -- of its last record, counted from the first that was ever written
+  latest REAL NOT NULL,
+  records BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS requests_by_key ON requests (key);
+CREATE TABLE IF NOT EXISTS keys (number INTEGER PRIMARY KEY, keys BLOB NOT NULL);
+CREATE TRIGGER IF NOT EXISTS forget_keys AFTER DELETE ON batches BEGIN
+  DELETE FROM keys WHERE number = old.number;
+END;
 CREATE TABLE IF NOT EXISTS log_position (number INTEGER PRIMARY KEY, position BLOB NOT NULL);
 """
-_INSERT = "INSERT INTO requests (key, time, record) VALUES "
-_ROWS_A_STATEMENT = 200
-_FLUSH_SECONDS = 0.25
+# Whoever looks for one record decodes so many.
+_MOST_IN_A_BATCH = 500
+# At most so often something is written; the first after a silence is written at once.
+_FLUSH_SECONDS = 0.5
 _PRUNE_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _COMPLAINT_SECONDS = 60.0
@@ -131,7 +138,7 @@ class LogPosition(msgspec.Struct, frozen=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(RequestRecord)
+_decoder = msgspec.msgpack.Decoder(list[RequestRecord])
 _position_decoder = msgspec.msgpack.Decoder(LogPosition)
 _Batch = tuple[list[RequestRecord], LogPosition | None]
 
@@ -159,7 +166,7 @@ class RecordStore:
         return self._taken - self._written
 
     def write(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
-        """Hands records to the writing thread; they are on disk within a flush interval (0.25 s).
+        """Hands records to the writing thread; they are on disk within a flush interval (0.5 s).
 
         position: how far the log was read with them, saved in the same transaction.
         """
@@ -179,38 +186,42 @@ class RecordStore:
     def _work(self) -> None:
         with contextlib.closing(_open(self._path)) as database:
             pruned = time.monotonic()
+            flushed = 0.0
             stopped = False
             while not stopped:
-                batch: list[RequestRecord] = []
-                position: LogPosition | None = None
-                taken = self._queue.get()
-                deadline = time.monotonic() + _FLUSH_SECONDS
-                while taken is not None:
-                    batch += taken[0]
-                    position = taken[1] or position
-                    try:
-                        taken = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-                    except queue.Empty:
-                        break
-                stopped = taken is None
+                batch, position, stopped = self._gather(flushed + _FLUSH_SECONDS)
                 if self._prune_soon or time.monotonic() - pruned > _PRUNE_SECONDS:
                     pruned, self._prune_soon = time.monotonic(), False
                     self._prune(database)
+                flushed = time.monotonic()
                 self._commit(database, batch, position)
                 self._written += len(batch)
+
+    def _gather(self, until: float) -> tuple[list[RequestRecord], LogPosition | None, bool]:
+        """What is handed over until a time, and something at least; whether that is all that will ever be."""
+        batch: list[RequestRecord] = []
+        position: LogPosition | None = None
+        taken = self._queue.get()
+        while taken is not None:
+            batch += taken[0]
+            position = taken[1] or position
+            try:
+                taken = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return batch, position, False
+        return batch, position, True
 
     def _commit(
         self, database: sqlite3.Connection, batch: list[RequestRecord], position: LogPosition | None
     ) -> None:
-        encoded = [(record, data) for record in batch if (data := _encoded(record)) is not None]
-        values = [value for record, data in encoded for value in (_key(record.id), record.time, data)]
+        batch, encoded = _encoded(batch)
         usage: list[Row] | None = None
         while True:
             try:
                 if usage is None:
-                    usage = self._usage.take(database, [record for record, _ in encoded])
+                    usage = self._usage.take(database, batch)
                 with database:
-                    _insert(database, values, position)
+                    _insert(database, batch, encoded, position)
                     write_rows(database, usage)
                 self.saved = position or self.saved
                 return
@@ -233,12 +244,12 @@ class RecordStore:
             with database:
                 # Numbers follow the time closely enough: looking at the oldest ones spares an index.
                 database.execute(
-                    "DELETE FROM requests WHERE time < ? AND number IN"
-                    " (SELECT number FROM requests ORDER BY number LIMIT 50000)",
+                    "DELETE FROM batches WHERE latest < ? AND number IN"
+                    " (SELECT number FROM batches ORDER BY number LIMIT 5000)",
                     (time.time() - self._age_seconds,),
                 )
                 database.execute(
-                    "DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?",
+                    "DELETE FROM batches WHERE number <= (SELECT max(number) FROM batches) - ?",
                     (self._newest_rows,),
                 )
                 prune_usage(database, time.strftime("%Y-%m-%d", time.gmtime()))
@@ -246,30 +257,47 @@ class RecordStore:
             _log.exception("could not prune %s", self._path)
 
 
-def _encoded(record: RequestRecord) -> bytes | None:
+def _encoded(records: list[RequestRecord]) -> tuple[list[RequestRecord], list[bytes]]:
+    """Those that can be written, and the batches that they make."""
+    parts = [records[at : at + _MOST_IN_A_BATCH] for at in range(0, len(records), _MOST_IN_A_BATCH)]
     try:
-        return _encoder.encode(record)
+        return records, [_encoder.encode(part) for part in parts]
     except Exception:
-        # It must not take the others with it, nor the thread: without it, records would pile up.
+        # One must not take the others with it, nor the thread: without it, records would pile up.
+        return _encoded([record for record in records if _is_writable(record)])
+
+
+def _is_writable(record: RequestRecord) -> bool:
+    try:
+        _encoder.encode(record)
+    except Exception:
         _log.exception("request %s cannot be written", record.id)
-        return None
+        return False
+    return True
 
 
-def _insert(database: sqlite3.Connection, values: Sequence[object], position: LogPosition | None) -> None:
-    # One statement for many rows: each step of a statement gives up the interpreter's lock once.
-    for start in range(0, len(values), 3 * _ROWS_A_STATEMENT):
-        part = values[start : start + 3 * _ROWS_A_STATEMENT]
-        database.execute(_INSERT + ",".join(["(?,?,?)"] * (len(part) // 3)), part)
+def _insert(
+    database: sqlite3.Connection,
+    records: list[RequestRecord],
+    encoded: list[bytes],
+    position: LogPosition | None,
+) -> None:
+    (number,) = database.execute("SELECT ifnull(max(number), 0) FROM batches").fetchone()
+    for place, data in enumerate(encoded):
+        part = records[place * _MOST_IN_A_BATCH : (place + 1) * _MOST_IN_A_BATCH]
+        number += len(part)
+        latest = max(record.time for record in part)
+        database.execute("INSERT INTO batches VALUES (?, ?, ?)", (number, latest, data))
+        database.execute(
+            "INSERT INTO keys VALUES (?, ?)", (number, b"".join(_key(record.id) for record in part))
+        )
     if position is not None:
         database.execute("INSERT OR REPLACE INTO log_position VALUES (1, ?)", (_encoder.encode(position),))
 
 
-def _key(request_id: str) -> int:
-    """A number for the index: a third of the size of the id, and as good as unique."""
-    try:
-        return int(request_id.replace("-", "")[:15], 16)
-    except ValueError:
-        return zlib.crc32(request_id.encode())
+def _key(request_id: str) -> bytes:
+    """Four bytes by which the batch of a request is found: now and then another one is looked at in vain."""
+    return zlib.crc32(request_id.encode()).to_bytes(4, "little")
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -287,24 +315,27 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def read_request(home: Path, request_id: str) -> RequestRecord | None:
     """The record of a request by its `x-request-id`; None if there is none (yet)."""
-    rows = _read(home, "SELECT record FROM requests WHERE key = ?", (_key(request_id),))
-    return next((record for record in rows if record.id == request_id), None)
+    statement = (
+        "SELECT records FROM batches WHERE number IN (SELECT number FROM keys WHERE instr(keys, ?))"
+        " ORDER BY number DESC"
+    )
+    found = (record for batch in _read(home, statement, (_key(request_id),)) for record in batch)
+    return next((record for record in found if record.id == request_id), None)
 
 
 def read_recent(home: Path, limit: int = 50) -> list[RequestRecord]:
     """The newest records, newest first."""
-    return _read(home, "SELECT record FROM requests ORDER BY number DESC LIMIT ?", (limit,))
+    statement = "SELECT records FROM batches WHERE number > (SELECT max(number) FROM batches) - ? ORDER BY number DESC"
+    found = (record for batch in _read(home, statement, (limit,)) for record in reversed(batch))
+    return list(itertools.islice(found, limit))
 
 
 def each_record(home: Path, since: float, until: float) -> Iterator[RequestRecord]:
     """The records of requests that began in a time (seconds since 1970; since <= began < until), oldest first."""
-    path = home / FILE_NAME
-    if not path.exists():
-        return
-    statement = "SELECT record FROM requests WHERE time >= ? AND time < ? ORDER BY number"
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        for row in database.execute(statement, (since, until)):
-            yield _decoder.decode(row[0])
+    for batch in _read(home, "SELECT records FROM batches WHERE latest >= ? ORDER BY number", (since,)):
+        for record in batch:
+            if since <= record.time < until:
+                yield record
 
 
 def read_position(path: Path) -> LogPosition:
@@ -319,12 +350,17 @@ def read_position(path: Path) -> LogPosition:
     return _position_decoder.decode(row[0]) if row else LogPosition()
 
 
-def _read(home: Path, statement: str, values: tuple[str | int, ...]) -> list[RequestRecord]:
+def _read(
+    home: Path, statement: str, values: tuple[bytes | int | float, ...]
+) -> Iterator[list[RequestRecord]]:
+    """Batch by batch; none if there is no file, or if it was made a moment ago and has no table yet."""
     path = home / FILE_NAME
     if not path.exists():
-        return []
+        return
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         try:
-            return [_decoder.decode(row[0]) for row in database.execute(statement, values)]
+            rows = database.execute(statement, values)
         except sqlite3.OperationalError:
-            return []  # the file was made a moment ago and has no table yet
+            return
+        for row in rows:
+            yield _decoder.decode(row[0])

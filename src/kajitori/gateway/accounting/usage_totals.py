@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kajitori.gateway.accounting.prices import NANO_USD
-from kajitori.gateway.rescue.legs import leg_number
+from kajitori.gateway.rescue.legs import LEG_MARK, leg_number
 
 if TYPE_CHECKING:
     from kajitori.gateway.accounting.records import RequestRecord
 
 OTHER = "other"
 _FIRST_DAY = date(1970, 1, 1)
+DAY_SECONDS = 86_400
 DAY_LENGTH, MONTH_LENGTH = len("2026-11-26"), len("2026-11")
 MOST_OF_A_DAY, MOST_OF_A_MONTH = 2_000, 10_000
 COUNTS = (
@@ -68,7 +69,7 @@ class Totals(msgspec.Struct, gc=False):
     def add(self, record: RequestRecord) -> None:
         """Counts one record in."""
         # Of a stream that was rescued each leg has a record: it is one request, and what each took is paid.
-        if leg_number(record.id) == 1:
+        if LEG_MARK not in record.id or leg_number(record.id) == 1:
             self.requests += 1
         if record.status >= 400 or record.outcome != "answered":
             self.errors += 1
@@ -90,15 +91,23 @@ class Totals(msgspec.Struct, gc=False):
 
     def merge(self, other: Totals) -> None:
         """Counts another one's sums in."""
-        for name in COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.requests += other.requests
+        self.errors += other.errors
+        self.estimated += other.estimated
+        self.unpriced += other.unpriced
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cached_input_tokens += other.cached_input_tokens
+        self.cache_creation_input_tokens += other.cache_creation_input_tokens
+        self.reasoning_tokens += other.reasoning_tokens
+        self.nano_usd += other.nano_usd
         for key, amount in other.costs.items():
             self.costs[key] = self.costs.get(key, 0) + amount
 
 
 def day_of(seconds: float) -> str:
     """The day, in UTC, of a time in seconds since 1970."""
-    return _day(int(seconds // 86_400))
+    return _day(int(seconds // DAY_SECONDS))
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,238 @@
+"""What the accountant costs without an Envoy: CPU of this process, microseconds a request.
+
+    python -m bench.accountant [--requests 50000] [--parts lines paced admission idle] [--profile]
+
+A process beside this one stands for Envoy: it writes lines to the log ten times a second and asks on the socket, and does not count.
+
+- `lines`: a log that is there already, read to its end and stored. The pieces by themselves come from `--profile`.
+- `paced`: lines as they come, `--rate` of them a second: what each reading and each commit costs besides.
+- `admission`: a question and its settlement under a strict Budget, 32 connections that each ask one thing after the other.
+- `idle`: milliseconds of CPU in ten seconds in which nothing comes, and the memory of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import os
+import pstats
+import random
+import socket
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from kajitori.gateway.accountant import Accountant
+from kajitori.gateway.accounting.log_format import FIELD_SEPARATOR, LINE_START, REQUEST_VERSION, RequestLine
+from kajitori.gateway.accounting.places import Places
+from kajitori.gateway.accounting.policy import (
+    BackendFacts,
+    CostRule,
+    KeyFacts,
+    Policy,
+    RouteFacts,
+    TargetFacts,
+)
+from kajitori.gateway.accounting.policy_delivery import FILE_NAME, local_channel
+from kajitori.gateway.accounting.records import FILE_NAME as LEDGER
+from kajitori.gateway.accounting.records import read_position
+from kajitori.gateway.limits.limit import Limit, Window
+from kajitori.gateway.limits.opening import open_engine
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("lines", "paced", "admission", "idle")
+CONNECTIONS, KEYS = 32, 20
+CLUSTER = "ai/default/a~46b5a007"
+COST = CostRule("cost", "CEL", "input_tokens / uint(3) + output_tokens")
+BUDGET = Limit("Budget default/month", "tokens", 1e15, Window("Calendar", unit="Month"))
+POLICY = Policy(
+    backends={CLUSTER: BackendFacts("default/a")},
+    routes={
+        "default/keyed": RouteFacts((COST,)),
+        "default/limited": RouteFacts((COST,), (0,), (TargetFacts(0, 0, "default/a"),)),
+    },
+    limits=(BUDGET,),
+    keys={f"key{number:05}": KeyFacts(f"default/key{number:05}") for number in range(KEYS)},
+)
+QUESTION = (
+    "POST /admit/v1/chat/completions HTTP/1.1\r\nhost: accountant\r\ncontent-length: 0\r\n"
+    "x-kajitori-facts: ai/default/limited/rule/0/match/0|{}|key00000||246||openai|chat||127.0.0.1|m\r\n"
+    "x-envoy-internal: true\r\nx-forwarded-for: 127.0.0.1\r\nx-envoy-expected-rq-timeout-ms: 2000\r\n\r\n"
+)
+
+
+def line(request_id: str, route: str, *, stream: bool = False) -> str:
+    """As Envoy writes it; what an answer took differs from request to request."""
+    given, answered = random.randrange(20, 4_000), random.randrange(1, 900)
+    first = random.randrange(2_000, 90_000)
+    told = RequestLine(
+        version=LINE_START + REQUEST_VERSION, id=request_id, time=f"{time.time():.6f}",
+        route=f"ai/default/{route}/rule/0/match/0", method="POST", status="200", flags="-", cluster=CLUSTER,
+        address="127.0.0.1:39589", attempts="1", client="127.0.0.1", duration_milliseconds=str(first // 900),
+        duration_microseconds=str(first + 9_000), received_microseconds=str(random.randrange(20, 200)),
+        sent_microseconds=str(random.randrange(200, 900)), first_byte_microseconds=str(first), request_bytes="1011",
+        response_bytes="434", usage=f"{given},{answered},{given + answered},0,0,0;m",
+        who=f"key{random.randrange(KEYS):05}||246||openai|chat|{'true' if stream else ''}", traceparent="", headers="",
+        decision="", path="/v1/chat/completions", sent_path="/v1/chat/completions", model="m",
+    )  # fmt: skip
+    return FIELD_SEPARATOR.join(msgspec.structs.astuple(told)) + "\n"
+
+
+def lines(count: int, route: str = "keyed", *, stream: bool = False) -> str:
+    return "".join(line(str(uuid.uuid4()), route, stream=stream) for _ in range(count))
+
+
+def write_paced(path: Path, rate: int, seconds: float) -> None:
+    """The stand-in of Envoy that only writes."""
+    began = time.monotonic()
+    with path.open("a") as log:
+        for turn in range(int(seconds * 10)):
+            text = lines(rate // 10, stream=True)
+            time.sleep(max(0.0, began + turn / 10 - time.monotonic()))
+            log.write(text)
+            log.flush()
+
+
+def ask(path: Path, log: Path, count: int) -> None:
+    """The stand-in of Envoy that asks. What ended is written ten times a second."""
+    ended: list[str] = []
+    done = threading.Event()
+
+    def write() -> None:
+        with log.open("a") as file:
+            while not (done.wait(0.1) and not ended):
+                taken, ended[:] = ended[:], []
+                file.write("".join(line(each, "limited") for each in taken))
+                file.flush()
+
+    def ask_in_turn() -> None:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            for _ in range(count // CONNECTIONS):
+                request_id = str(uuid.uuid4())
+                connection.sendall(QUESTION.format(request_id).encode())
+                answer = connection.recv(4096)
+                assert answer.startswith(b"HTTP/1.1 200"), answer
+                ended.append(request_id)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    askers = [threading.Thread(target=ask_in_turn) for _ in range(CONNECTIONS)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    done.set()
+    writer.join()
+
+
+class Running:
+    """An accountant in this process. folder: its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.places = Places(
+            folder, folder / "access.log", folder / "accountant.sock", folder / "admin.sock", folder / "rescue.sock",
+            folder / "inner.sock",
+        )  # fmt: skip
+        (folder / FILE_NAME).write_bytes(msgspec.msgpack.encode(POLICY))
+        self.places.access_log.touch()
+
+    def begin(self) -> None:
+        """Counts from now on."""
+        self.began = time.process_time()
+
+    async def during(self, work: Callable[[], Awaitable[None]]) -> float:
+        """CPU seconds of an accountant while something is done, until all is stored."""
+        stop = asyncio.Event()
+        engine = open_engine(self.places.folder)
+        accountant = Accountant(self.places, lambda: local_channel(self.places.folder / "ads.sock"), engine)
+        task = asyncio.create_task(accountant.run(stop))
+        while not self.places.admission.exists():
+            await asyncio.sleep(0.01)
+        self.begin()
+        await work()
+        while read_position(self.places.folder / LEDGER).offset < self.places.access_log.stat().st_size:
+            await asyncio.sleep(0.5)
+        spent = time.process_time() - self.began
+        stop.set()
+        await task
+        await engine.close()
+        return spent
+
+    async def beside(self, what: str, count: int) -> None:
+        words = [
+            sys.executable,
+            "-m",
+            "bench.accountant",
+            "--beside",
+            what,
+            str(count),
+            str(self.places.folder),
+        ]
+        process = await asyncio.create_subprocess_exec(*words, cwd=ROOT)
+        self.begin()
+        assert await process.wait() == 0
+
+
+async def measure(part: str, options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        running = Running(Path(folder))
+        count = options.requests
+        if part == "lines":
+            running.places.access_log.write_text(lines(count))
+            spent = await running.during(lambda: asyncio.sleep(0))
+        elif part == "paced":
+            count = options.rate * 5
+            spent = await running.during(lambda: running.beside("write", options.rate))
+        elif part == "admission":
+            count = count // CONNECTIONS * CONNECTIONS
+            spent = await running.during(lambda: running.beside("ask", count))
+        else:
+            await running.during(lambda: asyncio.sleep(0))
+            spent = await running.during(lambda: asyncio.sleep(10.0))
+            print(f"{'idle':12}{spent * 1e3:8.1f} ms in 10 s")
+            return
+        print(f"{part:12}{spent / count * 1e6:8.1f} µs a request, of {count}")
+
+
+def stand_in(what: str, count: int, folder: Path) -> None:
+    if what == "write":
+        write_paced(folder / "access.log", count, 5.0)
+    else:
+        ask(folder / "accountant.sock", folder / "access.log", count)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=50_000)
+    parser.add_argument("--rate", type=int, default=600)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--profile", action="store_true", help="of the thread that reads and answers")
+    parser.add_argument("--beside", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.beside:
+        stand_in(options.beside[0], int(options.beside[1]), Path(options.beside[2]))
+        return
+    profile = cProfile.Profile()
+    for part in options.parts:
+        if options.profile:
+            profile.enable()
+        uvloop.run(measure(part, options))
+        profile.disable()
+    if options.profile:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    main()
