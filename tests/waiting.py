@@ -33,9 +33,8 @@ async def eventually(
     while True:
         found, late = None, loop.time() > deadline
         try:
-            found = look()
-            if inspect.isawaitable(found):
-                found = await found
+            looked = look()
+            found = await looked if inspect.isawaitable(looked) else looked
         except despite as error:
             if late:
                 raise AssertionError(_told(what, seconds, error)) from error

@@ -1,4 +1,4 @@
-"""Fixtures: a workbench with a real Envoy, and stand-ins for providers."""
+"""Fixtures: a workbench with a real Envoy, a cluster of the gateway, and stand-ins for providers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # tests start processes 
 
 import pytest
 
+from tests.gateway.cluster import Cluster, running_cluster
 from tests.gateway.workbench import Provider, Workbench, running_provider, running_workbench
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Workbench]:
     async with running_workbench() as found:
+        yield found
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    async with running_cluster() as found:
         yield found
 
 

@@ -2,147 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import yaml
 
-from kajitori.api.crds import all_crds
 from kajitori.api.resource import (
     AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
     AI_TRAFFIC_POLICIES,
     BACKEND_SECURITY_POLICIES,
-    BACKENDS,
-    CUSTOM_RESOURCE_DEFINITIONS,
-    ENDPOINT_SLICES,
     EVENTS,
     GATEWAY_CLASSES,
     GATEWAYS,
     HTTP_ROUTES,
-    SECRETS,
-    SERVICES,
     Resource,
 )
-from kajitori.base.errors import Invalid, NotFound
-from kajitori.control.runtime import Runtime
-from kajitori.gateway import controller, verdicts
-from kajitori.gateway.observed import Settings
-from kajitori.kube.client import Client
-from kajitori.kube.config import load_config
-from kajitori.laptop.apiserver.testing import running_api_server
-from tests.gateway.workbench import (
-    CLASS,
-    Provider,
-    Workbench,
-    ai_route,
-    backend,
-    gateway,
-    key_policy,
-    running_workbench,
-)
-
-RESOURCES = {
-    item.kind: item
-    for item in (
-        GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, BACKENDS, AI_GATEWAY_ROUTES, AI_SERVICE_BACKENDS,
-        BACKEND_SECURITY_POLICIES, SECRETS, SERVICES, ENDPOINT_SLICES, AI_TRAFFIC_POLICIES,
-    )
-}  # fmt: skip
-QUESTION = {"model": "gpt-4o", "messages": []}
-
-
-class Cluster:
-    """An API server with our kinds, our controller, and an Envoy."""
-
-    def __init__(self, client: Client, bench: Workbench) -> None:
-        self.client = client
-        self.bench = bench
-
-    async def apply(self, *documents: dict[str, Any]) -> None:
-        for document in documents:
-            resource = RESOURCES[document["kind"]]
-            body = {"apiVersion": resource.api_version, **document}
-            metadata = dict(document["metadata"])
-            if resource.namespaced:
-                metadata.setdefault("namespace", "default")
-            await self.client.apply(resource, {**body, "metadata": metadata}, field_manager="test")
-
-    async def condition(self, resource: Resource, name: str, kind: str, **wanted: str) -> dict[str, Any]:
-        """Waits until a condition says what is wanted."""
-        namespace = "default" if resource.namespaced else None
-        deadline = asyncio.get_running_loop().time() + 20
-        while True:
-            status = (await self.client.get(resource, name, namespace)).get("status") or {}
-            conditions = list(status.get("conditions", ()))
-            for part in (
-                *status.get("parents", ()),
-                *status.get("listeners", ()),
-                *status.get("ancestors", ()),
-            ):
-                conditions += part["conditions"]
-            for found in conditions:
-                if found["type"] == kind and all(found[key] == value for key, value in wanted.items()):
-                    return found
-            assert asyncio.get_running_loop().time() < deadline, (kind, wanted, status)
-            await asyncio.sleep(0.02)
-
-    async def answered(self, status: int, body: dict[str, Any] = QUESTION) -> Any:
-        """Waits until a request is answered with this status."""
-        deadline = asyncio.get_running_loop().time() + 20
-        while True:
-            try:
-                reply = await self.bench.post(body)
-            except OSError as error:
-                reply = error
-            else:
-                if reply.status == status:
-                    return reply
-            assert asyncio.get_running_loop().time() < deadline, reply
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(running_api_server())
-        bench = await stack.enter_async_context(running_workbench())
-        async with Client(load_config(str(server.kubeconfig))) as client:
-            for definition in all_crds():
-                await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="test")
-            for resource in RESOURCES.values():
-                await served(client, resource)
-            runtime = Runtime(client)
-            controller.register(
-                runtime,
-                bench.ads,
-                bench.ledger,
-                Settings(bind_address="127.0.0.1", access_log=str(bench.access_log)),
-            )
-            stop = asyncio.Event()
-            running = asyncio.create_task(runtime.run(stop))
-            try:
-                found = Cluster(client, bench)
-                await found.apply(CLASS)
-                yield found
-            finally:
-                stop.set()
-                await running
-
-
-async def served(client: Client, resource: Resource) -> None:
-    deadline = asyncio.get_running_loop().time() + 20
-    while True:
-        try:
-            await client.list(resource)
-            return
-        except NotFound:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.02)
+from kajitori.base.errors import Invalid
+from kajitori.gateway import verdicts
+from tests.gateway.cluster import QUESTION, Cluster
+from tests.gateway.workbench import Provider, ai_route, backend, gateway, key_policy
+from tests.waiting import eventually
 
 
 async def test_objects_become_traffic_and_their_statuses_say_so(cluster: Cluster, first: Provider) -> None:
@@ -153,9 +34,13 @@ async def test_objects_become_traffic_and_their_statuses_say_so(cluster: Cluster
     await cluster.condition(GATEWAYS, "gateway", "Programmed", status="True")
     await cluster.condition(AI_GATEWAY_ROUTES, "route", "Accepted", status="True")
     await cluster.condition(AI_SERVICE_BACKENDS, "a", "Accepted", status="True")
-    status = (await cluster.client.get(GATEWAYS, "gateway", "default"))["status"]
+
+    async def one_is_attached() -> dict[str, Any] | None:
+        found = await cluster.status(GATEWAYS, "gateway")
+        return found if found["listeners"][0]["attachedRoutes"] == 1 else None
+
+    status = await eventually(one_is_attached, "a route is attached")
     assert status["addresses"] == [{"type": "IPAddress", "value": "127.0.0.1"}]
-    assert status["listeners"][0]["attachedRoutes"] == 1
     assert {item["observedGeneration"] for item in status["conditions"]} == {1}
 
 
@@ -175,7 +60,7 @@ async def test_what_is_missing_is_named_and_mended_by_its_arrival(cluster: Clust
     await cluster.answered(200)
     assert first.seen[-1].headers["authorization"] == "Bearer the-key"
     await cluster.condition(AI_GATEWAY_ROUTES, "route", "Accepted", status="True")
-    status = (await cluster.client.get(AI_GATEWAY_ROUTES, "route", "default"))["status"]
+    status = await cluster.status(AI_GATEWAY_ROUTES, "route")
     assert [item["type"] for item in status["conditions"]] == ["Accepted"]
     await cluster.client.delete(AI_GATEWAY_ROUTES, "route", "default")
     await cluster.answered(404)
@@ -189,10 +74,10 @@ async def events(cluster: Cluster, name: str) -> list[tuple[str, str]]:
 
 
 async def until_events(cluster: Cluster, name: str, wanted: list[tuple[str, str]]) -> None:
-    deadline = asyncio.get_running_loop().time() + 20
-    while (told := await events(cluster, name)) != wanted:
-        assert asyncio.get_running_loop().time() < deadline, told
-        await asyncio.sleep(0.02)
+    async def told() -> bool:
+        return await events(cluster, name) == wanted
+
+    await eventually(told, f"{wanted} of {name}")
 
 
 async def test_what_is_mended_at_once_leaves_no_event_and_what_stays_leaves_two(
@@ -260,7 +145,7 @@ async def test_an_http_route_is_told_what_became_of_it(cluster: Cluster) -> None
     assert told["reason"] == "BackendNotFound"
     told = await cluster.condition(HTTP_ROUTES, "web", "PartiallyInvalid", status="True")
     assert "rules[1].filters[0]: ExternalAuth is not honoured" in told["message"]
-    parent = (await cluster.client.get(HTTP_ROUTES, "web", "default"))["status"]["parents"][0]
+    parent = (await cluster.status(HTTP_ROUTES, "web"))["parents"][0]
     assert parent["controllerName"] == "kajitori.dev/gateway-controller"
     assert parent["parentRef"]["name"] == "gateway"
 
@@ -342,8 +227,7 @@ async def test_a_traffic_policy_holds_and_its_status_says_so(cluster: Cluster, f
     )
     await cluster.condition(AI_TRAFFIC_POLICIES, "policy", "Accepted", status="True")
     await cluster.answered(200)
-    refused = await cluster.bench.post(QUESTION, headers={"x-order": "nobody"})
-    assert refused.status == 400
+    await cluster.answered(400, **{"x-order": "nobody"})
 
 
 async def test_v1alpha1_and_v1beta1_show_the_same_object(cluster: Cluster) -> None:

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import msgspec
 
-from kajitori.api.resource import AI_GATEWAY_ROUTES, GATEWAYS, HTTP_ROUTE_FILTERS, HTTP_ROUTES, Resource
-from kajitori.base.errors import NotFound
+from kajitori.api.resource import AI_GATEWAY_ROUTES, GATEWAYS, HTTP_ROUTE_FILTERS, HTTP_ROUTES
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.resources import ROUTES
 from kajitori.gateway.upstream import AI_KINDS
-from tests.gateway.test_controller import Cluster, cluster
+from tests.gateway.cluster import Cluster
 from tests.gateway.workbench import ai_route, backend, gateway, observe
-
-__all__ = ["cluster"]
-
-
-async def arrived(cluster: Cluster, resource: Resource, name: str) -> dict[str, Any]:
-    deadline = asyncio.get_running_loop().time() + 20
-    while True:
-        try:
-            return await cluster.client.get(resource, name, "default")
-        except NotFound:
-            assert asyncio.get_running_loop().time() < deadline, name
-            await asyncio.sleep(0.02)
-
-
-async def gone(cluster: Cluster, resource: Resource, name: str) -> None:
-    deadline = asyncio.get_running_loop().time() + 20
-    while True:
-        try:
-            await cluster.client.get(resource, name, "default")
-        except NotFound:
-            return
-        assert asyncio.get_running_loop().time() < deadline, name
-        await asyncio.sleep(0.02)
+from tests.waiting import eventually
 
 
 async def test_an_http_route_stands_for_an_ai_route_and_goes_with_it(cluster: Cluster) -> None:
     route = ai_route("chat", "gpt-4o", {"name": "a", "weight": 3}, rule={"name": "big"})
     route["metadata"] |= {"labels": {"team": "x"}, "annotations": {"note": "y"}}
     await cluster.apply(gateway(cluster.bench.port), *backend("a", 1), route)
-    made = await arrived(cluster, HTTP_ROUTES, "chat")
+    made = await cluster.there(HTTP_ROUTES, "chat")
     assert made["metadata"]["labels"]["team"] == "x"
     assert made["metadata"]["annotations"].items() >= {"note": "y", "ai-gateway-generated": "true"}.items()
     assert made["metadata"]["ownerReferences"][0]["kind"] == "AIGatewayRoute"
@@ -53,17 +27,20 @@ async def test_an_http_route_stands_for_an_ai_route_and_goes_with_it(cluster: Cl
     assert (first["backendRefs"][0]["name"], first["backendRefs"][0]["weight"]) == ("a", 3)
     assert last["name"] == "route-not-found"
     answer = last["filters"][0]["extensionRef"]["name"]
-    found = await arrived(cluster, HTTP_ROUTE_FILTERS, answer)
+    found = await cluster.there(HTTP_ROUTE_FILTERS, answer)
     assert found["spec"]["directResponse"]["statusCode"] == 404
-    rewrite = await arrived(cluster, HTTP_ROUTE_FILTERS, first["filters"][0]["extensionRef"]["name"])
+    rewrite = await cluster.there(HTTP_ROUTE_FILTERS, first["filters"][0]["extensionRef"]["name"])
     assert rewrite["spec"]["urlRewrite"]["hostname"]["type"] == "Backend"
     await cluster.condition(HTTP_ROUTES, "chat", "ResolvedRefs", status="True")
+
     # It counts once, though two objects say that it is attached.
-    listener = (await cluster.client.get(GATEWAYS, "gateway", "default"))["status"]["listeners"][0]
-    assert listener["attachedRoutes"] == 1
+    async def attached() -> int:
+        return (await cluster.status(GATEWAYS, "gateway"))["listeners"][0]["attachedRoutes"]
+
+    assert await eventually(attached, "a route is attached") == 1
     await cluster.client.delete(AI_GATEWAY_ROUTES, "chat", "default")
-    await gone(cluster, HTTP_ROUTES, "chat")
-    await gone(cluster, HTTP_ROUTE_FILTERS, answer)
+    await cluster.gone(HTTP_ROUTES, "chat")
+    await cluster.gone(HTTP_ROUTE_FILTERS, answer)
 
 
 async def test_an_http_route_of_somebody_else_is_left_as_it_is(cluster: Cluster) -> None:

@@ -14,15 +14,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kajitori.api.crds import all_crds
-from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS
 from kajitori.engines.envoy import envoy_arguments, find_envoy
 from kajitori.gateway.accounting.records import read_request
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import running_api_server
 from kajitori.laptop.settings import ClusterSettings, write_settings
-from tests.gateway.test_controller import RESOURCES, served
+from tests.definitions import install_definitions
+from tests.gateway.cluster import apply
 from tests.gateway.workbench import CLASS, Provider, ai_route, backend, free_port, gateway
 from tests.waiting import eventually
 
@@ -63,13 +62,7 @@ class Processes:
         process.wait()
 
     async def apply(self, *documents: dict[str, Any]) -> None:
-        for document in documents:
-            resource = RESOURCES[document["kind"]]
-            metadata = dict(document["metadata"])
-            if resource.namespaced:
-                metadata.setdefault("namespace", "default")
-            body = {"apiVersion": resource.api_version, **document, "metadata": metadata}
-            await self.client.apply(resource, body, field_manager="test")
+        await apply(self.client, *documents)
 
     async def ask(self, model: str, stream: bool = False) -> tuple[int, str, bytes]:
         """Status, request id and body; status 0 where nothing listens."""
@@ -83,13 +76,12 @@ class Processes:
 
     async def answered(self, model: str, status: int = 200) -> str:
         """Waits for a status; returns the id of the request that got it."""
-        deadline = asyncio.get_running_loop().time() + 30
-        while True:
+
+        async def asked() -> str:
             found, key, _ = await self.ask(model)
-            if found == status:
-                return key
-            assert asyncio.get_running_loop().time() < deadline, self.logs()
-            await asyncio.sleep(0.05)
+            return key if found == status else ""
+
+        return await eventually(asked, self.logs)
 
     def logs(self) -> str:
         return "\n".join(path.read_text()[-2000:] for path in self.home.glob("*.log"))
@@ -100,10 +92,7 @@ async def processes() -> AsyncIterator[Processes]:
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(running_api_server())
         client = await stack.enter_async_context(Client(load_config(str(server.kubeconfig))))
-        for definition in all_crds():
-            await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="test")
-        for resource in RESOURCES.values():
-            await served(client, resource)
+        await install_definitions(client)
         found = Processes(server.home, client)
         try:
             yield found

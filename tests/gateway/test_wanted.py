@@ -8,13 +8,11 @@ from kajitori.api.resource import GATEWAYS
 from kajitori.gateway.observed import Index
 from kajitori.gateway.wanted import wanted_config_maps, wanted_secrets
 from tests.gateway.authority import Authority
+from tests.gateway.cluster import Cluster
 from tests.gateway.test_backend_tls import TO_BACKEND, by_config_map, policy
-from tests.gateway.test_controller import Cluster, cluster
 from tests.gateway.test_route_filters import route_filter
 from tests.gateway.test_tls_listeners import https, secure_gateway
 from tests.gateway.workbench import backend, observe
-
-__all__ = ["cluster"]
 
 
 def test_only_what_is_referred_to_is_read() -> None:

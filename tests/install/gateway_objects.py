@@ -7,32 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kajitori.api.resource import (
-    AI_TRAFFIC_POLICIES,
-    API_KEYS,
-    BACKEND_TLS_POLICIES,
-    BACKEND_TRAFFIC_POLICIES,
-    BUDGETS,
-    CLIENT_TRAFFIC_POLICIES,
-    ENVOY_PROXIES,
-    GATEWAY_CONFIGS,
-    GRPC_ROUTES,
-    PRICE_LISTS,
-    QUOTA_POLICIES,
-    SECURITY_POLICIES,
-    TENANTS,
-    Resource,
-)
 from tests.gateway.keys.objects import api_key, tenant
 from tests.gateway.security.objects import GATEWAY, policy
 
-RESOURCES: dict[str, Resource] = {
-    item.kind: item
-    for item in (
-        AI_TRAFFIC_POLICIES, API_KEYS, BACKEND_TLS_POLICIES, BACKEND_TRAFFIC_POLICIES, BUDGETS, CLIENT_TRAFFIC_POLICIES,
-        ENVOY_PROXIES, GATEWAY_CONFIGS, GRPC_ROUTES, PRICE_LISTS, QUOTA_POLICIES, SECURITY_POLICIES, TENANTS,
-    )
-}  # fmt: skip
 _BACKEND = {"group": "aigateway.envoyproxy.io", "kind": "AIServiceBackend", "name": "r"}
 _ROUTE = {"group": "aigateway.envoyproxy.io", "kind": "AIGatewayRoute", "name": "one"}
 _AUTHORITY = {"group": "", "kind": "ConfigMap", "name": "none"}

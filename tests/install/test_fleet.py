@@ -26,7 +26,7 @@ from kajitori.engines.envoy import find_envoy
 from kajitori.gateway.accounting.folders import LEDGER_FOLDER, LOG_FOLDER
 from kajitori.gateway.accounting.records import read_recent
 from kajitori.gateway.envoy.bootstrap import CERTIFICATE_FOLDER, FLEET_FOLDER, SOCKET_FOLDER
-from tests.gateway.test_controller import RESOURCES
+from tests.gateway.cluster import completed
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, key_policy, running_provider
 from tests.install.installation import NAMESPACE, Installation, Process
 
@@ -183,11 +183,8 @@ async def until(holds: Any, what: Any, seconds: float = 40.0) -> Any:
 
 
 def apply(cluster: Installation, *documents: dict[str, Any]) -> None:
-    for document in documents:
-        resource = RESOURCES[document["kind"]]
-        metadata = {"namespace": "default", **document["metadata"]}
-        body = {"apiVersion": resource.api_version, **document, "metadata": metadata}
-        cluster.apply(body, resource.path("default", metadata["name"]))
+    for resource, body in map(completed, documents):
+        cluster.apply(body, resource.path("default", body["metadata"]["name"]))
 
 
 async def ask(port: int, model: str) -> int:

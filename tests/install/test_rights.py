@@ -6,12 +6,13 @@ import json
 import time
 from typing import Any
 
-from kajitori.api.resource import LEADER_WORKER_SETS, PODS, STATEFUL_SETS
+from kajitori.api.resource import LEADER_WORKER_SETS, PODS, SECRETS, STATEFUL_SETS
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, GANG, GROUP_READY
 from kajitori.groups.leader_worker_sets.rbac import GANG_OBJECT_RULES
-from tests.gateway.test_controller import RESOURCES
+from tests.gateway.cluster import completed
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy
-from tests.install import gateway_objects, job_sets, role_sets
+from tests.install import job_sets, role_sets
+from tests.install.gateway_objects import gateway_objects
 from tests.install.installation import NAMESPACE, Installation
 
 Right = tuple[str, str, str]
@@ -312,11 +313,8 @@ def test_the_gateway_needs_every_right_that_it_has_and_no_other(installed: Insta
     installed.until(lambda: process.ready and process.leads, "it leads")
 
     def apply(*documents: dict[str, Any]) -> None:
-        for document in documents:
-            resource = (RESOURCES | gateway_objects.RESOURCES)[document["kind"]]
-            metadata = {"namespace": "default", **document["metadata"]}
-            body = {"apiVersion": resource.api_version, **document, "metadata": metadata}
-            installed.apply(body, resource.path("default", metadata["name"]))
+        for resource, body in map(completed, documents):
+            installed.apply(body, resource.path("default", body["metadata"]["name"]))
 
     secret, policy = key_policy("r", "sk-r")
     http_route = {
@@ -341,9 +339,9 @@ def test_the_gateway_needs_every_right_that_it_has_and_no_other(installed: Insta
     installed.until(lambda: told("NotAccepted", 1), "the missing Secret is told")
     apply(secret)
     installed.until(lambda: told("Accepted", 1), "all is well")
-    installed.client.delete(RESOURCES["Secret"].path("default", "r-key"))
+    installed.client.delete(SECRETS.path("default", "r-key"))
     installed.until(lambda: told("NotAccepted", 2), "it is told a second time")
-    apply(*gateway_objects.gateway_objects())
+    apply(*gateway_objects())
     written = {right for right in granted(installed, "kajitori-gateway") if right[1].endswith("/status")}
     installed.until(
         lambda: written <= used(installed, "kajitori-gateway"), "the status of each kind is written"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -13,22 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from kajitori.api.crds import all_crds
-from kajitori.api.resource import (
-    AI_GATEWAY_ROUTES,
-    AI_SERVICE_BACKENDS,
-    BACKEND_SECURITY_POLICIES,
-    CUSTOM_RESOURCE_DEFINITIONS,
-    EVENTS,
-    SECRETS,
-)
+from kajitori.api.resource import AI_GATEWAY_ROUTES, AI_SERVICE_BACKENDS, BACKEND_SECURITY_POLICIES, SECRETS
 from kajitori.base.errors import Invalid
-from kajitori.control.runtime import Runtime
-from kajitori.gateway import controller
-from kajitori.gateway.observed import Settings
-from kajitori.kube.client import Client
-from kajitori.kube.config import load_config
-from kajitori.laptop.apiserver.testing import running_api_server
+from tests.gateway.cluster import RESOURCES, Cluster, running_cluster
 from tests.gateway.credentials.endpoints import (
     CLIENT_SECRET,
     PRIVATE_KEY,
@@ -46,16 +31,7 @@ from tests.gateway.credentials.policies import (
     policy,
     secret,
 )
-from tests.gateway.test_controller import RESOURCES, Cluster, served
-from tests.gateway.workbench import (
-    CLASS,
-    ai_route,
-    backend,
-    gateway,
-    key_policy,
-    running_provider,
-    running_workbench,
-)
+from tests.gateway.workbench import ai_route, backend, gateway, key_policy, running_provider
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -64,32 +40,9 @@ ENTRA = "/entra/tenant-1/oauth2/v2.0/token"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place() -> AsyncIterator[tuple[Cluster, Clouds]]:
-    async with contextlib.AsyncExitStack() as stack:
-        clouds = await stack.enter_async_context(running_clouds())
-        server = await stack.enter_async_context(running_api_server())
-        bench = await stack.enter_async_context(running_workbench())
-        client = await stack.enter_async_context(Client(load_config(str(server.kubeconfig))))
-        for definition in all_crds():
-            await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="test")
-        for resource in RESOURCES.values():
-            await served(client, resource)
-        runtime = Runtime(client)
-        controller.register(
-            runtime,
-            bench.ads,
-            bench.ledger,
-            Settings(bind_address="127.0.0.1", access_log=str(bench.access_log)),
-            surroundings=clouds.surroundings(),
-        )
-        stop = asyncio.Event()
-        running = asyncio.create_task(runtime.run(stop))
-        try:
-            found = Cluster(client, bench)
-            await found.apply(CLASS, gateway(bench.port))
-            yield found, clouds
-        finally:
-            stop.set()
-            await running
+    async with running_clouds() as clouds, running_cluster(surroundings=clouds.surroundings()) as cluster:
+        await cluster.apply(gateway(cluster.bench.port))
+        yield cluster, clouds
 
 
 def named(documents: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -133,12 +86,9 @@ async def test_secrets_are_used_and_show_nowhere(
         tokens = {value.removeprefix("Bearer ") for value in sent.values() if "token-" in value}
         # Something goes wrong as well, and what the endpoint says repeats the secret.
         await cluster.apply(secret("app", client_secret="wrong-Zq8-secret"))
-        wrong = await cluster.condition(BACKEND_SECURITY_POLICIES, "azure", "Accepted", reason="Accepted")
-        deadline = asyncio.get_running_loop().time() + 20
-        while "AADSTS" not in wrong["message"]:
-            assert asyncio.get_running_loop().time() < deadline, wrong
-            await asyncio.sleep(0.05)
-            wrong = await cluster.condition(BACKEND_SECURITY_POLICIES, "azure", "Accepted")
+        wrong = await cluster.condition(
+            BACKEND_SECURITY_POLICIES, "azure", "Accepted", reason="Accepted", message="AADSTS"
+        )
         assert "Invalid client secret provided: ***" in wrong["message"]
         assert "the present token goes on" in wrong["message"]
         await cluster.answered(200, {"model": "model-azure"})
@@ -154,7 +104,7 @@ async def test_secrets_are_used_and_show_nowhere(
         "objects": json.dumps(
             [
                 (await cluster.client.list(resource)).items
-                for resource in (*RESOURCES.values(), EVENTS)
+                for resource in RESOURCES.values()
                 if resource is not SECRETS
             ]
         ),
@@ -220,16 +170,8 @@ async def test_what_is_wrong_with_a_secret_is_told_without_its_value(place: tupl
         await cluster.apply(*backend("a", 9), *backend("other", other.port), route)
         for documents, message in PROBLEMS.values():
             await cluster.apply(*documents)
-            deadline = asyncio.get_running_loop().time() + 20
-            while True:
-                found = (await cluster.client.get(BACKEND_SECURITY_POLICIES, "p", "default")).get("status")
-                text = json.dumps((found or {}).get("conditions"), ensure_ascii=False)
-                if message in text:
-                    break
-                assert asyncio.get_running_loop().time() < deadline, (message, text)
-                await asyncio.sleep(0.02)
-            assert "NotAccepted" in text
-            assert "hidd" not in text
+            await cluster.condition(BACKEND_SECURITY_POLICIES, "p", "NotAccepted", message=message)
+            assert "hidd" not in json.dumps(await cluster.status(BACKEND_SECURITY_POLICIES, "p"))
             await cluster.answered(200, {"model": "model-wrong"})  # the other priority goes on
             await cluster.client.delete(BACKEND_SECURITY_POLICIES, "p", "default")
 

@@ -8,27 +8,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from kajitori.api.crds import all_crds
-from kajitori.api.resource import (
-    BACKEND_TRAFFIC_POLICIES,
-    CLIENT_TRAFFIC_POLICIES,
-    CUSTOM_RESOURCE_DEFINITIONS,
-    ENVOY_PROXIES,
-    GATEWAY_CONFIGS,
-)
 from kajitori.base.errors import Invalid
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import running_api_server
+from tests.definitions import install_definitions
 
-from ..test_controller import served
+from ..cluster import completed
 from .objects import GROUP
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-KINDS = {
-    item.kind: item
-    for item in (BACKEND_TRAFFIC_POLICIES, CLIENT_TRAFFIC_POLICIES, ENVOY_PROXIES, GATEWAY_CONFIGS)
-}
+KINDS = ("BackendTrafficPolicy", "ClientTrafficPolicy", "EnvoyProxy", "GatewayConfig")
 TO_GATEWAY = {"group": GROUP, "kind": "Gateway", "name": "gateway"}
 TO_ROUTE = {"group": GROUP, "kind": "HTTPRoute", "name": "route"}
 
@@ -36,23 +26,12 @@ TO_ROUTE = {"group": GROUP, "kind": "HTTPRoute", "name": "route"}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[Client]:
     async with running_api_server() as server, Client(load_config(str(server.kubeconfig))) as found:
-        names = {f"{item.plural}.{item.group}" for item in KINDS.values()}
-        for definition in all_crds():
-            if definition["metadata"]["name"] in names:
-                await found.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="test")
-        for resource in KINDS.values():
-            await served(found, resource)
+        await install_definitions(found, *KINDS)
         yield found
 
 
 async def apply(client: Client, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-    resource = KINDS[kind]
-    body = {
-        "apiVersion": resource.api_version,
-        "kind": kind,
-        "metadata": {"name": "x", "namespace": "default"},
-        "spec": spec,
-    }
+    resource, body = completed({"kind": kind, "metadata": {"name": "x"}, "spec": spec})
     found: dict[str, Any] = await client.apply(resource, body, field_manager="test")
     return found
 

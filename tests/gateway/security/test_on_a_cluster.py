@@ -2,94 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from kajitori.api.crds import all_crds
-from kajitori.api.resource import (
-    AI_GATEWAY_ROUTES,
-    API_KEYS,
-    CUSTOM_RESOURCE_DEFINITIONS,
-    SECRETS,
-    SECURITY_POLICIES,
-    TENANTS,
-)
+from kajitori.api.resource import AI_GATEWAY_ROUTES, API_KEYS, SECRETS, SECURITY_POLICIES, TENANTS
 from kajitori.base.errors import Invalid
-from kajitori.control.runtime import Runtime
-from kajitori.gateway import controller
-from kajitori.gateway.observed import Settings
-from kajitori.kube.client import Client
-from kajitori.kube.config import load_config
-from kajitori.laptop.apiserver.testing import running_api_server
+from tests.gateway.cluster import Cluster, running_cluster
 from tests.gateway.keys.objects import api_key, asking, key_text, tenant
 from tests.gateway.security.objects import GATEWAY, policy
-from tests.gateway.test_controller import RESOURCES, Cluster, served
-from tests.gateway.workbench import CLASS, ai_route, backend, gateway, running_provider, running_workbench
+from tests.gateway.workbench import ai_route, backend, gateway, running_provider
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-KINDS = {"SecurityPolicy": SECURITY_POLICIES, "APIKey": API_KEYS, "Tenant": TENANTS}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster() -> AsyncIterator[Cluster]:
-    async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(running_api_server())
-        bench = await stack.enter_async_context(running_workbench())
-        client = await stack.enter_async_context(Client(load_config(str(server.kubeconfig))))
-        for definition in all_crds():
-            await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="test")
-        for resource in (*RESOURCES.values(), *KINDS.values()):
-            await served(client, resource)
-        runtime = Runtime(client)
-        settings = Settings(bind_address="127.0.0.1", access_log=str(bench.access_log))
-        controller.register(runtime, bench.ads, bench.ledger, settings)
-        stop = asyncio.Event()
-        running = asyncio.create_task(runtime.run(stop))
-        try:
-            found = Cluster(client, bench)
-            await found.apply(CLASS)
-            yield found
-        finally:
-            stop.set()
-            await running
-
-
-async def apply(cluster: Cluster, document: dict[str, Any]) -> None:
-    resource = KINDS[document["kind"]]
-    metadata = {"namespace": "default", **document["metadata"]}
-    body = {**document, "apiVersion": resource.api_version, "metadata": metadata}
-    await cluster.client.apply(resource, body, field_manager="test")
+    async with running_cluster() as found:
+        yield found
 
 
 async def told(cluster: Cluster, text: str) -> dict[str, Any]:
     """Waits until a condition of the policy says something."""
-    deadline = asyncio.get_running_loop().time() + 20
-    while True:
-        found = (await cluster.client.get(SECURITY_POLICIES, "p", "default")).get("status") or {}
+    found: dict[str, Any] = {}
+
+    async def is_told() -> dict[str, Any] | None:
+        nonlocal found
+        found = await cluster.status(SECURITY_POLICIES, "p")
         for ancestor in found.get("ancestors", ()):
             if any(text in each["message"] for each in ancestor["conditions"]):
                 return ancestor
-        assert asyncio.get_running_loop().time() < deadline, (text, found)
-        await asyncio.sleep(0.02)
+        return None
+
+    return await eventually(is_told, lambda: f"{text!r} in {found}")
 
 
 async def answered(cluster: Cluster, status: int, **headers: str) -> None:
-    deadline = asyncio.get_running_loop().time() + 20
-    while True:
-        try:
-            reply = await cluster.bench.post({"model": "m", "messages": []}, headers=headers)
-        except OSError as error:
-            reply = error
-        else:
-            if reply.status == status:
-                return
-        assert asyncio.get_running_loop().time() < deadline, reply
-        await asyncio.sleep(0.02)
+    await cluster.answered(status, {"model": "m", "messages": []}, **headers)
 
 
 async def test_a_policy_and_its_secret_take_hold_and_are_told(cluster: Cluster) -> None:
@@ -99,7 +51,7 @@ async def test_a_policy_and_its_secret_take_hold_and_are_told(cluster: Cluster) 
         )
         await answered(cluster, 200)
         keys = {"credentialRefs": [{"name": "keys"}], "extractFrom": [{"headers": ["x-api-key"]}]}
-        await apply(cluster, policy("p", apiKeyAuth=keys))
+        await cluster.apply(policy("p", apiKeyAuth=keys))
         refused = await told(
             cluster, "Secret default/keys, named by SecurityPolicy default/p, does not exist"
         )
@@ -124,14 +76,14 @@ async def test_an_annotation_asks_for_keys_and_tenants_count_theirs(cluster: Clu
         await answered(cluster, 200)
         await cluster.apply(asking(route))
         await answered(cluster, 401)
-        await apply(cluster, api_key("aaaaaa", tenantRef={"name": "t"}))
+        await cluster.apply(api_key("aaaaaa", tenantRef={"name": "t"}))
         found = await cluster.condition(API_KEYS, "aaaaaa", "NotAccepted")
         assert found["message"] == "Tenant default/t does not exist"
-        await apply(cluster, tenant("t", models=["m"]))
+        await cluster.apply(tenant("t", models=["m"]))
         await cluster.condition(API_KEYS, "aaaaaa", "Accepted")
         await answered(cluster, 200, authorization=f"Bearer {key_text('aaaaaa')}")
         await cluster.condition(TENANTS, "t", "Accepted")
-        assert (await cluster.client.get(TENANTS, "t", "default"))["status"]["keys"] == 1
+        assert (await cluster.status(TENANTS, "t"))["keys"] == 1
         await cluster.client.delete(API_KEYS, "aaaaaa", "default")
         await answered(cluster, 401, authorization=f"Bearer {key_text('aaaaaa')}")
         await cluster.client.delete(AI_GATEWAY_ROUTES, "r", "default")
@@ -174,7 +126,7 @@ async def test_what_upstream_refuses_is_refused(cluster: Cluster, case: str) -> 
     document = policy("bad", **spec)
     document["spec"] = {key: value for key, value in document["spec"].items() if value is not None}
     with pytest.raises(Invalid, match=said):
-        await apply(cluster, document)
+        await cluster.apply(document)
 
 
 @pytest.mark.parametrize(
@@ -196,4 +148,4 @@ async def test_keys_that_cannot_be_are_refused(cluster: Cluster, spec: dict[str,
     if "id" not in spec:
         document["spec"]["id"] = "abcdef"
     with pytest.raises(Invalid, match=said):
-        await apply(cluster, document)
+        await cluster.apply(document)
