@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -81,3 +82,68 @@ def test_a_cost_without_bounds_is_an_error_of_its_evaluation(expression: str) ->
 
 def test_the_largest_cost_has_64_bits() -> None:
     assert compile_cost("input_tokens * 1.0").evaluate({"input_tokens": 2**64 - 1}) == 2**64 - 1
+
+
+class Counts(NamedTuple):
+    input_tokens: int
+    cached_input_tokens: int
+    cache_creation_input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    reasoning_tokens: int
+
+
+PLAIN = st.recursive(
+    st.sampled_from([*Counts._fields, "0u", "3u", "uint(7)", "2", "4294967295u", "1.5"]),
+    lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from(["+", "*", "/", "-", "%"]), inner),
+    max_leaves=6,
+)
+ANY_COUNTS = st.builds(Counts, *[st.integers(-1, 2**10) | st.integers(2**31, 2**33)] * 6)
+
+
+@given(PLAIN, ANY_COUNTS)
+def test_the_function_of_a_plain_sum_says_what_the_expression_says(expression: str, found: Counts) -> None:
+    try:
+        cost = compile_cost(expression)
+    except CompileError:
+        return
+    if cost.of_counts is None:
+        return
+    told = cost.of_counts(found)
+    assert told is None or told == cost.evaluate(found._asdict())
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "input_tokens / uint(3) + output_tokens",
+        "input_tokens * 2 + output_tokens",
+        "total_tokens",
+        "3u * output_tokens",
+    ],
+)
+def test_sums_and_products_of_counts_have_a_function(expression: str) -> None:
+    cost = compile_cost(expression)
+    counts = Counts(30, 0, 0, 7, 37, 0)
+    assert cost.of_counts is not None
+    assert cost.of_counts(counts) == cost.evaluate(counts._asdict())
+    assert (
+        cost.of_counts(counts._replace(input_tokens=2**40, output_tokens=2**40, total_tokens=2**40)) is None
+    )
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "input_tokens - output_tokens",
+        "input_tokens / output_tokens",
+        "input_tokens / 0u",
+        "cached_input_tokens * 0.1",
+        "model == 'm' ? 1u : 2u",
+        "input_tokens * output_tokens * total_tokens",
+        "input_tokens / 2",
+        "7u",
+    ],
+)
+def test_what_may_fail_or_overflow_is_left_to_the_expression(expression: str) -> None:
+    assert compile_cost(expression).of_counts is None

@@ -4,7 +4,7 @@
     types      what is known of a value before evaluation
     compiler   tree to closures, types checked once; macros: the calls that loop
     functions  operators and overloads; conversions, text, lists, times, kubernetes: the libraries
-    program    a compiled expression; cost: one that prices a request
+    program    a compiled expression; cost: one that prices a request, counts: one that is a plain sum, as a function
 
 Why not a library: `docs/decisions/0008-cel-of-our-own.md`. In short, rules must be refused when they are
 declared (a field that the schema lacks, a wrong type), counts must be uint, and data must be read in place.

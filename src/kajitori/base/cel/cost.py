@@ -11,6 +11,7 @@ import difflib
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Final
 
+from kajitori.base.cel.counts import counts_function
 from kajitori.base.cel.errors import CompileError, EvaluationError
 from kajitori.base.cel.estimate import Shape, estimate_cost
 from kajitori.base.cel.program import Program, compile_expression
@@ -47,13 +48,17 @@ _LARGEST: Final = 2**64 - 1
 
 
 class CostProgram:
-    """A compiled cost. exact: whether it is strict CEL, so that other CEL implementations give the same."""
+    """A compiled cost. exact: whether it is strict CEL, so that other CEL implementations give the same.
 
-    __slots__ = ("_program", "exact", "source")
+    of_counts: the same from an object with the counts as attributes, at once; None where the expression is no plain sum.
+    """
+
+    __slots__ = ("_program", "exact", "of_counts", "source")
 
     def __init__(self, program: Program, *, exact: bool) -> None:
         self.source = program.source
         self.exact = exact
+        self.of_counts = counts_function(program.source, TOKEN_VARIABLES, exact=exact)
         self._program = program
 
     @property

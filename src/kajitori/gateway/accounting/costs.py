@@ -63,11 +63,13 @@ def check_expression(text: str) -> None:
 class CostExpression:
     """A compiled `cel`. uses: the names of the variables that it reads. Raises CompileError.
 
+    of_counts: the same from a usage alone, at once; None where the expression is no plain sum of counts.
+
     `backend` is `name.namespace`, as upstream's documentation has it; in an expression that writes a name with slashes
     it is what upstream's program has: `namespace/name/route/ROUTE/rule/N/ref/N`.
     """
 
-    __slots__ = ("_long", "_program", "uses")
+    __slots__ = ("_long", "_program", "of_counts", "uses")
 
     def __init__(self, text: str) -> None:
         from kajitori.base.cel import compile_cost  # loaded only where an expression is used
@@ -75,6 +77,7 @@ class CostExpression:
         self._program = compile_cost(text)
         self._long = "backend" in self._program.uses and any("/" in part for part in _LITERAL.findall(text))
         self.uses = self._program.uses
+        self.of_counts = self._program.of_counts
 
     def compute(
         self,

@@ -73,6 +73,9 @@ def nano_usd(price: Price, usage: Usage) -> int:
     """By one price. Cached and cache-creation tokens are part of the input, reasoning tokens of the output."""
     cached, creation = usage.cached_input_tokens, usage.cache_creation_input_tokens
     reasoning = usage.reasoning_tokens
+    if not (cached or creation or reasoning):
+        total = max(usage.input_tokens, 0) * price.input_usd + max(usage.output_tokens, 0) * price.output_usd
+        return round(total * 1_000) + round(price.request_usd * NANO_USD)
     total = max(usage.input_tokens - cached - creation, 0) * price.input_usd
     total += cached * _or(price.cached_input_usd, price.input_usd)
     total += creation * _or(price.cache_creation_input_usd, price.input_usd)
