@@ -21,6 +21,7 @@ from kajitori.gateway.accounting.admission_server import (
     render,
 )
 from kajitori.gateway.limits.request import ALLOWED, Dialect, Request, Verdict
+from tests.waiting import eventually
 
 QUESTION = "POST /admit/v1/chat/completions?a=b HTTP/1.1"
 ROUTE = "ai/default/route/rule/2/match/0"
@@ -116,8 +117,7 @@ async def test_questions_that_arrive_in_one_piece_or_byte_by_byte_are_answered_i
         admission.decide = lambda request: Verdict(allowed=True, headers=(("x-ratelimit-id", request.id),))
         admission.wait.clear()
         client.send(b"".join(question(body="12345\r\n\r\n", id=str(number)) for number in range(20)))
-        while not admission.asked:
-            await asyncio.sleep(0.005)
+        await eventually(lambda: admission.asked, "the first is asked")
         assert len(admission.asked) == 1  # one after the other: a decision may depend on the one before
         admission.wait.set()
         assert [(await client.answer())[1]["x-ratelimit-id"] for _ in range(20)] == [
@@ -163,9 +163,10 @@ async def test_whatever_is_no_question_gets_400_and_the_end_of_its_connection(
 
 async def test_a_client_that_leaves_ends_its_question(tmp_path: Path) -> None:
     async with serving(tmp_path) as (admission, connect):
-        cancelled = asyncio.Event()
+        asked, cancelled = asyncio.Event(), asyncio.Event()
 
         async def admit(request: Request) -> Verdict:
+            asked.set()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -175,11 +176,9 @@ async def test_a_client_that_leaves_ends_its_question(tmp_path: Path) -> None:
         admission.admit = admit  # type: ignore[method-assign]
         client = await connect()
         client.send(question())
-        await asyncio.sleep(0)
-        await client.writer.drain()
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(asked.wait(), 20)
         client.writer.close()
-        await asyncio.wait_for(cancelled.wait(), 10)
+        await asyncio.wait_for(cancelled.wait(), 20)
 
 
 async def test_an_engine_that_fails_costs_one_answer(

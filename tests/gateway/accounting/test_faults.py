@@ -180,13 +180,7 @@ async def test_a_full_disk_keeps_nobody_from_being_served_and_is_counted(first: 
         assert {reply.status for reply in replies} == {200}
         admin = bench.folder / "admin.sock"
 
-        async def failed() -> int:
-            return await failed_log_writes(admin)
-
-        deadline = asyncio.get_running_loop().time() + 20
-        while not await failed():
-            assert asyncio.get_running_loop().time() < deadline, bench.log()
-            await asyncio.sleep(0.05)
+        await eventually(lambda: failed_log_writes(admin), bench.log)
         ids = {reply.headers["X-Request-ID"] for reply in replies}
         await eventually(lambda: len(ids & bench.records.keys()) > 20, what=bench.log)
         assert not ids <= bench.records.keys()

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from kajitori.gateway.accounting.records import (
 from kajitori.gateway.accounting.usage_tables import UsageQuestion, read_usage_totals
 from kajitori.gateway.accounting.usage_totals import MOST_OF_A_DAY, OTHER, Period, Subject, Totals
 from kajitori.kube.exec import Executed
+from tests.waiting import eventually_blocking
 
 ROOT = Path(__file__).parents[3]
 
@@ -130,8 +130,7 @@ def test_each_request_counts_once_after_kill_9(tmp_path: Path) -> None:
         ) as process:
             assert process.stdout is not None and process.stdout.readline()
             before = read_offset(tmp_path)
-            while read_offset(tmp_path) <= before:
-                time.sleep(0.01)
+            eventually_blocking(lambda before=before: read_offset(tmp_path) > before, "more is written")
             process.send_signal(signal.SIGKILL)
     assert totals(tmp_path)[()].requests == read_offset(tmp_path) > 0
 
@@ -150,10 +149,7 @@ def test_a_batch_that_could_not_be_written_at_once_counts_once(
     monkeypatch.setattr(records, "_RETRY_SECONDS", 0.01)
     store = RecordStore(tmp_path / FILE_NAME)
     store.write([record(1)], LogPosition(1, 1))
-    deadline = time.monotonic() + 20
-    while store.saved is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually_blocking(lambda: store.saved is not None, "the batch is written")
     store.close()
     assert totals(tmp_path)[()].requests == len(records.read_recent(tmp_path)) == 1
     assert not failures

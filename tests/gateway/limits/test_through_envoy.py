@@ -173,11 +173,10 @@ async def test_a_killed_accountant_settles_what_passed_before_and_the_budget_hol
         names = [each for each in await bench.engine._store.names() if each == name]
         return sum(await counted(bench.engine._store, [(each, 0) for each in names]))
 
-    for _ in range(200):
-        if await used() == 19:
-            break
-        await asyncio.sleep(0.05)
-    assert await used() == 19
+    async def is_booked() -> bool:
+        return await used() == 19
+
+    await eventually(is_booked, "what the first one used is booked")
     reply = await bench.post(question(max_tokens=20))
     assert reply.status == 200
     await eventually(lambda: not bench.engine.pending)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -180,10 +179,13 @@ async def test_what_is_beyond_a_breaker_is_refused_at_once(bench: Workbench, one
     await eventually(lambda: one.seen)
     # One waits for the connection; there is no room for a third.
     requests.append(asyncio.create_task(bench.get("/")))
-    while ".upstream_rq_pending_active: 1" not in await bench.admin(
-        "/stats?filter=upstream_rq_pending_active"
-    ):
-        await asyncio.sleep(0.01)
+
+    async def one_waits() -> bool:
+        return ".upstream_rq_pending_active: 1" in await bench.admin(
+            "/stats?filter=upstream_rq_pending_active"
+        )
+
+    await eventually(one_waits, "one waits for the connection")
     third = await bench.get("/")
     free.set()
     assert third.status == 503
@@ -237,13 +239,10 @@ async def test_an_endpoint_that_fails_its_check_gets_no_traffic(
     await eventually(lambda: any(seen.path == "/health" for seen in one.seen))
     assert one.seen[0].headers["host"] == "probe.example"
 
-    answers: Counter[bytes] = Counter()
-    for _ in range(200):
-        answers = Counter([(await bench.get("/")).body for _ in range(5)])
-        if b"sick" not in answers:
-            break
-        await asyncio.sleep(0.05)
-    assert b"sick" not in answers
+    async def none_is_sick() -> bool:
+        return b"sick" not in [(await bench.get("/")).body for _ in range(5)]
+
+    await eventually(none_is_sick, "only the other endpoint answers")
 
 
 async def test_the_same_header_leads_to_the_same_endpoint(

@@ -14,6 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from kajitori.gateway.plan import Plan, make_plan
+from tests.waiting import eventually
 
 from ..authority import Authority
 from ..workbench import Provider, Workbench, free_port, gateway, observe, running_provider, running_workbench
@@ -73,14 +74,7 @@ async def apply(bench: Workbench, one: Provider, **spec: Any) -> Plan:
 
 async def eventually_served(ask: Callable[[], Awaitable[int]]) -> None:
     """A listener that is new takes its secrets a moment after it is there."""
-    for _ in range(200):
-        try:
-            assert await ask() == 200
-        except aiohttp.ClientError:
-            await asyncio.sleep(0.05)
-        else:
-            return
-    raise AssertionError("was never served")
+    assert await eventually(ask, "it is served", despite=(aiohttp.ClientError,)) == 200
 
 
 async def raw(port: int, text: str) -> str:
