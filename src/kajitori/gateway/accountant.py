@@ -208,6 +208,7 @@ def settlement(record: RequestRecord) -> Settlement:
         tenant=record.tenant,
         client=record.client,
         answered=bool(record.backend) and 200 <= record.status < 300,
+        attempted=bool(record.attempts),
         backend=record.backend,
         backend_model=record.effective_model,
         usage=record.usage,
@@ -238,7 +239,7 @@ async def run_accountant(
     """
     attributes = read_header_attributes(os.environ)
     telemetry = open_exporter(os.environ, instance, attributes)
-    engine = open_engine(places.folder, name=instance or "local")
+    engine = open_engine(places.folder, name=instance or "local", used_up=places.used_up)
     try:
         accountant = Accountant(
             places,

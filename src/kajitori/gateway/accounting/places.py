@@ -20,3 +20,13 @@ class Places(msgspec.Struct, frozen=True):
     envoy_admin: Path
     rescue: Path
     inner: Path
+
+    @property
+    def used_up(self) -> Path:
+        """See `used_up_beside`."""
+        return used_up_beside(self.access_log)
+
+
+def used_up_beside(access_log: Path) -> Path:
+    """The file in which the accountant tells Envoy which limits are used up."""
+    return access_log.with_name("used-up")

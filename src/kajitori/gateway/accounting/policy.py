@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kajitori.gateway.limits.limit import Limit
+from kajitori.gateway.limits.limit import Limit, is_pushed
 
 
 class CostRule(msgspec.Struct, frozen=True):
@@ -82,7 +82,8 @@ class Policy(msgspec.Struct, frozen=True):
 
     budgets: Budget as namespace/name -> number of its limit, for the keys that name it.
     prices: those of PriceLists, the first that fits holds; what none fits is looked up in the catalogue of the package.
-    rescues_streams: whether any route leads streams through the relay.
+    rescues_streams: whether any route leads streams through the relay. pushes: whether Envoy reads what is used up, so that
+    limits which are not strict need no question.
     """
 
     backends: dict[str, BackendFacts] = {}
@@ -92,3 +93,21 @@ class Policy(msgspec.Struct, frozen=True):
     prices: tuple[Price, ...] = ()
     budgets: dict[str, int] = {}
     rescues_streams: bool = False
+    pushes: bool = False
+
+    def limits_of_keys(self) -> set[int]:
+        """Numbers of limits that hold wherever a key is used."""
+        named = {budget for key in self.keys.values() for budget in key.budgets}
+        return {number for budget, number in self.budgets.items() if budget in named}
+
+    def unasked_routes(self) -> frozenset[str]:
+        """Routes with limits of which all are pushed: nobody is asked whether their requests may pass."""
+        pushed = {number for number, limit in enumerate(self.limits) if is_pushed(limit)}
+        of_keys = self.limits_of_keys()
+        if not self.pushes or not of_keys <= pushed:
+            return frozenset()
+        return frozenset(
+            name
+            for name, facts in self.routes.items()
+            if (facts.limits or of_keys) and pushed.issuperset(facts.limits)
+        )

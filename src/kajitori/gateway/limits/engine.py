@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -28,6 +29,7 @@ from kajitori.gateway.limits.outcomes import (
     readings,
     why_refused,
 )
+from kajitori.gateway.limits.pushing import Pushing
 from kajitori.gateway.limits.request import ALLOWED, Request, Settlement, Verdict
 from kajitori.gateway.limits.settling import Counts, Note, OpenRequest, Settling
 from kajitori.gateway.limits.store import Store, StoreLost
@@ -49,6 +51,7 @@ class Engine:
 
     reservation_seconds: after which a reservation is given back; a request that ends later is booked all the same.
     patience_seconds: for which a request waits for others that have reserved all that is left of a limit that clips.
+    used_up: the file by which Envoy learns what is used up of limits that nobody is asked about; None: there is none.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Engine:
         name: str = "local",
         reservation_seconds: float = RESERVATION_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
+        used_up: Path | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -72,10 +76,12 @@ class Engine:
         self._settled = asyncio.Event()
         self.counts = Counts()
         self._settling = Settling(store, clock, self._matcher, self.counts, name)
+        self.pushing = Pushing(store, clock, self.counts, used_up)
 
     def configure(self, policy: Policy) -> None:
         """What holds from now on. Counters go on: a limit is known by its name."""
         self._matcher = self._settling.matcher = Matcher(policy)
+        self.pushing.configure(policy, self._matcher)
 
     async def admit(self, request: Request) -> Verdict:
         """Whether a request may pass."""
@@ -132,6 +138,7 @@ class Engine:
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Books how requests ended. Each is booked once: a second settlement of a request changes nothing."""
         await self._settling.flush()
+        settlements, unasked = await self._parted(settlements)
         if self._store.remote and len(settlements) > 1:
             await asyncio.gather(*(self._settling.settle(self._leave(each.id), each) for each in settlements))
         else:
@@ -140,6 +147,21 @@ class Engine:
         if self._waiting:
             self._settled.set()
             self._settled = asyncio.Event()
+        await self.pushing.book(unasked)
+
+    async def _parted(
+        self, settlements: Sequence[Settlement]
+    ) -> tuple[Sequence[Settlement], Sequence[Settlement]]:
+        """Those of requests that were asked about, and those that nobody asked about."""
+        asked: list[Settlement] = []
+        unasked: list[Settlement] = []
+        for each in settlements:
+            entry = self._open.get(each.id)
+            if entry is not None:
+                self.pushing.touch(entry)
+            passed = entry is None and self.pushing.is_unasked(each.route)
+            (unasked if passed and not await self._settling.is_reserved(each) else asked).append(each)
+        return asked, unasked
 
     async def sweep(self) -> None:
         """Gives back reservations that are over their time, and tells the store what it missed."""
@@ -157,6 +179,9 @@ class Engine:
 
     async def run(self) -> None:
         """Sweeps every ten seconds, and sooner while the store has something to catch up with, for ever."""
+        await asyncio.gather(self._sweep_for_ever(), self.pushing.run())
+
+    async def _sweep_for_ever(self) -> None:
         round_ = 0
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)

@@ -26,6 +26,8 @@ FACTS: tuple[Fact, ...] = (
     "path",
 )
 BACKEND_FACTS: tuple[Fact, ...] = ("backend", "backend_model")
+# What is known of a request when it has ended, without anybody having been asked about it before.
+LOGGED_FACTS: tuple[Fact, ...] = (*BACKEND_FACTS, "route", "rule", "model", "key", "tenant", "client")
 REQUESTS = "requests"
 TOKENS = "tokens"
 USD = "usd"
@@ -91,3 +93,15 @@ class Limit(msgspec.Struct, frozen=True):
     group: str = ""
     headers: bool = True
     unpriced: Literal["Allow", "Deny"] = "Deny"
+
+
+def is_pushed(limit: Limit) -> bool:
+    """Whether requests pass unasked as long as a limit is not used up; it is counted when they end.
+
+    One that is not strict is, unless it must be looked up each time, or selects by what is forgotten when a request ends.
+    """
+    return (
+        not limit.strict
+        and not limit.deny_without_store
+        and all(selector.fact in LOGGED_FACTS for selector in limit.selectors)
+    )

@@ -25,6 +25,7 @@ from kajitori.gateway.limits.wording import unpriced
 _log = logging.getLogger(__name__)
 
 _MOST_DISTINCT = 50_000
+OTHERS = "others"
 _NO_ROUTE = RouteFacts()
 
 
@@ -54,7 +55,7 @@ class CompiledLimit:
             for old in [each for each, forget in seen.items() if forget <= now]:
                 del seen[old]
             if len(seen) >= _MOST_DISTINCT:
-                return f"{self.limit.name}|others"
+                return f"{self.limit.name}|{OTHERS}"
         seen[name] = span.forget
         return name
 
@@ -90,8 +91,8 @@ class Matcher:
         self._compiled: list[CompiledLimit | None] = [_compile(limit) for limit in policy.limits]
         self.by_name = {each.limit.name: each for each in self._compiled if each is not None}
 
-    def ask(self, request: Request, now: float) -> Asked | Verdict | None:
-        """What to ask the store; a verdict where there is nothing to ask, None where no limit holds."""
+    def of_request(self, request: Request) -> tuple[Request, list[CompiledLimit]]:
+        """The request by the names that limits speak of, and all limits that may hold for it."""
         facts = self._routes.get(request.route, _NO_ROUTE)
         numbers = facts.limits
         key = self._keys.get(request.key)
@@ -100,16 +101,20 @@ class Matcher:
             request = msgspec.structs.replace(request, key=key.name, tenant=key.tenant)
             budgets = [self._budgets[budget] for budget in key.budgets if budget in self._budgets]
             numbers = (*numbers, *(number for number in budgets if number not in numbers))
-        if not numbers:
+        found = [compiled for number in numbers if (compiled := self._compiled[number]) is not None]
+        return request, [compiled for compiled in found if _may_take(compiled.limit, request, facts)]
+
+    def ask(self, request: Request, now: float) -> Asked | Verdict | None:
+        """What to ask the store; a verdict where there is nothing to ask, None where no limit holds."""
+        facts = self._routes.get(request.route, _NO_ROUTE)
+        request, limits = self.of_request(request)
+        if not limits:
             return None
         targets = [
             target for target in facts.targets if request.rule == "" or str(target.rule) == request.rule
         ]
         question = _Question(self.charger, request, targets, now)
-        for number in numbers:
-            compiled = self._compiled[number]
-            if compiled is None or not _may_take(compiled.limit, request, facts):
-                continue
+        for compiled in limits:
             verdict = question.add(compiled)
             if verdict is not None:
                 return verdict

@@ -18,14 +18,19 @@ _SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def open_engine(
-    folder: Path, *, name: str = "local", store: str | None = None, clock: Clock | None = None
+    folder: Path,
+    *,
+    name: str = "local",
+    store: str | None = None,
+    clock: Clock | None = None,
+    used_up: Path | None = None,
 ) -> Engine:
     """folder: of the journal, used where no store is shared. name: stays the same when this process begins anew, and is
-    no other gateway's. store: the URL; None takes it from the environment. Raises UsageError for one of an unknown kind,
-    OSError.
+    no other gateway's. store: the URL; None takes it from the environment. used_up: see `Engine`. Raises
+    UsageError for one of an unknown kind, OSError.
     """
     url = os.environ.get(STORE_VARIABLE, "") if store is None else store
-    return Engine(open_store(folder, url), clock or SystemClock(), name=name)
+    return Engine(open_store(folder, url), clock or SystemClock(), name=name, used_up=used_up)
 
 
 def open_store(folder: Path, url: str) -> Store:

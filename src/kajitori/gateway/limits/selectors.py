@@ -126,7 +126,12 @@ def counter_name(limit: str, distinct: tuple[str, ...]) -> str:
     if not distinct:
         return limit
     text = "|".join(distinct)
-    if len(text) <= _LONGEST_NAME and all(_PLAIN.issuperset(value) for value in distinct):
+    if len(text) <= _LONGEST_NAME and all(map(is_plain, distinct)):
         return f"{limit}|{text}"
     digest = blake2b(msgspec.msgpack.encode(distinct), digest_size=16).hexdigest()
     return f"{limit}|#{digest}"
+
+
+def is_plain(value: str) -> bool:
+    """Whether a value stands in names of counters, and in lists, as it is."""
+    return _PLAIN.issuperset(value)

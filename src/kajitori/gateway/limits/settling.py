@@ -154,6 +154,15 @@ class Settling:
             ]
         return Ending(entry.name, amounts, taken)
 
+    async def is_reserved(self, settlement: Settlement) -> bool:
+        """Whether a request that is not known here passed before this process began, and was asked about."""
+        if settlement.began > self._started + _CLOCK_SECONDS:
+            return False
+        try:
+            return await self._store.find(f"{self._name}/{settlement.id}") is not None
+        except StoreLost:
+            return False
+
     async def _recovered(self, settlement: Settlement) -> Ending | None:
         """The end of a request that passed before this process began."""
         if settlement.began > self._started + _CLOCK_SECONDS:

@@ -82,7 +82,7 @@ def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], 
         wait_seconds = 1
         message = f"{limit.name}: {what}; requests under way have reserved {amount_text(limit, reading.open)}"
     else:
-        message = f"{limit.name}: {what}; it frees in {wait_seconds} s, at {rfc3339(reading.frees)}"
+        message = f"{limit.name}: {what}; {frees_text(str(wait_seconds), reading.frees)}"
     return Verdict(
         allowed=False,
         status=429,
@@ -91,6 +91,11 @@ def refusal(reading: Reading, now: float, headers: tuple[tuple[str, str], ...], 
         retry_after_seconds=float(wait_seconds),
         headers=headers,
     )
+
+
+def frees_text(wait_seconds: str, frees: float) -> str:
+    """When there is room again."""
+    return f"it frees in {wait_seconds} s, at {rfc3339(frees)}"
 
 
 def waits_for_others(reading: Reading) -> bool:

@@ -1,0 +1,280 @@
+"""Limits that nobody is asked about: what ended is counted, and what is used up is told to Envoy by a file.
+
+Requests are counted in the window in which they came in, from the log alone. After each booking the store says how
+the counts stand that were touched; where it is shared, those that are near their limit are looked at twice a second besides,
+since others book too. The file is written only when it says something new, and holds for itself until the windows free:
+whoever of Envoy, the control plane and this process is away, it stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from kajitori.base.clock import Clock
+from kajitori.gateway.accounting.policy import Policy, TargetFacts
+from kajitori.gateway.limits.amounts import failed_amount, real_amount
+from kajitori.gateway.limits.counting import Taken
+from kajitori.gateway.limits.limit import REQUESTS, Limit, is_pushed
+from kajitori.gateway.limits.matching import CompiledLimit, Matcher
+from kajitori.gateway.limits.request import Request, Settlement
+from kajitori.gateway.limits.settling import Counts, OpenRequest
+from kajitori.gateway.limits.store import Store, StoreLost
+from kajitori.gateway.limits.used_up import HEAD, Concerned, UsedUp, render, used_up
+from kajitori.gateway.rescue.legs import LEG_MARK
+
+_log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
+_SHARED_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 3600.0
+_NEAR = 0.5
+_MOST_WATCHED = 2_000
+_MOST_PENDING = 100_000
+_AT_ONCE = 500
+
+
+class Pushing:
+    """path: of the file that Envoy reads; None where it reads none, and all is asked about."""
+
+    def __init__(self, store: Store, clock: Clock, counts: Counts, path: Path | None) -> None:
+        self._store = store
+        self._clock = clock
+        self._counts = counts
+        self._path = path
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._routes: frozenset[str] = frozenset()
+        self._limits: dict[str, CompiledLimit] = {}
+        self._pending: dict[tuple[str, int], Taken] = {}
+        self._touched: dict[str, CompiledLimit] = {}
+        self._watched: dict[str, CompiledLimit] = {}
+        # Those of which a request was booked that has no price: all are asked about, and such a one is refused.
+        self._unpriced: set[str] = set()
+        self._all_anew = False
+        self._written: str | None = None
+        self.used_up: dict[str, UsedUp] = {}
+
+    def configure(self, policy: Policy, matcher: Matcher) -> None:
+        """What holds from now on."""
+        self._matcher = matcher
+        pushes = policy.pushes and self._path is not None
+        self._routes = policy.unasked_routes() if pushes else frozenset()
+        self._limits = (
+            {name: each for name, each in matcher.by_name.items() if is_pushed(each.limit)} if pushes else {}
+        )
+        self._concerned = Concerned(policy)
+        self._touched.clear()
+        self._watched.clear()
+        self._unpriced.intersection_update(self._limits)
+        self._all_anew = bool(self._limits) or bool(self.used_up)
+        self._wake.set()
+
+    def is_unasked(self, route: str) -> bool:
+        """Whether requests of a route pass without a question."""
+        return route in self._routes
+
+    def touch(self, entry: OpenRequest) -> None:
+        """Notes the counts of a request that was asked about and has ended."""
+        for hold, tag in zip(entry.holds, entry.note.tags, strict=False):
+            if hold.kind == "soft" and tag.limit in self._limits:
+                self._touched[hold.counter] = self._limits[tag.limit]
+
+    async def book(self, settlements: Iterable[Settlement]) -> None:
+        """Counts requests that nobody was asked about, and tells Envoy what is used up now."""
+        for each in settlements:
+            if each.attempted:
+                self._charge(each)
+        if self._pending or self._touched or self._all_anew:
+            before = self._wait_seconds()
+            await self._catch_up()
+            after = self._wait_seconds()
+            if after is not None and (before is None or after < before):
+                self._wake.set()
+
+    async def run(self) -> None:
+        """Takes back what is free again, looks at what others have booked, and catches up with a lost store; for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(self._wait_seconds()):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            if self._store.remote:
+                self._touched |= self._watched
+            try:
+                await self._catch_up()
+            except Exception:
+                _log.exception("what is used up cannot be told")
+
+    def _wait_seconds(self) -> float | None:
+        if self._pending or self._all_anew:
+            return _AGAIN_SECONDS
+        if self._store.remote and self._watched:
+            return _SHARED_SECONDS
+        if not self.used_up:
+            return None
+        frees = min(each.until for each in self.used_up.values())
+        return min(max(frees - self._clock.now(), 0.05), _LONGEST_WAIT_SECONDS)
+
+    def _charge(self, settlement: Settlement) -> None:
+        request, limits = self._matcher.of_request(
+            Request(
+                id=settlement.id,
+                route=settlement.route,
+                rule=settlement.rule,
+                model=settlement.model,
+                key=settlement.key,
+                tenant=settlement.tenant,
+                client=settlement.client,
+            )
+        )
+        began = settlement.began or self._clock.now()
+        target = TargetFacts(0, 0, settlement.backend, settlement.backend_model)
+        for compiled in limits:
+            conditions = compiled.conditions
+            if conditions.of_backend and not settlement.backend:
+                continue
+            distinct = conditions.holds(request, target if conditions.of_backend else None)
+            amount = self._amount(compiled.limit, settlement) if distinct is not None else 0
+            if distinct is None or amount <= 0:
+                continue
+            span = compiled.window.at(began)
+            counter = compiled.counter(distinct, span, began)
+            self._touched[counter] = compiled
+            taken = self._pending.get((counter, span.slot))
+            if taken is not None:
+                taken.amount += amount
+            elif len(self._pending) < _MOST_PENDING:
+                self._pending[counter, span.slot] = Taken(counter, span.slot, amount, span.forget)
+            else:
+                self._counts.unsettled_dropped += 1
+
+    def _amount(self, limit: Limit, settlement: Settlement) -> int:
+        once = failed_amount(limit)
+        usage = settlement.usage
+        if limit.counts == REQUESTS or usage is None:
+            amount = once
+        else:
+            model = settlement.backend_model or settlement.model
+            found = real_amount(
+                self._matcher.charger,
+                limit,
+                settlement.route,
+                settlement.rule,
+                settlement.backend,
+                model,
+                usage,
+            )
+            if found is None and limit.unpriced == "Deny":
+                self._unpriced.add(limit.name)
+            amount = once if found is None else found
+        # What is taken for each request is taken once, however many backends went on with its stream.
+        return amount - once if LEG_MARK in settlement.id else amount
+
+    async def _catch_up(self) -> None:
+        async with self._lock:
+            try:
+                if self._pending:
+                    booked = self._pending
+                    self._pending = {}
+                    try:
+                        await self._store.book(list(booked.values()), now=self._clock.now())
+                    except StoreLost:
+                        self._postpone(booked)
+                        raise
+                await self._look()
+            except StoreLost:
+                self._counts.store_failures += 1
+                return
+            self._tell()
+
+    def _postpone(self, booked: dict[tuple[str, int], Taken]) -> None:
+        for place, taken in booked.items():
+            newer = self._pending.get(place)
+            if newer is not None:
+                newer.amount += taken.amount
+            else:
+                self._pending[place] = taken
+
+    async def _look(self) -> None:
+        """Reads the counts that may have changed; after a change of the policy all of them. Raises StoreLost."""
+        touched, self._touched = self._touched, {}
+        try:
+            if self._all_anew:
+                names = await self._store.names() if self._limits else []
+                limits = ((name, self._limits.get(name.partition("|")[0])) for name in names)
+                touched |= {name: compiled for name, compiled in limits if compiled is not None}
+                self.used_up = {
+                    name: each
+                    for name, each in self.used_up.items()
+                    if each.compiled.limit.name in self._limits
+                }
+            places = list(touched.items())
+            for start in range(0, len(places), _AT_ONCE):
+                part = places[start : start + _AT_ONCE]
+                amounts = await self._store.amounts([name for name, _ in part])
+                for (name, compiled), slots in zip(part, amounts, strict=True):
+                    self._judge(name, compiled, slots)
+            self._all_anew = False
+        except StoreLost:
+            self._touched = touched | self._touched
+            raise
+
+    def _judge(self, name: str, compiled: CompiledLimit, slots: dict[int, int]) -> None:
+        now = self._clock.now()
+        span = compiled.window.at(now)
+        known = self.used_up.get(name)
+        since = known.since if known is not None else now
+        count = used_up(compiled, name[len(compiled.limit.name) + 1 :], span, slots, since)
+        if compiled.limit.shadow:
+            if count is not None:
+                shadowed = self._counts.shadowed
+                shadowed[compiled.limit.name] = shadowed.get(compiled.limit.name, 0) + 1
+            return
+        if count is not None:
+            self.used_up[name] = count
+        else:
+            self.used_up.pop(name, None)
+        if self._store.remote:
+            if span.used(slots) >= _NEAR * compiled.capacity and len(self._watched) < _MOST_WATCHED:
+                self._watched[name] = compiled
+            else:
+                self._watched.pop(name, None)
+
+    def _tell(self) -> None:
+        """Writes the file, if it says something new."""
+        if self._path is None:
+            return
+        now = self._clock.now()
+        for name in [name for name, each in self.used_up.items() if each.until <= now]:
+            del self.used_up[name]
+        # What allows nothing at all needs no count.
+        asked = [
+            each
+            for name, each in self._limits.items()
+            if name in self._unpriced or (each.capacity == 0 and not each.limit.shadow)
+        ]
+        text = render(self._concerned, self.used_up.values(), asked)
+        if text == self._written or (self._written is None and not text and not self._path.exists()):
+            return
+        try:
+            _replace(self._path, f"{HEAD} {time.time_ns()}\n{text}")
+            self._written = text
+        except OSError as error:
+            _log.error("Envoy cannot be told what is used up: %s", error)
+            self._all_anew = True
+
+
+def _replace(path: Path, text: str) -> None:
+    """For Envoy, which is of the same user; it never sees half of it."""
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    fresh.replace(path)
