@@ -17,8 +17,8 @@ from kajitori.api.envoygateway.authorization import (
 from kajitori.api.envoygateway.rate_limit import PathMatch
 from kajitori.gateway.observed import Index
 from kajitori.gateway.policies.security.authorization import make_authorization
-from kajitori.gateway.policies.security.chain import RULES
-from kajitori.gateway.policies.security.protection import Making
+from kajitori.gateway.policies.security.making import Making
+from kajitori.gateway.routes.security_filters import RULES
 from kajitori.gateway.world import World
 from tests.gateway.workbench import observe
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
-from kajitori.gateway.policies.security.hosts import HostSecurity
 from kajitori.gateway.resilience.order import Tier
 from kajitori.gateway.routes.admission import Asking, admitted_alike
 from kajitori.gateway.routes.answers import Model, direct_error
@@ -28,11 +27,12 @@ from kajitori.gateway.routes.endpoints import (
     wrong_methods,
 )
 from kajitori.gateway.routes.hostnames import ANY_HOST, covers
+from kajitori.gateway.routes.protected_routes import HostSecurity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kajitori.gateway.policies.security.protection import Protection
+    from kajitori.gateway.routes.protection import Protection
 
 _LONGEST_BODY_BYTES = 4 * 1024 * 1024
 _FILTER_OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}

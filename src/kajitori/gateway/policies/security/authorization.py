@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.policies.security.chain import RULES
 from kajitori.gateway.resources import TYPE
+from kajitori.gateway.routes.security_filters import RULES
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.authorization import (
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Principal,
     )
     from kajitori.api.envoygateway.rate_limit import PathMatch
-    from kajitori.gateway.policies.security.protection import Making
+    from kajitori.gateway.policies.security.making import Making
 
 MODEL_HEADERS = ("x-ai-eg-",)
 _TOKENS = "envoy.filters.http.jwt_authn"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kajitori.base.duration import protobuf_duration
-from kajitori.gateway.policies.security.chain import OAUTH2
 from kajitori.gateway.policies.security.services import service_cluster
 from kajitori.gateway.resources import TYPE
+from kajitori.gateway.routes.security_filters import OAUTH2
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.authentication import JWT, OIDC, OIDCDenyRedirectHeader
-    from kajitori.gateway.policies.security.protection import Making
+    from kajitori.gateway.policies.security.making import Making
 
 SECRET_KEY, ID_KEY = "client-secret", "client-id"
 _TIMEOUT = "10s"

@@ -9,12 +9,12 @@ import re
 from typing import TYPE_CHECKING
 
 from kajitori.base.reason import Reason
-from kajitori.gateway.policies.security.protection import listed
+from kajitori.gateway.policies.security.making import listed
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.authentication import APIKeyAuth, BasicAuth
     from kajitori.api.gateway.shared import SecretObjectReference
-    from kajitori.gateway.policies.security.protection import Making
+    from kajitori.gateway.policies.security.making import Making
 
 HTPASSWD_KEY = ".htpasswd"
 _SORTS = (("headers", "h"), ("params", "q"), ("cookies", "c"))

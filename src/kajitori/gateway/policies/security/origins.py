@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import parse_duration_seconds
-from kajitori.gateway.policies.security.chain import CSRF as CSRF_STEP
 from kajitori.gateway.resources import TYPE
+from kajitori.gateway.routes.security_filters import CSRF as CSRF_STEP
 
 if TYPE_CHECKING:
     from kajitori.api.envoygateway.security_policy import CORS, CSRF
-    from kajitori.gateway.policies.security.protection import Making
+    from kajitori.gateway.policies.security.making import Making
 
 _MILLION = 1_000_000
 

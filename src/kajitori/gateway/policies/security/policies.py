@@ -16,16 +16,17 @@ from kajitori.gateway.policies.attachment import PolicyAttachment
 from kajitori.gateway.policies.merging import merge
 from kajitori.gateway.policies.security.authorization import make_authorization
 from kajitori.gateway.policies.security.bounds import problems_of
-from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, JWT, RULES, early, late
-from kajitori.gateway.policies.security.hosts import protected_plain
 from kajitori.gateway.policies.security.logging_in import make_login_at_provider
 from kajitori.gateway.policies.security.logins import make_login
+from kajitori.gateway.policies.security.making import KIND, Making
 from kajitori.gateway.policies.security.origins import make_cors, make_csrf
-from kajitori.gateway.policies.security.protection import KIND, Making, Protection
 from kajitori.gateway.policies.security.questions import make_question
 from kajitori.gateway.policies.security.tokens import make_tokens, token_filter
 from kajitori.gateway.policies.statuses import policy_status
 from kajitori.gateway.resources import EXTENSION
+from kajitori.gateway.routes.protected_routes import protected_plain
+from kajitori.gateway.routes.protection import Protection
+from kajitori.gateway.routes.security_filters import ASK, ASK_TELLING, JWT, RULES, early, late
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import protobuf_duration
 from kajitori.gateway.policies.security.authorization import MODEL_HEADERS
-from kajitori.gateway.policies.security.chain import ASK, ASK_TELLING, KEEPS_OURS, brought
 from kajitori.gateway.policies.security.services import service_cluster
 from kajitori.gateway.resources import TYPE
+from kajitori.gateway.routes.security_filters import ASK, ASK_TELLING, KEEPS_OURS, brought
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kajitori.api.envoygateway.authorization import ContextExtension, ExtAuth, HTTPExtAuthService
-    from kajitori.gateway.policies.security.protection import Making
+    from kajitori.gateway.policies.security.making import Making
 
 _TYPE = TYPE + "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 _TIMEOUT = "10s"

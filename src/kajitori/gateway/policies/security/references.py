@@ -9,7 +9,7 @@ import msgspec
 from kajitori.api.envoygateway.security_policy import SecurityPolicySpec
 from kajitori.gateway.credentials.secrets import readable
 from kajitori.gateway.policies.security.logging_in import issuers_to_ask
-from kajitori.gateway.policies.security.protection import GROUP, KIND
+from kajitori.gateway.policies.security.making import GROUP, KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,14 +18,14 @@ from kajitori.gateway.backends.targets import (
 )
 from kajitori.gateway.backends.tls import upstream_tls
 from kajitori.gateway.policies.cluster_settings import with_settings
-from kajitori.gateway.policies.security.protection import GROUP, KIND
+from kajitori.gateway.policies.security.making import GROUP, KIND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kajitori.api.envoygateway.backend_cluster import BackendCluster, WeightedBackendRef
     from kajitori.api.gateway.shared import BackendObjectReference
-    from kajitori.gateway.policies.security.protection import Making
+    from kajitori.gateway.policies.security.making import Making
 
 _PORTS = {"https": 443, "http": 80}
 

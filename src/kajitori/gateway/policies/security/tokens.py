@@ -10,16 +10,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import protobuf_duration
-from kajitori.gateway.policies.security.chain import JWT as JWT_STEP
-from kajitori.gateway.policies.security.chain import JWT_TYPE
 from kajitori.gateway.policies.security.services import service_cluster
 from kajitori.gateway.resources import TYPE
+from kajitori.gateway.routes.security_filters import JWT as JWT_STEP
+from kajitori.gateway.routes.security_filters import JWT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kajitori.api.envoygateway.authentication import JWT, JWTProvider, LocalJWKS, RemoteJWKS
-    from kajitori.gateway.policies.security.protection import Making
+    from kajitori.gateway.policies.security.making import Making
 
 JWKS_KEY = "jwks"
 _FETCH_TIMEOUT = "10s"

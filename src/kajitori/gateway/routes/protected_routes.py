@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
-from kajitori.gateway.policies.security.chain import ASK_TELLING, early, late, switched_off_late
 from kajitori.gateway.routes.answers import direct_error, literal
 from kajitori.gateway.routes.route_filters import CORS_FILTER
+from kajitori.gateway.routes.security_filters import ASK_TELLING, early, late, switched_off_late
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kajitori.gateway.policies.security.protection import Protection
+    from kajitori.gateway.routes.protection import Protection
     from kajitori.gateway.routes.tables import Entry
 
 _ACTIONS = ("route", "redirect", "direct_response")

@@ -1,13 +1,12 @@
-"""What one SecurityPolicy, or two merged ones, come to on the routes that they hold for."""
+"""The state while one SecurityPolicy, or two merged ones, become a Protection of the routes that they hold for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from kajitori.base.reason import Reason
 from kajitori.gateway.credentials.secrets import SecretReader
+from kajitori.gateway.routes.protection import Protection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,27 +15,6 @@ if TYPE_CHECKING:
     from kajitori.gateway.world import World
 
 GROUP, KIND = "gateway.envoyproxy.io", "SecurityPolicy"
-
-
-class Protection(msgspec.Struct, frozen=True):
-    """name: of the policies, for people and for what is named after them. broken: why nobody can be let in, if so.
-
-    steps: name of a step of `chain` -> its configuration on a route. behind: steps that stand behind the script on every
-    route, because they look at what it finds out: the model, or who the client is. login: name of what the script
-    checks, or empty. cors: the CORS filter's configuration, if any.
-    """
-
-    name: str
-    broken: str = ""
-    steps: dict[str, dict[str, Any]] = {}
-    behind: frozenset[str] = frozenset()
-    login: str = ""
-    cors: dict[str, Any] | None = None
-
-    @property
-    def guard(self) -> str:
-        """What the script is told of a route."""
-        return f"!{self.broken}" if self.broken else self.login
 
 
 class Making:
