@@ -27,6 +27,16 @@ _MODEL_PREFIX = "x-ai-eg-"
 ASKED_MODEL_HEADER = "x-kajitori-asked-model"
 _INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-", "x-gateway-destination-", "x-kajitori-")
 
+_HTTP2 = {
+    # Of many requests on one connection one that is malformed ends alone.
+    "override_stream_error_on_invalid_http_message": True,
+    "max_concurrent_streams": 100,
+    # So much is also kept of an answer that its client does not take. Envoy's own 16 MiB for each of 1,024 streams are
+    # more than a client may be trusted with.
+    "initial_stream_window_size": 1024 * 1024,
+    "initial_connection_window_size": 8 * 1024 * 1024,
+}
+
 
 def listener_name(port: int) -> str:
     return f"http/{port}"
@@ -119,8 +129,7 @@ def connection_manager(name: str, settings: Settings, table: str) -> dict[str, A
         "request_timeout": "600s",
         "stream_idle_timeout": "300s",
         "local_reply_config": local_reply_config(),
-        # Of many requests on one connection one that is malformed ends alone.
-        "http2_protocol_options": {"override_stream_error_on_invalid_http_message": True},
+        "http2_protocol_options": _HTTP2,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "access_log": request_log(settings.access_log, settings.logged_headers),
     }
