@@ -49,6 +49,7 @@ from kajitori.gateway.policies.gateway_configs import GatewayConfigs
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
+from kajitori.gateway.refusals import refusals_told
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
 from kajitori.gateway.routes.admission import Asking
 from kajitori.gateway.routes.ai_routes import translate_ai_route
@@ -258,7 +259,10 @@ def make_plan(
     making = _Making(observed, rejected or {}, envoys, memory)
     plan = _make(making)
     memory.end()
-    return plan
+    if not rejected:
+        return plan
+    told = refusals_told(plan.statuses, plan.resources, rejected, observed.gateways)
+    return msgspec.structs.replace(plan, statuses=told)
 
 
 def _make(making: _Making) -> Plan:
@@ -297,6 +301,7 @@ def _make(making: _Making) -> Plan:
         prices=limits.prices,
         budgets=limits.budgets,
         rescues_streams=bool(making.rescues),
+        pushes=bool(observed.settings.access_log),
     )
     asking = Asking(policy)
     resources = Resources(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 from kajitori.gateway.accountant import settlement
 from kajitori.gateway.accounting.admission_server import AdmissionServer
 from kajitori.gateway.accounting.log_reader import LogReader
+from kajitori.gateway.accounting.places import used_up_beside
 from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, read_position
 from kajitori.gateway.limits.opening import open_engine
 from kajitori.gateway.plan import Plan
@@ -18,14 +20,17 @@ from tests.gateway.workbench import Workbench
 
 
 class LimitedWorkbench(Workbench):
-    """engine: holds the limits of what was applied."""
+    """engine: holds the limits of what was applied. redis: the URL of its store, name: of it among those that share it."""
+
+    redis, name = "", "local"
 
     async def start(self) -> None:
         await self._open_accountant()
         await super().start()
 
     async def _open_accountant(self) -> None:
-        self.engine = open_engine(self.folder, store="")
+        self.used_up = used_up_beside(self.access_log)
+        self.engine = open_engine(self.folder, store=self.redis, name=self.name, used_up=self.used_up)
         if self.plan is not None:
             self.engine.configure(self.plan.policy)
         position = read_position(self.folder / FILE_NAME)
@@ -34,11 +39,13 @@ class LimitedWorkbench(Workbench):
         )
         self.admission = AdmissionServer(self.engine)
         await self.admission.listen(self.folder / "accountant.sock")
+        self._holding = asyncio.create_task(self.engine.run())
 
     def kill_accountant(self) -> None:
         """As if the process had been killed: nothing is said goodbye to."""
         self.admission.close()
         self._reading.cancel()
+        self._holding.cancel()
 
     async def start_accountant(self) -> None:
         """Begins anew with what is on disk."""
@@ -56,13 +63,16 @@ class LimitedWorkbench(Workbench):
     async def close(self) -> None:
         self.admission.close()
         await super().close()
+        self._holding.cancel()
+        await asyncio.gather(self._holding, return_exceptions=True)
         await self.engine.close()
 
 
 @contextlib.asynccontextmanager
-async def running_limited_workbench() -> AsyncIterator[LimitedWorkbench]:
+async def running_limited_workbench(redis: str = "", name: str = "local") -> AsyncIterator[LimitedWorkbench]:
     with tempfile.TemporaryDirectory(prefix="kaji-") as folder:
         bench = LimitedWorkbench(Path(folder))
+        bench.redis, bench.name = redis, name
         try:
             await bench.start()
             yield bench

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kajitori.api.aigateway.quota_policy import DURATION_SECONDS
 from kajitori.base.errors import KajitoriError
 from kajitori.gateway.accounting.costs import check_expression
 from kajitori.gateway.limits.compile_selectors import client_selectors
 from kajitori.gateway.limits.limit import CEL_PREFIX, TOKENS, Limit, Selector, Window
+from kajitori.gateway.limits.strictness import is_strict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +50,8 @@ class QuotaBook:
                     f"{where}: {first} speaks of {quota.model_name} at {backend} already and holds"
                 )
                 continue
-            limits += _model_limits(name, backend, quota, where, problems)
+            found = _model_limits(name, backend, quota, where, problems)
+            limits += [msgspec.structs.replace(limit, strict=is_strict(policy.metadata)) for limit in found]
         service = policy.spec.service_quota
         if service is None:
             return
@@ -62,7 +66,8 @@ class QuotaBook:
         selectors = [Selector("backend", "Exact", backend)]
         if own:
             selectors.append(Selector("backend_model", "OneOf", own, invert=True))
-        limits.append(_limit(f"{name} for {_short(backend)}", counts, service.quota, selectors))
+        limit = _limit(f"{name} for {_short(backend)}", counts, service.quota, selectors)
+        limits.append(msgspec.structs.replace(limit, strict=is_strict(policy.metadata)))
 
 
 def _model_limits(

@@ -198,6 +198,11 @@ class Engine:
         await self._store.close()
 
     @property
+    def awaits(self) -> bool:
+        """Whether any request has passed whose end is not known: what it has reserved may be waited for."""
+        return bool(self._open)
+
+    @property
     def pending(self) -> int:
         """Requests that have ended while the store was lost, and wait to be booked."""
         return self._settling.pending

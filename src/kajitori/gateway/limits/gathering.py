@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kajitori.gateway.limits.planning import PolicyKey, TrafficUse
+from kajitori.gateway.limits.strictness import is_strict, problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from kajitori.api.envoygateway.policy import Policy
     from kajitori.api.envoygateway.rate_limit import GlobalRateLimit
     from kajitori.gateway.policies.backend_traffic import BackendTraffic
     from kajitori.gateway.policies.subjects import RouteKey
@@ -22,14 +24,22 @@ def traffic_uses(
     if not traffic.attachment:
         return []
     places = list(dict.fromkeys(place for outcome in outcomes for place in outcome.via))
-    found: dict[PolicyKey, tuple[GlobalRateLimit, set[int]]] = {}
+    found: dict[PolicyKey, tuple[Policy, GlobalRateLimit, set[int]]] = {}
     for number, rule in enumerate(rules):
         for place in places:
             for policy, rate in traffic.rate_limits(route, rule, place):
                 if rate.global_ is not None and rate.type != "Local":
-                    found.setdefault(policy.key, (rate.global_, set()))[1].add(number)
+                    found.setdefault(policy.key, (policy, rate.global_, set()))[2].add(number)
     name = f"{route.namespace}/{route.name}"
     return [
-        TrafficUse(key, rate, name, None if len(numbers) == len(rules) else frozenset(numbers), route.kind)
-        for key, (rate, numbers) in found.items()
+        TrafficUse(
+            key,
+            rate,
+            name,
+            None if len(numbers) == len(rules) else frozenset(numbers),
+            route.kind,
+            is_strict(policy.metadata),
+            tuple(problems(policy.metadata)),
+        )
+        for key, (policy, rate, numbers) in found.items()
     ]

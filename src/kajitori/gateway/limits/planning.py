@@ -13,6 +13,7 @@ import msgspec
 from kajitori.api.resource import BUDGETS, PRICE_LISTS, QUOTA_POLICIES, Resource
 from kajitori.gateway.accounting.policy import Price, RouteFacts, TargetFacts
 from kajitori.gateway.conditions import ai_status
+from kajitori.gateway.limits import strictness
 from kajitori.gateway.limits.compile_budget import budget_limit, budget_routes, list_prices
 from kajitori.gateway.limits.compile_quota import QuotaBook
 from kajitori.gateway.limits.compile_traffic import on_rules, traffic_limits
@@ -35,7 +36,8 @@ PolicyKey = tuple[str, str]
 class TrafficUse(msgspec.Struct, frozen=True):
     """A BackendTrafficPolicy with global limits that holds for a route. rules: their numbers; None for all.
 
-    kind: of the route; an AIGatewayRoute counts as the HTTPRoute that stands for it.
+    kind: of the route; an AIGatewayRoute counts as the HTTPRoute that stands for it. strict: see `Limit`. problems: with what
+    else the policy says of its limits.
     """
 
     policy: PolicyKey
@@ -43,6 +45,8 @@ class TrafficUse(msgspec.Struct, frozen=True):
     route: str
     rules: frozenset[int] | None = None
     kind: str = "HTTPRoute"
+    strict: bool = True
+    problems: tuple[str, ...] = ()
 
 
 class LimitPlan(msgspec.Struct, frozen=True):
@@ -145,7 +149,9 @@ class _Making:
         for use in uses:
             if use.policy not in made:
                 notes = self.traffic_notes.setdefault(use.policy, [])
-                made[use.policy] = traffic_limits("/".join(use.policy), use.rate, costs[use.policy], notes)
+                notes += use.problems
+                found = traffic_limits("/".join(use.policy), use.rate, costs[use.policy], notes)
+                made[use.policy] = [msgspec.structs.replace(limit, strict=use.strict) for limit in found]
             self.numbers[use.route] += [self._add(on_rules(limit, use.rules)) for limit in made[use.policy]]
 
     def quotas(self, policies: Sequence[QuotaPolicy], observed: Observed) -> None:
@@ -154,7 +160,7 @@ class _Making:
         for policy in policies:
             problems: list[str] = []
             book.add(policy, problems)
-            notes = self._unused(policy, there)
+            notes = [*strictness.problems(policy.metadata), *self._unused(policy, there)]
             self.statuses.append((QUOTA_POLICIES, policy, ai_status(problems, notes, "the quotas hold")))
         for name, facts in self._routes.items():
             for backend in dict.fromkeys(target.backend for target in facts.targets):

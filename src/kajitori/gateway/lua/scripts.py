@@ -26,4 +26,11 @@ REQUEST_SCRIPT = (
 COOLING_SCRIPT = _parts("memory", "cooling")
 ATTEMPT_SCRIPT = _parts("scanner", "forms", "facts", "attempt")
 OVERRIDE_SCRIPT = _parts("scanner") + _REFUSALS + _parts("credential", "override")
+_USED_UP_SCRIPT = _parts("scanner") + _REFUSALS + _parts("facts", "used_up")
 SIGNING_SCRIPT = _parts("scanner") + _REFUSALS + _parts("sha256", "credential", "signing")
+
+
+def used_up_script(file: str, accountant: str) -> str:
+    """The script that keeps back whom a limit concerns that is used up. file: which says so. accountant: its cluster."""
+    quoted = file.replace("\\", "\\\\").replace("'", "\\'")
+    return f"local USED_UP_FILE, ACCOUNTANT = '{quoted}', '{accountant}'\n{_USED_UP_SCRIPT}"

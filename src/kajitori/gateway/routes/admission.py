@@ -16,6 +16,7 @@ from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
 from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
 from kajitori.gateway.limits.wording import LIMIT_HEADERS
 from kajitori.gateway.resources import TYPE
+from kajitori.gateway.routes import used_up
 from kajitori.gateway.routes.exhausted import leaving_out
 
 OPEN_FILTER, CLOSED_FILTER = "kajitori.admission.open", "kajitori.admission.closed"
@@ -46,6 +47,12 @@ _TOLD_CLIENTS = [
 ]
 
 
+_OFF = {
+    **{name: {"@type": _TYPE + "ExtAuthzPerRoute", "disabled": True} for name in FILTERS},
+    used_up.FILTER: used_up.SWITCHED_OFF,
+}
+
+
 def admission_filters() -> list[dict[str, Any]]:
     """Both, for a listener."""
     return [_filter(OPEN_FILTER, passes=True), _filter(CLOSED_FILTER, passes=False)]
@@ -69,12 +76,8 @@ class Asking:
         policy = policy or Policy()
         self._limits, self._routes, self._backends = policy.limits, policy.routes, policy.backends
         # What keys are charged to holds on every route that they may use.
-        self._of_keys = {
-            policy.budgets[budget]
-            for key in policy.keys.values()
-            for budget in key.budgets
-            if budget in policy.budgets
-        }
+        self._of_keys = policy.limits_of_keys()
+        self._unasked = policy.unasked_routes()
 
     def concerns(self, route: str) -> bool:
         """Whether anything may hold for requests of a route, by namespace/name."""
@@ -82,7 +85,7 @@ class Asking:
         return facts is not None and bool(facts.limits or self._of_keys)
 
     def asked(self, route: dict[str, Any]) -> dict[str, Any]:
-        """A route of Envoy so that it is asked about, if anything may hold for it."""
+        """A route of Envoy so that it is asked about, or only looked up, if anything may hold for it."""
         parts = str(route.get("name", "")).split("/")
         if len(parts) < 5 or parts[0] not in ("ai", "http") or parts[3] != "rule":
             return route
@@ -97,7 +100,9 @@ class Asking:
             if selector.fact.startswith(_HEADER_FACT)
         }
         closed = any(limit.deny_without_store and not limit.shadow for limit in limits)
-        config = admission(headers, fail_closed=closed)
+        config = dict(used_up.SWITCHED_ON)
+        if name not in self._unasked:
+            config = admission(headers, fail_closed=closed)
         if any(selector.fact in BACKEND_FACTS for limit in limits for selector in limit.selectors):
             config |= leaving_out(route, self._backends)
         changed = {**route, "typed_per_filter_config": {**_configs(route), **config}}
@@ -113,12 +118,11 @@ def admitted_alike(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Which filters a request passes is settled before its route is known, so the filter is reached on all of them.
     """
-    used = [name for name in FILTERS if any(name in _configs(route) for route in routes)]
+    used = [name for name in _OFF if any(name in _configs(route) for route in routes)]
     if not used:
         return routes
-    off = {"@type": _TYPE + "ExtAuthzPerRoute", "disabled": True}
     return [
-        {**route, "typed_per_filter_config": {**dict.fromkeys(used, off), **_configs(route)}}
+        {**route, "typed_per_filter_config": {**{name: _OFF[name] for name in used}, **_configs(route)}}
         for route in routes
     ]
 

@@ -19,6 +19,7 @@ from kajitori.gateway.routes.route_filters import CORS_FILTER
 from kajitori.gateway.routes.rule_settings import SESSION_FILTER
 from kajitori.gateway.routes.security_filters import early, late, security_filters
 from kajitori.gateway.routes.tables import DECOMPRESSOR_FILTER
+from kajitori.gateway.routes.used_up import used_up_filter
 
 if TYPE_CHECKING:
     from kajitori.gateway.observed import Settings
@@ -63,6 +64,7 @@ def http_filters(settings: Settings) -> list[dict[str, Any]]:
         capture_filter(),
         *security_filters(late),
         *later_filters(),
+        used_up_filter(settings.access_log),
         *admission_filters(),
         exhausted_filter(),
         decompressor_filter(),
