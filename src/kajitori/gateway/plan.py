@@ -49,7 +49,6 @@ from kajitori.gateway.policies.gateway_configs import GatewayConfigs
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
-from kajitori.gateway.refusals import refusals_told
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
 from kajitori.gateway.routes.admission import Asking
 from kajitori.gateway.routes.ai_routes import translate_ai_route
@@ -259,10 +258,7 @@ def make_plan(
     making = _Making(observed, rejected or {}, envoys, memory)
     plan = _make(making)
     memory.end()
-    if not rejected:
-        return plan
-    told = refusals_told(plan.statuses, plan.resources, rejected, observed.gateways)
-    return msgspec.structs.replace(plan, statuses=told)
+    return plan
 
 
 def _make(making: _Making) -> Plan:
