@@ -304,3 +304,48 @@ def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
     assert all(read_request(tmp_path, record(number).id) for number in (0, 500, 999))
     RecordStore(tmp_path / FILE_NAME).close()
     assert msgspec.json.encode(read_request(tmp_path, record(3).id))
+
+
+LINES = st.builds(
+    request,
+    id=st.sampled_from(["a", "b"]),
+    route=st.sampled_from([ROUTE, "ai/default/route/rule/1/match/0", "odd"]),
+    status=st.sampled_from(["200", "503", ""]),
+    flags=st.sampled_from(["", "-", "UF", "UF,URX"]),
+    cluster=st.sampled_from(["", "one", "two", "gone"]),
+    address=st.sampled_from(["", "10.0.0.1:80", "10.0.0.2:80"]),
+    attempts=st.sampled_from(["", "0", "1", "2"]),
+    usage=st.sampled_from(["", "1,2,3,0,0,0;m", "1,2,3,0,0,0;n", "9,8,17,7,0,3", "~3", "~3,5,0,5,1,0,0"]),
+    model=st.sampled_from(["", "m", "n"]),
+    path=st.sampled_from(["", "/x"]),
+    sent_path=st.sampled_from(["", "/y"]),
+    key=st.sampled_from(["", "k1", "k2"]),
+    tenant=st.sampled_from(["", "t"]),
+    stream=st.sampled_from(["", "true"]),
+    operation=st.sampled_from(["", "chat"]),
+    input_estimate=st.sampled_from(["", "40"]),
+    first_byte_microseconds=st.sampled_from(["", "0", "100000"]),
+    duration_microseconds=st.sampled_from(["", "100000", "400000"]),
+)
+
+
+@given(st.lists(LINES, max_size=8))
+def test_what_is_looked_up_once_is_what_each_line_would_have_found(lines: list[str]) -> None:
+    together = Book()
+    together.ledger.take(lines)
+    apart: list[RequestRecord] = []
+    for line in lines:
+        book = Book()
+        book.ledger.take([line])
+        apart += book.records
+    assert together.records == apart
+
+
+def test_a_record_is_found_in_whichever_batch_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_MOST_IN_A_BATCH", 7)
+    store = RecordStore(tmp_path / FILE_NAME)
+    store.write([record(number) for number in range(20)])
+    store.close()
+    assert all(read_request(tmp_path, record(number).id) for number in range(20))
+    assert read_request(tmp_path, record(20).id) is None
+    assert [each.id for each in read_recent(tmp_path, 9)] == [record(n).id for n in range(19, 10, -1)]

@@ -53,6 +53,8 @@ _ASK_ENVOY_SECONDS = 600.0
 class Engine(Admission, Protocol):
     """Who holds requests to their limits."""
 
+    @property
+    def awaits(self) -> bool: ...
     def configure(self, policy: Policy) -> None: ...
     async def settle(self, settlements: Sequence[Settlement]) -> None: ...
     async def run(self) -> None: ...
@@ -97,6 +99,7 @@ class Accountant:
             read_position(places.folder / FILE_NAME),
             lambda: reopen_logs(places.envoy_admin),
             self._settle if engine is not None else None,
+            awaited=(lambda: engine.awaits) if engine is not None else (lambda: False),
         )
         self._reading = ReadingMetrics(self._ledger, self._store, self._reader)
         self.registry.register(self._reading)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kajitori.gateway.accounting import file_watch, log_reader
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
@@ -56,6 +57,7 @@ class Accountant:
         self.store = RecordStore(folder / FILE_NAME)
         self.ledger = Ledger(self.store, GatewayMetrics())
         self.settled: list[str] = []
+        self.awaited = False
         self.reader = LogReader(
             envoy.path,
             self.ledger,
@@ -63,6 +65,7 @@ class Accountant:
             read_position(folder / FILE_NAME),
             envoy.reopen,
             self._settle,
+            awaited=lambda: self.awaited,
             rotate_bytes=rotate_bytes,
         )
 
@@ -130,7 +133,8 @@ async def test_a_process_that_died_before_it_saved_reads_those_lines_again(
     envoy.write(*(request(id=f"{number}") for number in range(500)))
     killed = Accountant(tmp_path, envoy)
     killed.store.write = lambda records, position=None: None  # type: ignore[method-assign]
-    assert await killed.reader._step()  # it had read them all
+    await killed.reader._step()
+    assert killed.reader.behind_bytes == 0  # it had read them all
     killed.reader.close()
     killed.store.close()
     async with running(tmp_path, envoy) as accountant:
@@ -251,3 +255,28 @@ def test_however_often_a_process_is_replaced_each_line_is_booked_once(
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(play(Path(folder)))
+
+
+async def test_whoever_waits_for_an_end_is_told_of_it_when_the_line_comes(
+    tmp_path: Path, envoy: Envoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_reader, "_TURNS", 10**6)  # else it rests until it is awaited
+    monkeypatch.setattr(log_reader, "_LONGEST_REST_SECONDS", 10**6)
+    async with running(tmp_path, envoy) as accountant:
+        envoy.write(request(id="a"))
+        await accountant.has("a")
+        envoy.write(request(id="b"))
+        accountant.awaited = True
+        await accountant.has("a", "b")
+        envoy.write(request(id="c"))
+        await accountant.has("a", "b", "c")
+
+
+async def test_a_file_of_which_the_system_does_not_tell_is_looked_at(
+    tmp_path: Path, envoy: Envoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_watch, "_watch", lambda descriptor: -1)
+    async with running(tmp_path, envoy) as accountant:
+        for name in ("a", "b", "c"):
+            envoy.write(request(id=name))
+            await accountant.has(*"abc"[: ord(name) - ord("a") + 1])

@@ -4,7 +4,8 @@ How far it was read is saved with the records of what was read, in one transacti
 there. Envoy appends, also after a restart. When the file has grown to its bound it is renamed, Envoy is told to open a new
 one, and once that is there the old one is read to its end and deleted.
 
-Envoy writes ten times a second, so the file is looked at as often; when nothing came for a while, less often.
+Envoy writes ten times a second. While somebody waits for what it tells, each piece is read when it comes; else twice a
+second, since every reading, and every batch that is stored, costs as much as many lines. A file that rests is not looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kajitori.gateway.accounting.file_watch import FileWatch
 from kajitori.gateway.accounting.records import LogPosition
 
 if TYPE_CHECKING:
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _OLD_SUFFIX = ".1"
-_POLL_SECONDS = 0.1
 _AFTER_ERROR_SECONDS = 5.0
-_QUIET_AFTER_SECONDS, _QUIET_POLL_SECONDS = 2.0, 0.4
+# What was read is followed by a rest of so many turns, which ends when somebody begins to wait.
+_TURN_SECONDS, _TURNS = 0.1, 5
+# The file is looked at after so long whatever the system tells of it; sooner while it tells nothing, there is no file yet,
+# or a new one is expected.
+_LONGEST_REST_SECONDS, _POLL_SECONDS = 10.0, 0.4
 # About 150 lines, 2 ms: whoever shares the loop waits no longer. No line is longer.
 _CHUNK_BYTES = 64 * 1024
 _HEAD_BYTES = 128
@@ -43,7 +48,8 @@ class LogReader:
     """Reads `path` into a ledger.
 
     reopen: tells Envoy to open the file anew. settle: is told of records before they and the new position are saved, so
-    that nothing is forgotten; after a crash it may be told twice. rotate_bytes: when the file is renamed.
+    that nothing is forgotten; after a crash it may be told twice. awaited: whether somebody waits for that now.
+    rotate_bytes: when the file is renamed.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class LogReader:
         reopen: Callable[[], Awaitable[None]],
         settle: Callable[[list[RequestRecord]], Awaitable[None]] | None = None,
         *,
+        awaited: Callable[[], bool] = lambda: False,
         rotate_bytes: int = ROTATE_BYTES,
     ) -> None:
         self.path = path
@@ -65,31 +72,31 @@ class LogReader:
         self._reopen = reopen
         self._settle = settle
         self._rotate_bytes = rotate_bytes
+        self._awaited = awaited
         self._descriptor = -1
+        self._watch: FileWatch | None = None
         self._reading = path
         self._told = 0.0
         self._stopping = False
+        self._woken = asyncio.Event()
         ledger.take(position.unfinished)
 
     async def run(self) -> None:
         """Follow the log until told to stop."""
         try:
-            loop = asyncio.get_running_loop()
-            latest = loop.time()
             while not self._stopping:
+                before = self._position
                 try:
-                    busy = await self._step()
+                    more = await self._step()
                 except OSError as error:
                     _log.warning("the access log %s cannot be read: %s", self.path, error)
                     self.close()
-                    busy = False
+                    more = False
                     await asyncio.sleep(_AFTER_ERROR_SECONDS)
-                if busy:
-                    latest = loop.time()
+                if more:
                     await asyncio.sleep(0)
                 else:
-                    quiet = loop.time() - latest > _QUIET_AFTER_SECONDS
-                    await asyncio.sleep(_QUIET_POLL_SECONDS if quiet else _POLL_SECONDS)
+                    await self._rest(self._position is not before)
         finally:
             self.close()
 
@@ -97,6 +104,9 @@ class LogReader:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     @property
     def behind_bytes(self) -> int:
@@ -109,6 +119,26 @@ class LogReader:
     def stop(self) -> None:
         """Has `run` return when what was read is booked."""
         self._stopping = True
+        self._woken.set()
+
+    async def _rest(self, had_read: bool) -> None:
+        """Until there may be something to read."""
+        if had_read:
+            for _ in range(_TURNS):
+                if self._stopping or self._awaited():
+                    break
+                await asyncio.sleep(_TURN_SECONDS)
+        if self._stopping:
+            return
+        if self._watch is None or not self._watch.works or self._reading == self._old or self._is_behind():
+            await asyncio.sleep(_TURN_SECONDS if self._awaited() else _POLL_SECONDS)
+            return
+        await self._watch.wait(_LONGEST_REST_SECONDS, self._woken)
+        if not self._stopping:
+            self._woken.clear()
+
+    def _is_behind(self) -> bool:
+        return self._store.backlog > _MOST_BACKLOG
 
     async def finish(self) -> None:
         """Reads to the end, after `run`, for an orderly end of this process."""
@@ -119,7 +149,7 @@ class LogReader:
 
     async def _step(self) -> bool:
         """Reads a piece; whether there may be more at once."""
-        if self._store.backlog > _MOST_BACKLOG or (self._descriptor < 0 and not self._open()):
+        if self._is_behind() or (self._descriptor < 0 and not self._open()):
             return False
         if await self._read():
             return True
@@ -147,6 +177,7 @@ class LogReader:
         if chosen is None:
             return False
         self._reading, self._descriptor = chosen
+        self._watch = FileWatch(self._descriptor)
         if known is None:
             # It names clients and models: its owner's alone.
             os.fchmod(self._descriptor, 0o600)
@@ -163,8 +194,10 @@ class LogReader:
         )
 
     async def _read(self) -> bool:
-        """Books what is there, up to a chunk; False at the end of what is whole."""
+        """Books what is there, up to a chunk; whether there may be more."""
         position = self._position
+        if self._watch is not None:
+            self._watch.forget()
         data = os.pread(self._descriptor, _CHUNK_BYTES, position.offset)
         if not data:
             return self._was_replaced()
@@ -179,7 +212,7 @@ class LogReader:
             await self._settle(records)
         self._position = LogPosition(position.inode, position.offset + end, head)
         self._ledger.hand_on(records, self._position)
-        return True
+        return len(data) == _CHUNK_BYTES
 
     def _was_replaced(self) -> bool:
         """At the end of the file: whether there is another one to be read, since somebody cut or took away this one."""

@@ -49,35 +49,117 @@ def prometheus_name(name: str) -> str:
     return _UNPLAIN.sub("_", name)
 
 
+class Series:
+    """Observations under the same labels. counts: of each bucket, not added up. total: the sum of the values."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
 class Histogram:
-    """One metric. unit: as OTLP names it. series: by labels, counts of each bucket (not added up) and the sum."""
+    """One metric. unit: as OTLP names it. series: by labels."""
 
     def __init__(
         self, name: str, text: str, unit: str, bounds: Sequence[float], more: Sequence[str] = ()
     ) -> None:
         self.name, self.text, self.unit, self.bounds = name, text, unit, tuple(bounds)
         self.labels = (*_LABELS, *more)
-        self.series: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
+        self.series: dict[tuple[str, ...], Series] = {}
 
-    def observe(self, labels: tuple[str, ...], value: float) -> None:
+    def find(self, labels: tuple[str, ...]) -> Series:
+        """The series of these labels, or where there are too many that of all others."""
         found = self.series.get(labels)
         if found is None:
             if len(self.series) >= _MOST_SERIES:
                 labels = (_OTHER,) * len(labels)
-            found = self.series.setdefault(labels, ([0] * (len(self.bounds) + 1), [0.0]))
-        found[0][bisect_left(self.bounds, value)] += 1
-        found[1][0] += value
+            found = self.series.setdefault(labels, Series(self.bounds))
+        return found
 
     def collect(self) -> Metric:
         names = [prometheus_name(label) for label in self.labels]
         family = HistogramMetricFamily(prometheus_name(self.name), self.text, labels=names)
-        for labels, (counts, total) in list(self.series.items()):
+        for labels, series in list(self.series.items()):
             running, buckets = 0, list[tuple[str, float]]()
-            for bound, count in zip((*self.bounds, float("inf")), counts, strict=True):
+            for bound, count in zip((*self.bounds, float("inf")), series.counts, strict=True):
                 running += count
                 buckets.append(("+Inf" if bound == float("inf") else str(bound), running))
-            family.add_metric(labels, buckets, total[0])
+            family.add_metric(labels, buckets, series.total)
         return family
+
+
+class _Count:
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class _Kind:
+    """Where requests are counted that are alike in all labels; what they have to be looked up for is looked up once.
+
+    labels: None of a request that no backend answered, which is counted and no more.
+    """
+
+    __slots__ = (
+        "_duration",
+        "_first_token",
+        "_input",
+        "_labels",
+        "_metrics",
+        "_output",
+        "_per_token",
+        "requests",
+    )
+
+    def __init__(
+        self, metrics: GatewayMetrics, requests: _Count, labels: tuple[str, ...] | None, error: str
+    ) -> None:
+        self.requests = requests
+        self._metrics = metrics
+        self._labels = labels
+        self._duration = metrics.duration.find((*labels, error)) if labels is not None else None
+        self._first_token = self._per_token = self._input = self._output = None
+
+    def observe(self, record: RequestRecord) -> None:
+        self.requests.value += 1
+        if self._duration is None:
+            return
+        self._duration.observe(record.duration_seconds)
+        if record.stream and record.time_to_first_token_seconds is not None:
+            self._observe_stream(record.time_to_first_token_seconds, record.tokens_per_second)
+        usage = record.usage
+        if usage is None:
+            return
+        if self._input is None or self._output is None:
+            self._input, self._output = self._tokens("input"), self._tokens("output")
+        self._input.observe(usage.input_tokens)
+        self._output.observe(usage.output_tokens)
+        if usage.cached_input_tokens:
+            self._tokens("cached_input").observe(usage.cached_input_tokens)
+        if usage.cache_creation_input_tokens:
+            self._tokens("cache_creation_input").observe(usage.cache_creation_input_tokens)
+        if usage.reasoning_tokens:
+            self._tokens("reasoning").observe(usage.reasoning_tokens)
+
+    def _observe_stream(self, first_token: float, per_second: float | None) -> None:
+        if self._first_token is None:
+            self._first_token = self._metrics.first_token.find(self._labels or ())
+        self._first_token.observe(first_token)
+        if per_second:
+            if self._per_token is None:
+                self._per_token = self._metrics.per_token.find(self._labels or ())
+            self._per_token.observe(1 / per_second)
+
+    def _tokens(self, kind: str) -> Series:
+        return self._metrics.tokens.find((*(self._labels or ()), kind))
 
 
 class GatewayMetrics(Collector):
@@ -88,48 +170,62 @@ class GatewayMetrics(Collector):
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         self._headers = tuple(headers or ())
         more = tuple((headers or {}).values())
-        self._requests: dict[tuple[str, str, str, str], int] = {}
-        self._duration = Histogram(
+        self._requests: dict[tuple[str, str, str, str], _Count] = {}
+        self._kinds: dict[tuple[str | int | bool, ...], _Kind] = {}
+        self.duration = Histogram(
             "gen_ai.server.request.duration",
             "Seconds of a request.",
             "s",
             _DURATION_BUCKETS,
             (*more, "error.type"),
         )
-        self._first_token = Histogram(
+        self.first_token = Histogram(
             "gen_ai.server.time_to_first_token",
             "Seconds to the first byte of a streamed answer.",
             "s",
             _FIRST_TOKEN_BUCKETS,
             more,
         )
-        self._per_token = Histogram(
+        self.per_token = Histogram(
             "gen_ai.server.time_per_output_token",
             "Seconds for each output token after the first.",
             "s",
             _TOKEN_SECONDS_BUCKETS,
             more,
         )
-        self._tokens = Histogram(
+        self.tokens = Histogram(
             "gen_ai.client.token.usage",
             "Tokens of a request.",
             "token",
             _TOKEN_BUCKETS,
             (*more, "gen_ai.token.type"),
         )
-        self.histograms = (self._duration, self._first_token, self._per_token, self._tokens)
+        self.histograms = (self.duration, self.first_token, self.per_token, self.tokens)
 
     def observe(self, records: Iterable[RequestRecord]) -> None:
         """Counts records in."""
+        kinds, headers = self._kinds, self._headers
         for record in records:
-            key = (record.route, record.model if record.backend else "", record.backend, str(record.status))
-            if key not in self._requests and len(self._requests) >= _MOST_SERIES:
-                key = (_OTHER, _OTHER, _OTHER, _OTHER)
-            self._requests[key] = self._requests.get(key, 0) + 1
-            if record.backend:
-                self._observe_model(record)
+            key = (
+                record.route, record.model, record.backend, record.status, record.outcome == "answered",
+                record.operation, record.provider, record.effective_model, record.response_model,
+            )  # fmt: skip
+            if headers:
+                key = (*key, *(record.headers.get(name, "") for name in headers))
+            kind = kinds.get(key)
+            if kind is None:
+                if len(kinds) >= _MOST_SERIES:
+                    kinds.clear()
+                kind = kinds[key] = self._kind(record)
+            kind.observe(record)
 
-    def _observe_model(self, record: RequestRecord) -> None:
+    def _kind(self, record: RequestRecord) -> _Kind:
+        key = (record.route, record.model if record.backend else "", record.backend, str(record.status))
+        if key not in self._requests and len(self._requests) >= _MOST_SERIES:
+            key = (_OTHER, _OTHER, _OTHER, _OTHER)
+        requests = self._requests.setdefault(key, _Count())
+        if not record.backend:
+            return _Kind(self, requests, None, "")
         operation = record.operation
         labels = (
             TELEMETRY_NAMES.get(operation, operation),
@@ -138,27 +234,10 @@ class GatewayMetrics(Collector):
             record.effective_model,
             record.response_model or record.effective_model,
             record.backend,
+            *(record.headers.get(name, "") for name in self._headers),
         )
-        if self._headers:
-            labels = (*labels, *(record.headers.get(name, "") for name in self._headers))
         failed = record.status >= 400 or record.outcome != "answered"
-        self._duration.observe((*labels, _ERROR if failed else ""), record.duration_seconds)
-        if record.stream and record.time_to_first_token_seconds is not None:
-            self._first_token.observe(labels, record.time_to_first_token_seconds)
-            if record.tokens_per_second:
-                self._per_token.observe(labels, 1 / record.tokens_per_second)
-        usage = record.usage
-        if usage is None:
-            return
-        observe = self._tokens.observe
-        observe((*labels, "input"), usage.input_tokens)
-        observe((*labels, "output"), usage.output_tokens)
-        if usage.cached_input_tokens:
-            observe((*labels, "cached_input"), usage.cached_input_tokens)
-        if usage.cache_creation_input_tokens:
-            observe((*labels, "cache_creation_input"), usage.cache_creation_input_tokens)
-        if usage.reasoning_tokens:
-            observe((*labels, "reasoning"), usage.reasoning_tokens)
+        return _Kind(self, requests, labels, _ERROR if failed else "")
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape gets."""
@@ -168,7 +247,7 @@ class GatewayMetrics(Collector):
             labels=("route", "model", "backend", "code"),
         )
         for labels, count in list(self._requests.items()):
-            requests.add_metric(labels, count)
+            requests.add_metric(labels, count.value)
         yield requests
         for histogram in self.histograms:
             yield histogram.collect()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from kajitori.gateway.accounting.costs import Usage
 
 ESTIMATED, MODEL_MARK = "~", ";"
+# Most requests have nothing cached and no reasoning.
+_PLAIN = ",0,0,0"
 
 
 def read_usage(text: str, input_estimate: str) -> tuple[Usage | None, bool]:
@@ -45,4 +47,7 @@ def answered_model(text: str) -> str:
 
 
 def _counts(text: str) -> Usage:
+    if text.endswith(_PLAIN) and text.count(",") == 5:
+        given, answered, whole = text[: -len(_PLAIN)].split(",")
+        return Usage(int(given), int(answered), int(whole))
     return Usage(*map(int, text.split(",")))

@@ -1,0 +1,41 @@
+"""What Envoy's response flags say of a request, in words. Pure."""
+
+from __future__ import annotations
+
+_WORDS = {
+    "-": "",
+    "LH": "no healthy host",
+    "UH": "no healthy host",
+    "UT": "timeout",
+    "LR": "connection reset locally",
+    "UR": "connection reset by the backend",
+    "UF": "connection failure",
+    "UC": "connection closed by the backend",
+    "UO": "too many requests open",
+    "NR": "no route",
+    "DI": "",
+    "FI": "fault injected",
+    "RL": "rate limited",
+    "UAEX": "refused by admission",
+    "RLSE": "rate limits not to be asked",
+    "DC": "client left",
+    "URX": "retries exhausted",
+    "SI": "silent for too long",
+    "IH": "malformed request",
+    "DPE": "malformed request",
+    "UPE": "malformed answer",
+    "UMSDR": "took too long",
+    "DT": "took too long",
+    "RFCF": "",
+    "NC": "no such cluster",
+    "OM": "gateway overloaded",
+    "DF": "name not resolved",
+    "DR": "client left",
+}
+NO_HOST = _WORDS["UH"]
+
+
+def outcome_of(flags: str) -> str:
+    """The flags of a line, between commas, in words; empty if they say nothing of a failure."""
+    words = [_WORDS.get(flag, flag) for flag in flags.split(",")]
+    return ", ".join(dict.fromkeys(word for word in words if word))
