@@ -12,7 +12,8 @@ take turns, so that a busy machine touches all alike; the ratio to the plain pro
 - `change`: 1,000 routes with three backends each: a changed route until an answer shows it, and CPU while nothing happens.
 
 "API key": clients need a key of the 1,000 that there are; the model chooses the route, usage is read, a cost computed, one record
-written. "budget": the same under a strict Budget, reserved of before a request passes and settled after it. Peers: vllm-router and smg
+written. "budget": the same under a strict Budget, reserved of before a request passes and settled after it; "soft budget": under one
+that is not strict, and not used up. Peers: vllm-router and smg
 go round robin over two workers; smg checks one key. Neither looks at the model, keeps records or counts tokens for a budget.
 The control plane is this process; it does nothing for a request.
 """
@@ -105,7 +106,7 @@ async def account(folder: Path) -> None:
         folder / "inner.sock",
     )
     places.folder.mkdir()
-    engine = open_engine(places.folder)
+    engine = open_engine(places.folder, used_up=places.used_up)
     try:
         await Accountant(places, lambda: local_channel(folder / "ads.sock"), engine).run(stop_on_signals())
     finally:
@@ -159,10 +160,15 @@ def plain_resources(port: int, upstream: int) -> Resources:
     )
 
 
-BUDGET = {
+BUDGET: dict[str, Any] = {
     "kind": "Budget",
     "metadata": {"name": "month"},
     "spec": {"amount": {"tokens": 10**15}, "window": {"calendar": {"unit": "Month"}}, "routes": ["limited"]},
+}
+SOFT_BUDGET = {
+    "kind": "Budget",
+    "metadata": {"name": "soft"},
+    "spec": {**BUDGET["spec"], "strict": False, "routes": ["soft"]},
 }
 COSTS = [{"metadataKey": "cost", "type": "CEL", "cel": "input_tokens / uint(3) + output_tokens"}]
 
@@ -181,15 +187,16 @@ class Ports(NamedTuple):
     open: int
     keyed: int
     limited: int
+    soft: int
 
 
 def configure(bench: Bench, ports: Ports, upstream: int, models: int) -> None:
     documents: list[Any] = [gateway(ports.open), *backend("a", upstream), *key_policy("a", "secret")]
-    for name, port in (("keyed", ports.keyed), ("limited", ports.limited)):
+    for name, port in (("keyed", ports.keyed), ("limited", ports.limited), ("soft", ports.soft)):
         parents = [{"name": name}]
         documents += [asking(gateway(port, name))]
         documents += [ai_route(name, "m", {"name": "a"}, llmRequestCosts=COSTS, parentRefs=parents)]
-    documents.append(BUDGET)
+    documents += [BUDGET, SOFT_BUDGET]
     documents += [ai_route(f"r{n}", f"model-{n}", {"name": "a"}) for n in range(models - 1)]
     documents.append(ai_route("route", "m", {"name": "a"}, llmRequestCosts=COSTS))
     documents += [api_key(f"key{number:05}", models=["m"]) for number in range(KEYS)]
@@ -413,7 +420,8 @@ async def run(options: argparse.Namespace) -> None:
             others = await stack.enter_async_context(peers([upstream, second]))
         keyed = Proxy("API key", ports.keyed, key, ours)
         proxies = [Proxy(PLAIN, ports.plain, "client", ours[:1]), Proxy("no key", ports.open, "client", ours)]
-        proxies += [keyed, Proxy("budget", ports.limited, key, ours), *others]
+        proxies += [keyed, Proxy("budget", ports.limited, key, ours)]
+        proxies += [Proxy("soft budget", ports.soft, key, ours), *others]
         print(f"load of the machine: {' '.join(Path('/proc/loadavg').read_text().split()[:3])}")
         if "streams" in parts:  # first: while little of the memory that Envoy has taken is free
             await measure_streams([keyed, *others], options.open)
