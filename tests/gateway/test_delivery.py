@@ -185,24 +185,28 @@ def broken(bench: Workbench, kind: str, name: str, change: dict[str, Any]) -> Re
     return Resources(by_type)
 
 
-async def test_a_refused_resource_is_told_with_its_reason_and_the_old_one_stays(
+async def test_what_is_nobodys_own_and_refused_is_told_to_all_routes_of_its_host_which_serve(
     bench: Workbench, first: Provider
 ) -> None:
     documents = many(bench.port, first, 5)
-    await bench.apply(*documents)
+    plan = await bench.apply(*documents)
     table = f"http/{bench.port}"
     bad_route = {"name": "bad", "match": {"safe_regex": {"regex": "("}}, "direct_response": {"status": 200}}
-    hosts = [{"name": "*", "domains": ["*"], "routes": [bad_route]}]
-    bench.set_resources("gateway", broken(bench, ROUTES, table, {"virtual_hosts": hosts}))
-    await eventually(lambda: f"{ROUTES}/{table}" in bench.ads.rejected)
-    assert "missing" in bench.ads.rejected[f"{ROUTES}/{table}"]
+    (host,) = plan.resources.by_type[ROUTES][table]["virtual_hosts"]
+    spoilt = broken(
+        bench, ROUTES, table, {"virtual_hosts": [{**host, "routes": [bad_route, *host["routes"]]}]}
+    )
+    bench.set_resources("gateway", spoilt)
+    key = f"{ROUTES}/{table}#*#bad"
+    await eventually(lambda: key in bench.ads.rejected)
+    assert "missing" in bench.ads.rejected[key]
+    await bench.settled()
     assert (await bench.post({**QUESTION, "model": "model-3"})).status == 200
-    plan = bench.set(*documents)
-    told = [item for item in plan.statuses if item.resource.kind == "AIGatewayRoute"]
-    assert all("Envoy refused the route table" in item.status["conditions"][0]["message"] for item in told)
-    # An Envoy that starts anew gets the last good one.
-    bench.set_resources("gateway", broken(bench, ROUTES, table, {"virtual_hosts": hosts}))
-    await eventually(lambda: f"{ROUTES}/{table}" in bench.ads.rejected)
+    told = [item for item in bench.set(*documents).statuses if item.resource.kind == "AIGatewayRoute"]
+    assert all("host *, bad: it is left out" in item.status["conditions"][0]["message"] for item in told)
+    # An Envoy that starts anew gets the table without it.
+    bench.set_resources("gateway", spoilt)
+    await eventually(lambda: key in bench.ads.rejected)
     bench.kill_envoy()
     await eventually(lambda: bench.ads.connected == 0)
     bench.start_envoy()

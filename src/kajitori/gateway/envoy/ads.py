@@ -3,6 +3,7 @@
 Order is make before break. Within one change clusters go first, with the endpoints and secrets that they ask for;
 listeners and routes wait until Envoy has confirmed those, so that no route names a cluster that is not ready. What
 is no longer wanted is taken away after that. A refusal (NACK) is recorded with its reason; Envoy keeps what it had, and so do we for its next start.
+Of what many objects share it is found out which part was meant (`kajitori.gateway.envoy.inquiry`), and the rest goes out without it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from kajitori.gateway.envoy.inquiry import Inquiry, Message, is_probe
 from kajitori.gateway.envoy.schema import Schema
 from kajitori.gateway.envoy.xds import Encoded, Snapshot
 from kajitori.gateway.resources import (
@@ -38,6 +40,8 @@ RETRY_SECONDS = 5.0
 _ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, EXTENSION, ROUTES)
 # What goes together. Envoy confirms a cluster only when it has the secrets and endpoints that the cluster asks for,
 # and a listener may wait for its routes and its filters in the same way.
+# What something of before, which is in force because Envoy refused what was to follow, may need.
+_NEEDED = (CLUSTER, ENDPOINTS, SECRET)
 _STAGES = ((SECRET, ENDPOINTS, CLUSTER), (LISTENER, EXTENSION, ROUTES))
 
 
@@ -105,8 +109,7 @@ class AdsServer:
         """Replaces what one source wants Envoy to have, and tells every connected Envoy what changed."""
         before = self._snapshot.rejected
         differs = self._snapshot.set_resources(source, resources)
-        if self._snapshot.rejected != before:
-            self.changed()
+        self.tell_refusals(before)
         if differs and self.ready:
             for stream in self._streams:
                 stream.wake.set()
@@ -122,6 +125,20 @@ class AdsServer:
         if self._snapshot.retry(kind, name):
             for stream in self._streams:
                 stream.send_again(kind, name)
+
+    def found_out(self, before: dict[str, str]) -> None:
+        """Something may be sent otherwise from now on. before: what was refused until then."""
+        for stream in self._streams:
+            stream.wake.set()
+        self.tell_refusals(before)
+
+    def tell_refusals(self, before: dict[str, str]) -> None:
+        """To the log, and to those who asked. before: what was refused until then."""
+        now = self._snapshot.rejected
+        for name in [name for name, message in now.items() if before.get(name) != message]:
+            _log.warning("Envoy refuses %s: %s", name, now[name])
+        if now != before:
+            self.changed()
 
     def changed(self) -> None:
         """Tells those who asked."""
@@ -140,6 +157,7 @@ class AdsServer:
         finally:
             reader.cancel()
             self._streams.discard(stream)
+            stream.leave()
             self.changed()
 
 
@@ -153,13 +171,22 @@ class _Stream:
         self._nonces = itertools.count(1)
         self._waiting_since: float | None = None
         self._closed = False
+        self._inquiry = Inquiry(snapshot)
         self.wake = asyncio.Event()
 
     @property
     def settled(self) -> bool:
-        return all(self._is_settled(kind) for kind in TYPES) and not any(
-            self._removals(kind) for kind in TYPES
+        return (
+            all(self._is_settled(kind) for kind in TYPES)
+            and not any(self._removals(kind) for kind in TYPES)
+            and not self._snapshot.asks
         )
+
+    def leave(self) -> None:
+        """Another stream finds out what this one was about to."""
+        before = self._snapshot.rejected
+        self._snapshot.leave(self._inquiry)
+        self._server.found_out(before)
 
     async def read(self, requests: AsyncIterator[Any]) -> None:
         """Takes in what Envoy asks for and confirms."""
@@ -197,14 +224,17 @@ class _Stream:
         outstanding = subscription.outstanding
         if request.response_nonce and outstanding and outstanding[0] == request.response_nonce:
             subscription.outstanding = None
-            if request.HasField("error_detail"):
-                self._refused(kind, subscription, outstanding[1], request.error_detail.message)
+            refused = request.error_detail.message if request.HasField("error_detail") else None
+            before = self._snapshot.rejected
+            if any(is_probe(name) for name in outstanding[1]):
+                self._inquiry.answer(refused)
+                self._server.found_out(before)
+            elif refused is not None:
+                self._refused(kind, subscription, outstanding[1], refused)
             else:
-                before = self._snapshot.rejected
                 for name, encoded in outstanding[1].items():
                     self._snapshot.accept(kind, name, encoded)
-                if self._snapshot.rejected != before:
-                    self._server.changed()
+                self._server.tell_refusals(before)
 
     def _refused(
         self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str
@@ -218,13 +248,11 @@ class _Stream:
                     subscription.one_by_one.add(name)
         before = self._snapshot.rejected
         for name in guilty:
-            if before.get(f"{kind}/{name}") != message:
-                _log.warning("Envoy refused %s %s: %s", kind, name, message)
-            self._snapshot.refuse(kind, name, sent[name], message)
-            if kind == LISTENER and "Address already in use" in message:
+            port_taken = kind == LISTENER and "Address already in use" in message
+            self._snapshot.refuse(kind, name, sent[name], message, None if port_taken else self._inquiry)
+            if port_taken:
                 self._server.retry_later(kind, name)
-        if self._snapshot.rejected != before:
-            self._server.changed()
+        self._server.found_out(before)
 
     def send_again(self, kind: str, name: str) -> None:
         """As if Envoy had never got it."""
@@ -246,6 +274,12 @@ class _Stream:
 
     def _next(self) -> Any | None:
         """The next message that may go out now."""
+        before = self._snapshot.rejected if self._snapshot.asks else None
+        tried = self._inquiry.next(self._is_free, self._asks_for_tables)
+        if before is not None and not self._snapshot.asks:
+            self._server.found_out(before)
+        if tried is not None:
+            return self._try(tried)
         now = asyncio.get_running_loop().time()
         patient = self._waiting_since is None or now - self._waiting_since < _PATIENCE_SECONDS
         for stage in _STAGES:
@@ -276,6 +310,22 @@ class _Stream:
         self._waiting_since = None
         return None
 
+    def _is_free(self, kind: str) -> bool:
+        """Whether nothing of a type is under way to an Envoy that asks for all listeners."""
+        return self._subscriptions[LISTENER].wildcard and self._subscriptions[kind].outstanding is None
+
+    def _asks_for_tables(self, name: str) -> bool:
+        return name in self._subscriptions[ROUTES].names
+
+    def _try(self, tried: Message) -> Any:
+        subscription = self._subscriptions[tried.kind]
+        response = self._response(tried.kind, subscription, tried.due, tried.gone)
+        for name in (*tried.due, *tried.gone):
+            # It is not among what Envoy shall have.
+            subscription.has.pop(name, None)
+            subscription.told_missing.discard(name)
+        return response
+
     def _due(self, kind: str, subscription: _Subscription) -> dict[str, Encoded]:
         has = subscription.has
         due: dict[str, Encoded] = {}
@@ -304,11 +354,13 @@ class _Stream:
         return [
             name
             for name in subscription.names - self._snapshot.resources[kind].keys()
-            if name not in subscription.told_missing and name not in subscription.has
+            if name not in subscription.told_missing and name not in subscription.has and not is_probe(name)
         ]
 
     def _removals(self, kind: str) -> list[str]:
         subscription = self._subscriptions[kind]
+        if self._snapshot.holds_back and kind in _NEEDED:
+            return []
         return [name for name in subscription.has if name not in self._snapshot.resources[kind]]
 
     def _is_settled(self, kind: str) -> bool:

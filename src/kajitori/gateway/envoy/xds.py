@@ -1,44 +1,45 @@
 """The resources that Envoy shall have, from several sources, encoded and versioned.
 
 A version is a digest of the content. So an unchanged resource keeps its version across restarts of this process,
-and an Envoy that kept running is sent nothing it already has.
+and an Envoy that kept running is sent nothing it already has. What many objects share, and Envoy refuses, is a
+`kajitori.gateway.envoy.quarantine.Case` until Envoy has it as it is wanted.
 """
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from kajitori.base.errors import InvalidManifest
-from kajitori.gateway.resources import TYPES, Resources
+from kajitori.gateway.envoy.encoded import Encoded, encoded
+from kajitori.gateway.envoy.forms import PROBE
+from kajitori.gateway.envoy.parts import divide
+from kajitori.gateway.envoy.quarantine import Case
+from kajitori.gateway.envoy.words import shown
+from kajitori.gateway.resources import SECRET, TYPES, Resources
 
 if TYPE_CHECKING:
     from kajitori.gateway.envoy.encode import Encoder
-
-
-class Encoded(msgspec.Struct, frozen=True):
-    """One resource as it goes over the wire."""
-
-    value: dict[str, Any]
-    data: bytes
-    version: str
+    from kajitori.gateway.envoy.inquiry import Inquiry
 
 
 class Snapshot:
     """What Envoy shall have now.
 
-    rejected: `type/name` -> why it was refused, by our own encoder or by Envoy; the last good one stays.
+    rejected: `type/name` -> why it was refused, by our own encoder or by Envoy; the last good one stays. Of what many
+    share `type/name#place#unit`, with the rest in force.
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+        self.encode = encoder.encode
         self._sources: dict[str, dict[str, dict[str, Encoded]]] = {}
         self._good: dict[tuple[str, str], Encoded] = {}
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
         self._retried: set[tuple[str, str]] = set()
         self._malformed: dict[str, dict[tuple[str, str], str]] = {}
+        self._cases: dict[tuple[str, str], Case] = {}
+        # Who finds out for a case what is refused.
+        self._unsendable = 0
+        self._askers: dict[tuple[str, str], Inquiry] = {}
         self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
 
     @property
@@ -46,12 +47,24 @@ class Snapshot:
         found = {f"{kind}/{name}": message for (kind, name), (_, message) in self._refused.items()}
         for problems in self._malformed.values():
             found |= {f"{kind}/{name}": message for (kind, name), message in problems.items()}
+        for case in self._cases.values():
+            found |= case.rejected
         return found
 
     @property
     def refuses(self) -> bool:
         """Whether Envoy has refused anything that is wanted."""
-        return bool(self._refused)
+        return bool(self._refused or self._cases)
+
+    @property
+    def asks(self) -> bool:
+        """Whether something is being found out from Envoy."""
+        return any(case.open for case in self._cases.values())
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether something of before is in force that may need what is wanted no more."""
+        return any(case.holds_all for case in self._cases.values())
 
     def sources(self) -> set[str]:
         """Which sources have set their resources."""
@@ -76,14 +89,15 @@ class Snapshot:
                     continue
                 changed = True
                 try:
-                    data = self._encoder.encode(kind, value)
+                    after[name] = encoded(kind, value, self.encode)
                 except InvalidManifest as error:
+                    if divide(kind, value):
+                        self._unsendable += 1
+                        after[name] = Encoded(value, b"", f"unsendable {self._unsendable}")
+                        continue
                     malformed[kind, name] = str(error)
                     if old is not None:
                         after[name] = old
-                    continue
-                version = hashlib.blake2b(data, digest_size=12).hexdigest()
-                after[name] = Encoded(value, data, version)
             changed = changed or len(after) != len(before)
             fresh[kind] = after
         changed = changed or any(items and kind not in fresh for kind, items in known.items())
@@ -108,28 +122,89 @@ class Snapshot:
         self._retried &= self._refused.keys()
         for key in [key for key in self._good if key[1] not in merged[key[0]]]:
             del self._good[key]
+        self._follow()
+
+    def _follow(self) -> None:
+        """Tells cases what is wanted now, and opens one for what cannot even be sent as a whole."""
+        for kind, name in [key for key in self._cases if key[1] not in self.resources[key[0]]]:
+            self._close(kind, name)
+        for kind, items in self.resources.items():
+            for name, wanted in items.items():
+                case = self._cases.get((kind, name))
+                if case is None and not wanted.data and divide(kind, wanted.value):
+                    case = self._cases[kind, name] = Case(kind, name, wanted, PROBE)
+                    case.mend(self.encode)
+                elif case is not None and case.change(wanted) and not wanted.data:
+                    case.mend(self.encode)
+                good = self._good.get((kind, name))
+                if case is not None and case.over and good is not None and good.version == wanted.version:
+                    self._close(kind, name)
+
+    def _close(self, kind: str, name: str) -> None:
+        del self._cases[kind, name]
+        self._askers.pop((kind, name), None)
 
     def effective(self, kind: str, name: str) -> Encoded | None:
         """What to send: the wanted resource, or the last good one where Envoy refused this very version."""
         wanted = self.resources[kind].get(name)
         if wanted is None:
             return None
+        case = self._cases.get((kind, name))
+        if case is not None:
+            return case.served(self._good.get((kind, name)), self.encode)
         refused = self._refused.get((kind, name))
         if refused is not None and refused[0] == wanted.version and (kind, name) not in self._retried:
             return self._good.get((kind, name))
         return wanted
 
-    def accept(self, kind: str, name: str, encoded: Encoded) -> None:
+    def accept(self, kind: str, name: str, sent: Encoded) -> None:
         """Envoy took this one."""
-        self._good[kind, name] = encoded
-        if self._refused.get((kind, name), ("",))[0] == encoded.version:
+        self._good[kind, name] = sent
+        if self._refused.get((kind, name), ("",))[0] == sent.version:
             del self._refused[kind, name]
             self._retried.discard((kind, name))
+        case, wanted = self._cases.get((kind, name)), self.resources[kind].get(name)
+        if case is not None and case.over and wanted is not None and wanted.version == sent.version:
+            self._close(kind, name)
 
-    def refuse(self, kind: str, name: str, encoded: Encoded, message: str) -> None:
-        """Envoy did not take this one and keeps what it had."""
-        self._refused[kind, name] = (encoded.version, message)
-        self._retried.discard((kind, name))
+    def refuse(self, kind: str, name: str, sent: Encoded, message: str, asker: Inquiry | None = None) -> None:
+        """Envoy did not take this one and keeps what it had. asker: by whom it can be asked what it did not like."""
+        told = shown(message, (secret.value for secret in self.resources[SECRET].values()))
+        case, wanted = self._cases.get((kind, name)), self.resources[kind].get(name)
+        if wanted is None or asker is None or not divide(kind, wanted.value):
+            self._refused[kind, name] = (sent.version, told)
+            self._retried.discard((kind, name))
+            return
+        if case is None:
+            case = self._cases[kind, name] = Case(kind, name, wanted, PROBE)
+        else:
+            now = self.effective(kind, name)
+            if now is None or now.version != sent.version:
+                return  # it has become another one meanwhile
+        self._askers[kind, name] = asker
+        case.refused(self._good.get((kind, name)), told)
+
+    def case_for(self, asker: Inquiry) -> Case | None:
+        """A case that this one shall ask about. Whose asker has left is taken over."""
+        for key, case in self._cases.items():
+            if case.open and self._askers.setdefault(key, asker) is asker:
+                return case
+        return None
+
+    def answered(self, asker: Inquiry, refused: str | None, *, final: bool = False) -> None:
+        """What Envoy said to the question of the case that this one asks about. final: it cannot be asked at all."""
+        case = self.case_for(asker)
+        if case is None:
+            return
+        told = refused and shown(refused, (secret.value for secret in self.resources[SECRET].values()))
+        if final:
+            case.give_up(told or "")
+        else:
+            case.answer(told)
+
+    def leave(self, asker: Inquiry) -> None:
+        """Whom this one asked is gone."""
+        self._askers = {key: other for key, other in self._askers.items() if other is not asker}
 
     def retry(self, kind: str, name: str) -> bool:
         """Send a refused one once more; until Envoy has said what it thinks, it counts as refused."""

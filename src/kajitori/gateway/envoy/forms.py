@@ -1,0 +1,31 @@
+"""Parts of a resource, and what of a part is there. Pure."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+Resource = dict[str, Any]
+# What it stands in (a host, a filter chain, a policy), and what it is there.
+Part = tuple[str, str]
+# What is said of the resource itself.
+REST: Part = ("", "")
+# How the names of resources begin that are only tried.
+PROBE = "kajitori.probe"
+
+
+class Form(enum.Enum):
+    """What is there of a part.
+
+    FULL: all. ANSWER: an error for what it matches. BEFORE: as it was, if it was. OUT: nothing.
+    """
+
+    FULL = 1
+    ANSWER = 2
+    BEFORE = 3
+    OUT = 4
+
+
+def without(value: Resource, *names: str) -> Resource:
+    """The value without some of its fields."""
+    return {key: item for key, item in value.items() if key not in names}

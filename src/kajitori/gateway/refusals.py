@@ -1,0 +1,209 @@
+"""What the statuses of objects say of what Envoy refused. Pure.
+
+A refusal names a resource of Envoy, or a part of one that many objects share. Here it is led back to the objects: to the
+rule that a route of Envoy was made of, to the backend of a cluster and all routes that lead there, to the policy of a filter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import msgspec
+
+from kajitori.gateway.conditions import condition
+from kajitori.gateway.envoy.parts_of_tables import divide_table, owner_of
+from kajitori.gateway.keys.delivery import LUA_FILTER
+from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from kajitori.api.gateway.v1 import Gateway
+    from kajitori.gateway.conditions import StatusUpdate
+    from kajitori.gateway.resources import Resources
+
+_WORDS = {CLUSTER: "cluster", ENDPOINTS: "endpoints", SECRET: "secret", EXTENSION: "filter"}
+# Objects that clusters are made of, by how the names of these begin.
+_BACKENDS = {"ai": "AIServiceBackend", "backend": "Backend", "security": "SecurityPolicy"}
+_INVALID = {"HTTPRoute": "UnsupportedValue", "GRPCRoute": "UnsupportedValue"}
+_OPPOSITE = ("AIGatewayRoute", "AIServiceBackend", "BackendSecurityPolicy")
+_LONGEST_LIST = 10
+
+
+class _Object(NamedTuple):
+    """section: the name of a listener of a Gateway."""
+
+    kind: str
+    namespace: str
+    name: str
+    section: str = ""
+
+
+# Of each object what is to be said, and where: the same is said once for all places.
+_Told = dict[_Object, dict[str, dict[str, None]]]
+
+
+def refusals_told(
+    statuses: Sequence[StatusUpdate],
+    resources: Resources,
+    rejected: Mapping[str, str],
+    gateways: Iterable[Gateway] = (),
+) -> list[StatusUpdate]:
+    """The statuses, of which some say more. rejected: as `kajitori.gateway.envoy.xds.Snapshot` has it."""
+    if not rejected:
+        return list(statuses)
+    told: _Told = {}
+    whole: dict[str, dict[str, str]] = {}
+    for key, message in sorted(rejected.items()):
+        kind, _, name = key.partition("/")
+        if "#" not in name:
+            whole.setdefault(kind, {})[name] = message
+            continue
+        name, place, unit = name.split("#", 2)
+        for item, where in _of_part(kind, place, unit, resources.by_type.get(kind, {}).get(name), gateways):
+            told.setdefault(item, {}).setdefault(message, {})[where] = None
+    _of_whole(resources, whole, gateways, told)
+    return [_said(update, told) for update in statuses] if told else list(statuses)
+
+
+def _of_part(
+    kind: str, place: str, unit: str, value: dict[str, Any] | None, gateways: Iterable[Gateway]
+) -> list[tuple[_Object, str]]:
+    """Whose part it is, and where."""
+    if kind == EXTENSION:
+        names = [name.split("/", 1) for name in place.split("+") if "/" in name]
+        return [(_Object("SecurityPolicy", *name), "jwt") for name in names]
+    if kind == LISTENER:
+        return [(item, "its connections") for item in _listeners_of(place, gateways)]
+    owner = owner_of(unit)
+    if owner is not None:
+        return [(_Object(*owner[:3]), owner[3])]
+    # What stands in a host for all its routes, or what is said of the host or the table itself.
+    parts = divide_table(value) if value is not None else {}
+    owners = {owner_of(other) for host, other in parts if place in ("", host)} - {None}
+    where = f"host {place}, {unit}" if unit else f"host {place}" if place else "the whole route table"
+    return [(_Object(*found[:3]), where) for found in sorted(filter(None, owners))]
+
+
+def _listeners_of(chain: str, gateways: Iterable[Gateway]) -> list[_Object]:
+    """Of a filter chain, which is named after its port and its host."""
+    _, port, hostname = chain.split("/", 2) if chain.count("/") > 1 else ("", "", "")
+    return [
+        _Object("Gateway", gateway.metadata.namespace or "", gateway.metadata.name or "", listener.name)
+        for gateway in gateways
+        for listener in gateway.spec.listeners
+        if str(listener.port) == port and (listener.hostname or "*") == hostname
+    ]
+
+
+def _of_whole(
+    resources: Resources, whole: dict[str, dict[str, str]], gateways: Iterable[Gateway], told: _Told
+) -> None:
+    """Resources that nobody shares; of tables and listeners the plan itself tells."""
+    if LUA_FILTER in whole.get(EXTENSION, {}):
+        message = f"Envoy refuses the script that reads keys and models: {whole[EXTENSION][LUA_FILTER]}"
+        for gateway in gateways:
+            item = _Object("Gateway", gateway.metadata.namespace or "", gateway.metadata.name or "")
+            told.setdefault(item, {}).setdefault(message, {})[""] = None
+    refused = {
+        name: f"Envoy refuses the {_WORDS[kind]} {name}, and keeps what it had of it, if anything: {message}"
+        for kind in (CLUSTER, ENDPOINTS, SECRET)
+        for name, message in whole.get(kind, {}).items()
+    }
+    if not refused:
+        return
+    clusters = resources.by_type.get(CLUSTER, {})
+    reached = {
+        name: [refused[found] for found in sorted(_texts(value) & refused.keys())]
+        for name, value in clusters.items()
+    }
+    for name, messages in reached.items():
+        parts = name.split("~")[0].split("/")
+        if messages and len(parts) > 2 and parts[0] in _BACKENDS:
+            item = _Object(_BACKENDS[parts[0]], parts[1], parts[2])
+            for message in messages:
+                told.setdefault(item, {}).setdefault(message, {})[""] = None
+    for table in resources.by_type.get(ROUTES, {}).values():
+        for (_, unit), routes in divide_table(table).items():
+            owner = owner_of(unit)
+            if owner is None:
+                continue
+            mentioned = _texts(routes)
+            messages = [refused[name] for name in sorted(mentioned & refused.keys())]
+            messages += [text for name in sorted(mentioned & reached.keys()) for text in reached[name]]
+            for message in messages:
+                told.setdefault(_Object(*owner[:3]), {}).setdefault(message, {})[owner[3]] = None
+
+
+def _texts(value: Any) -> set[str]:
+    """All strings in it."""
+    found: set[str] = set()
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            found.add(item)
+        elif isinstance(item, dict):
+            left += cast("dict[str, Any]", item).values()
+        elif isinstance(item, list):
+            left += cast("list[Any]", item)
+    return found
+
+
+def _said(update: StatusUpdate, told: _Told) -> StatusUpdate:
+    item = _Object(update.resource.kind, update.namespace, update.name)
+    own = told.get(item)
+    status = update.status
+    if own and item.kind == "Gateway":
+        status = {**status, "conditions": _programmed(status.get("conditions", []), _message(own))}
+    elif own:
+        status = _refused(item.kind, status, _message(own))
+    if item.kind == "Gateway":
+        listeners = [
+            {**entry, "conditions": _programmed(entry["conditions"], _message(words))}
+            if (words := told.get(item._replace(section=entry["name"])))
+            else entry
+            for entry in status.get("listeners", ())
+        ]
+        if listeners != list(status.get("listeners", ())):
+            status = {**status, "listeners": listeners}
+    return update if status is update.status else msgspec.structs.replace(update, status=status)
+
+
+def _message(own: dict[str, dict[str, None]]) -> str:
+    return "; ".join(
+        f"{', '.join(sorted(filter(None, places))[:_LONGEST_LIST])}: {message}" if any(places) else message
+        for message, places in own.items()
+    )
+
+
+def _refused(kind: str, status: dict[str, Any], message: str) -> dict[str, Any]:
+    """The status with every `Accepted` turned, at its top or at each parent."""
+    found = dict(status)
+    if "conditions" in found:
+        found["conditions"] = [_turned(kind, each, message) for each in found["conditions"]]
+    for part in ("parents", "ancestors"):
+        if part in found:
+            found[part] = [
+                {**entry, "conditions": [_turned(kind, each, message) for each in entry["conditions"]]}
+                for entry in found[part]
+            ]
+    return found
+
+
+def _turned(kind: str, state: dict[str, Any], message: str) -> dict[str, Any]:
+    bad = state["type"] == "NotAccepted" or (state["type"] == "Accepted" and state["status"] == "False")
+    if bad:
+        return {**state, "message": f"{state['message']}; {message}"}
+    if state["type"] != "Accepted":
+        return state
+    if kind in _OPPOSITE:
+        return condition("NotAccepted", True, "NotAccepted", message)
+    return condition("Accepted", False, _INVALID.get(kind, "Invalid"), message)
+
+
+def _programmed(states: list[dict[str, Any]], message: str) -> list[dict[str, Any]]:
+    return [
+        condition("Programmed", False, "Invalid", message) if state["type"] == "Programmed" else state
+        for state in states
+    ]
