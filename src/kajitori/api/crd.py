@@ -122,6 +122,14 @@ class Column(msgspec.Struct, frozen=True):
         return column | {key: value for key, value in optional.items() if value}
 
 
+def exactly_when_type(kind: str, member: str) -> dict[str, Any]:
+    """The rule that a member is given for one value of the field `type`, and for no other."""
+    return rule(
+        f"self.type == '{kind}' ? has(self.{member}) : !has(self.{member})",
+        f"{member} is given exactly when type is {kind}",
+    )
+
+
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
 

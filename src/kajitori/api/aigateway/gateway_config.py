@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Meta, field
 
 from kajitori.api.aigateway.v1beta1 import GROUP, LLMRequestCost
-from kajitori.api.crd import AGE, Column, Definition, map_list
-from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
+from kajitori.api.conditions import STATUS, ConditionsStatus
+from kajitori.api.crd import AGE, Definition, map_list
+from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 from kajitori.api.open_schema import OpenVersion
 
 ANNOTATION = "aigateway.envoyproxy.io/gateway-config"
@@ -33,10 +34,8 @@ class GatewayConfigSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     forward_proxy: ForwardProxy | None = None
 
 
-class GatewayConfigStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class GatewayConfigStatus(ConditionsStatus, frozen=True, kw_only=True, rename="camel"):
     """At most one condition, of type Accepted or NotAccepted."""
-
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -55,7 +54,7 @@ class RawGatewayConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     status: GatewayConfigStatus | None = None
 
 
-_COLUMNS = (Column("Status", ".status.conditions[-1:].type"), AGE)
+_COLUMNS = (STATUS, AGE)
 
 DEFINITIONS: tuple[Definition, ...] = (
     Definition(

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Meta, field
 
 from kajitori.api.aigateway.v1beta1 import GROUP, AIStatus, PolicyTargetReference
-from kajitori.api.crd import AGE, Column, Definition, Int64, Version, rule
+from kajitori.api.conditions import STATUS
+from kajitori.api.crd import AGE, Definition, Int64, Version, rule
 from kajitori.api.crd import rules as cel_rules
 from kajitori.api.envoygateway.rate_limit import RateLimitSelectCondition
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
@@ -95,7 +96,7 @@ DEFINITIONS: tuple[Definition, ...] = (
             Version(
                 name="v1alpha1",
                 root=QuotaPolicy,
-                columns=(Column("Status", ".status.conditions[-1:].type"), AGE),
+                columns=(STATUS, AGE),
             ),
         ),
     ),

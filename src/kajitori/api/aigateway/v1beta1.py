@@ -18,7 +18,8 @@ from kajitori.api.aigateway.credentials import (
     CredentialOverride,
     GCPCredentials,
 )
-from kajitori.api.crd import AGE, Column, Definition, Int32, Version, map_list, rule
+from kajitori.api.conditions import STATUS, ConditionsStatus
+from kajitori.api.crd import AGE, Definition, Int32, Version, exactly_when_type, map_list, rule
 from kajitori.api.crd import rules as cel_rules
 from kajitori.api.gateway.http_route import HTTPHeader, HTTPHeaderMatch, HTTPRouteTimeouts
 from kajitori.api.gateway.shared import (
@@ -33,7 +34,7 @@ from kajitori.api.gateway.shared import (
     ParentReference,
     SectionName,
 )
-from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
+from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
 GROUP = "aigateway.envoyproxy.io"
 MODEL_HEADER = "x-ai-eg-model"
@@ -188,10 +189,8 @@ class AIGatewayRouteSpec(msgspec.Struct, frozen=True, kw_only=True, rename="came
     )
 
 
-class AIStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class AIStatus(ConditionsStatus, frozen=True, kw_only=True, rename="camel"):
     """At most one condition, of type Accepted or NotAccepted."""
-
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
 
 
 class AIGatewayRoute(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -244,24 +243,17 @@ class PolicyTargetReference(msgspec.Struct, frozen=True, kw_only=True, rename="c
     name: ObjectName
 
 
-def _only(policy_type: str, member: str) -> dict[str, Any]:
-    return rule(
-        f"self.type == '{policy_type}' ? has(self.{member}) : !has(self.{member})",
-        f"{member} is given exactly when type is {policy_type}",
-    )
-
-
 class BackendSecurityPolicySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Whom it is for, and how to prove who we are."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
-            _only("APIKey", "apiKey"),
-            _only("AnthropicAPIKey", "anthropicAPIKey"),
-            _only("AzureAPIKey", "azureAPIKey"),
-            _only("AzureCredentials", "azureCredentials"),
-            _only("AWSCredentials", "awsCredentials"),
-            _only("GCPCredentials", "gcpCredentials"),
+            exactly_when_type("APIKey", "apiKey"),
+            exactly_when_type("AnthropicAPIKey", "anthropicAPIKey"),
+            exactly_when_type("AzureAPIKey", "azureAPIKey"),
+            exactly_when_type("AzureCredentials", "azureCredentials"),
+            exactly_when_type("AWSCredentials", "awsCredentials"),
+            exactly_when_type("GCPCredentials", "gcpCredentials"),
         ]
     }
     target_refs: Annotated[
@@ -293,7 +285,7 @@ class BackendSecurityPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="c
     status: AIStatus | None = None
 
 
-_COLUMNS = (Column("Status", ".status.conditions[-1:].type"), AGE)
+_COLUMNS = (STATUS, AGE)
 _OLD_VERSION = "aigateway.envoyproxy.io/v1alpha1 is deprecated; write v1beta1, the fields are the same"
 
 

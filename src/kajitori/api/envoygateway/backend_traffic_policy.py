@@ -11,22 +11,22 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Definition, Int32, Quantity, rule
-from kajitori.api.crd import rules as cel_rules
+from kajitori.api.crd import Int32, Quantity, rule
 from kajitori.api.envoygateway.cluster_settings import ClusterSettings, Fraction
 from kajitori.api.envoygateway.policy import (
-    GROUP,
     ROUTE_KINDS,
+    MergeType,
     PolicyStatus,
     PolicyTargetRef,
     TargetSelector,
+    merge_rule,
+    policy_definition,
     target_rules,
 )
 from kajitori.api.envoygateway.rate_limit import RateLimitSpec
 from kajitori.api.envoygateway.response_override import ResponseOverride
 from kajitori.api.gateway.shared import Duration
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
-from kajitori.api.open_schema import OpenVersion
 
 _Percentage = Annotated[float, Meta(ge=0, le=100)]
 
@@ -127,21 +127,13 @@ class BackendTelemetry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     metrics: RouteMetrics | None = None
 
 
-_MERGE_TARGETS = "[" + ", ".join(f"'{kind}'" for kind in ROUTE_KINDS) + "]"
-
-
 class BackendTrafficPolicySpec(ClusterSettings, frozen=True, kw_only=True, rename="camel"):
     """Whom it is for, and what holds for their traffic."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
             *target_rules("Gateway", "ListenerSet", *ROUTE_KINDS),
-            rule(
-                f"!has(self.mergeType) || ((!has(self.targetRef) || self.targetRef.kind in {_MERGE_TARGETS})"
-                f" && (!has(self.targetRefs) || self.targetRefs.all(t, t.kind in {_MERGE_TARGETS}))"
-                f" && (!has(self.targetSelectors) || self.targetSelectors.all(s, s.kind in {_MERGE_TARGETS})))",
-                "mergeType is for policies of routes",
-            ),
+            merge_rule(*ROUTE_KINDS),
             rule(
                 "!has(self.compression) || !has(self.compressor)", "give compressor or compression, not both"
             ),
@@ -151,16 +143,11 @@ class BackendTrafficPolicySpec(ClusterSettings, frozen=True, kw_only=True, renam
             ),
         ]
     }
+    # As in PolicyTargets: a struct has one base with fields.
     target_ref: PolicyTargetRef | None = None
     target_refs: list[PolicyTargetRef] = field(default_factory=list)
     target_selectors: list[TargetSelector] = field(default_factory=list)
-    merge_type: (
-        Annotated[
-            Literal["StrategicMerge", "JSONMerge", "Replace"],
-            cel_rules(rule("self != 'Replace'", "Replace is what happens without mergeType")),
-        ]
-        | None
-    ) = None
+    merge_type: MergeType | None = None
     rate_limit: RateLimitSpec | None = None
     fault_injection: FaultInjection | None = None
     use_client_protocol: bool | None = None
@@ -180,15 +167,4 @@ class BackendTrafficPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="ca
     status: PolicyStatus | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        group=GROUP,
-        kind="BackendTrafficPolicy",
-        plural="backendtrafficpolicies",
-        list_kind="BackendTrafficPolicyList",
-        short_names=("btp",),
-        categories=("envoy-gateway",),
-        versions=(OpenVersion(name="v1alpha1", root=BackendTrafficPolicy, columns=(AGE,)),),
-    ),
-)
-"""Open: fields that are not honoured are kept, so that the status can name them."""
+DEFINITIONS = (policy_definition(BackendTrafficPolicy, "backendtrafficpolicies", "btp"),)

@@ -11,19 +11,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Definition, Int64, rule
+from kajitori.api.crd import Int64, rule
 from kajitori.api.envoygateway.cluster_settings import Count, HTTP2Settings, Size
-from kajitori.api.envoygateway.policy import (
-    GROUP,
-    PolicyStatus,
-    PolicyTargetRef,
-    TargetSelector,
-    target_rules,
-)
+from kajitori.api.envoygateway.policy import PolicyStatus, PolicyTargets, policy_definition, target_rules
 from kajitori.api.envoygateway.response_override import AnswerHeader, StringMatch
 from kajitori.api.gateway.shared import Duration, SecretObjectReference
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
-from kajitori.api.open_schema import OpenVersion
 
 _TLS_VERSIONS = Literal["Auto", "1.0", "1.1", "1.2", "1.3"]
 
@@ -280,13 +273,10 @@ class HealthCheckSettings(msgspec.Struct, frozen=True, kw_only=True, rename="cam
     path: Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
-class ClientTrafficPolicySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class ClientTrafficPolicySpec(PolicyTargets, frozen=True, kw_only=True, rename="camel"):
     """Whom it is for, and what holds for their clients."""
 
     __crd__: ClassVar[dict[str, Any]] = {"x-kubernetes-validations": target_rules("Gateway", "ListenerSet")}
-    target_ref: PolicyTargetRef | None = None
-    target_refs: list[PolicyTargetRef] = field(default_factory=list)
-    target_selectors: list[TargetSelector] = field(default_factory=list)
     enable_proxy_protocol: bool | None = None
     proxy_protocol: ProxyProtocolSettings | None = None
     client_ip_detection: ClientIPDetection | None = field(default=None, name="clientIPDetection")
@@ -309,15 +299,4 @@ class ClientTrafficPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="cam
     status: PolicyStatus | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        group=GROUP,
-        kind="ClientTrafficPolicy",
-        plural="clienttrafficpolicies",
-        list_kind="ClientTrafficPolicyList",
-        short_names=("ctp",),
-        categories=("envoy-gateway",),
-        versions=(OpenVersion(name="v1alpha1", root=ClientTrafficPolicy, columns=(AGE,)),),
-    ),
-)
-"""Open: fields that are not honoured are kept, so that the status can name them."""
+DEFINITIONS = (policy_definition(ClientTrafficPolicy, "clienttrafficpolicies", "ctp"),)

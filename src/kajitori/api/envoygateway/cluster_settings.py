@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import Int32, Int64, extra, map_list, rule
+from kajitori.api.crd import Int32, Int64, exactly_when_type, extra, map_list, rule
 from kajitori.api.envoygateway.health_check import HealthCheck, HTTPStatus
 from kajitori.api.gateway.shared import Duration
 
@@ -67,22 +67,15 @@ class Cookie(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     attributes: dict[str, str] = field(default_factory=dict)
 
 
-def _exactly(kind: str, member: str) -> dict[str, Any]:
-    return rule(
-        f"self.type == '{kind}' ? has(self.{member}) : !has(self.{member})",
-        f"{member} is given exactly when type is {kind}",
-    )
-
-
 class ConsistentHash(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What of a request decides where it goes. tableSize: a prime number."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
-            _exactly("Header", "header"),
-            _exactly("Headers", "headers"),
-            _exactly("Cookie", "cookie"),
-            _exactly("QueryParams", "queryParams"),
+            exactly_when_type("Header", "header"),
+            exactly_when_type("Headers", "headers"),
+            exactly_when_type("Cookie", "cookie"),
+            exactly_when_type("QueryParams", "queryParams"),
         ]
     }
     type: Literal["SourceIP", "Header", "Headers", "Cookie", "QueryParams"]
@@ -132,9 +125,9 @@ class LoadBalancer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
-            _exactly("ConsistentHash", "consistentHash"),
-            _exactly("BackendUtilization", "backendUtilization"),
-            _exactly("DynamicModule", "dynamicModule"),
+            exactly_when_type("ConsistentHash", "consistentHash"),
+            exactly_when_type("BackendUtilization", "backendUtilization"),
+            exactly_when_type("DynamicModule", "dynamicModule"),
             rule(
                 "self.type in ['Random', 'ConsistentHash', 'DynamicModule'] ? !has(self.slowStart) : true",
                 "slowStart goes with RoundRobin, LeastRequest and BackendUtilization only",

@@ -11,10 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import Definition, map_list, rule
+from kajitori.api.conditions import Conditions
+from kajitori.api.crd import Definition, exactly_when_type, rule
 from kajitori.api.envoygateway.policy import GROUP
 from kajitori.api.gateway.shared import ParentReference
-from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
+from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 from kajitori.api.open_schema import OpenVersion
 
 
@@ -41,21 +42,14 @@ class AccessLogFile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     path: Annotated[str, Meta(min_length=1)]
 
 
-def _exactly(kind: str, member: str) -> dict[str, Any]:
-    return rule(
-        f"self.type == '{kind}' ? has(self.{member}) : !has(self.{member})",
-        f"{member} is given exactly when type is {kind}",
-    )
-
-
 class AccessLogSink(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A file; the other types are kept and named as not honoured."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
-            _exactly("ALS", "als"),
-            _exactly("File", "file"),
-            _exactly("OpenTelemetry", "openTelemetry"),
+            exactly_when_type("ALS", "als"),
+            exactly_when_type("File", "file"),
+            exactly_when_type("OpenTelemetry", "openTelemetry"),
         ]
     }
     type: Literal["ALS", "File", "OpenTelemetry"]
@@ -105,7 +99,7 @@ class EnvoyProxyAncestor(msgspec.Struct, frozen=True, kw_only=True, rename="came
     """What is said of the settings at one Gateway or GatewayClass."""
 
     ancestor_ref: ParentReference
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
+    conditions: Conditions = field(default_factory=list)
 
 
 class EnvoyProxyStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import Int32, Int64, rule
+from kajitori.api.crd import Int32, Int64, exactly_when_type, rule
 from kajitori.api.gateway.shared import Duration
 
 HTTPStatus = Annotated[int, Meta(ge=100, le=599)]
@@ -19,18 +19,11 @@ _Percent = Annotated[Int32, Meta(ge=0, le=100)]
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
 
-def _exactly(kind: str, member: str) -> dict[str, Any]:
-    return rule(
-        f"self.type == '{kind}' ? has(self.{member}) : !has(self.{member})",
-        f"{member} is given exactly when type is {kind}",
-    )
-
-
 class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Text, or bytes in base64."""
 
     __crd__: ClassVar[dict[str, Any]] = {
-        "x-kubernetes-validations": [_exactly("Text", "text"), _exactly("Binary", "binary")]
+        "x-kubernetes-validations": [exactly_when_type("Text", "text"), exactly_when_type("Binary", "binary")]
     }
     type: Literal["Text", "Binary"]
     text: str | None = None
@@ -83,8 +76,8 @@ class ActiveHealthCheck(msgspec.Struct, frozen=True, kw_only=True, rename="camel
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
-            _exactly("HTTP", "http"),
-            _exactly("TCP", "tcp"),
+            exactly_when_type("HTTP", "http"),
+            exactly_when_type("TCP", "tcp"),
             rule("has(self.grpc) ? self.type == 'GRPC' : true", "grpc goes with type GRPC only"),
         ]
     }

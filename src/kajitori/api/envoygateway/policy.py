@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import map_list, rule
+from kajitori.api.crd import AGE, Definition, map_list, rule
+from kajitori.api.crd import rules as cel_rules
 from kajitori.api.gateway.shared import GROUP as GATEWAY_GROUP
 from kajitori.api.gateway.shared import (
     GatewayController,
@@ -22,8 +23,14 @@ from kajitori.api.gateway.shared import (
     SectionName,
 )
 from kajitori.api.kubernetes.meta_v1 import Condition, LabelSelector, LabelSelectorRequirement, ObjectMeta
+from kajitori.api.open_schema import OpenVersion
 
 GROUP = "gateway.envoyproxy.io"
+MergeType = Annotated[
+    Literal["StrategicMerge", "JSONMerge", "Replace"],
+    cel_rules(rule("self != 'Replace'", "Replace is what happens without mergeType")),
+]
+"""How a policy of a route goes together with the one of its Gateway."""
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "UDPRoute", "TCPRoute", "TLSRoute")
 
 
@@ -103,6 +110,21 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return self.metadata.namespace or "", self.metadata.name or ""
 
 
+def policy_definition(root: type[msgspec.Struct], plural: str, *short_names: str) -> Definition:
+    """The definition of the kind that `root` is named after.
+
+    Open: fields that are not honoured are kept, so that the status can name them.
+    """
+    return Definition(
+        group=GROUP,
+        kind=root.__name__,
+        plural=plural,
+        short_names=short_names,
+        categories=("envoy-gateway",),
+        versions=(OpenVersion(name="v1alpha1", root=root, columns=(AGE,)),),
+    )
+
+
 def target_rules(*kinds: str) -> list[dict[str, Any]]:
     """The CEL rules of a spec whose targets are of these kinds of the Gateway API."""
     names = "[" + ", ".join(f"'{kind}'" for kind in kinds) + "]"
@@ -122,3 +144,14 @@ def target_rules(*kinds: str) -> list[dict[str, Any]]:
             f"each of targetRefs is of group {GATEWAY_GROUP} and of kind {said}",
         ),
     ]
+
+
+def merge_rule(*kinds: str) -> dict[str, Any]:
+    """The CEL rule that only policies for these kinds of routes merge with others."""
+    names = "[" + ", ".join(f"'{kind}'" for kind in kinds) + "]"
+    return rule(
+        f"!has(self.mergeType) || ((!has(self.targetRef) || self.targetRef.kind in {names})"
+        f" && (!has(self.targetRefs) || self.targetRefs.all(t, t.kind in {names}))"
+        f" && (!has(self.targetSelectors) || self.targetSelectors.all(s, s.kind in {names})))",
+        "mergeType is for policies of routes",
+    )

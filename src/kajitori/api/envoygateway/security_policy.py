@@ -6,28 +6,26 @@ their status, and where it would have kept somebody out, nobody is let in.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Definition, rule
-from kajitori.api.crd import rules as cel_rules
+from kajitori.api.crd import rule
 from kajitori.api.envoygateway.authentication import JWT, OIDC, APIKeyAuth, BasicAuth
 from kajitori.api.envoygateway.authorization import Authorization, ExtAuth
 from kajitori.api.envoygateway.policy import (
-    GROUP,
+    MergeType,
     PolicyStatus,
-    PolicyTargetRef,
-    TargetSelector,
+    PolicyTargets,
+    merge_rule,
+    policy_definition,
     target_rules,
 )
 from kajitori.api.gateway.shared import Duration, Fraction
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
-from kajitori.api.open_schema import OpenVersion
 
-_TARGETS = ("Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TCPRoute")
-_ROUTES = "['HTTPRoute', 'GRPCRoute', 'TCPRoute']"
+_ROUTES = ("HTTPRoute", "GRPCRoute", "TCPRoute")
 Origin = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/]+)$")]
 
 
@@ -52,18 +50,13 @@ class CSRF(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     additional_origins: Annotated[list[Origin], Meta(max_length=16)] = field(default_factory=list)
 
 
-class SecurityPolicySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class SecurityPolicySpec(PolicyTargets, frozen=True, kw_only=True, rename="camel"):
     """Whom it is for, and what it asks of them."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
-            *target_rules(*_TARGETS),
-            rule(
-                "!has(self.mergeType) || ((!has(self.targetRef) || self.targetRef.kind in "
-                f"{_ROUTES}) && (!has(self.targetRefs) || self.targetRefs.all(ref, ref.kind in {_ROUTES}))"
-                f" && (!has(self.targetSelectors) || self.targetSelectors.all(sel, sel.kind in {_ROUTES})))",
-                "mergeType is for policies of routes",
-            ),
+            *target_rules("Gateway", "ListenerSet", *_ROUTES),
+            merge_rule(*_ROUTES),
             rule(
                 "(has(self.authorization) && has(self.authorization.rules) && self.authorization.rules.exists(r,"
                 " has(r.principal) ? has(r.principal.jwt) : false)) ? has(self.jwt) : true",
@@ -71,16 +64,7 @@ class SecurityPolicySpec(msgspec.Struct, frozen=True, kw_only=True, rename="came
             ),
         ]
     }
-    target_ref: PolicyTargetRef | None = None
-    target_refs: list[PolicyTargetRef] = field(default_factory=list)
-    target_selectors: list[TargetSelector] = field(default_factory=list)
-    merge_type: (
-        Annotated[
-            Literal["StrategicMerge", "JSONMerge", "Replace"],
-            cel_rules(rule("self != 'Replace'", "Replace is what happens without mergeType")),
-        ]
-        | None
-    ) = None
+    merge_type: MergeType | None = None
     api_key_auth: APIKeyAuth | None = field(default=None, name="apiKeyAuth")
     basic_auth: BasicAuth | None = None
     jwt: JWT | None = None
@@ -99,13 +83,4 @@ class SecurityPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: PolicyStatus | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        group=GROUP,
-        kind="SecurityPolicy",
-        plural="securitypolicies",
-        short_names=("sp",),
-        categories=("envoy-gateway",),
-        versions=(OpenVersion(name="v1alpha1", root=SecurityPolicy, columns=(AGE,)),),
-    ),
-)
+DEFINITIONS = (policy_definition(SecurityPolicy, "securitypolicies", "sp"),)

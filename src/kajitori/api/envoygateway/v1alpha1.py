@@ -10,9 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Column, Definition, Version, map_list, rule, rules
+from kajitori.api.conditions import ConditionsStatus
+from kajitori.api.crd import AGE, Column, Definition, Version, rule, rules
 from kajitori.api.gateway.shared import Hostname, PortNumber
-from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
+from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
 GROUP = "gateway.envoyproxy.io"
 
@@ -81,10 +82,8 @@ class BackendSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     tls: dict[str, Any] | None = None
 
 
-class BackendStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class BackendStatus(ConditionsStatus, frozen=True, kw_only=True, rename="camel"):
     """Whether the backend can be used."""
-
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -10,22 +10,23 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Column, Definition, Int32, Version, map_list, rule, rules
+from kajitori.api.crd import AGE, Column, Definition, Version, map_list, rule, rules
 from kajitori.api.gateway.http_route import (
     FILTER_RULES,
     HTTPHeaderFilter,
     HTTPHeaderMatch,
     HTTPRequestMirrorFilter,
+    once,
 )
 from kajitori.api.gateway.shared import (
     GROUP,
-    BackendObjectReference,
-    Hostname,
+    SERVICE_HAS_PORT,
+    HostRouteSpec,
     LocalObjectReference,
-    ParentReference,
     RouteStatus,
     SectionName,
     SessionPersistence,
+    WeightedBackendReference,
 )
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
@@ -73,26 +74,13 @@ class GRPCRouteFilter(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     extension_ref: LocalObjectReference | None = None
 
 
-_FILTERS = rules(
-    *(
-        rule(f"self.filter(f, f.type == '{kind}').size() <= 1", f"{kind} stands once at most")
-        for kind in ("RequestHeaderModifier", "ResponseHeaderModifier")
-    )
-)
+_FILTERS = rules(once("RequestHeaderModifier"), once("ResponseHeaderModifier"))
 
 
-class GRPCBackendRef(BackendObjectReference, frozen=True, kw_only=True, rename="camel"):
+class GRPCBackendRef(WeightedBackendReference, frozen=True, kw_only=True, rename="camel"):
     """A backend with its share of the traffic."""
 
-    __crd__: ClassVar[dict[str, Any]] = {
-        "x-kubernetes-validations": [
-            rule(
-                "(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true",
-                "a reference to a Service names a port",
-            )
-        ]
-    }
-    weight: Annotated[Int32, Meta(ge=0, le=1_000_000)] = 1
+    __crd__: ClassVar[dict[str, Any]] = {"x-kubernetes-validations": [SERVICE_HAS_PORT]}
     filters: Annotated[list[GRPCRouteFilter], Meta(max_length=16), _FILTERS] = field(default_factory=list)
 
 
@@ -106,11 +94,9 @@ class GRPCRouteRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     session_persistence: SessionPersistence | None = None
 
 
-class GRPCRouteSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class GRPCRouteSpec(HostRouteSpec, frozen=True, kw_only=True, rename="camel"):
     """Parents, hostnames and rules."""
 
-    parent_refs: Annotated[list[ParentReference], Meta(max_length=32)] = field(default_factory=list)
-    hostnames: Annotated[list[Hostname], Meta(max_length=16)] = field(default_factory=list)
     rules: Annotated[list[GRPCRouteRule], Meta(max_length=16)] = field(default_factory=list)
 
 

@@ -24,18 +24,19 @@ from kajitori.api.crd import (
 )
 from kajitori.api.gateway.shared import (
     GROUP,
+    SERVICE_HAS_PORT,
     BackendObjectReference,
     Duration,
     Fraction,
     HeaderName,
-    Hostname,
+    HostRouteSpec,
     LocalObjectReference,
-    ParentReference,
     PortNumber,
     PreciseHostname,
     RouteStatus,
     SectionName,
     SessionPersistence,
+    WeightedBackendReference,
 )
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
@@ -241,15 +242,16 @@ class HTTPRouteFilter(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     external_auth: dict[str, Any] | None = None
 
 
-def _once(kind: str) -> dict[str, Any]:
+def once(kind: str) -> dict[str, Any]:
+    """The rule that a list of filters has one of this type at most."""
     return rule(f"self.filter(f, f.type == '{kind}').size() <= 1", f"{kind} stands once at most")
 
 
 _FILTERS = rules(
-    _once("RequestHeaderModifier"),
-    _once("ResponseHeaderModifier"),
-    _once("RequestRedirect"),
-    _once("URLRewrite"),
+    once("RequestHeaderModifier"),
+    once("ResponseHeaderModifier"),
+    once("RequestRedirect"),
+    once("URLRewrite"),
     rule(
         "!(self.exists(f, f.type == 'RequestRedirect') && self.exists(f, f.type == 'URLRewrite'))",
         "RequestRedirect and URLRewrite exclude each other",
@@ -257,18 +259,10 @@ _FILTERS = rules(
 )
 
 
-class HTTPBackendRef(BackendObjectReference, frozen=True, kw_only=True, rename="camel"):
+class HTTPBackendRef(WeightedBackendReference, frozen=True, kw_only=True, rename="camel"):
     """A backend with its share of the traffic."""
 
-    __crd__: ClassVar[dict[str, Any]] = {
-        "x-kubernetes-validations": [
-            rule(
-                "(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true",
-                "a reference to a Service names a port",
-            )
-        ]
-    }
-    weight: Annotated[Int32, Meta(ge=0, le=1_000_000)] = 1
+    __crd__: ClassVar[dict[str, Any]] = {"x-kubernetes-validations": [SERVICE_HAS_PORT]}
     filters: Annotated[list[HTTPRouteFilter], Meta(max_length=16), _FILTERS] = field(default_factory=list)
 
 
@@ -328,11 +322,9 @@ class HTTPRouteRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     session_persistence: SessionPersistence | None = None
 
 
-class HTTPRouteSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class HTTPRouteSpec(HostRouteSpec, frozen=True, kw_only=True, rename="camel"):
     """Parents, hostnames and rules."""
 
-    parent_refs: Annotated[list[ParentReference], Meta(max_length=32)] = field(default_factory=list)
-    hostnames: Annotated[list[Hostname], Meta(max_length=16)] = field(default_factory=list)
     rules: Annotated[list[HTTPRouteRule], Meta(max_length=16)] = field(
         default_factory=lambda: [HTTPRouteRule(matches=[HTTPRouteMatch()])]
     )

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import Int32, extra, map_list, rule
-from kajitori.api.kubernetes.meta_v1 import Condition
+from kajitori.api.conditions import Conditions
+from kajitori.api.crd import Int32, extra, rule
 
 GROUP = "gateway.networking.k8s.io"
 
@@ -118,12 +118,31 @@ class BackendObjectReference(msgspec.Struct, frozen=True, kw_only=True, rename="
     port: PortNumber | None = None
 
 
+SERVICE_HAS_PORT = rule(
+    "(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true",
+    "a reference to a Service names a port",
+)
+
+
+class WeightedBackendReference(BackendObjectReference, frozen=True, kw_only=True, rename="camel"):
+    """A backend with its share of the traffic."""
+
+    weight: Annotated[Int32, Meta(ge=0, le=1_000_000)] = 1
+
+
+class HostRouteSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Parents and hostnames of a route."""
+
+    parent_refs: Annotated[list[ParentReference], Meta(max_length=32)] = field(default_factory=list)
+    hostnames: Annotated[list[Hostname], Meta(max_length=16)] = field(default_factory=list)
+
+
 class RouteParentStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What one controller says of a route at one of its parents."""
 
     parent_ref: ParentReference
     controller_name: GatewayController
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
+    conditions: Conditions = field(default_factory=list)
 
 
 class RouteStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -137,7 +156,7 @@ class PolicyAncestorStatus(msgspec.Struct, frozen=True, kw_only=True, rename="ca
 
     ancestor_ref: ParentReference
     controller_name: GatewayController
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
+    conditions: Conditions = field(default_factory=list)
 
 
 class PolicyStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, field
 
+from kajitori.api.conditions import Conditions, ConditionsStatus
 from kajitori.api.crd import AGE, Column, Definition, Int32, Version, map_list, rule, rules
 from kajitori.api.gateway.backend_tls_policy import DEFINITION as BACKEND_TLS_POLICY
 from kajitori.api.gateway.grpc_route import DEFINITION as GRPC_ROUTE
@@ -28,7 +29,7 @@ from kajitori.api.gateway.shared import (
     SecretObjectReference,
     SectionName,
 )
-from kajitori.api.kubernetes.meta_v1 import Condition, LabelSelector, ObjectMeta
+from kajitori.api.kubernetes.meta_v1 import LabelSelector, ObjectMeta
 
 
 class ParametersReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -56,10 +57,9 @@ class SupportedFeature(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     name: str
 
 
-class GatewayClassStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class GatewayClassStatus(ConditionsStatus, frozen=True, kw_only=True, rename="camel"):
     """Whether its controller took the class."""
 
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
     supported_features: Annotated[list[SupportedFeature], Meta(max_length=64), map_list("name")] = field(
         default_factory=list
     )
@@ -223,14 +223,14 @@ class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     name: SectionName
     supported_kinds: Annotated[list[RouteGroupKind], Meta(max_length=8)] = field(default_factory=list)
     attached_routes: Int32
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
+    conditions: Conditions = field(default_factory=list)
 
 
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Where the gateway can be reached, and whether it can."""
 
     addresses: Annotated[list[GatewayAddress], Meta(max_length=16)] = field(default_factory=list)
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
+    conditions: Conditions = field(default_factory=list)
     listeners: Annotated[list[ListenerStatus], Meta(max_length=64), map_list("name")] = field(
         default_factory=list
     )

@@ -11,11 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, SET_LIST, Column, Definition, Int32, Version, map_list, rule
+from kajitori.api.crd import SET_LIST, Column, Int32, map_list, rule
 from kajitori.api.crd import rules as cel_rules
 from kajitori.api.envoygateway.policy import PolicyStatus
 from kajitori.api.gateway.shared import Duration, Group, HeaderName, Kind, ObjectName, SectionName
-from kajitori.api.kajitori_gateway import GROUP, VERSION
+from kajitori.api.kajitori_gateway.definition import definition
 from kajitori.api.kajitori_gateway.names import NamespacedName
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
@@ -178,22 +178,11 @@ class AITrafficPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     status: PolicyStatus | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        group=GROUP,
-        kind=KIND,
-        plural="aitrafficpolicies",
+DEFINITIONS = (
+    definition(
+        AITrafficPolicy,
+        "aitrafficpolicies",
+        Column("Accepted", '.status.ancestors[0].conditions[?(@.type=="Accepted")].status'),
         short_names=("aitp",),
-        categories=("kajitori",),
-        versions=(
-            Version(
-                name=VERSION,
-                root=AITrafficPolicy,
-                columns=(
-                    Column("Accepted", '.status.ancestors[0].conditions[?(@.type=="Accepted")].status'),
-                    AGE,
-                ),
-            ),
-        ),
     ),
 )

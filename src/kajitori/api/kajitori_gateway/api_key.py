@@ -11,11 +11,12 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Column, Definition, Version, extra, map_list, rule
+from kajitori.api.conditions import STATUS, ConditionsStatus
+from kajitori.api.crd import Column, extra, map_list, rule
 from kajitori.api.gateway.shared import Namespace, ObjectName
-from kajitori.api.kajitori_gateway import GROUP, VERSION
+from kajitori.api.kajitori_gateway.definition import definition
 from kajitori.api.kajitori_gateway.names import NamespacedName
-from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
+from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
 Time = Annotated[str, extra(format="date-time")]
 ModelPattern = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[^*\x00-\x1f]*\*?$")]
@@ -64,10 +65,8 @@ class APIKeySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     disabled: bool = False
 
 
-class APIKeyStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class APIKeyStatus(ConditionsStatus, frozen=True, kw_only=True, rename="camel"):
     """Whether the gateway takes the key."""
-
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
 
 
 class APIKey(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -78,26 +77,15 @@ class APIKey(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: APIKeyStatus | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        group=GROUP,
-        kind="APIKey",
-        plural="apikeys",
-        categories=("kajitori",),
-        versions=(
-            Version(
-                name=VERSION,
-                root=APIKey,
-                columns=(
-                    Column("ID", ".spec.id"),
-                    Column("Tenant", ".spec.tenantRef.name"),
-                    Column("Models", ".spec.models"),
-                    Column("Expires", ".spec.expiresAt"),
-                    Column("Disabled", ".spec.disabled", "boolean"),
-                    Column("Status", ".status.conditions[-1:].type"),
-                    AGE,
-                ),
-            ),
-        ),
+DEFINITIONS = (
+    definition(
+        APIKey,
+        "apikeys",
+        Column("ID", ".spec.id"),
+        Column("Tenant", ".spec.tenantRef.name"),
+        Column("Models", ".spec.models"),
+        Column("Expires", ".spec.expiresAt"),
+        Column("Disabled", ".spec.disabled", "boolean"),
+        STATUS,
     ),
 )

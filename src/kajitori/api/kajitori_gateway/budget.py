@@ -10,11 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Column, Definition, Int64, Version, map_list, rule
+from kajitori.api.conditions import STATUS, ConditionsStatus
+from kajitori.api.crd import Column, Int64, rule
 from kajitori.api.gateway.shared import Duration
-from kajitori.api.kajitori_gateway import GROUP, VERSION
+from kajitori.api.kajitori_gateway.definition import definition
 from kajitori.api.kajitori_gateway.names import Dollars
-from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
+from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
 FactName = Annotated[
     str,
@@ -101,10 +102,8 @@ class BudgetSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     shadow: bool = False
 
 
-class BudgetStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class BudgetStatus(ConditionsStatus, frozen=True, kw_only=True, rename="camel"):
     """Whether the gateway holds requests to it."""
-
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -115,26 +114,15 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: BudgetStatus | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        group=GROUP,
-        kind="Budget",
-        plural="budgets",
-        categories=("kajitori",),
-        versions=(
-            Version(
-                name=VERSION,
-                root=Budget,
-                columns=(
-                    Column("USD", ".spec.amount.usd"),
-                    Column("Tokens", ".spec.amount.tokens", "integer"),
-                    Column("Requests", ".spec.amount.requests", "integer"),
-                    Column("Calendar", ".spec.window.calendar.unit"),
-                    Column("Sliding", ".spec.window.sliding"),
-                    Column("Status", ".status.conditions[-1:].type"),
-                    AGE,
-                ),
-            ),
-        ),
+DEFINITIONS = (
+    definition(
+        Budget,
+        "budgets",
+        Column("USD", ".spec.amount.usd"),
+        Column("Tokens", ".spec.amount.tokens", "integer"),
+        Column("Requests", ".spec.amount.requests", "integer"),
+        Column("Calendar", ".spec.window.calendar.unit"),
+        Column("Sliding", ".spec.window.sliding"),
+        STATUS,
     ),
 )

@@ -7,11 +7,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Column, Definition, Version, map_list
+from kajitori.api.conditions import STATUS, ConditionsStatus
 from kajitori.api.gateway.shared import ObjectName
-from kajitori.api.kajitori_gateway import GROUP, VERSION
+from kajitori.api.kajitori_gateway.definition import definition
 from kajitori.api.kajitori_gateway.names import Dollars
-from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
+from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
 
 class PriceEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -38,10 +38,8 @@ class PriceListSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     prices: Annotated[list[PriceEntry], Meta(min_length=1, max_length=1024)]
 
 
-class PriceListStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class PriceListStatus(ConditionsStatus, frozen=True, kw_only=True, rename="camel"):
     """Whether the prices are in use."""
-
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
 
 
 class PriceList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -52,18 +50,4 @@ class PriceList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: PriceListStatus | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        group=GROUP,
-        kind="PriceList",
-        plural="pricelists",
-        categories=("kajitori",),
-        versions=(
-            Version(
-                name=VERSION,
-                root=PriceList,
-                columns=(Column("Status", ".status.conditions[-1:].type"), AGE),
-            ),
-        ),
-    ),
-)
+DEFINITIONS = (definition(PriceList, "pricelists", STATUS),)

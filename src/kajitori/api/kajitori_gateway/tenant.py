@@ -11,12 +11,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Column, Definition, Version, map_list
+from kajitori.api.conditions import STATUS, Conditions
+from kajitori.api.crd import Column
 from kajitori.api.gateway.shared import Namespace, ObjectName
-from kajitori.api.kajitori_gateway import GROUP, VERSION
 from kajitori.api.kajitori_gateway.api_key import ModelPattern
+from kajitori.api.kajitori_gateway.definition import definition
 from kajitori.api.kajitori_gateway.names import NamespacedName
-from kajitori.api.kubernetes.meta_v1 import Condition, ObjectMeta
+from kajitori.api.kubernetes.meta_v1 import ObjectMeta
 
 
 class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -38,7 +39,7 @@ class TenantStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How many keys the tenant has."""
 
     keys: int = 0
-    conditions: Annotated[list[Condition], Meta(max_length=8), map_list("type")] = field(default_factory=list)
+    conditions: Conditions = field(default_factory=list)
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -49,24 +50,13 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: TenantStatus | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        group=GROUP,
-        kind="Tenant",
-        plural="tenants",
-        categories=("kajitori",),
-        versions=(
-            Version(
-                name=VERSION,
-                root=Tenant,
-                columns=(
-                    Column("Keys", ".status.keys", "integer"),
-                    Column("Models", ".spec.models"),
-                    Column("Disabled", ".spec.disabled", "boolean"),
-                    Column("Status", ".status.conditions[-1:].type"),
-                    AGE,
-                ),
-            ),
-        ),
+DEFINITIONS = (
+    definition(
+        Tenant,
+        "tenants",
+        Column("Keys", ".status.keys", "integer"),
+        Column("Models", ".spec.models"),
+        Column("Disabled", ".spec.disabled", "boolean"),
+        STATUS,
     ),
 )

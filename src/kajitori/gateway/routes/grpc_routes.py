@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kajitori.api.gateway.grpc_route import GRPCRoute, GRPCRouteMatch
 from kajitori.api.gateway.http_route import HTTPBackendRef, HTTPRouteFilter, HTTPRouteRule
 from kajitori.gateway.routes.matches import grpc_match
@@ -37,22 +39,10 @@ def _as_http(rule: GRPCRouteRule) -> HTTPRouteRule:
 
 
 def _filter(item: GRPCRouteFilter) -> HTTPRouteFilter:
-    return HTTPRouteFilter(
-        type=item.type,
-        request_header_modifier=item.request_header_modifier,
-        response_header_modifier=item.response_header_modifier,
-        request_mirror=item.request_mirror,
-        extension_ref=item.extension_ref,
-    )
+    return HTTPRouteFilter(**msgspec.structs.asdict(item))
 
 
 def _backend(ref: GRPCBackendRef) -> HTTPBackendRef:
-    return HTTPBackendRef(
-        group=ref.group,
-        kind=ref.kind,
-        name=ref.name,
-        namespace=ref.namespace,
-        port=ref.port,
-        weight=ref.weight,
-        filters=[_filter(item) for item in ref.filters],
-    )
+    fields = msgspec.structs.asdict(ref)
+    fields["filters"] = [_filter(item) for item in ref.filters]
+    return HTTPBackendRef(**fields)
