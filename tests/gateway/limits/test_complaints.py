@@ -259,6 +259,7 @@ async def test_a_quota_holds_where_the_other_backend_is_missing_or_speaks_anothe
             statuses.append(reply.status)
         assert statuses[-1] == 429, (statuses, others)
         assert told in reply.json["error"]["message"], reply.body
+        assert 3600 < int(lower(reply)["retry-after"]) <= 90_000
 
 
 def key_budget(name: str, usd: str) -> dict[str, Any]:

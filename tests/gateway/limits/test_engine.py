@@ -225,10 +225,11 @@ async def test_a_shadow_limit_counts_and_refuses_nobody() -> None:
 async def test_backends_that_are_exhausted_are_named_and_the_last_one_refuses() -> None:
     held, _ = engine(on_backend("a", "default/a", 50), on_backend("b", "default/b", 50), targets=TWO)
     first = await held.admit(request("1", 25, 25))
-    assert (first.allowed, first.exhausted) == (True, ())
+    assert (first.allowed, first.exhausted) == (True, {})
     await held.settle([ended("1", 25, 25, backend="default/a", backend_model="large")])
     second = await held.admit(request("2", 25, 25))
-    assert (second.allowed, second.exhausted) == (True, ("default/a",))
+    assert (second.allowed, list(second.exhausted)) == (True, ["default/a"])
+    assert 0 < second.exhausted["default/a"] <= 3600
     await held.settle([ended("2", 25, 25, backend="default/b", backend_model="gpt")])
     third = await held.admit(request("3", 25, 25))
     assert (third.allowed, third.status) == (False, 429)

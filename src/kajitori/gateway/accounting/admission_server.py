@@ -265,7 +265,8 @@ def render(verdict: Verdict, question: Request) -> bytes:
     if verdict.allowed:
         if not verdict.headers and not verdict.exhausted:
             return _NOTHING
-        more = (("x-kajitori-exhausted", ",".join(verdict.exhausted)),) if verdict.exhausted else ()
+        gone = ",".join(f"{name}={seconds}" for name, seconds in verdict.exhausted.items())
+        more = (("x-kajitori-exhausted", gone),) if gone else ()
         return _answer(200, "", b"", verdict.headers + more)
     headers = verdict.headers
     if verdict.retry_after_seconds is not None:

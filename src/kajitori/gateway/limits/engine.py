@@ -243,7 +243,7 @@ class Engine:
         headers = limit_headers(readings(asked, outcome), request.dialect, now)
         if outcome.allowed:
             self.counts.admitted += 1
-            return Verdict(allowed=True, headers=headers, exhausted=exhausted_backends(asked, outcome))
+            return Verdict(allowed=True, headers=headers, exhausted=exhausted_backends(asked, outcome, now))
         self._drop(request.id, entry)
         verdict = why_refused(asked, outcome, now, headers)
         self._refuse(verdict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from kajitori.gateway.limits.counting import Outcome
 from kajitori.gateway.limits.matching import Asked
 from kajitori.gateway.limits.request import Verdict
@@ -45,12 +47,18 @@ def over_limits(asked: Asked, outcome: Outcome) -> list[str]:
     ]
 
 
-def exhausted_backends(asked: Asked, outcome: Outcome) -> tuple[str, ...]:
-    """Backends (namespace/name) that a request should not go to, since none of their limits lets it."""
-    if not asked.candidates or not outcome.candidates:
-        return ()
+def exhausted_backends(asked: Asked, outcome: Outcome, now: float) -> dict[str, int]:
+    """Backends (namespace/name) that a request should not go to, since none of their limits lets it: with seconds to wait."""
+    if len(outcome.candidates) == len(asked.candidates) or not outcome.candidates:
+        return {}
     good = {asked.candidates[number].backend for number in outcome.candidates}
-    return tuple(dict.fromkeys(each.backend for each in asked.candidates if each.backend not in good))
+    found: dict[str, int] = {}
+    for number, reading in _blocking(asked, outcome).items():
+        name = asked.candidates[number].backend if number >= 0 else ""
+        if name and name not in good:
+            seconds = 0 if reading.frees is None else max(1, math.ceil(reading.frees - now))
+            found[name] = min(filter(None, (seconds, found.get(name, 0))), default=0)
+    return found
 
 
 def may_be_waited_for(asked: Asked, outcome: Outcome) -> bool:
@@ -64,6 +72,18 @@ def may_be_waited_for(asked: Asked, outcome: Outcome) -> bool:
 
 def why_refused(asked: Asked, outcome: Outcome, now: float, headers: tuple[tuple[str, str], ...]) -> Verdict:
     """The limit that refuses: of those that all must pass the one that frees last, of backends the one that frees first."""
+    by_candidate = _blocking(asked, outcome)
+    whole = by_candidate.pop(-1, None)
+    backends = [reading for _, reading in sorted(by_candidate.items())]
+    first = min(backends, key=_frees) if backends and not outcome.candidates else None
+    if whole is not None and (first is None or _frees(whole) >= _frees(first)):
+        return refusal(whole, now, headers)
+    assert first is not None
+    return refusal(first, now, headers, of="" if len(backends) == 1 else "; no backend has any left")
+
+
+def _blocking(asked: Asked, outcome: Outcome) -> dict[int, Reading]:
+    """What closes each candidate that is closed, -1 for the request as a whole: of its groups the one that frees last."""
     every = readings(asked, outcome)
     blocking: dict[int, Reading] = {}  # group -> the first of its limits that frees
     for hold, reading, standing in zip(asked.holds, every, outcome.standings, strict=True):
@@ -79,13 +99,7 @@ def why_refused(asked: Asked, outcome: Outcome, now: float, headers: tuple[tuple
         before = by_candidate.get(candidate)
         if before is None or _frees(reading) > _frees(before):
             by_candidate[candidate] = reading
-    whole = by_candidate.pop(-1, None)
-    backends = [reading for _, reading in sorted(by_candidate.items())]
-    first = min(backends, key=_frees) if backends and not outcome.candidates else None
-    if whole is not None and (first is None or _frees(whole) >= _frees(first)):
-        return refusal(whole, now, headers)
-    assert first is not None
-    return refusal(first, now, headers, of="" if len(backends) == 1 else "; no backend has any left")
+    return by_candidate
 
 
 def _frees(reading: Reading) -> float:

@@ -45,7 +45,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: 200; 429 beyond a limit; 503 where a limit cannot be asked about and says to refuse then; 403 where a
     limit counts money and no price is known. message: names the limit and when it frees. limit: its name. retry_after_seconds: None
     if waiting does not help. headers: for the client, pass or refusal alike. exhausted: AIServiceBackends as
-    namespace/name that have nothing left for this request, so it should go to another one.
+    namespace/name that have nothing left for this request, so it should go to another one; each with the seconds until it
+    has, 0 if it never will.
     """
 
     allowed: bool
@@ -54,7 +55,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     limit: str = ""
     retry_after_seconds: float | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    exhausted: tuple[str, ...] = ()
+    exhausted: dict[str, int] = {}
 
 
 ALLOWED = Verdict(allowed=True)

@@ -1,11 +1,11 @@
--- Runs after admission: leaves out the backends that have nothing left for this request. The header names them; it is
--- the accountant's answer. Where an order was arranged before, that order is kept without them. Where all are left out that
+-- Runs after admission: leaves out the backends that have nothing left for this request. The header names them, each with the
+-- seconds until it has (0: it never will); it is the accountant's answer. Where an order was arranged before, that order is kept without them. Where all are left out that
 -- a request of this dialect can go to, it is refused: the accountant knows of backends that only another dialect can use.
 --
--- Context of the route: groups (of the specifier, one an attempt: lists of cluster, name, weight).
+-- Context of the route: groups (of the specifier, one an attempt: lists of cluster, name, weight). Needs scanner.lua, error
+-- names, refusals.lua and facts.lua in front.
 local HEADER, ORDER_METADATA = 'x-kajitori-exhausted', 'io.kajitori.order'
-local REFUSAL = '{"type":"error","error":{"type":"TooManyRequests","code":"429",'
-  .. '"message":"the quota of each backend that can serve this request is used up"}}'
+local USED_UP = 'the quota of each backend that can serve this request is used up'
 
 local function choose(group, left)
   local ready, total = {}, 0
@@ -31,13 +31,29 @@ local function arranged(handle)
   return list
 end
 
+-- groups: those that this request could go to. gone: seconds by name.
+local function refuse_all(handle, groups, gone)
+  local soonest
+  for _, group in ipairs(groups) do
+    for _, choice in ipairs(group) do
+      local seconds = gone[choice.name]
+      if seconds and seconds > 0 and (not soonest or seconds < soonest) then soonest = seconds end
+    end
+  end
+  local facts = kept_facts(handle)
+  local dialect = facts and facts.dialect or dialect_of(handle, handle:headers():get(':path'))
+  if not soonest then return refuse(handle, dialect, '429', USED_UP, { ['x-should-retry'] = 'false' }) end
+  local wait = string.format('%d', soonest)
+  refuse(handle, dialect, '429', USED_UP .. '; it frees in ' .. wait .. ' s', { ['retry-after'] = wait })
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local text = headers:get(HEADER)
   if not text then return end
   headers:remove(HEADER)
   local gone, left, clusters = {}, {}, {}
-  for name in string.gmatch(text, '[^,]+') do gone[name] = true end
+  for name, seconds in string.gmatch(text, '([^,=]+)=(%d+)') do gone[name] = tonumber(seconds) end
   local groups = handle:filterContext():get('groups')
   if not groups then return end
   for _, group in ipairs(groups) do
@@ -56,8 +72,7 @@ function envoy_on_request(handle)
     end
   end
   if #clusters == 0 then
-    handle:respond({ [':status'] = '429', ['content-type'] = 'application/json', ['retry-after'] = '60' }, REFUSAL)
-    return
+    return refuse_all(handle, groups, gone)
   end
   local order = {}
   for at, cluster in ipairs(clusters) do

@@ -26,6 +26,7 @@ REQUEST_SCRIPT = (
 COOLING_SCRIPT = _parts("memory", "cooling")
 ATTEMPT_SCRIPT = _parts("scanner", "forms", "facts", "attempt")
 OVERRIDE_SCRIPT = _parts("scanner") + _REFUSALS + _parts("credential", "override")
+EXHAUSTED_SCRIPT = _parts("scanner") + _REFUSALS + _parts("facts", "exhausted")
 _USED_UP_SCRIPT = _parts("scanner") + _REFUSALS + _parts("facts", "used_up")
 SIGNING_SCRIPT = _parts("scanner") + _REFUSALS + _parts("sha256", "credential", "signing")
 

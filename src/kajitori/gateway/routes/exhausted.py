@@ -5,9 +5,9 @@ It stands in every listener, switched off; routes with quotas of backends switch
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from kajitori.gateway.lua.scripts import EXHAUSTED_SCRIPT
 from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 FILTER = "kajitori.exhausted"
 _LUA = TYPE + "envoy.extensions.filters.http.lua.v3."
-_SCRIPT = (files("kajitori.gateway") / "lua" / "exhausted.lua").read_text()
 
 
 def exhausted_filter() -> dict[str, Any]:
@@ -27,7 +26,7 @@ def exhausted_filter() -> dict[str, Any]:
         "disabled": True,
         "typed_config": {
             "@type": _LUA + "Lua",
-            "default_source_code": {"inline_string": _SCRIPT},
+            "default_source_code": {"inline_string": EXHAUSTED_SCRIPT},
             "shared_vm_id": FILTER,
         },
     }
