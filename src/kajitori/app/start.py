@@ -82,7 +82,7 @@ def start_supervisor(home: Path, slot: socket.socket | None, *, die_with: int = 
     """
     read_telemetry_settings(os.environ)
     read_header_attributes(os.environ)
-    command = [sys.executable, "-m", "kajitori.app.supervisor", "--home", str(home)]
+    command = [sys.executable, "-m", "kajitori.app.supervise", "--home", str(home)]
     if slot is not None:
         command += ["--slot-socket", str(slot.fileno())]
     if die_with:

@@ -262,7 +262,7 @@ def lock_home(home: Path) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="kajitori.app.supervisor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="kajitori.app.supervise", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument(
         "--slot-socket", type=int, default=-1, help="descriptor that holds the cluster's slot"
@@ -284,7 +284,3 @@ def main() -> int:
     finally:
         os.close(lock)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,14 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from kajitori.gateway.credentials.exchange import (
     Concealed,
@@ -28,6 +24,9 @@ from kajitori.gateway.credentials.exchange import (
     sound,
 )
 from kajitori.gateway.credentials.oidc import OIDCLogin
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _ASSERTION_SECONDS = 3600
@@ -75,6 +74,9 @@ class ServiceAccountKey(msgspec.Struct, frozen=True, kw_only=True):
             {"kid": self.private_key_id} if self.private_key_id else {}
         )
         text = f"{_part(json.dumps(header).encode())}.{_part(json.dumps(claims).encode())}"
+        from cryptography.hazmat.primitives.asymmetric import padding
+        from cryptography.hazmat.primitives.hashes import SHA256
+
         signature = load_key(self.private_key.text).sign(text.encode(), padding.PKCS1v15(), SHA256())
         return f"{text}.{_part(signature)}"
 
@@ -244,6 +246,11 @@ def read_credentials(data: bytes) -> ServiceAccountKey | AuthorizedUser:
 @lru_cache(maxsize=256)
 def load_key(text: str) -> rsa.RSAPrivateKey:
     """Raises ValueError, with a message that tells nothing of the key."""
+    # 7 MB that only gateways with such a key need.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         key = load_pem_private_key(text.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -7,12 +7,12 @@ import contextlib
 import logging
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kajitori.api.resource import PODS
 from kajitori.base.errors import ApiError, KajitoriError, Unreachable
 from kajitori.control.cache import Informer
 from kajitori.kube.client import Client
-from kajitori.laptop.node.certificates import NodeCertificates
 from kajitori.laptop.node.claims import Claims
 from kajitori.laptop.node.environment import Pod
 from kajitori.laptop.node.memory import MemoryTrimmer
@@ -27,6 +27,9 @@ from kajitori.laptop.node.server import KubeletServer
 from kajitori.laptop.node.status_writer import StatusWriter
 from kajitori.laptop.node.usage import UsageMeter, UsageRoutes
 from kajitori.laptop.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from kajitori.laptop.node.certificates import NodeCertificates
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,9 @@ class Agent:
         meter = UsageMeter(lambda: list(self.node.records.values()))
         usage = UsageRoutes(name, meter, self._pod_names)
         if settings.joined:
+            # With it comes a library of 8 MB, which the nodes of a laptop never need.
+            from kajitori.laptop.node.certificates import NodeCertificates
+
             self._certificates = NodeCertificates(
                 client, home, name, settings.address, self._on_certificate_change
             )

@@ -16,14 +16,16 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from kajitori.base.errors import ApiError, Unreachable
 from kajitori.kube.client import Client
-from kajitori.laptop.node.certificates import NodeCertificates, client_authority_file, serving_file
+
+if TYPE_CHECKING:
+    from kajitori.laptop.node.certificates import NodeCertificates
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +173,8 @@ class SecureSite:
     """Serves an application at the node's address and port once there is a certificate, and follows its renewal."""
 
     def __init__(self, home: Path, address: str, port: int, certificates: NodeCertificates) -> None:
+        from kajitori.laptop.node.certificates import client_authority_file, serving_file
+
         self._serving = serving_file(home)
         self._authority = client_authority_file(home)
         self._address = address
