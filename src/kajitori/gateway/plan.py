@@ -34,6 +34,7 @@ from kajitori.gateway.accounting.costs import check_costs
 from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts, TargetFacts
 from kajitori.gateway.backends.tls_policies import policy_statuses
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
+from kajitori.gateway.envoy.shards import scope
 from kajitori.gateway.fleet.front import service_addresses
 from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
 from kajitori.gateway.keys.table import KeyTable, make_key_table
@@ -49,7 +50,16 @@ from kajitori.gateway.policies.gateway_configs import GatewayConfigs
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
-from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resources
+from kajitori.gateway.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    LISTENER,
+    ROUTES,
+    SCOPES,
+    SECRET,
+    Resources,
+)
 from kajitori.gateway.routes.admission import Asking
 from kajitori.gateway.routes.ai_routes import translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
@@ -307,6 +317,7 @@ def _make(making: _Making) -> Plan:
             SECRET: making.world.secrets,
             LISTENER: listeners,
             EXTENSION: extensions,
+            SCOPES: {name: scope(name) for name in making.tables},
             ROUTES: {
                 name: making.client_traffic.table(name, table.route_configuration(asking))
                 for name, table in making.tables.items()

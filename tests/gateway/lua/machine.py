@@ -73,6 +73,7 @@ function stand_in.members(text)
 end
 
 stand_in.unescape, stand_in.quote, stand_in.form_field = unescape, quote, form_field
+stand_in.shard_of = shard_of
 """
 
 

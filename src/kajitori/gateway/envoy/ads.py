@@ -17,6 +17,7 @@ from typing import Any
 
 from kajitori.gateway.envoy.inquiry import Inquiry, Message, is_probe
 from kajitori.gateway.envoy.schema import Schema
+from kajitori.gateway.envoy.shards import SHARDS, shard_name
 from kajitori.gateway.envoy.xds import Encoded, Snapshot
 from kajitori.gateway.resources import (
     CLUSTER,
@@ -24,6 +25,7 @@ from kajitori.gateway.resources import (
     EXTENSION,
     LISTENER,
     ROUTES,
+    SCOPES,
     SECRET,
     TYPE,
     TYPES,
@@ -42,7 +44,7 @@ _ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, EXTENSION, ROUTES)
 # and a listener may wait for its routes and its filters in the same way.
 # What something of before, which is in force because Envoy refused what was to follow, may need.
 _NEEDED = (CLUSTER, ENDPOINTS, SECRET)
-_STAGES = ((SECRET, ENDPOINTS, CLUSTER), (LISTENER, EXTENSION, ROUTES))
+_STAGES = ((SECRET, ENDPOINTS, CLUSTER), (LISTENER, EXTENSION, SCOPES, ROUTES))
 
 
 def _names(message: str, name: str) -> bool:
@@ -206,7 +208,7 @@ class _Stream:
         subscribe = list(request.resource_names_subscribe)
         if first:
             subscription.has.update(request.initial_resource_versions)
-            if not subscribe and not request.response_nonce and kind in (CLUSTER, LISTENER):
+            if not subscribe and not request.response_nonce and kind in (CLUSTER, LISTENER, SCOPES):
                 subscription.wildcard = True
         for name in subscribe:
             if name == "*":
@@ -339,6 +341,8 @@ class _Stream:
             # Of these something else is sent than what is wanted, or nothing.
             differ = list(wanted) if subscription.wildcard else list(subscription.names & wanted.keys())
         for name in differ:
+            if kind == ROUTES and self._waits_for_shards(name, subscription):
+                continue
             encoded = self._snapshot.effective(kind, name)
             if encoded is not None and has.get(name) != encoded.version:
                 due[name] = encoded
@@ -346,6 +350,21 @@ class _Stream:
                     subscription.one_by_one.discard(name)
                     return {name: encoded}
         return due
+
+    def _waits_for_shards(self, table: str, subscription: _Subscription) -> bool:
+        """Whether requests that a table passes on to its shards would not find all of them."""
+        wanted = self._snapshot.resources[ROUTES]
+        if shard_name(table, 0) not in wanted:
+            return False
+        for number in range(SHARDS):
+            shard = shard_name(table, number)
+            encoded = self._snapshot.effective(ROUTES, shard)
+            asked = shard in subscription.names
+            if asked and encoded is not None and subscription.has.get(shard) != encoded.version:
+                return True
+            if not asked and shard not in subscription.unasked:
+                return True
+        return False
 
     def _missing(self, kind: str, subscription: _Subscription) -> list[str]:
         """Names that are asked for and do not exist: said once, so that Envoy does not wait for them."""
@@ -370,7 +389,7 @@ class _Stream:
         if kind in _ASKED_FOR_BY_NAME:
             # Clusters and listeners that Envoy has just got ask for these a moment later.
             return self._snapshot.resources[kind].keys() <= subscription.names | subscription.unasked
-        return subscription.wildcard or not self._snapshot.resources[kind]
+        return subscription.wildcard or self._snapshot.resources[kind].keys() <= subscription.unasked
 
     def _response(
         self, kind: str, subscription: _Subscription, due: dict[str, Encoded], gone: list[str]
@@ -391,6 +410,9 @@ class _Stream:
             subscription.told_missing.add(name)
         if kind == CLUSTER:
             self._send_endpoints_again(due)
+        if kind == LISTENER and not all(map(is_probe, due)):
+            # The first listener of an Envoy waits for the scopes of tables, but only asks for them once, ever.
+            self._subscriptions[SCOPES].has.clear()
         subscription.outstanding = (nonce, due)
         return response
 

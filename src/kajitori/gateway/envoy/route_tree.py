@@ -19,24 +19,24 @@ _MOST_GROWTH = 4
 
 def by_header_value(routes: Sequence[dict[str, Any]]) -> tuple[dict[str, list[int]], list[int]] | None:
     """The places in `routes` for each value of HEADER, and those for all other requests; None where a list is as good."""
-    required = [_required(route) for route in routes]
-    values = sorted({value for value, _ in required if value is not None})
-    if sum(value is not None for value, _ in required) < _FEWEST_ROUTES:
+    natures = [required(route) for route in routes]
+    values = sorted({value for value, _ in natures if value is not None})
+    if sum(value is not None for value, _ in natures) < _FEWEST_ROUTES:
         return None
-    common = [place for place, (value, excluded) in enumerate(required) if value is None and not excluded]
-    ends = next((place for place in common if _takes_all(routes[place])), len(routes))
+    common = [place for place, (value, excluded) in enumerate(natures) if value is None and not excluded]
+    ends = next((place for place in common if takes_all(routes[place])), len(routes))
     common = [place for place in common if place <= ends]
     own: dict[str, list[int]] = {value: [] for value in values}
-    for place, (value, _) in enumerate(required):
+    for place, (value, _) in enumerate(natures):
         if value is not None and place < ends:
             own[value].append(place)
     if len(values) * (len(common) + 1) > _MOST_GROWTH * len(routes):
         return None
-    others = [place for place, (value, _) in enumerate(required) if value is None]
+    others = [place for place, (value, _) in enumerate(natures) if value is None]
     return {value: sorted([*own[value], *common]) for value in values}, others
 
 
-def _required(route: dict[str, Any]) -> tuple[str | None, bool]:
+def required(route: dict[str, Any]) -> tuple[str | None, bool]:
     """The value that a route wants of HEADER, if one; and whether no request with the header can take it."""
     value, excluded = None, False
     for header in route.get("match", {}).get("headers", ()):
@@ -51,7 +51,7 @@ def _required(route: dict[str, Any]) -> tuple[str | None, bool]:
     return value, excluded
 
 
-def _takes_all(route: dict[str, Any]) -> bool:
+def takes_all(route: dict[str, Any]) -> bool:
     """Whether no request that has HEADER goes on to the next route."""
     match = route.get("match", {})
     if {name for name, item in match.items() if item} - {"headers"} != {"prefix"} or match["prefix"] != "/":

@@ -14,6 +14,7 @@ from kajitori.gateway.envoy.encoded import Encoded, encoded
 from kajitori.gateway.envoy.forms import PROBE
 from kajitori.gateway.envoy.parts import divide
 from kajitori.gateway.envoy.quarantine import Case
+from kajitori.gateway.envoy.shards import Sharding, table_of
 from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.resources import SECRET, TYPES, Resources
 
@@ -31,6 +32,7 @@ class Snapshot:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encode = encoder.encode
+        self._sharding = Sharding()
         self._sources: dict[str, dict[str, dict[str, Encoded]]] = {}
         self._good: dict[tuple[str, str], Encoded] = {}
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
@@ -49,7 +51,7 @@ class Snapshot:
             found |= {f"{kind}/{name}": message for (kind, name), message in problems.items()}
         for case in self._cases.values():
             found |= case.rejected
-        return found
+        return {table_of(name): message for name, message in found.items()}
 
     @property
     def refuses(self) -> bool:
@@ -75,6 +77,7 @@ class Snapshot:
 
         The names of different sources must differ; a later source (by its name) would win.
         """
+        resources = self._sharding.cut(resources)
         known = self._sources.get(source, {})
         fresh: dict[str, dict[str, Encoded]] = {}
         changed = source not in self._sources

@@ -1,5 +1,6 @@
--- `GET /v1/models` and one of them, from the list that the route table gives with its route: a model stands in it once
--- for each route that serves it.
+-- `GET /v1/models` and one of them, from the list that the route table gives with its route: a line for each model and
+-- route that serves it, with name, time, owner, route, and whether it asks for keys.
+local LISTED = '([^\t\n]*)\t(%d+)\t([^\t\n]*)\t([^\t\n]*)\t(%a*)\n'
 
 local function openai_model(model)
   return string.format('{"id":%s,"object":"model","created":%d,"owned_by":%s}', quote(model.id), model.created,
@@ -20,7 +21,9 @@ local function answer_models(handle, path, listing, may_list)
   local dialect = dialect_of(handle, path)
   local shape = dialect == 'anthropic' and anthropic_model or openai_model
   local models, shown = {}, {}
-  for _, model in ipairs(listing) do
+  for id, created, owner, route, keys in string.gmatch(listing, LISTED) do
+    local model = { id = percent_decoded(id), created = tonumber(created), owner = percent_decoded(owner), route = route,
+      keys = keys }
     if not shown[model.id] and may_list(model) then
       shown[model.id] = true
       models[#models + 1] = model

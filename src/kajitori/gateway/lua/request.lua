@@ -165,7 +165,7 @@ local function read_request(handle, operation, query, facts)
 end
 
 -- Path, length and model for routing and for the provider; the dialect's own path is what its providers have.
-local function tell_headers(handle, operation, path, id, query, facts)
+local function tell_headers(handle, operation, path, id, query, facts, shards)
   local headers = handle:headers()  -- waiting for the body has made an earlier one stale
   if facts.length and not headers:get('content-length') then
     -- The body is whole by now, and some providers refuse one that comes in chunks.
@@ -185,6 +185,7 @@ local function tell_headers(handle, operation, path, id, query, facts)
   if facts.model then
     headers:replace('x-ai-eg-model', facts.model)
     headers:replace('x-kajitori-schemas', operation.schemas)
+    if shards then headers:replace('x-kajitori-table', shards .. shard_of(facts.model)) end
   else
     headers:replace('x-kajitori-schemas', operation.unnamed)
   end
@@ -208,6 +209,7 @@ function envoy_on_request(handle)
     -- The body of such a request has no end, and would be waited for.
     return refuse(handle, operation.dialect, '400', path .. ' is not for WebSockets; ask it by plain HTTP')
   end
+  local shards = handle:metadata():get('shards')
   local facts = { path = path, operation = operation.name, dialect = operation.dialect, id = id }
   local model, problem = read_request(handle, operation, query, facts)
   if model ~= false then problem = model_problem(operation, model) end
@@ -226,7 +228,7 @@ function envoy_on_request(handle)
     facts.excluded = told:get('x-kajitori-excluded')
   end
   facts.model = model
-  tell_headers(handle, operation, path, id, query, facts)
+  tell_headers(handle, operation, path, id, query, facts, shards)
   keep(handle, facts)
   handle:clearRouteCache()
   if not let_through(handle, path, client, model) then return end

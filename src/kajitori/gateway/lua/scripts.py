@@ -21,7 +21,7 @@ REQUEST_SCRIPT = (
     + _REFUSALS
     + _parts("models", "sha256", "context", "facts", "logins", "keys")
     + lua_operations()
-    + _parts("memory", "order", "request", "usage")
+    + _parts("memory", "order", "shards", "request", "usage")
 )
 COOLING_SCRIPT = _parts("memory", "cooling")
 ATTEMPT_SCRIPT = _parts("scanner", "forms", "facts", "attempt")

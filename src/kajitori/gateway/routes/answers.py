@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 import msgspec
 
 from kajitori.gateway.error_names import openai_name
 
-_MODELS_NAMED_AT_MOST, _OF_VERY_MANY = 100, 10
+_MODELS_NAMED_AT_MOST = 100
 METADATA = "kajitori.answers"
+_SEPARATORS = re.compile("[%\t\n]")
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -53,15 +55,11 @@ def literal(text: str) -> str:
 
 def unknown_model_message(models: list[str]) -> str:
     """Names the models that exist."""
-    # Envoy has this text once for each model.
-    shown = sorted(models) if len(models) <= _MODELS_NAMED_AT_MOST else sorted(models)[:_OF_VERY_MANY]
-    named = ", ".join(shown) or "none"
-    more = len(models) - len(shown)
-    rest = f" and {more} more (GET /v1/models lists all)" if more > 0 else ""
-    return (
-        "No route matches the model '%REQ(x-ai-eg-model)%'; it is likely not configured. "
-        f"Models that exist: {literal(named)}{rest}"
-    )
+    told = "No route matches the model '%REQ(x-ai-eg-model)%'; it is likely not configured. "
+    if len(models) > _MODELS_NAMED_AT_MOST:
+        # Envoy has this text many times, and each of them would change with every model.
+        return told + f"There are more than {_MODELS_NAMED_AT_MOST} models; GET /v1/models lists them"
+    return told + f"Models that exist: {literal(', '.join(sorted(models)) or 'none')}"
 
 
 def hidden_model_message() -> str:
@@ -72,18 +70,28 @@ def hidden_model_message() -> str:
     )
 
 
-def models_listing(models: list[Model]) -> list[dict[str, Any]]:
-    """What lua/models.lua makes lists of, sorted by name: a model stands once for each of its routes."""
-    return [
-        {
-            "id": model.id,
-            "created": model.created,
-            "owner": model.owned_by,
-            "route": model.route,
-            **({"keys": "Required"} if model.protected else {}),
-        }
+def models_listing(models: list[Model]) -> str:
+    """What lua/models.lua makes lists of, a line each, sorted by name: a model stands once for each of its routes.
+
+    One text, since Envoy makes an object of each member of metadata, whenever the table changes.
+    """
+    return "".join(
+        "\t".join(
+            (
+                _SEPARATORS.sub(_escaped, model.id),
+                str(model.created),
+                _SEPARATORS.sub(_escaped, model.owned_by),
+                model.route,
+                "Required" if model.protected else "",
+            )
+        )
+        + "\n"
         for model in sorted(dict.fromkeys(models), key=lambda model: (model.id, model.route))
-    ]
+    )
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"%{ord(found.group()):02X}"
 
 
 def unix_seconds(timestamp: str | None) -> int:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.accounting.log_format import request_log
+from kajitori.gateway.envoy.shards import TABLE_HEADER
 from kajitori.gateway.resources import TYPE
+from kajitori.gateway.routes.answers import literal
 from kajitori.gateway.routes.filters import http_filters
 from kajitori.gateway.routes.hostnames import ANY_HOST
 from kajitori.gateway.routes.local_replies import local_reply_config
@@ -104,16 +106,13 @@ def connection_manager(name: str, settings: Settings, table: str) -> dict[str, A
     return {
         "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
-        "rds": {
-            "route_config_name": table,
-            "config_source": {"ads": {}, "resource_api_version": "V3"},
-        },
+        "scoped_routes": _scoped_routes(),
         "http_filters": http_filters(settings),
         "use_remote_address": True,
         "skip_xff_append": True,
         # No client counts as internal, since internal ones may steer retries and keep their request ids.
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
-        "early_header_mutation_extensions": [_strip_internal_headers()],
+        "early_header_mutation_extensions": [_strip_internal_headers(table)],
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "request_id_extension": {
@@ -135,11 +134,30 @@ def connection_manager(name: str, settings: Settings, table: str) -> dict[str, A
     }
 
 
+_ADS = {"ads": {}, "resource_api_version": "V3"}
+
+
+def _scoped_routes() -> dict[str, Any]:
+    """That the table is the one which a header names; the same for all, so Envoy keeps one map of tables."""
+    by_header = {"header_value_extractor": {"name": TABLE_HEADER, "index": 0}}
+    return {
+        "name": "tables",
+        "scope_key_builder": {"fragments": [by_header]},
+        "rds_config_source": _ADS,
+        "scoped_rds": {"scoped_rds_config_source": _ADS},
+    }
+
+
+def routes_by_name(table: str) -> dict[str, Any]:
+    """What a connection manager has in place of `scoped_routes` to look requests up in one table always."""
+    return {"rds": {"route_config_name": table, "config_source": _ADS}}
+
+
 def _removed(prefix: str) -> dict[str, Any]:
     return {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
 
 
-def _strip_internal_headers() -> dict[str, Any]:
+def _strip_internal_headers(table: str) -> dict[str, Any]:
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
@@ -149,6 +167,7 @@ def _strip_internal_headers() -> dict[str, Any]:
                 # Operations without a model may name the backend's by this header; only the script looks at the copy.
                 {"append": {"header": {"key": ASKED_MODEL_HEADER, "value": "%REQ(x-ai-eg-model)%"}}},
                 _removed(_MODEL_PREFIX),
+                {"append": {"header": {"key": TABLE_HEADER, "value": literal(table)}}},
             ],
         },
     }

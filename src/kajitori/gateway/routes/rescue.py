@@ -19,7 +19,7 @@ from kajitori.gateway.rescue import legs
 from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES
 from kajitori.gateway.routes.answers import ai_error
-from kajitori.gateway.routes.listeners import connection_manager
+from kajitori.gateway.routes.listeners import connection_manager, routes_by_name
 from kajitori.gateway.routes.tables import DECOMPRESSOR_FILTER
 
 if TYPE_CHECKING:
@@ -66,8 +66,12 @@ class Rescues:
         relay, inner = sockets
         manager = connection_manager(INNER, self._settings, INNER)
         # The relay is one of us: what it tells by headers is to be believed.
-        del manager["early_header_mutation_extensions"]
-        manager |= {"use_remote_address": False, "preserve_external_request_id": True}
+        del manager["early_header_mutation_extensions"], manager["scoped_routes"]
+        manager |= {
+            **routes_by_name(INNER),
+            "use_remote_address": False,
+            "preserve_external_request_id": True,
+        }
         filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
         listener = {
             "name": INNER,

@@ -1,0 +1,180 @@
+"""Large route tables in shards, so that the change of one route costs Envoy the work of a thirty-second of them. No I/O.
+
+Envoy makes a route table anew as a whole: 1,000 routes are 115 ms of its main thread, whatever changed. But which table a
+request is looked up in may depend on a header (scoped routes), and is found out again when the script has read the model. So each
+listener puts the name of its table into that header, and where a host has many routes by model, these stand in shards by
+a number made of the model: the script changes the header to the shard's name.
+
+Every request takes the route that it would take in the whole table. A shard has, of each host that is cut, what a
+request for one of its models could take, in the same order; the table itself all that a request without a model could.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+from kajitori.gateway.envoy.route_tree import required, takes_all
+from kajitori.gateway.resources import ROUTES, SCOPES, Resources
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SHARDS = 32
+TABLE_HEADER = "x-kajitori-table"
+# Where routes say to the script that their host is cut, and what comes before the number of a shard.
+FACT, _FACTS_OF = "shards", "envoy.filters.http.lua"
+# Routes that the script runs on, before the model is known. See routes/endpoints.py.
+_ENTRY = "ai-entry"
+_MARK = "/shard-"
+_SHARD = re.compile(rf"{_MARK}\d\d(?=#|$)")
+Resource = dict[str, Any]
+# Of a route: the header's value that it wants, if one; whether a request with the header cannot take it; and whether every
+# one takes it.
+_Nature = tuple[str | None, bool, bool]
+
+
+def shard_name(table: str, number: int) -> str:
+    """Of a table's shard."""
+    return f"{table}{_MARK}{number:02}"
+
+
+def table_of(name: str) -> str:
+    """The same of the table that a shard belongs to. name: of a resource, or of a part of one behind it."""
+    return _SHARD.sub("", name)
+
+
+@functools.lru_cache(maxsize=65_536)
+def shard_of(model: str) -> int:
+    """The number of the shard where a model's routes are; lua/shards.lua computes the same."""
+    number = 0
+    for byte in model.encode():
+        number = (number * 33 + byte) % 65_521
+    return number % SHARDS
+
+
+def scope(table: str) -> Resource:
+    """That requests whose header has a table's name are looked up in it."""
+    return {
+        "name": table,
+        "route_configuration_name": table,
+        "key": {"fragments": [{"string_key": table}]},
+    }
+
+
+class Sharding:
+    """Cuts tables, and remembers which hosts it has cut: these stay so, lest requests get lost on the way back.
+
+    While a host is cut for the first time its shards are to come first, then the table.
+    """
+
+    def __init__(self) -> None:
+        self._cut: set[tuple[str, str]] = set()
+        self._natures: dict[str, dict[int, tuple[Resource, _Nature]]] = {}
+        self._marked: dict[str, dict[int, tuple[Resource, Resource]]] = {}
+
+    def cut(self, resources: Resources) -> Resources:
+        """The same with shards. Tables without a scope stay whole."""
+        tables = resources.by_type.get(ROUTES, {})
+        scopes = dict(resources.by_type.get(SCOPES, {}))
+        found: dict[str, Resource] = {}
+        for name, value in tables.items():
+            if name not in scopes:
+                found[name] = value
+                continue
+            table, shards = self._divided(name, value)
+            found[name] = table
+            for number, shard in enumerate(shards):
+                found[shard_name(name, number)] = shard
+                scopes[shard_name(name, number)] = scope(shard_name(name, number))
+        return Resources({**resources.by_type, ROUTES: found, SCOPES: scopes})
+
+    def _divided(self, name: str, value: Resource) -> tuple[Resource, list[Resource]]:
+        hosts: list[Resource] = []
+        of_shards: list[list[Resource]] = [[] for _ in range(SHARDS)]
+        any_is_cut = False
+        natures = _Remembered(self._natures, name)
+        marked = _Remembered(self._marked, name)
+        for host in value["virtual_hosts"]:
+            routes: Sequence[Resource] = host["routes"]
+            place = (name, str(host["name"]))
+            if len(routes) <= SHARDS and place not in self._cut:
+                hosts.append(host)
+                continue
+            known = [natures.of(route, _nature) for route in routes]
+            common, by_model = _sorted_out(known)
+            if place not in self._cut and SHARDS * len(common) > sum(map(len, by_model)):
+                hosts.append(host)
+                continue
+            any_is_cut = True
+            self._cut.add(place)
+            kept = [
+                marked.of(route, functools.partial(_marked, name))
+                if str(route.get("name", "")).startswith(_ENTRY)
+                else route
+                for route, (model, _, _) in zip(routes, known, strict=True)
+                if model is None
+            ]
+            hosts.append({**host, "routes": kept})
+            for number, own in enumerate(by_model):
+                places = sorted([*own, *common])
+                of_shards[number].append({**host, "routes": [routes[at] for at in places]})
+        natures.finish()
+        marked.finish()
+        rest = {key: item for key, item in value.items() if key != "virtual_hosts"}
+        # Which table it was is none of a backend's business.
+        rest["request_headers_to_remove"] = [*rest.get("request_headers_to_remove", ()), TABLE_HEADER]
+        table = {**rest, "virtual_hosts": hosts}
+        if not any_is_cut:
+            return table, []
+        return table, [
+            {**rest, "name": shard_name(name, number), "virtual_hosts": of_shard}
+            for number, of_shard in enumerate(of_shards)
+        ]
+
+
+class _Remembered:
+    """What was made of routes the last time, by identity."""
+
+    def __init__(self, known: dict[str, dict[int, tuple[Resource, Any]]], table: str) -> None:
+        self._all, self._table = known, table
+        self._before = known.get(table, {})
+        self._now: dict[int, tuple[Resource, Any]] = {}
+
+    def of(self, route: Resource, make: Any) -> Any:
+        key = id(route)
+        known = self._before.get(key)
+        if known is None or known[0] is not route:
+            known = (route, make(route))
+        self._now[key] = known
+        return known[1]
+
+    def finish(self) -> None:
+        self._all[self._table] = self._now
+
+
+def _nature(route: Resource) -> _Nature:
+    return (*required(route), takes_all(route))
+
+
+def _sorted_out(natures: Sequence[_Nature]) -> tuple[list[int], list[list[int]]]:
+    """Places of routes that requests for any model could take, and of those for the models of each shard."""
+    common: list[int] = []
+    by_model: list[list[int]] = [[] for _ in range(SHARDS)]
+    for place, (model, excluded, all_) in enumerate(natures):
+        if model is not None:
+            by_model[shard_of(model)].append(place)
+        elif not excluded:
+            common.append(place)
+            if all_:
+                break
+    return common, by_model
+
+
+def _marked(table: str, route: Resource) -> Resource:
+    """An entry that tells the script of the shards."""
+    metadata: Resource = route.get("metadata", {})
+    by_filter: Mapping[str, Any] = metadata.get("filter_metadata", {})
+    facts = {**by_filter.get(_FACTS_OF, {}), FACT: f"{table}{_MARK}"}
+    return {**route, "metadata": {**metadata, "filter_metadata": {**by_filter, _FACTS_OF: facts}}}
