@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -45,6 +46,10 @@ from kajitori.gateway.fleet.front import Front
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings
+
+if TYPE_CHECKING:
+    from kajitori.gateway.observed import Settings
+    from kajitori.gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +191,6 @@ def _register_groups(runtime: Runtime, options: ControllersOptions) -> dict[str,
 
 async def serve_gateway(options: GatewayOptions) -> None:
     """The gateway's control plane, until told to stop. Raises LeadershipLost."""
-    from kajitori.gateway.accounting.header_attributes import read_header_attributes
     from kajitori.gateway.accounting.policy_delivery import PolicyServer
     from kajitori.gateway.controller import SOURCE, watched_resources
     from kajitori.gateway.controller import register as register_gateway
@@ -199,7 +203,6 @@ async def serve_gateway(options: GatewayOptions) -> None:
     from kajitori.gateway.fleet.front_controller import FrontController
     from kajitori.gateway.fleet.identity import Certificates
     from kajitori.gateway.fleet.reports import Reports
-    from kajitori.gateway.observed import Settings
     from kajitori.gateway.upstream import Upstream
 
     stop = stop_on_signals()
@@ -211,42 +214,52 @@ async def serve_gateway(options: GatewayOptions) -> None:
         schema = load_schema(cache_folder=options.cache)
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
         upstream = Upstream()
-        front = options.front
-        settings = Settings(
-            service=(front.namespace, front.name) if front else None,
-            secret_namespaces=options.secret_namespaces,
-            access_log=options.access_log,
-            logged_headers=read_header_attributes(os.environ).headers,
-            rescue_sockets=FLEET_RESCUE_SOCKETS,
-        )
-        reports = Reports(runtime, ads, options.namespace, identity)
-        unserved = await _unserved(client, watched_resources())
+        settings = _gateway_settings(options)
         gateway = register_gateway(
             runtime,
             ads,
             policies,
             settings,
-            envoys=reports,
+            envoys=Reports(runtime, ads, options.namespace, identity),
             upstream=upstream,
-            unserved=unserved,
+            unserved=await _unserved(client, watched_resources()),
             surroundings=Surroundings(environment=dict(os.environ)),
         )
-        if front is not None:
-            FrontController(runtime, gateway, settings, front)
+        if options.front is not None:
+            FrontController(runtime, gateway, settings, options.front)
         certificates = Certificates(runtime, options.namespace, LABELS)
-        standby = Standby(runtime, "gateway", options.namespace, yields=options.yields)
-
-        def follow(states: list[State]) -> None:
-            ai_routes, envoy_classes = states
-            upstream.set(ai_gateway=not ai_routes.acts, envoy_gateway=not envoy_classes.acts)
-
-        standby.on_change(follow)
+        _leave_to_upstream(runtime, options, upstream)
         control_plane = ControlPlane(ads, policies)
         stack.push_async_callback(control_plane.close)
         listener = SecureListener(control_plane, options.discovery, certificates)
         runtime.service("discovery", listener.run, everywhere=True)
         runtime.ready_when(lambda: ads.ready and listener.listening)
         await runtime.run(stop)
+
+
+def _gateway_settings(options: GatewayOptions) -> Settings:
+    from kajitori.gateway.accounting.header_attributes import read_header_attributes
+    from kajitori.gateway.observed import Settings
+
+    front = options.front
+    return Settings(
+        service=(front.namespace, front.name) if front else None,
+        secret_namespaces=options.secret_namespaces,
+        access_log=options.access_log,
+        logged_headers=read_header_attributes(os.environ).headers,
+        rescue_sockets=FLEET_RESCUE_SOCKETS,
+    )
+
+
+def _leave_to_upstream(runtime: Runtime, options: GatewayOptions, upstream: Upstream) -> None:
+    """What an upstream controller serves is left to it for as long as it is there."""
+    standby = Standby(runtime, "gateway", options.namespace, yields=options.yields)
+
+    def follow(states: list[State]) -> None:
+        ai_routes, envoy_classes = states
+        upstream.set(ai_gateway=not ai_routes.acts, envoy_gateway=not envoy_classes.acts)
+
+    standby.on_change(follow)
 
 
 async def serve_accountant(options: AccountantOptions) -> None:

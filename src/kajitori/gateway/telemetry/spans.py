@@ -8,8 +8,9 @@ in no span.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 
@@ -114,26 +115,12 @@ def spans_of(
     """
     if not record.operation:
         return []
-    operation = TELEMETRY_NAMES.get(record.operation, record.operation)
     parent = context.parent
     if leg_number(record.id) > 1:
         # What went on after a break belongs under the beginning.
         parent = _span_id(record.id.partition("~")[0])
-    error = _error(record)
-    named = (
-        _open_inference(record, operation) if convention == "openinference" else _gen_ai(record, operation)
-    )
-    name, kind, attributes = named
+    name, kind, attributes = _described(record, _CONVENTIONS[convention])
     attributes |= {headers[header]: value for header, value in record.headers.items() if header in headers}
-    moments: list[Moment] = []
-    if record.stream and record.time_to_first_token_seconds is not None:
-        moments.append(Moment("First Token Stream Event", record.time + record.time_to_first_token_seconds))
-    if error:
-        what: dict[str, Value] = {
-            "exception.type": _ERRORS.get(record.status, "Error"),
-            "exception.message": error,
-        }
-        moments.append(Moment("exception", record.time + record.duration_seconds, what))
     whole = Span(
         name,
         kind,
@@ -144,10 +131,21 @@ def spans_of(
         record.time,
         record.time + record.duration_seconds,
         attributes | _own(record),
-        error,
-        tuple(moments),
+        _error(record),
+        tuple(_moments(record)),
     )
     return [whole, *_attempts(record, whole)]
+
+
+def _moments(record: RequestRecord) -> Iterator[Moment]:
+    if record.stream and record.time_to_first_token_seconds is not None:
+        yield Moment("First Token Stream Event", record.time + record.time_to_first_token_seconds)
+    if error := _error(record):
+        what: dict[str, Value] = {
+            "exception.type": _ERRORS.get(record.status, "Error"),
+            "exception.message": error,
+        }
+        yield Moment("exception", record.time + record.duration_seconds, what)
 
 
 def _span_id(name: str) -> bytes:
@@ -192,19 +190,6 @@ def _open_inference(record: RequestRecord, operation: str) -> tuple[str, str, di
         "llm.provider": record.provider,
         "llm.model_name": record.response_model or record.effective_model or record.model,
     }
-    found = {name: value for name, value in found.items() if value}
-    usage = record.usage
-    if usage is not None:
-        found |= {
-            "llm.token_count.prompt": usage.input_tokens,
-            "llm.token_count.completion": usage.output_tokens,
-            "llm.token_count.total": usage.total_tokens,
-            "llm.token_count.prompt_details.cache_read": usage.cached_input_tokens,
-            "llm.token_count.prompt_details.cache_write": usage.cache_creation_input_tokens,
-            "llm.token_count.completion_details.reasoning": usage.reasoning_tokens,
-        }
-    if record.cost_usd is not None:
-        found["llm.cost.total"] = record.cost_usd
     camel = "".join(word.capitalize() for word in operation.split("_"))
     return _NAMES.get(operation, camel), "INTERNAL", found
 
@@ -217,24 +202,58 @@ def _gen_ai(record: RequestRecord, operation: str) -> tuple[str, str, dict[str, 
         "gen_ai.original.model": record.model,
         "gen_ai.request.model": model,
         "gen_ai.response.model": record.response_model,
-        "server.address": "",
     }
     if record.attempts:
         found |= _server(record.attempts[-1].address)
     if record.status >= 400 or record.outcome != "answered":
         found["error.type"] = str(record.status) if record.status >= 400 else "_OTHER"
-    found = {name: value for name, value in found.items() if value}
-    usage = record.usage
-    if usage is not None:
-        found |= {
-            "gen_ai.usage.input_tokens": usage.input_tokens,
-            "gen_ai.usage.output_tokens": usage.output_tokens,
-            "gen_ai.usage.cache_read.input_tokens": usage.cached_input_tokens,
-            "gen_ai.usage.cache_creation.input_tokens": usage.cache_creation_input_tokens,
-        }
-    if record.cost_usd is not None:
-        found["kajitori.cost.usd"] = record.cost_usd
     return f"{operation} {model}".strip(), "CLIENT", found
+
+
+class _Convention(NamedTuple):
+    """describe: name, kind and attributes of a request's span. usage: attribute -> member of a usage. cost: in dollars."""
+
+    describe: Callable[[RequestRecord, str], tuple[str, str, dict[str, Value]]]
+    usage: dict[str, str]
+    cost: str
+
+
+_CONVENTIONS: dict[Convention, _Convention] = {
+    "openinference": _Convention(
+        _open_inference,
+        {
+            "llm.token_count.prompt": "input_tokens",
+            "llm.token_count.completion": "output_tokens",
+            "llm.token_count.total": "total_tokens",
+            "llm.token_count.prompt_details.cache_read": "cached_input_tokens",
+            "llm.token_count.prompt_details.cache_write": "cache_creation_input_tokens",
+            "llm.token_count.completion_details.reasoning": "reasoning_tokens",
+        },
+        "llm.cost.total",
+    ),
+    "gen_ai": _Convention(
+        _gen_ai,
+        {
+            "gen_ai.usage.input_tokens": "input_tokens",
+            "gen_ai.usage.output_tokens": "output_tokens",
+            "gen_ai.usage.cache_read.input_tokens": "cached_input_tokens",
+            "gen_ai.usage.cache_creation.input_tokens": "cache_creation_input_tokens",
+        },
+        "kajitori.cost.usd",
+    ),
+}
+
+
+def _described(record: RequestRecord, convention: _Convention) -> tuple[str, str, dict[str, Value]]:
+    """Name, kind and attributes."""
+    operation = TELEMETRY_NAMES.get(record.operation, record.operation)
+    name, kind, attributes = convention.describe(record, operation)
+    attributes = {key: value for key, value in attributes.items() if value}
+    if record.usage is not None:
+        attributes |= {key: getattr(record.usage, member) for key, member in convention.usage.items()}
+    if record.cost_usd is not None:
+        attributes[convention.cost] = record.cost_usd
+    return name, kind, attributes
 
 
 def _server(address: str) -> dict[str, Value]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kajitori.api.envoygateway.authentication import JWT, OIDC, OIDCDenyRedirectHeader
     from kajitori.gateway.policies.security.making import Making
 
+Endpoints = tuple[str, str, str | None]
+"""Of authorization, of tokens, and of the end of a session."""
 SECRET_KEY, ID_KEY = "client-secret", "client-id"
 _TIMEOUT = "10s"
 _REDIRECT = "%REQ(x-forwarded-proto)%://%REQ(:authority)%/oauth2/callback"
@@ -51,40 +53,71 @@ def make_login_at_provider(making: Making, oidc: OIDC, jwt: JWT | None) -> None:
     endpoints = _endpoints(making, oidc)
     if endpoints is None or client is None or secret is None:
         return
+    config = {
+        **_at_the_provider(making, oidc, endpoints),
+        "credentials": _credentials(making, oidc, client, secret),
+        **_cookie_settings(oidc),
+        **_tokens(oidc),
+        **_who_is_not_sent(oidc, jwt),
+    }
+    if oidc.pass_through_auth_header and (jwt is None or jwt.fail_open):
+        making.problems.append(
+            "spec.oidc.passThroughAuthHeader needs spec.jwt without failOpen, or whoever sends some token passes"
+        )
+    making.steps[OAUTH2] = {
+        "@type": TYPE + "envoy.extensions.filters.http.oauth2.v3.OAuth2PerRoute",
+        "config": config,
+    }
+
+
+def _at_the_provider(making: Making, oidc: OIDC, endpoints: Endpoints) -> dict[str, Any]:
+    """Where people are sent, what is asked there, and where they come back."""
     authorization, token, end_session = endpoints
     cluster = service_cluster(making, oidc.provider, "oidc.provider", uri=token)
     redirect = oidc.redirect_url or _REDIRECT
-    suffix = hashlib.sha256(making.name.encode()).hexdigest()[:8]
     config: dict[str, Any] = {
-        "stat_prefix": f"oidc-{suffix}",
+        "stat_prefix": f"oidc-{_suffix(making)}",
         "token_endpoint": {"uri": token, "cluster": cluster or "no-service", "timeout": _TIMEOUT},
         "authorization_endpoint": authorization,
         "redirect_uri": redirect,
         "redirect_path_matcher": {"path": {"exact": _path_of(redirect)}},
         "signout_path": {"path": {"exact": oidc.logout_path or _LOGOUT}},
-        "credentials": {
-            "client_id": client,
-            "token_secret": _delivered(making, "client-secret", secret),
-            "hmac_secret": _delivered(making, "cookies", _cookie_secret(secret, making.name)),
-            "cookie_names": _cookie_names(oidc, suffix),
-        },
         "auth_type": "BASIC_AUTH",
         "auth_scopes": list(dict.fromkeys(["openid", *oidc.scopes])),
+    }
+    if oidc.resources:
+        config["resources"] = list(oidc.resources)
+    if end_session:
+        config["end_session_endpoint"] = end_session
+    return config
+
+
+def _credentials(making: Making, oidc: OIDC, client: str, secret: str) -> dict[str, Any]:
+    found = {
+        "client_id": client,
+        "token_secret": _delivered(making, "client-secret", secret),
+        "hmac_secret": _delivered(making, "cookies", _cookie_secret(secret, making.name)),
+        "cookie_names": _cookie_names(oidc, _suffix(making)),
+    }
+    return {**found, "cookie_domain": oidc.cookie_domain} if oidc.cookie_domain else found
+
+
+def _cookie_settings(oidc: OIDC) -> dict[str, Any]:
+    if not (oidc.cookie_config and oidc.cookie_config.same_site):
+        return {}
+    same_site = {"same_site": oidc.cookie_config.same_site.upper()}
+    return {"cookie_configs": {f"{name}_cookie_config": same_site for name in _COOKIES}}
+
+
+def _tokens(oidc: OIDC) -> dict[str, Any]:
+    """What becomes of the tokens, and how long they hold."""
+    config: dict[str, Any] = {
         "use_refresh_token": oidc.refresh_token,
         "forward_bearer_token": bool(oidc.forward_access_token),
         # Envoy takes the header away unless it is told not to.
         "preserve_authorization_header": not oidc.forward_access_token,
         "disable_token_encryption": bool(oidc.disable_token_encryption),
     }
-    if oidc.resources:
-        config["resources"] = list(oidc.resources)
-    if end_session:
-        config["end_session_endpoint"] = end_session
-    if oidc.cookie_domain:
-        config["credentials"]["cookie_domain"] = oidc.cookie_domain
-    if oidc.cookie_config and oidc.cookie_config.same_site:
-        same_site = {"same_site": oidc.cookie_config.same_site.upper()}
-        config["cookie_configs"] = {f"{name}_cookie_config": same_site for name in _COOKIES}
     for field, name in _TTLS:
         if value := getattr(oidc, field):
             config[name] = protobuf_duration(value)
@@ -92,18 +125,22 @@ def make_login_at_provider(making: Making, oidc: OIDC, jwt: JWT | None) -> None:
         config["forward_id_token"] = {"header": oidc.forward_id_token.header}
         if oidc.forward_id_token.header.lower() == "authorization":
             config["preserve_authorization_header"] = False
+    return config
+
+
+def _who_is_not_sent(oidc: OIDC, jwt: JWT | None) -> dict[str, Any]:
+    """Whose requests are refused, or pass, instead of being sent to the provider."""
+    config: dict[str, Any] = {}
     if oidc.deny_redirect:
         config["deny_redirect_matcher"] = [_matcher(item) for item in oidc.deny_redirect.headers]
     if oidc.pass_through_auth_header:
         config["pass_through_matcher"] = _token_headers(jwt)
-        if jwt is None or jwt.fail_open:
-            making.problems.append(
-                "spec.oidc.passThroughAuthHeader needs spec.jwt without failOpen, or whoever sends some token passes"
-            )
-    making.steps[OAUTH2] = {
-        "@type": TYPE + "envoy.extensions.filters.http.oauth2.v3.OAuth2PerRoute",
-        "config": config,
-    }
+    return config
+
+
+def _suffix(making: Making) -> str:
+    """What keeps the cookies of two policies apart."""
+    return hashlib.sha256(making.name.encode()).hexdigest()[:8]
 
 
 def issuers_to_ask(oidc: OIDC) -> str | None:
@@ -112,7 +149,7 @@ def issuers_to_ask(oidc: OIDC) -> str | None:
     return None if provider.authorization_endpoint and provider.token_endpoint else provider.issuer
 
 
-def _endpoints(making: Making, oidc: OIDC) -> tuple[str, str, str | None] | None:
+def _endpoints(making: Making, oidc: OIDC) -> Endpoints | None:
     provider = oidc.provider
     if provider.authorization_endpoint and provider.token_endpoint:
         return provider.authorization_endpoint, provider.token_endpoint, provider.end_session_endpoint
