@@ -50,6 +50,7 @@ from kajitori.gateway.policies.gateway_configs import GatewayConfigs
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects, route_key
+from kajitori.gateway.refusals import refusals_told
 from kajitori.gateway.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -180,10 +181,12 @@ class _Making:
         for backend in backends:
             self.uses.setdefault(backend, {}).update(gateways)
 
-    def limit(self, route: Any, outcomes: list[ParentOutcome]) -> None:
-        """Remembers which policies limit a route's requests."""
+    def limit(self, route: Any, outcomes: list[ParentOutcome]) -> set[str]:
+        """Remembers which policies limit a route's requests; under what name it is limited, if it is."""
         rules = [rule.name or "" for rule in route.spec.rules]
-        self.traffic_uses += traffic_uses(self.backend_traffic, route_key(route), rules, outcomes)
+        uses = traffic_uses(self.backend_traffic, route_key(route), rules, outcomes)
+        self.traffic_uses += uses
+        return {use.route for use in uses}
 
     def policy_status(self, policy: BackendTLSPolicy, status: dict[str, Any]) -> None:
         """Of a policy without ancestors only if it still speaks of one of ours."""
@@ -268,7 +271,10 @@ def make_plan(
     making = _Making(observed, rejected or {}, envoys, memory)
     plan = _make(making)
     memory.end()
-    return plan
+    if not rejected:
+        return plan
+    told = refusals_told(plan.statuses, plan.resources, rejected, observed.gateways)
+    return msgspec.structs.replace(plan, statuses=told)
 
 
 def _make(making: _Making) -> Plan:
@@ -477,7 +483,8 @@ def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
     if kind.resource is HTTP_ROUTES and not stands_in:
         making.route_facts.setdefault(f"{metadata.namespace}/{metadata.name}", RouteFacts())
     if not stands_in:
-        making.limit(route, outcomes)
+        for limited in making.limit(route, outcomes):
+            making.route_facts.setdefault(limited, RouteFacts())
     if stands_in:
         context = checked_references(making.index, World(making.index), route)
     else:

@@ -160,14 +160,14 @@ def test_what_is_more_specific_limits_alone() -> None:
     assert [each.amount for each in limits_of(plan(outer, inner))] == [5]
 
 
-def test_a_limit_that_does_not_hold_for_a_grpc_route_says_so() -> None:
+def test_a_limit_holds_for_a_grpc_route_apart_from_an_http_route_of_its_name() -> None:
     grpc = {
         "kind": "GRPCRoute",
-        "metadata": {"name": "calls"},
+        "metadata": {"name": "route"},
         "spec": {"parentRefs": [{"name": "gateway"}], "rules": [{"backendRefs": []}]},
     }
-    message = told(plan(traffic(rule()), grpc), "BackendTrafficPolicy")
-    assert "spec.rateLimit.global does not hold for GRPCRoute default/calls" in message
+    made = plan(traffic(rule()), grpc)
+    assert limits_of(made, "grpc:default/route") == limits_of(made) != []
 
 
 def quota(name: str = "quota", **spec: Any) -> dict[str, Any]:

@@ -36,13 +36,13 @@ def soft(name: str, amount: dict[str, Any], **spec: Any) -> dict[str, Any]:
 def watched(bench: LimitedWorkbench) -> list[Request]:
     """Requests that the accountant was asked about from now on."""
     asked: list[Request] = []
-    admit = bench.engine.admit
+    ask = bench.engine._matcher.ask
 
-    async def watch(request: Request) -> Any:
+    def watch(request: Request, now: float) -> Any:
         asked.append(request)
-        return await admit(request)
+        return ask(request, now)
 
-    bench.engine.admit = watch  # type: ignore[method-assign]
+    bench.engine._matcher.ask = watch  # type: ignore[method-assign]
     return asked
 
 

@@ -9,6 +9,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -16,6 +18,8 @@ from aiohttp import web
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
 from tests.gateway.limits.making import counted
 from tests.gateway.limits.test_complaints import budget, held_back, question
+from tests.gateway.test_grpc_routes import call, grpc_route, grpc_server
+from tests.gateway.test_http_routes import to
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, running_provider
 from tests.waiting import eventually
 
@@ -180,3 +184,33 @@ async def test_a_killed_accountant_settles_what_passed_before_and_the_budget_hol
     reply = await bench.post(question(max_tokens=20))
     assert reply.status == 200
     await eventually(lambda: not bench.engine.pending)
+
+
+async def test_a_rate_limit_holds_for_a_grpc_route_and_is_told_as_a_status_of_grpc(shared: Shared) -> None:
+    bench, _ = shared
+    for strict in ("true", "false"):
+        policy = {
+            "kind": "BackendTrafficPolicy",
+            "metadata": {"name": f"calls-{strict}", "annotations": {"gateway.kajitori.dev/strict": strict}},
+            "spec": {
+                "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "GRPCRoute", "name": "calls"}],
+                "rateLimit": {"global": {"rules": [{"limit": {"requests": 2, "unit": "Day"}}]}},
+            },
+        }
+        async with grpc_server("one") as port:
+            route = grpc_route("calls", {"backendRefs": [to("one")]})
+            await bench.apply(gateway(bench.port), *backend("one", port), route, policy)
+            assert [await call(bench, "/a.Service/Get") for _ in range(2)] == ["one", "one"]
+            error = None
+            for _ in range(100):  # what is not strict is booked first
+                try:
+                    await call(bench, "/a.Service/Get")
+                except grpc.aio.AioRpcError as refused:
+                    error = refused
+                    break
+                await asyncio.sleep(0.1)
+        assert error is not None
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert error.details().startswith(
+            f"BackendTrafficPolicy default/calls-{strict}, rule 0: 0 of 2 requests"
+        )

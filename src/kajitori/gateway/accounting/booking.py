@@ -15,6 +15,7 @@ from kajitori.gateway.accounting.log_format import RequestLine, Who
 from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, RequestRecord
 from kajitori.gateway.accounting.reported import answered_model
+from kajitori.gateway.accounting.route_names import read_route
 from kajitori.gateway.operations import PROVIDERS
 
 _NO_BACKEND = BackendFacts("")
@@ -103,8 +104,6 @@ class Bookings:
 
 
 def parse_route(name: str) -> tuple[str, int]:
-    """`ai/namespace/name/rule/0/match/0` to namespace/name and 0; names of our own answers stay."""
-    parts = name.split("/")
-    if len(parts) == 7 and parts[0] in ("ai", "http") and parts[3] == "rule":
-        return f"{parts[1]}/{parts[2]}", int(parts[4])
-    return name, -1
+    """See `read_route`; names of our own answers stay."""
+    found = read_route(name)
+    return (found[0], int(found[1])) if found is not None else (name, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kajitori.gateway.accounting.route_names import GRPC_PREFIX
 from kajitori.gateway.limits.planning import PolicyKey, TrafficUse
 from kajitori.gateway.limits.strictness import is_strict, problems
 
@@ -30,14 +31,13 @@ def traffic_uses(
             for policy, rate in traffic.rate_limits(route, rule, place):
                 if rate.global_ is not None and rate.type != "Local":
                     found.setdefault(policy.key, (policy, rate.global_, set()))[2].add(number)
-    name = f"{route.namespace}/{route.name}"
+    name = f"{GRPC_PREFIX if route.kind == 'GRPCRoute' else ''}{route.namespace}/{route.name}"
     return [
         TrafficUse(
             key,
             rate,
             name,
             None if len(numbers) == len(rules) else frozenset(numbers),
-            route.kind,
             is_strict(policy.metadata),
             tuple(problems(policy.metadata)),
         )

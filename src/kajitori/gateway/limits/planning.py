@@ -36,15 +36,13 @@ PolicyKey = tuple[str, str]
 class TrafficUse(msgspec.Struct, frozen=True):
     """A BackendTrafficPolicy with global limits that holds for a route. rules: their numbers; None for all.
 
-    kind: of the route; an AIGatewayRoute counts as the HTTPRoute that stands for it. strict: see `Limit`. problems: with what
-    else the policy says of its limits.
+    strict: see `Limit`. problems: with what else the policy says of its limits.
     """
 
     policy: PolicyKey
     rate: GlobalRateLimit
     route: str
     rules: frozenset[int] | None = None
-    kind: str = "HTTPRoute"
     strict: bool = True
     problems: tuple[str, ...] = ()
 
@@ -136,11 +134,6 @@ class _Making:
         return number
 
     def traffic(self, uses: Sequence[TrafficUse]) -> None:
-        for use in uses:
-            if use.kind != "HTTPRoute":
-                told = f"spec.rateLimit.global does not hold for {use.kind} {use.route}"
-                self.traffic_notes.setdefault(use.policy, []).append(told)
-        uses = [use for use in uses if use.kind == "HTTPRoute"]
         costs: dict[PolicyKey, set[str]] = {}
         for use in uses:
             keys = costs.setdefault(use.policy, set())

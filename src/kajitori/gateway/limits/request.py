@@ -12,7 +12,7 @@ import msgspec
 
 from kajitori.gateway.accounting.costs import Usage
 
-Dialect = Literal["openai", "anthropic", "cohere"]
+Dialect = Literal["openai", "anthropic", "cohere", "grpc"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -83,9 +83,10 @@ local function fact_of(handle, name)
   if name == 'key' then return headers:get('x-kajitori-key') end
   if name == 'tenant' then return headers:get('x-kajitori-tenant') end
   if name == 'client' then return string.match(handle:streamInfo():downstreamDirectRemoteAddress(), '^(.*):%d+$') end
-  local namespace, route, rule = string.match(handle:streamInfo():routeName(), '^%a+/([^/]+)/([^/]+)/rule/(%d+)')
+  -- As accounting/route_names.py reads it.
+  local kind, namespace, route, rule = string.match(handle:streamInfo():routeName(), '^(%a+)/([^/]+)/([^/]+)/rule/(%d+)')
   if name == 'rule' then return rule end
-  return namespace and namespace .. '/' .. route
+  return namespace and (kind == 'grpc' and 'grpc:' or '') .. namespace .. '/' .. route
 end
 
 -- The count under which a limit has a request, or nil if it does not hold for it.
@@ -174,6 +175,11 @@ local function refuse_for(handle, count, now)
   local told = limit_headers(count, dialect, now)
   told['retry-after'] = wait
   note(handle, message)
+  if sub(fact_of(handle, 'route') or '', 1, 5) == 'grpc:' then
+    told[':status'], told['content-type'] = '200', 'application/grpc'
+    told['grpc-status'], told['grpc-message'] = '8', message  -- RESOURCE_EXHAUSTED
+    return handle:respond(told, nil)
+  end
   refuse(handle, dialect, '429', message, told)
 end
 
@@ -193,6 +199,10 @@ local function ask(handle)
   local status = answer[':status']
   if status == '429' or status == '403' then
     local told_client = { [':status'] = status, ['content-type'] = answer['content-type'] }
+    if answer['grpc-status'] then
+      told_client[':status'], told_client['grpc-status'], told_client['grpc-message'] = '200', answer['grpc-status'], body
+      body = nil
+    end
     for name, value in pairs(answer) do
       if name == 'retry-after' or name == 'x-should-retry' or find(name, 'ratelimit-', 1, true) then told_client[name] = value end
     end

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.route_names import read_route
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
 from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
 from kajitori.gateway.limits.wording import LIMIT_HEADERS
@@ -86,12 +87,10 @@ class Asking:
 
     def asked(self, route: dict[str, Any]) -> dict[str, Any]:
         """A route of Envoy so that it is asked about, or only looked up, if anything may hold for it."""
-        parts = str(route.get("name", "")).split("/")
-        if len(parts) < 5 or parts[0] not in ("ai", "http") or parts[3] != "rule":
+        found = read_route(str(route.get("name", "")))
+        if found is None or not self.concerns(found[0]):
             return route
-        name = f"{parts[1]}/{parts[2]}"
-        if not self.concerns(name):
-            return route
+        name = found[0]
         limits = [self._limits[number] for number in {*self._routes[name].limits, *self._of_keys}]
         headers = {
             selector.fact.removeprefix(_HEADER_FACT)
@@ -162,6 +161,8 @@ def _service(headers: list[str]) -> dict[str, Any]:
         "authorization_response": {
             "allowed_upstream_headers": exhausted,
             "allowed_client_headers_on_success": {"patterns": _TOLD_CLIENTS},
-            "allowed_client_headers": {"patterns": [{"exact": "content-type"}, *_TOLD_CLIENTS]},
+            "allowed_client_headers": {
+                "patterns": [{"exact": "content-type"}, {"exact": "grpc-status"}, *_TOLD_CLIENTS]
+            },
         },
     }
