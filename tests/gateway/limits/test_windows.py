@@ -93,3 +93,12 @@ def test_calendar_windows_follow_one_another_without_gap_or_overlap(
 def test_a_window_that_makes_no_sense_is_refused(window: Window) -> None:
     with pytest.raises(UserError):
         WindowClock(window)
+
+
+def test_a_sliding_window_frees_when_the_first_that_was_taken_is_over() -> None:
+    day = 86_400.0
+    span = WindowClock(Window("Sliding", seconds=day)).at(day * 100)
+    taken_now = {span.slot: 20}
+    assert span.frees(span.first(taken_now)) >= day * 101
+    taken_before = {span.oldest - 1: 7, span.oldest + 2: 0, span.oldest + 3: 5, span.slot: 20}
+    assert span.first(taken_before) == span.oldest + 3

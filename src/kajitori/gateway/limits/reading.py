@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Stand(msgspec.Struct, frozen=True):
     """One counter of a limit. values: of the facts that are counted apart, between bars; empty if there are none.
 
-    capacity, used: in the units of `amounts`; used has what requests under way have reserved. frees: when the window, or
-    its oldest part, is over, in seconds since 1970.
+    capacity, used: in the units of `amounts`; used has what requests under way have reserved. frees: when the first that was
+    taken counts no longer, in seconds since 1970.
     """
 
     limit: Limit
@@ -43,7 +43,7 @@ async def read_stands(store: Store, limits: Sequence[Limit], now: float) -> list
         own = [name for name in names if name == limit.name or name.startswith(f"{limit.name}|")]
         amounts = await store.amounts(own)
         stands = [
-            Stand(limit, name[len(limit.name) + 1 :], compiled.capacity, used, span.frees(span.oldest))
+            Stand(limit, name[len(limit.name) + 1 :], compiled.capacity, used, span.frees(span.first(slots)))
             for name, slots in zip(own, amounts, strict=True)
             if (used := span.used(slots))
         ]

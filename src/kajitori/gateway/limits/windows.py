@@ -44,6 +44,13 @@ class Span(msgspec.Struct, frozen=True, gc=False):
         """What of a counter, by slot, counts in this window."""
         return sum(amount for slot, amount in slots.items() if self.oldest <= slot <= self.newest)
 
+    def first(self, slots: Mapping[int, int]) -> int:
+        """The oldest slot of a counter in which something is that counts; else the oldest that would."""
+        return min(
+            (slot for slot, amount in slots.items() if amount and self.oldest <= slot <= self.newest),
+            default=self.oldest,
+        )
+
     def frees(self, slot: int) -> float:
         """When what was taken in a slot of this window no longer counts, in seconds since 1970."""
         if self.reach == 1:
