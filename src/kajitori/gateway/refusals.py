@@ -123,6 +123,11 @@ def _of_whole(
             item = _Object(_BACKENDS[parts[0]], parts[1], parts[2])
             for message in messages:
                 told.setdefault(item, {}).setdefault(message, {})[""] = None
+    for listener in resources.by_type.get(LISTENER, {}).values():
+        for chain in listener.get("filter_chains", ()):
+            for name in sorted(_texts(chain) & refused.keys()):
+                for item in _listeners_of(str(chain.get("name", "")), gateways):
+                    told.setdefault(item, {}).setdefault(refused[name], {})[""] = None
     for table in resources.by_type.get(ROUTES, {}).values():
         for (_, unit), routes in divide_table(table).items():
             owner = owner_of(unit)

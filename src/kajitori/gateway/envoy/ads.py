@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from kajitori.gateway.envoy.inquiry import Inquiry, Message, is_probe
+from kajitori.gateway.envoy.repeating import LOOKED_AT_ONCE, written_otherwise
 from kajitori.gateway.envoy.schema import Schema
 from kajitori.gateway.envoy.shards import SHARDS, shard_name
 from kajitori.gateway.envoy.xds import Encoded, Snapshot
@@ -40,10 +41,10 @@ _PATIENCE_SECONDS = 1.0
 # A port that another process had may be free after so long.
 RETRY_SECONDS = 5.0
 _ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, EXTENSION, ROUTES)
-# What goes together. Envoy confirms a cluster only when it has the secrets and endpoints that the cluster asks for,
-# and a listener may wait for its routes and its filters in the same way.
 # What something of before, which is in force because Envoy refused what was to follow, may need.
 _NEEDED = (CLUSTER, ENDPOINTS, SECRET)
+# What goes together. Envoy confirms a cluster only when it has the secrets and endpoints that the cluster asks for,
+# and a listener may wait for its routes and its filters in the same way.
 _STAGES = ((SECRET, ENDPOINTS, CLUSTER), (LISTENER, EXTENSION, SCOPES, ROUTES))
 
 
@@ -60,6 +61,8 @@ class _Subscription:
         self.answered = False
         self.names: set[str] = set()
         self.has: dict[str, str] = {}
+        # Of what it has some version in force, whatever was sent since.
+        self.holds: set[str] = set()
         self.told_missing: set[str] = set()
         self.outstanding: tuple[str, dict[str, Encoded]] | None = None
         self.one_by_one: set[str] = set()
@@ -208,6 +211,7 @@ class _Stream:
         subscribe = list(request.resource_names_subscribe)
         if first:
             subscription.has.update(request.initial_resource_versions)
+            subscription.holds.update(request.initial_resource_versions)
             if not subscribe and not request.response_nonce and kind in (CLUSTER, LISTENER, SCOPES):
                 subscription.wildcard = True
         for name in subscribe:
@@ -236,6 +240,7 @@ class _Stream:
             else:
                 for name, encoded in outstanding[1].items():
                     self._snapshot.accept(kind, name, encoded)
+                    subscription.holds.add(name)
                 self._server.tell_refusals(before)
 
     def _refused(
@@ -345,10 +350,14 @@ class _Stream:
                 continue
             encoded = self._snapshot.effective(kind, name)
             if encoded is not None and has.get(name) != encoded.version:
+                if name in subscription.holds and self._snapshot.stands_in(kind, encoded):
+                    continue
                 due[name] = encoded
                 if name in subscription.one_by_one:
                     subscription.one_by_one.discard(name)
-                    return {name: encoded}
+                    return {name: written_otherwise(kind, encoded, self._snapshot.encode)}
+                if kind in LOOKED_AT_ONCE:
+                    break
         return due
 
     def _waits_for_shards(self, table: str, subscription: _Subscription) -> bool:
@@ -407,6 +416,7 @@ class _Stream:
             item.resource.value = encoded.data
         for name in gone:
             subscription.has.pop(name, None)
+            subscription.holds.discard(name)
             subscription.told_missing.add(name)
         if kind == CLUSTER:
             self._send_endpoints_again(due)

@@ -71,6 +71,8 @@ class Case:
         self._contents = divide(kind, wanted.value)
         self._bad: dict[Part, Bad] = {}
         self._unknown: set[Part] = set()
+        # What was said of parts that have changed since, until it is known what is to be said now.
+        self._doubted: dict[Part, Bad] = {}
         self._known: dict[Part, Any] = {}
         self._rounds: list[_Round] = []
         self._waits = False
@@ -98,7 +100,7 @@ class Case:
         key = f"{self.kind}/{self.name}"
         found = {
             f"{key}#{place}#{unit}": f"{_TOLD[bad.form]}: {bad.words}"
-            for (place, unit), bad in self._bad.items()
+            for (place, unit), bad in (self._doubted | self._bad).items()
         }
         return found | ({key: self._failed} if self._failed else {})
 
@@ -132,7 +134,9 @@ class Case:
                 del self._bad[part]
                 if content is not _MISSING:
                     again.append(part)
+                    self._doubted[part] = bad
         self._unknown &= self._contents.keys()
+        self._doubted = {part: bad for part, bad in self._doubted.items() if part in self._contents}
         self._try(again)
         return True
 
@@ -201,6 +205,7 @@ class Case:
             elif told is None and form is Form.FULL:
                 self._known[part] = content
                 self._unknown.discard(part)
+                self._doubted.pop(part, None)
             elif told is None:
                 self._isolate(part, form, done.words[part])
             elif form is ladder[0] and len(ladder) > 2:
@@ -219,10 +224,12 @@ class Case:
         """Nothing can be tried, so all of it stays as it was."""
         self._rounds.clear()
         self._unknown.clear()
+        self._doubted.clear()
         self._waits, self._failed = False, words
 
     def _isolate(self, part: Part, form: Form, words: str) -> None:
         self._unknown.discard(part)
+        self._doubted.pop(part, None)
         if part == REST and form is Form.OUT:
             self._failed = words
         else:

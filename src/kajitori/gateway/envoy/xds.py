@@ -15,8 +15,9 @@ from kajitori.gateway.envoy.forms import PROBE
 from kajitori.gateway.envoy.parts import divide
 from kajitori.gateway.envoy.quarantine import Case
 from kajitori.gateway.envoy.shards import Sharding, table_of
+from kajitori.gateway.envoy.stand_ins import stand_in
 from kajitori.gateway.envoy.words import shown
-from kajitori.gateway.resources import SECRET, TYPES, Resources
+from kajitori.gateway.resources import CLUSTER, SECRET, TYPES, Resources
 
 if TYPE_CHECKING:
     from kajitori.gateway.envoy.encode import Encoder
@@ -39,8 +40,9 @@ class Snapshot:
         self._retried: set[tuple[str, str]] = set()
         self._malformed: dict[str, dict[tuple[str, str], str]] = {}
         self._cases: dict[tuple[str, str], Case] = {}
-        # Who finds out for a case what is refused.
         self._unsendable = 0
+        self._stand_ins: dict[str, Encoded] = {}
+        # Who finds out for a case what is refused.
         self._askers: dict[tuple[str, str], Inquiry] = {}
         self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
 
@@ -123,6 +125,9 @@ class Snapshot:
             if name in merged[kind] and merged[kind][name].version == refused[0]
         }
         self._retried &= self._refused.keys()
+        self._stand_ins = {
+            name: sent for name, sent in self._stand_ins.items() if (CLUSTER, name) in self._refused
+        }
         for key in [key for key in self._good if key[1] not in merged[key[0]]]:
             del self._good[key]
         self._follow()
@@ -157,11 +162,24 @@ class Snapshot:
             return case.served(self._good.get((kind, name)), self.encode)
         refused = self._refused.get((kind, name))
         if refused is not None and refused[0] == wanted.version and (kind, name) not in self._retried:
-            return self._good.get((kind, name))
+            return self._good.get((kind, name)) or self._stand_in(kind, name)
         return wanted
+
+    def _stand_in(self, kind: str, name: str) -> Encoded | None:
+        if kind != CLUSTER:
+            return None
+        if name not in self._stand_ins:
+            self._stand_ins[name] = encoded(kind, stand_in(name), self.encode)
+        return self._stand_ins[name]
+
+    def stands_in(self, kind: str, sent: Encoded) -> bool:
+        """Whether this is in place of something that Envoy never took, and worth less than what it may still have."""
+        return kind == CLUSTER and self._stand_ins.get(str(sent.value["name"])) is sent
 
     def accept(self, kind: str, name: str, sent: Encoded) -> None:
         """Envoy took this one."""
+        if self.stands_in(kind, sent):
+            return
         self._good[kind, name] = sent
         if self._refused.get((kind, name), ("",))[0] == sent.version:
             del self._refused[kind, name]

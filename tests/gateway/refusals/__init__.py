@@ -1,0 +1,1 @@
+"""What Envoy refuses holds up nothing else."""
