@@ -6,13 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import kajitori.engines.simulated
+from tests.waiting import eventually_blocking
 
 PROGRAM = str(Path(kajitori.engines.simulated.__file__).with_name("__main__.py"))
 PATIENCE_SECONDS = 30
@@ -35,10 +35,7 @@ def start(arguments: Sequence[str], log: Path | None = None, **environment: str)
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s for {what}"
-        time.sleep(0.02)
+    eventually_blocking(condition, what)
 
 
 def status_of(url: str) -> int:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from kajitori.engines.images import find_program
 from kajitori.engines.llamacpp import ADAPTER
 from kajitori.engines.llamacpp_flags import FLAGS, read_arguments
 from kajitori.engines.spelling import distance, nearest
+from tests.waiting import eventually_blocking
 
 
 def read(*arguments: str, **environment: str):
@@ -147,15 +147,13 @@ def server(weights_cache, tmp_path_factory) -> Iterator[tuple[str, subprocess.Po
     process = subprocess.Popen(ADAPTER.arguments(launch), env=environment)
     url = f"http://127.201.7.9:{launch.port}"
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                ask(url + ADAPTER.health_path).close()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None, "llama-server ended"
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+
+        def healthy() -> bool:
+            assert process.poll() is None, "llama-server ended"
+            ask(url + ADAPTER.health_path).close()
+            return True
+
+        eventually_blocking(healthy, "llama-server is well", 60, despite=(OSError,))
         yield url, process
     finally:
         process.kill()

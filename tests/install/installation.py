@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from kajitori.api.resource import SERVICE_ACCOUNTS
 from kajitori.base.errors import NotFound
 from kajitori.kube.config import load_config
 from kajitori.kube.direct import DirectClient
+from tests.waiting import eventually_blocking
 
 NAMESPACE = "kajitori-system"
 
@@ -158,13 +158,7 @@ class Installation:
 
     def until(self, holds: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
         """Wait until something holds."""
-        deadline = time.monotonic() + seconds
-        while True:
-            found = holds()
-            if found:
-                return found
-            assert time.monotonic() < deadline, f"{what} did not come true\n{self.logs()}"
-            time.sleep(0.05)
+        return eventually_blocking(holds, lambda: f"{what}\n{self.logs()}", seconds)
 
     def audited(self, user: str) -> Iterator[dict[str, Any]]:
         """What the API server was asked by a service account of ours, or by anyone named."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
@@ -29,6 +28,7 @@ from kajitori.gateway.envoy.bootstrap import CERTIFICATE_FOLDER, FLEET_FOLDER, S
 from tests.gateway.cluster import completed
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, key_policy, running_provider
 from tests.install.installation import NAMESPACE, Installation, Process
+from tests.waiting import eventually
 
 SERVER = f"kajitori-gateway.{NAMESPACE}.svc"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
@@ -172,16 +172,6 @@ def replicas(installed: Installation) -> Iterator[tuple[Process, Process]]:
     yield leader, next(each for each in both if each is not leader)
 
 
-async def until(holds: Any, what: Any, seconds: float = 40.0) -> Any:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        found = await holds()
-        if found:
-            return found
-        assert asyncio.get_running_loop().time() < deadline, what()
-        await asyncio.sleep(0.1)
-
-
 def apply(cluster: Installation, *documents: dict[str, Any]) -> None:
     for resource, body in map(completed, documents):
         cluster.apply(body, resource.path("default", body["metadata"]["name"]))
@@ -224,7 +214,7 @@ async def test_envoy_serves_by_the_replica_that_does_not_lead_and_outlives_a_cha
         async def answers(model: str) -> bool:
             return await ask(port, model) == 200
 
-        await until(lambda: answers("first"), lambda: envoy.log() + installed.logs())
+        await eventually(lambda: answers("first"), lambda: envoy.log() + installed.logs())
         assert provider.seen[-1].headers["authorization"] == "Bearer sk-very-secret"
         assert envoy.probe("/ready") == "LIVE\n" and "envoy_cluster" in envoy.probe("/stats/prometheus")
 
@@ -232,7 +222,7 @@ async def test_envoy_serves_by_the_replica_that_does_not_lead_and_outlives_a_cha
             return gateway_conditions(installed)[0].get("Programmed") == "True"
 
         # The leader serves no Envoy itself; it knows of this one by the other's report.
-        await until(programmed, lambda: str(gateway_conditions(installed)) + installed.logs())
+        await eventually(programmed, lambda: str(gateway_conditions(installed)) + installed.logs())
         service = installed.client.get(f"{CORE}/services/kajitori-envoy")
         assert [each["port"] for each in service["spec"]["ports"]] == [port]
         assert gateway_conditions(installed)[1] == [
@@ -247,7 +237,7 @@ async def test_envoy_serves_by_the_replica_that_does_not_lead_and_outlives_a_cha
                 for record in read_recent(envoy.ledger)
             )
 
-        await until(booked, envoy.log)
+        await eventually(booked, envoy.log)
         counted = envoy.probe("/metrics", envoy.metrics_port)
         assert 'kaji_gateway_requests_total{backend="default/a",code="200",model="first"' in counted
         assert envoy.probe("/readyz", envoy.metrics_port) == "ok\n"
@@ -261,13 +251,13 @@ async def test_envoy_serves_by_the_replica_that_does_not_lead_and_outlives_a_cha
             secret = installed.get(f"{CORE}/secrets/kajitori-envoy-client")
             return secret is not None and secret["data"]["tls.crt"] != before
 
-        await until(renewed, installed.logs)
+        await eventually(renewed, installed.logs)
         envoy.mount_certificate(2)
         follower.kill()
         installed.processes.remove(follower)
         again = installed.start("gateway", discovery=follower.discovery)
         apply(installed, ai_route("two", "second", {"name": "a"}))
-        await until(lambda: answers("second"), lambda: envoy.log() + installed.logs())
+        await eventually(lambda: answers("second"), lambda: envoy.log() + installed.logs())
         assert again.ready and envoy.popen.poll() is None
 
         shown = await envoy.administration("/config_dump")
@@ -325,5 +315,5 @@ async def test_a_secret_that_no_policy_names_is_never_read(
     async def read() -> bool:
         return any("metadata.name%3Db-key" in uri for uri in asked())
 
-    await until(read, installed.logs)
+    await eventually(read, installed.logs)
     assert all(re.search(r"metadata\.name%3D[abr]-key&", uri) for uri in asked())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import RunningApiServer, running_api_server
 from tests.install.installation import Process
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -48,11 +50,10 @@ def serving(component: str, server: RunningApiServer, folder: Path) -> Any:
         process.kill()
 
 
-async def until(holds: Any, process: Process, seconds: float = 40.0) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not await asyncio.to_thread(holds):
-        assert asyncio.get_running_loop().time() < deadline, process.log.read_text()[-3000:]
-        await asyncio.sleep(0.1)
+async def until(holds: Any, process: Process) -> None:
+    """holds: blocks, or gives something to await."""
+    look = holds if inspect.iscoroutinefunction(holds) else lambda: asyncio.to_thread(holds)
+    await eventually(look, lambda: process.log.read_text()[-3000:], 40.0)
 
 
 async def test_the_gateway_serves_what_a_cluster_has_and_names_what_it_lacks(
@@ -80,10 +81,7 @@ async def test_the_gateway_serves_what_a_cluster_has_and_names_what_it_lacks(
                 conditions = (found.get("status") or {}).get("conditions") or ()
                 return any(each["type"] == "Accepted" and each["status"] == "True" for each in conditions)
 
-            deadline = asyncio.get_running_loop().time() + 20
-            while not await accepted():
-                assert asyncio.get_running_loop().time() < deadline, process.log.read_text()[-3000:]
-                await asyncio.sleep(0.1)
+            await until(accepted, process)
             assert await asyncio.to_thread(process.terminate) == 0
             leases = (await client.list(LEASES, "somewhere")).items
             # The report of this replica goes with it, the Lease of the leader stays and is free.

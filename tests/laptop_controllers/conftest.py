@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 from kajitori.api.resource import NODES, PODS
 from kajitori.base.clock import SystemClock, rfc3339
@@ -66,19 +67,9 @@ class World:
     async def stop(self) -> None:
         await self._stack.aclose()
 
-    async def until(self, check: Check, seconds: float = 15.0) -> Any:
+    async def until(self, check: Check, seconds: float = PATIENCE_SECONDS) -> Any:
         """Wait until the check gives something true; a failing assertion counts as not yet."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while True:
-            try:
-                if result := await check():
-                    return result
-            except (AssertionError, NotFound, KeyError):
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-            if asyncio.get_running_loop().time() > deadline:
-                raise AssertionError(f"not within {seconds} s: {check}")
-            await asyncio.sleep(0.02)
+        return await eventually(check, str(check), seconds, despite=(AssertionError, NotFound, KeyError))
 
     async def pods(self, namespace: str = "default", selector: str = "") -> list[dict[str, Any]]:
         return (await self.client.list(PODS, namespace, label_selector=selector)).items

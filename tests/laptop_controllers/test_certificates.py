@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from tests.laptop_controllers.conftest import World
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 from kajitori.api.resource import NODES
 from kajitori.app.node.rights import binding, grants
@@ -39,8 +40,6 @@ from kajitori.laptop.node.certificates import (
     write_private,
 )
 
-DEADLINE_SECONDS = 15.0
-
 
 async def start(world: World) -> None:
     folder = world.server.home / "pki"
@@ -58,15 +57,17 @@ def with_pair(client: Client, pair: bytes) -> Client:
 
 async def settled(client: Client, name: str) -> dict[str, Any]:
     """The request once it has a condition."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not ((await client.get(SIGNING_REQUESTS, name)).get("status") or {}).get("conditions"):
-            await asyncio.sleep(0.05)
-    return await client.get(SIGNING_REQUESTS, name)
+
+    async def answered() -> dict[str, Any] | None:
+        request = await client.get(SIGNING_REQUESTS, name)
+        return request if (request.get("status") or {}).get("conditions") else None
+
+    return await eventually(answered, f"{name} has a condition")
 
 
 async def test_a_node_gets_its_identity_and_serving_certificate(world: World, tmp_path: Path) -> None:
     await start(world)
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         pair = await obtain(world.client, CLIENT_SIGNER, "guest")
     renewal = next(each for each in grants("guest") if "renewal" in each.name)
     await world.client.create(renewal.resource, binding(renewal, "guest"))
@@ -85,11 +86,9 @@ async def test_a_node_gets_its_identity_and_serving_certificate(world: World, tm
             await own.create(NODES, {"metadata": {"name": "another"}})
         files = NodeCertificates(own, tmp_path, "guest", "127.0.0.1", lambda: None)
         running = asyncio.ensure_future(files.run())
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            await files.serving_ready.wait()
-            # There was no client certificate in the home, so that was renewed as well.
-            while read_certificate(client_file(tmp_path), "guest") is None:
-                await asyncio.sleep(0.05)
+        await asyncio.wait_for(files.serving_ready.wait(), PATIENCE_SECONDS)
+        # There was no client certificate in the home, so that was renewed as well.
+        await eventually(lambda: read_certificate(client_file(tmp_path), "guest"), "it is renewed")
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
@@ -118,11 +117,12 @@ async def test_a_serving_certificate_for_other_addresses_waits_for_a_person(worl
     assert not (first.get("status") or {}).get("conditions")
     first["status"] = {"conditions": [{"type": "Approved", "status": "True", "reason": "Person"}]}
     await world.client.update(SIGNING_REQUESTS, first, subresource="approval")
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not (await world.client.get(SIGNING_REQUESTS, first["metadata"]["name"]))["status"].get(
-            "certificate"
-        ):
-            await asyncio.sleep(0.05)
+
+    async def signed() -> str | None:
+        request = await world.client.get(SIGNING_REQUESTS, first["metadata"]["name"])
+        return request["status"].get("certificate")
+
+    await eventually(signed, "what a person approved is signed")
 
 
 async def test_who_has_no_right_to_ask_is_not_approved_and_nobody_becomes_a_master(world: World) -> None:
@@ -196,13 +196,12 @@ async def test_nodes_without_a_range_get_one_each(world: World) -> None:
     await world.start(register=lambda runtime: node_ranges.register(runtime, ranges))
     for name in ("a", "b"):
         await world.client.create(NODES, {"metadata": {"name": name}})
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            nodes = (await world.client.list(NODES)).items
-            given = sorted(node["spec"].get("podCIDR", "") for node in nodes)
-            if given == ranges:
-                break
-            await asyncio.sleep(0.05)
+
+    async def given() -> bool:
+        nodes = (await world.client.list(NODES)).items
+        return sorted(node["spec"].get("podCIDR", "") for node in nodes) == ranges
+
+    await eventually(given, "each node has a range")
 
 
 def asked_with(node: str = "guest", address: str = "", **changes: Any) -> plan.Asked:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from tests.waiting import eventually
+
 from kajitori.api.resource import PODS, REPLICA_SETS, SERVICE_ACCOUNTS
 from kajitori.control.runtime import Runtime
 from kajitori.kube.client import Client
@@ -39,13 +41,11 @@ async def controllers_running(config):
             await running
 
 
-async def count_until(client, name, expected, seconds=30):
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        found = (await client.list(PODS, "default", label_selector=f"app={name}")).items
-        if len(found) == expected or asyncio.get_running_loop().time() > deadline:
-            return len(found)
-        await asyncio.sleep(0.05)
+async def until_count(client, name, expected):
+    async def reached():
+        return len((await client.list(PODS, "default", label_selector=f"app={name}")).items) == expected
+
+    await eventually(reached, f"{expected} pods of {name}")
 
 
 async def test_pods_are_made_exactly_once_though_the_api_server_restarts_in_the_middle(tmp_path):
@@ -56,8 +56,11 @@ async def test_pods_are_made_exactly_once_though_the_api_server_restarts_in_the_
     config = load_config(str(tmp_path / "kubeconfig"))
     async with Client(config) as client, controllers_running(config) as runtime:
         await asyncio.wait_for(runtime.ready.wait(), 20)
-        while not (await client.list(SERVICE_ACCOUNTS, "default")).items:
-            await asyncio.sleep(0.02)
+
+        async def has_account():
+            return (await client.list(SERVICE_ACCOUNTS, "default")).items
+
+        await eventually(has_account, "the namespace has its service account")
         for number in range(3):
             await client.create(REPLICA_SETS, replica_set(f"set-{number}", 30))
             await asyncio.sleep(0.05)
@@ -65,7 +68,7 @@ async def test_pods_are_made_exactly_once_though_the_api_server_restarts_in_the_
             server = ApiServer(tmp_path, ClusterSettings(), port=port)
             await server.start()
         for number in range(3):
-            assert await count_until(client, f"set-{number}", 30) == 30
+            await until_count(client, f"set-{number}", 30)
         await asyncio.sleep(0.5)
         assert len((await client.list(PODS, "default")).items) == 90
     await server.stop()

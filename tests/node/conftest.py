@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.waiting import eventually
 
 from kajitori.api.resource import CONFIG_MAPS, EVENTS, PODS, SERVICE_ACCOUNTS
 from kajitori.app.supervisor import claim_free_slot
@@ -37,10 +38,7 @@ SETTINGS = ClusterSettings(slot=SLOT, nodes=1, gpus=8)
 
 async def until(condition: Callable[[], Any], what: str = "") -> Any:
     """Wait for a condition; its value."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not (value := condition()):
-            await asyncio.sleep(0.01)
-        return value
+    return await eventually(condition, what or "the condition")
 
 
 @pytest.fixture(scope="session")
@@ -265,24 +263,24 @@ class RunningNode:
     async def wait_for(self, name: str, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         """The pod once the condition holds for it."""
         pod: dict[str, Any] = {}
-        try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while True:
-                    pod = await self.pod(name)
-                    if condition(pod):
-                        return pod
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(
-                f"waited in vain, the pod is {msgspec.json.encode(pod['status']).decode()}"
-            ) from None
+
+        async def holds() -> Any:
+            nonlocal pod
+            pod = await self.pod(name)
+            return condition(pod)
+
+        await eventually(
+            holds, lambda: f"the condition; the pod is {msgspec.json.encode(pod.get('status')).decode()}"
+        )
+        return pod
 
     async def wait_gone(self, name: str) -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async def gone() -> bool:
             with contextlib.suppress(NotFound):
-                while True:
-                    await self.pod(name)
-                    await asyncio.sleep(0.02)
+                return not await self.pod(name)
+            return True
+
+        await eventually(gone, f"pod {name} is gone")
 
     async def wait_ready(self, name: str) -> dict[str, Any]:
         return await self.wait_for(name, is_ready)
@@ -302,12 +300,15 @@ class RunningNode:
         return [event for event in listed.items if event["regarding"]["name"] == name]
 
     async def wait_event(self, name: str, reason: str, text: str = "") -> dict[str, Any]:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while True:
-                for event in await self.events(name):
-                    if event["reason"] == reason and text in event["note"]:
-                        return event
-                await asyncio.sleep(0.05)
+        events: list[dict[str, Any]] = []
+
+        async def told() -> dict[str, Any] | None:
+            nonlocal events
+            events = await self.events(name)
+            fitting = (each for each in events if each["reason"] == reason and text in each["note"])
+            return next(fitting, None)
+
+        return await eventually(told, lambda: f"event {reason} {text!r} of {name} in {events}")
 
 
 def condition(pod: dict[str, Any], kind: str) -> dict[str, Any]:

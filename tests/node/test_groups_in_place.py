@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.groups.leader_worker_sets.loop import install_definition
+from tests.definitions import install_definitions
 from tests.node.conftest import RunningNode, compile_programs, running_node
+from tests.waiting import eventually
 
 from kajitori.api.resource import EVENTS, LEADER_WORKER_SETS, PODS
 from kajitori.base.errors import NotFound
@@ -77,13 +78,10 @@ class Groups:
 
     async def until(self, holds: Callable[[], Any]) -> Any:
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while not (found := await holds()):
-                    await asyncio.sleep(0.02)
-                return found
-        except TimeoutError:
+            return await eventually(holds)
+        except AssertionError as late:
             listed = await self.client.list(EVENTS, "default")
-            raise AssertionError("\n".join(event["note"] for event in listed.items)) from None
+            raise AssertionError("\n".join(event["note"] for event in listed.items)) from late
 
     async def until_ready(self, name: str) -> None:
         async def ready() -> bool:
@@ -126,7 +124,7 @@ class Groups:
 async def running_groups(home: Path, native: Path, rules: list[dict[str, Any]]) -> AsyncIterator[Groups]:
     (home / "run/component-roles.json").write_text(json.dumps({"system:kajitori:controllers": rules}))
     async with running_node(home, compile_programs(native)) as node:
-        await install_definition(node.client)
+        await install_definitions(node.client, "LeaderWorkerSet")
         try:
             yield Groups(node)
         finally:

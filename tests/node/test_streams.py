@@ -12,7 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.node.conftest import (
-    DEADLINE_SECONDS,
     RunningNode,
     container_status,
     is_ready,
@@ -20,6 +19,7 @@ from tests.node.conftest import (
     shell,
     until,
 )
+from tests.waiting import eventually
 
 from kajitori.api.resource import PODS
 
@@ -67,10 +67,8 @@ async def test_previous_logs_are_those_of_the_attempt_before(
     await node.create_pod("p", shell(script, volumeMounts=mounts), volumes=[{"name": "v", "emptyDir": {}}])
     await node.wait_for("p", lambda pod: container_status(pod).get("restartCount") == 1 and is_ready(pod))
     assert await logs(kubelet, "p", previous="true") == "attempt 0\n"
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not (text := await logs(kubelet, "p", follow="false")):  # ready comes before the first line
-            await asyncio.sleep(0.02)
-    assert text == "attempt 1\n"
+    # Ready comes before the first line.
+    assert await eventually(lambda: logs(kubelet, "p", follow="false"), "a line") == "attempt 1\n"
 
 
 async def test_logs_of_a_container_that_waits_say_so(

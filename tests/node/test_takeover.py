@@ -21,6 +21,7 @@ from tests.node.conftest import (
     until,
 )
 from tests.node.test_runner import processes_with
+from tests.waiting import eventually
 
 from kajitori.api.resource import PODS
 from kajitori.laptop.node.native import NativePrograms, compile_programs
@@ -132,18 +133,20 @@ async def test_a_node_without_a_runner_is_not_ready_and_deletions_wait_for_it(no
         found = await node.client.get(NODES, "node-1")
         return next(each["status"] for each in found["status"]["conditions"] if each["type"] == "Ready")
 
+    async def becomes(status: str) -> None:
+        async def is_so() -> bool:
+            return await ready() == status
+
+        await eventually(is_so, f"the node's Ready is {status}")
+
     await node.create_pod("p", shell("exec sleep 1000"))
     await node.wait_ready("p")
     node.kill_runner()
-    async with asyncio.timeout(10):
-        while await ready() != "False":
-            await asyncio.sleep(0.05)
+    await becomes("False")
     await node.delete("p")
     node.start_runner()
     await node.wait_gone("p")
-    async with asyncio.timeout(10):
-        while await ready() != "True":
-            await asyncio.sleep(0.05)
+    await becomes("True")
 
 
 async def test_pods_run_without_namespaces_and_without_a_compiler_and_say_what_they_lack(home: Path) -> None:

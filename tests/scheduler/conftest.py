@@ -18,8 +18,7 @@ from kajitori.laptop.apiserver.testing import running_api_server
 from kajitori.laptop.scheduler.controller import Scheduler, register
 from kajitori.laptop.scheduler.rbac import RULES
 from kajitori.model.gang import GANG_LABEL, Gang, gang_annotations, gang_labels
-
-PATIENCE_SECONDS = 20
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 class World:
@@ -46,12 +45,7 @@ class World:
             await self._running
 
     async def until(self, check: Callable[[], Awaitable[Any]], what: str) -> Any:
-        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        while True:
-            if result := await check():
-                return result
-            assert asyncio.get_running_loop().time() < deadline, f"not in time: {what}"
-            await asyncio.sleep(0.02)
+        return await eventually(check, what)
 
     async def add_node(self, name: str, labels: dict[str, str] | None = None, **allocatable: str) -> None:
         await self.client.create(NODES, {"metadata": {"name": name, "labels": labels or {}}})

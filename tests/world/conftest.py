@@ -8,12 +8,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import eventually_blocking
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "examples"
@@ -27,14 +28,7 @@ def free_port() -> int:
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
     """Look until the condition gives something true; fails with `what` when the time is over."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.05)
+    return eventually_blocking(condition, what, seconds, pause_seconds=0.05)
 
 
 class Cluster:

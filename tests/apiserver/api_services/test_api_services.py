@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import ssl
@@ -12,6 +11,7 @@ import pytest
 from aiohttp import web
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from tests.waiting import eventually
 
 from kajitori.api.resource import SERVICES, Resource
 from kajitori.base.errors import ApiError, Forbidden, NotFound
@@ -99,15 +99,17 @@ async def cluster(tmp_path):
         yield server, client
 
 
-async def available(client, status, seconds=10):
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
+async def available(client, status, reason=""):
+    conditions = {}
+
+    async def says_so():
+        nonlocal conditions
         found = (await client.get(API_SERVICES, "v1.things.example.com")).get("status", {})
         conditions = {one["type"]: one for one in found.get("conditions", [])}
-        if conditions.get("Available", {}).get("status") == status:
-            return conditions["Available"]
-        assert asyncio.get_running_loop().time() < deadline, conditions
-        await asyncio.sleep(0.05)
+        told = conditions.get("Available", {})
+        return told if told.get("status") == status and reason in ("", told["reason"]) else None
+
+    return await eventually(says_so, lambda: f"Available is {status} {reason}: {conditions}")
 
 
 async def service(client, port):
@@ -168,9 +170,7 @@ async def test_a_service_that_is_not_there_or_not_believed_is_unavailable(cluste
             await client.request("GET", "/apis/things.example.com/v1/things")
         assert error.value.code == 503
         await service(client, port)
-        async with asyncio.timeout(10):
-            while (await available(client, "False"))["reason"] != "FailedDiscoveryCheck":
-                await asyncio.sleep(0.05)
+        await available(client, "False", "FailedDiscoveryCheck")
         assert not seen
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from tests.apiserver.core.conftest import CONFIG_MAPS, Api, config_map, tls_context
+from tests.waiting import eventually
 
 from kajitori.laptop.apiserver.testing import prepare_home
 
@@ -40,15 +41,14 @@ class Process:
             *("-m", "kajitori.laptop.apiserver", "--home", str(self.home), "--port", str(self.port)),
             stderr=asyncio.subprocess.DEVNULL,
         )
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                    writer.close()
-                    break
-                except OSError:
-                    assert self.process.returncode is None
-                    await asyncio.sleep(0.02)
+
+        async def listens() -> bool:
+            assert self.process.returncode is None
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.close()
+            return True
+
+        await eventually(listens, "the server listens", despite=(OSError,))
         return Api(f"https://127.0.0.1:{self.port}", tls_context(self.home / "kubeconfig"))
 
     async def kill(self) -> None:
@@ -96,8 +96,11 @@ async def test_no_acknowledged_object_is_lost_to_kill_9_under_load(tmp_path: Pat
         for _ in range(4):
             tasks = [asyncio.create_task(writer.run(api)) for writer in writers]
             enough = sum(writer.count for writer in writers) + 150
-            while sum(writer.count for writer in writers) < enough:
-                await asyncio.sleep(0.001)
+            await eventually(
+                lambda enough=enough: sum(writer.count for writer in writers) >= enough,
+                "enough is written",
+                pause_seconds=0.001,
+            )
             await server.kill()
             await asyncio.gather(*tasks)
             await api.close()

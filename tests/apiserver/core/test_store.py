@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import eventually
 
 from kajitori.base.errors import UsageError
 from kajitori.laptop.apiserver import history
@@ -142,9 +143,7 @@ async def test_old_changes_are_forgotten_also_where_nothing_changes_any_more(
         monkeypatch.setattr(history, "MAXIMUM_AGE_SECONDS", -1.0)
         housekeeping = asyncio.create_task(keep_memory_small(store, look_seconds=0.001))
         kept = store.table("configmaps").history
-        async with asyncio.timeout(10):
-            while len(kept):
-                await asyncio.sleep(0.001)
+        await eventually(lambda: not len(kept), "what is old is forgotten")
         housekeeping.cancel()
         # Who knows the last change has missed nothing; who knows only the first has to list again.
         assert kept.covers(last.version) and not kept.covers(first.version)

@@ -16,6 +16,7 @@ from tests.apiserver.core.conftest import (
     add_service_account,
     pod,
 )
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -241,10 +242,11 @@ def _definition(**version: Any) -> dict[str, Any]:
 
 
 async def _until(api: Api, path: str, code: int) -> Any:
-    async with asyncio.timeout(10):
-        while (answer := await api.get(path)).code != code:
-            await asyncio.sleep(0.01)
-        return answer
+    async def answered() -> Any:
+        answer = await api.get(path)
+        return answer if answer.code == code else None
+
+    return await eventually(answered, f"{path} answers {code}")
 
 
 async def _define(api: Api) -> None:
@@ -338,12 +340,12 @@ async def test_names_that_are_taken_are_not_accepted(api: Api) -> None:
     other["metadata"]["name"] = "others.ai.example.com"
     other["spec"]["names"] = {"plural": "others", "kind": "Other", "listKind": "ModelList"}
     (await api.create(DEFINITIONS, other)).ok()
-    async with asyncio.timeout(10):
-        while not (stored := (await api.get(f"{DEFINITIONS}/others.ai.example.com")).json)["status"].get(
-            "conditions"
-        ):
-            await asyncio.sleep(0.01)
-    conditions = {c["type"]: (c["status"], c["reason"]) for c in stored["status"]["conditions"]}
+
+    async def told() -> Any:
+        return (await api.get(f"{DEFINITIONS}/others.ai.example.com")).json["status"].get("conditions")
+
+    found = await eventually(told, "the definition has conditions")
+    conditions = {c["type"]: (c["status"], c["reason"]) for c in found}
     assert conditions["NamesAccepted"] == ("False", "ListKindConflict")
     assert conditions["Established"] == ("False", "NotAccepted")
     assert (await api.get("/apis/ai.example.com/v1/namespaces/default/others")).code == 404

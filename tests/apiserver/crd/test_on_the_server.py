@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from typing import Any
 
 import pytest
 from tests.apiserver.core.conftest import Api
+from tests.waiting import eventually
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MODELS = "/apis/g.io/v1/namespaces/default/models"
@@ -76,9 +76,11 @@ def model(name: str = "m", **spec: Any) -> dict[str, Any]:
 
 async def serve(api: Api, definition: dict[str, Any] = DEFINITION) -> None:
     (await api.create(DEFINITIONS, definition)).ok()
-    async with asyncio.timeout(10):
-        while (await api.get(MODELS)).code != 200:
-            await asyncio.sleep(0.01)
+
+    async def served() -> bool:
+        return (await api.get(MODELS)).code == 200
+
+    await eventually(served, "the kind is served")
 
 
 async def test_objects_are_pruned_with_a_warning_and_completed(api: Api) -> None:
@@ -127,9 +129,12 @@ async def test_a_stricter_schema_does_not_lock_the_objects_that_are_there(api: A
         "replicas"
     ]["maximum"] = 3
     (await api.merge(f"{DEFINITIONS}/models.g.io", {"spec": stricter["spec"]})).ok()
-    async with asyncio.timeout(10):
-        while (await api.create(MODELS, model("n", size="small", replicas=9), dryRun="All")).code != 422:
-            await asyncio.sleep(0.01)
+
+    async def holds() -> bool:
+        refused = await api.create(MODELS, model("n", size="small", replicas=9), dryRun="All")
+        return refused.code == 422
+
+    await eventually(holds, "the stricter schema holds")
     (await api.merge(f"{MODELS}/m", {"spec": {"parts": [{"k": "a"}]}})).ok()
     assert (await api.merge(f"{MODELS}/m", {"spec": {"replicas": 6}})).code == 422
 
@@ -141,9 +146,11 @@ async def test_a_new_default_shows_in_objects_that_were_stored_before(api: Api) 
     spec = richer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["colour"] = {"type": "string", "default": "red"}
     (await api.merge(f"{DEFINITIONS}/models.g.io", {"spec": richer["spec"]})).ok()
-    async with asyncio.timeout(10):
-        while (await api.get(f"{MODELS}/m")).ok()["spec"].get("colour") != "red":
-            await asyncio.sleep(0.01)
+
+    async def shows() -> bool:
+        return (await api.get(f"{MODELS}/m")).ok()["spec"].get("colour") == "red"
+
+    await eventually(shows, "the default shows")
     (item,) = (await api.get(MODELS)).ok()["items"]
     assert item["spec"]["colour"] == "red"
 
