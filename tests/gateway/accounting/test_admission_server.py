@@ -12,14 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kajitori.gateway.accounting.admission_server import (
-    LARGEST_HEAD_BYTES,
-    AdmissionServer,
-    Malformed,
-    parse_head,
-    parse_question,
-    render,
-)
+from kajitori.gateway.accounting.admission_server import AdmissionServer, render
+from kajitori.gateway.accounting.questions import LARGEST_HEAD_BYTES, Forms, Malformed, parse_question
 from kajitori.gateway.limits.request import ALLOWED, Dialect, Request, Verdict
 from tests.waiting import eventually
 
@@ -27,8 +21,8 @@ QUESTION = "POST /admit/v1/chat/completions?a=b HTTP/1.1"
 ROUTE = "ai/default/route/rule/2/match/0"
 
 
-def question(*headers: str, line: str = QUESTION, body: str = "", id: str = "-") -> bytes:
-    facts = f"x-kajitori-facts: {ROUTE}|{id}|-|127.0.0.1|-"
+def question(*headers: str, line: str = QUESTION, body: str = "", id: str = "-", facts: str = "") -> bytes:
+    facts = f"x-kajitori-facts: {ROUTE}|{facts or f'{id}|-|127.0.0.1|-'}"
     lines = (line, "host: accountant", f"content-length: {len(body)}", facts, *headers, "", body)
     return "\r\n".join(lines).encode()
 
@@ -41,6 +35,9 @@ class Admission:
         self.decide: Callable[[Request], Verdict] = lambda request: ALLOWED
         self.wait = asyncio.Event()
         self.wait.set()
+
+    def admit_at_once(self, request: Request) -> Verdict | None:
+        return None
 
     async def admit(self, request: Request) -> Verdict:
         self.asked.append(request)
@@ -92,10 +89,9 @@ async def serving(folder: Path) -> AsyncIterator[tuple[Admission, Callable[[], o
 async def test_a_question_is_understood_and_the_connection_kept(tmp_path: Path) -> None:
     async with serving(tmp_path) as (admission, connect):
         client = await connect()
-        facts = f"x-kajitori-facts: {ROUTE}|r1|k|default/t|12|99|anthropic|messages||10.0.0.1|odd | name é"
-        told = [facts, "X-Team: red"]
+        facts = "r1|k|default/t|12|99|anthropic|messages||10.0.0.1|odd | name é"
         for _ in range(2):
-            client.send(question(*told))
+            client.send(question("X-Team: red", facts=facts))
             assert await client.answer() == (200, {"content-length": "0"}, b"")
         asked = admission.asked[1]
         assert (asked.id, asked.route, asked.rule, asked.model) == (
@@ -140,6 +136,7 @@ async def test_questions_that_arrive_in_one_piece_or_byte_by_byte_are_answered_i
         b"POST /admit/a HTTP/1.1\r\n\r\n",
         b"POST /admit/a HTTP/1.1\r\nx-kajitori-facts: short|-|-|-|-|-|-|-|-\r\n\r\n",
         question("no colon"),
+        question(f"x-kajitori-facts: {ROUTE}|-|-|127.0.0.1|-"),
         question("space : before"),
         question("transfer-encoding: chunked"),
         question("content-length: -5"),
@@ -246,14 +243,24 @@ def test_refusals_are_in_the_dialect_of_the_client() -> None:
     }
 
 
+@given(st.lists(st.sampled_from(["X-Team: red", "x-team: blue", "content-length: 7", "host: b"]), max_size=4))
+def test_what_is_read_once_of_heads_is_what_each_would_have_said(more: list[str]) -> None:
+    forms = Forms()
+    for _ in range(2):
+        for number in range(3):
+            head = question(*more, id=f"r{number}").removesuffix(b"\r\n\r\n")
+            assert forms.read(head) == Forms().read(head)
+            assert parse_question(*forms.read(head)).id == f"r{number}"
+
+
 @given(st.binary(max_size=300))
 def test_no_head_breaks_the_parser(head: bytes) -> None:
     with contextlib.suppress(Malformed):
-        parse_question(*parse_head(head))
+        parse_question(*Forms().read(head))
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_header_breaks_the_parser(path: str, value: str) -> None:
     head = f"POST /admit/{path} HTTP/1.1\r\nx-kajitori-facts: {value}|{path}|k||{value}|{value}|{value}|||-|-"
     with contextlib.suppress(Malformed):
-        parse_question(*parse_head(head.encode("utf-8", "surrogatepass")))
+        parse_question(*Forms().read(head.encode("utf-8", "surrogatepass")))

@@ -99,6 +99,9 @@ def test_a_refusal_names_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture
 
 async def test_what_admission_did_is_noted_where_it_did_anything() -> None:
     class Engine:
+        def admit_at_once(self, request: Request) -> Verdict | None:
+            return None
+
         async def admit(self, request: Request) -> Verdict:
             return ALLOWED if request.id == "a" else Verdict(allowed=False, limit="L", message="no")
 

@@ -35,7 +35,13 @@ class LimitedWorkbench(Workbench):
             self.engine.configure(self.plan.policy)
         position = read_position(self.folder / FILE_NAME)
         self.log_reader = LogReader(
-            self.access_log, self.ledger, self.store, position, self._reopen_logs, self._settle
+            self.access_log,
+            self.ledger,
+            self.store,
+            position,
+            self._reopen_logs,
+            self._settle,
+            awaited=lambda: self.engine.awaits,
         )
         self.admission = AdmissionServer(self.engine)
         await self.admission.listen(self.folder / "accountant.sock")

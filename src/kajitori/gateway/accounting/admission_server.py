@@ -1,8 +1,8 @@
 """The one question: Envoy's `ext_authz` asks by HTTP over a Unix socket, and the answer is a `Verdict`.
 
 `POST /admit<path of the request>`; facts of the request come in one header (`routes.admission` has its format), and those
-of its own headers that limits select by. 200 with `x-ratelimit-*` for the client, or a refusal in the client's dialect. The parser takes what Envoy sends and nothing else:
-anything odd is answered with 400 and the end of the connection, and nothing is kept of more than a head.
+of its own headers that limits select by. 200 with `x-ratelimit-*` for the client, or a refusal in the client's dialect.
+Anything odd is answered with 400 and the end of the connection, and nothing is kept of more than a head.
 
 The same socket gives `/metrics`, `/healthz` and `/readyz`, and a port may give them too.
 """
@@ -14,27 +14,23 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, cast, get_args
+from typing import Protocol, cast
 
 import msgspec
 
-from kajitori.gateway.accounting.log_format import WHO_SEPARATOR, Who
+from kajitori.gateway.accounting.questions import LARGEST_HEAD_BYTES, Forms, Malformed, parse_question
 from kajitori.gateway.error_names import anthropic_name, openai_name
-from kajitori.gateway.limits.request import Dialect, Request, Verdict
+from kajitori.gateway.limits.request import Request, Verdict
 
 _log = logging.getLogger(__name__)
 
-PREFIX = "/admit"
-_FACTS_HEADER, _FACTS_SEPARATOR = "x-kajitori-facts", WHO_SEPARATOR
-# Route, id of the request, who asks, client, model.
-_FACTS_OF_NOBODY, _FACTS = 5, 4 + len(Who._fields)
-LARGEST_HEAD_BYTES = 64 * 1024
 # Each question that is under way has a connection. One that finds the queue full fails at once, and then its request
 # passes unasked, or is refused.
 _MOST_WAITING_CONNECTIONS = 65_535
-_DIALECTS = get_args(Dialect)
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests",
             500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+# PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE. Envoy makes the answer one of gRPC, with the body as its message.
+_GRPC_STATUSES = {403: 7, 429: 8, 503: 14}
 _NOTHING = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 # Whatever else it is asked: a path -> status, content type, body.
 Page = Callable[[], tuple[int, str, bytes]]
@@ -43,13 +39,13 @@ Page = Callable[[], tuple[int, str, bytes]]
 class Admission(Protocol):
     """Who decides."""
 
+    def admit_at_once(self, request: Request) -> Verdict | None:
+        """As `admit`, where nothing has to be waited for; None where it has, and nothing was done."""
+        ...
+
     async def admit(self, request: Request) -> Verdict:
         """Whether a request may pass; reserves what it may need."""
         ...
-
-
-class Malformed(Exception):
-    """What was sent is no question."""
 
 
 class AdmissionServer:
@@ -60,6 +56,7 @@ class AdmissionServer:
         self._pages = pages or {}
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
+        self._forms = Forms()
 
     async def listen(self, socket: Path) -> None:
         """Opens the socket, for its owner only; one that a killed process left is replaced."""
@@ -77,14 +74,14 @@ class AdmissionServer:
         """Opens `HOST:PORT` for the pages alone; returns the address in force. Raises OSError if it is taken."""
         host, _, port = address.rpartition(":")
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(None, self._pages, self._connections), host, int(port)
+            lambda: _Connection(None, self._pages, self._forms, self._connections), host, int(port)
         )
         self._servers.append(server)
         bound = server.sockets[0].getsockname()
         return f"{bound[0]}:{bound[1]}"
 
     def _connection(self) -> _Connection:
-        return _Connection(self._admission, self._pages, self._connections)
+        return _Connection(self._admission, self._pages, self._forms, self._connections)
 
     def close(self) -> None:
         """Ends all connections."""
@@ -104,10 +101,15 @@ class _Connection(asyncio.Protocol):
     """One connection: questions one after the other, however they arrive."""
 
     def __init__(
-        self, admission: Admission | None, pages: dict[str, Page], connections: set[_Connection]
+        self,
+        admission: Admission | None,
+        pages: dict[str, Page],
+        forms: Forms,
+        connections: set[_Connection],
     ) -> None:
         self._admission = admission
         self._pages = pages
+        self._forms = forms
         self._connections = connections
         self._buffer = b""
         self._to_skip = 0
@@ -149,32 +151,39 @@ class _Connection(asyncio.Protocol):
                 return
             head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
             try:
-                if len(head) > LARGEST_HEAD_BYTES:
-                    raise Malformed("the head is too long")
-                method, path, headers = parse_head(head)
-                self._to_skip = _length(headers)
-                if path in self._pages and method == "GET":
-                    self._write(_page(self._pages[path]))
-                    continue
-                if self._admission is None:
-                    self._write(_answer(404, "text/plain", b"not found\n"))
-                    continue
-                question = parse_question(method, path, headers)
+                written = self._answer_to(head)
             except Malformed as error:
                 self._refuse(str(error))
                 return
-            self._task = asyncio.get_running_loop().create_task(
-                self._ask(self._admission.admit(question), question)
-            )
-            return
+            if written is None:
+                return
+            self._transport.write(written)
+
+    def _answer_to(self, head: bytes) -> bytes | None:
+        """None where the answer has to be waited for. Raises Malformed."""
+        form, facts = self._forms.read(head)
+        self._to_skip = form.length
+        if form.path in self._pages and form.method == "GET":
+            return _page(self._pages[form.path])
+        if self._admission is None:
+            return _answer(404, "text/plain", b"not found\n")
+        question = parse_question(form, facts)
+        try:
+            verdict = self._admission.admit_at_once(question)
+        except Exception:
+            return _failed(question)
+        if verdict is not None:
+            return render(verdict, question)
+        self._task = asyncio.get_running_loop().create_task(
+            self._ask(self._admission.admit(question), question)
+        )
+        return None
 
     async def _ask(self, answer: Awaitable[Verdict], question: Request) -> None:
         try:
             written = render(await answer, question)
         except Exception:
-            # Envoy then does as the route says for an accountant that cannot be asked.
-            _log.exception("whether request %s may pass cannot be told", question.id)
-            written = _answer(500, "text/plain", b"see the accountant's log\n")
+            written = _failed(question)
         self._write(written)
         self._task = None
         if self._transport is not None:
@@ -192,72 +201,10 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
-    """Method, path, and headers by lower-case name, of a head without its empty line. Raises Malformed."""
-    lines = head.decode("utf-8", "replace").split("\r\n")
-    words = lines[0].split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[1].startswith("/"):
-        raise Malformed("this is no HTTP/1.1")
-    headers: dict[str, str] = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise Malformed("a header is malformed")
-        headers[name.lower()] = value.strip()
-    return words[0], words[1], headers
-
-
-def _length(headers: dict[str, str]) -> int:
-    """Bytes of the body, which nobody reads."""
-    if "transfer-encoding" in headers:
-        raise Malformed("a body in chunks is not taken")
-    text = headers.get("content-length", "0")
-    if not (text.isascii() and text.isdigit()):
-        raise Malformed("content-length is no number")
-    return int(text)
-
-
-def parse_question(method: str, path: str, headers: dict[str, str]) -> Request:
-    """The request that a question is about. Raises Malformed."""
-    told = headers.get(_FACTS_HEADER, "")
-    facts = told.split(_FACTS_SEPARATOR, _FACTS - 1)
-    # Of nobody, as on plain routes: what Envoy does not find is empty in a header. There the client may have named a
-    # model of any text.
-    if len(facts) > 2 and (facts[2] == "-" or (not facts[2] and facts[0].startswith("http/"))):
-        facts = told.split(_FACTS_SEPARATOR, _FACTS_OF_NOBODY - 1)
-        facts[2:3] = Who()
-    if not path.startswith(PREFIX + "/") or len(facts) != _FACTS:
-        raise Malformed(f"{path[:100]!r} is no question")
-    route, request_id, key, tenant, input_tokens, output_tokens, dialect, _, _, client, model = facts
-    parts = route.split("/", 5)
-    if len(parts) < 5:
-        raise Malformed(f"{route[:100]!r} is no route")
-    return Request(
-        id=_text(request_id),
-        route=f"{parts[1]}/{parts[2]}",
-        rule=parts[4],
-        model=_text(model),
-        key=_text(key),
-        tenant=_text(tenant),
-        client=client,
-        method=method,
-        path=path[len(PREFIX) :].partition("?")[0],
-        headers=headers,
-        input_tokens=_count(input_tokens) or 0,
-        output_tokens=_count(output_tokens),
-        dialect=cast("Dialect", dialect) if dialect in _DIALECTS else "openai",
-    )
-
-
-def _text(value: str) -> str:
-    """Envoy's formats write `-` for what is not there."""
-    return "" if value == "-" else value
-
-
-def _count(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit()):
-        return None
-    return int(text[:18])
+def _failed(question: Request) -> bytes:
+    """Of a decision that raised: Envoy then does as the route says for an accountant that cannot be asked."""
+    _log.exception("whether request %s may pass cannot be told", question.id)
+    return _answer(500, "text/plain", b"see the accountant's log\n")
 
 
 def render(verdict: Verdict, question: Request) -> bytes:
@@ -271,6 +218,9 @@ def render(verdict: Verdict, question: Request) -> bytes:
     headers = verdict.headers
     if verdict.retry_after_seconds is not None:
         headers += (("retry-after", str(max(1, int(-(-verdict.retry_after_seconds // 1))))),)
+    if question.dialect == "grpc":
+        headers += (("grpc-status", str(_GRPC_STATUSES[verdict.status])),)
+        return _answer(verdict.status, "application/grpc", verdict.message.encode(), headers)
     body = refusal_body(verdict.status, verdict.message, question)
     return _answer(verdict.status, "application/json", body, headers)
 

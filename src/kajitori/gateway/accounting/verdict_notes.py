@@ -38,6 +38,13 @@ class VerdictNotes:
         self._admission = admission
         self._notes: OrderedDict[str, Note] = OrderedDict()
 
+    def admit_at_once(self, request: Request) -> Verdict | None:
+        """As whoever decides says, if at once."""
+        verdict = self._admission.admit_at_once(request)
+        if verdict is not None and not verdict.allowed:
+            self._keep(request.id, Note(0.0, verdict.limit, verdict.message))
+        return verdict
+
     async def admit(self, request: Request) -> Verdict:
         """As whoever decides says."""
         began = time.perf_counter()
@@ -45,10 +52,13 @@ class VerdictNotes:
         seconds = time.perf_counter() - began
         if not verdict.allowed or seconds >= _WORTH_TELLING_SECONDS:
             refusal = "" if verdict.allowed else verdict.message
-            self._notes[request.id] = Note(seconds, "" if verdict.allowed else verdict.limit, refusal)
-            if len(self._notes) > _MOST_NOTES:
-                self._notes.popitem(last=False)
+            self._keep(request.id, Note(seconds, "" if verdict.allowed else verdict.limit, refusal))
         return verdict
+
+    def _keep(self, request_id: str, note: Note) -> None:
+        self._notes[request_id] = note
+        if len(self._notes) > _MOST_NOTES:
+            self._notes.popitem(last=False)
 
     def take(self, request_id: str) -> Note:
         """What is known of a request; it is forgotten with that."""

@@ -32,7 +32,7 @@ from kajitori.gateway.limits.outcomes import (
 from kajitori.gateway.limits.pushing import Pushing
 from kajitori.gateway.limits.request import ALLOWED, Request, Settlement, Verdict
 from kajitori.gateway.limits.settling import Counts, Note, OpenRequest, Settling
-from kajitori.gateway.limits.store import Store, StoreLost
+from kajitori.gateway.limits.store import Store, StoreLost, at_once
 from kajitori.gateway.limits.wording import limit_headers, store_lost
 
 _log = logging.getLogger(__name__)
@@ -83,15 +83,31 @@ class Engine:
         self._matcher = self._settling.matcher = Matcher(policy)
         self.pushing.configure(policy, self._matcher)
 
+    def admit_at_once(self, request: Request) -> Verdict | None:
+        """As `admit`, where nobody has to be waited for; None where somebody has, and nothing was done."""
+        if self._store.remote:
+            return None
+        now = self._clock.now()
+        asked = self._matcher.ask(request, now)
+        if asked is None or isinstance(asked, Verdict):
+            return self._unasked(asked)
+        entry = self._enter(request, asked, now)
+        try:
+            outcome = at_once(self._reserve(entry, asked, now))
+        except StoreLost as error:
+            return self._without_store(request, entry, asked, error)
+        if may_be_waited_for(asked, outcome):
+            self._drop(request.id, entry)
+            return None
+        entry.reserved = outcome.allowed
+        return self._verdict(request, entry, asked, outcome, now)
+
     async def admit(self, request: Request) -> Verdict:
         """Whether a request may pass."""
         now = self._clock.now()
         asked = self._matcher.ask(request, now)
-        if asked is None:
-            return ALLOWED
-        if isinstance(asked, Verdict):
-            self._refuse(asked)
-            return asked
+        if asked is None or isinstance(asked, Verdict):
+            return self._unasked(asked)
         entry = self._enter(request, asked, now)
         try:
             outcome = await self._reserve(entry, asked, now)
@@ -101,6 +117,13 @@ class Engine:
             return self._without_store(request, entry, asked, error)
         entry.reserved = outcome.allowed
         return self._verdict(request, entry, asked, outcome, now)
+
+    def _unasked(self, verdict: Verdict | None) -> Verdict:
+        """Of a request about which the store is not asked."""
+        if verdict is None:
+            return ALLOWED
+        self._refuse(verdict)
+        return verdict
 
     async def _reserve(self, entry: OpenRequest, asked: Asked, now: float) -> Outcome:
         return await self._store.reserve(

@@ -1,0 +1,147 @@
+"""A question of Envoy, from its bytes: HTTP as Envoy sends it and nothing else, whatever is odd is no question. Pure.
+
+All that such heads say but for one header, the facts of the request, is the same from one to the next: it is read once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple, cast, get_args
+
+from kajitori.gateway.accounting.log_format import WHO_SEPARATOR, Who
+from kajitori.gateway.accounting.route_names import GRPC_PREFIX, read_route
+from kajitori.gateway.limits.request import Dialect, Request
+
+PREFIX = "/admit"
+FACTS_HEADER, _FACTS_SEPARATOR = "x-kajitori-facts", WHO_SEPARATOR
+# Route, id of the request, who asks, client, model.
+_FACTS_OF_NOBODY, _FACTS = 5, 4 + len(Who._fields)
+_FACTS_LINE = f"\r\n{FACTS_HEADER}: ".encode()
+LARGEST_HEAD_BYTES = 64 * 1024
+_DIALECTS = get_args(Dialect)
+# Clients choose the headers that limits select by, and addresses.
+_MOST_FORMS, _LARGEST_FORM_BYTES = 1_000, 2_048
+
+
+class Malformed(Exception):
+    """What was sent is no question."""
+
+
+class Form(NamedTuple):
+    """A head without its facts. headers: by lower-case name; they are shared, nobody changes them. length: of the body."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    length: int
+
+
+class Forms:
+    """Those that have come before."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], Form] = {}
+
+    def read(self, head: bytes) -> tuple[Form, str]:
+        """A head without its empty line, and its facts. Raises Malformed."""
+        if len(head) > LARGEST_HEAD_BYTES:
+            raise Malformed("the head is too long")
+        at = head.find(_FACTS_LINE)
+        if at < 0:
+            form = _form(head)
+            return form, form.headers.get(FACTS_HEADER, "")
+        begins = at + len(_FACTS_LINE)
+        ends = head.find(b"\r\n", begins)
+        ends = ends if ends >= 0 else len(head)
+        key = head[:at], head[ends:]
+        form = self._known.get(key)
+        if form is None:
+            form = _form(key[0] + key[1])
+            if FACTS_HEADER in form.headers:
+                raise Malformed("there are two sets of facts")
+            if len(key[0]) + len(key[1]) <= _LARGEST_FORM_BYTES:
+                if len(self._known) >= _MOST_FORMS:
+                    self._known.clear()
+                self._known[key] = form
+        return form, head[begins:ends].decode("utf-8", "replace").strip()
+
+
+def _form(head: bytes) -> Form:
+    method, path, headers = parse_head(head)
+    return Form(method, path, headers, _length(headers))
+
+
+def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
+    """Method, path, and headers by lower-case name, of a head without its empty line. Raises Malformed."""
+    lines = head.decode("utf-8", "replace").split("\r\n")
+    words = lines[0].split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[1].startswith("/"):
+        raise Malformed("this is no HTTP/1.1")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip():
+            raise Malformed("a header is malformed")
+        headers[name.lower()] = value.strip()
+    return words[0], words[1], headers
+
+
+def _length(headers: dict[str, str]) -> int:
+    """Bytes of the body, which nobody reads."""
+    if "transfer-encoding" in headers:
+        raise Malformed("a body in chunks is not taken")
+    text = headers.get("content-length", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise Malformed("content-length is no number")
+    return int(text)
+
+
+def parse_question(form: Form, told: str) -> Request:
+    """The request that a question is about. told: its facts. Raises Malformed."""
+    facts = told.split(_FACTS_SEPARATOR, _FACTS - 1)
+    # Of nobody, as on plain routes: what Envoy does not find is empty in a header. There the client may have named a
+    # model of any text.
+    if len(facts) > 2 and (facts[2] == "-" or (not facts[2] and facts[0].startswith(("http/", "grpc/")))):
+        facts = told.split(_FACTS_SEPARATOR, _FACTS_OF_NOBODY - 1)
+        facts[2:3] = Who()
+    if not form.path.startswith(PREFIX + "/") or len(facts) != _FACTS:
+        raise Malformed(f"{form.path[:100]!r} is no question")
+    named, request_id, key, tenant, input_tokens, output_tokens, dialect, _, _, client, model = facts
+    route, rule = _route(named)
+    if route.startswith(GRPC_PREFIX):
+        dialect = "grpc"
+    return Request(
+        id=_text(request_id),
+        route=route,
+        rule=rule,
+        model=_text(model),
+        key=_text(key),
+        tenant=_text(tenant),
+        client=client,
+        method=form.method,
+        path=form.path[len(PREFIX) :].partition("?")[0],
+        headers=form.headers,
+        input_tokens=_count(input_tokens) or 0,
+        output_tokens=_count(output_tokens),
+        dialect=cast("Dialect", dialect) if dialect in _DIALECTS else "openai",
+    )
+
+
+@lru_cache(maxsize=2_000)
+def _route(named: str) -> tuple[str, str]:
+    """namespace/name and the number of the rule, of what Envoy calls a route. Raises Malformed."""
+    found = read_route(named)
+    if found is None:
+        raise Malformed(f"{named[:100]!r} is no route")
+    return found
+
+
+def _text(value: str) -> str:
+    """Envoy's formats write `-` for what is not there."""
+    return "" if value == "-" else value
+
+
+def _count(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text[:18])
