@@ -238,27 +238,6 @@ def run_session(session: Session, terminal: Terminal) -> list[Failure]:
         terminal.close()
 
 
-def run_sessions(
-    clients: dict[str, Path],
-    kubeconfig: Path,
-    which: str,
-    sessions: Sequence[Session] | None = None,
-    have: frozenset[str] = frozenset({"pods"}),
-) -> list[str]:
-    """Run sessions against a server and tell each difference.
-
-    clients: programs by the name that sessions call them by, such as `kubectl`. which: `embedded` or `real`. have:
-    what this cluster has; sessions that need more are left out.
-    """
-    told: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for session in all_sessions() if sessions is None else sessions:
-            if session.needs <= have:
-                terminal = Terminal(Path(folder), clients, kubeconfig, which)
-                told += [failure.told(session) for failure in run_session(session, terminal)]
-    return told
-
-
 def record(session: Session, failures: Sequence[Failure]) -> None:
     """Write what was printed into the session's file."""
     lines = session.path.read_text().splitlines()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
 
@@ -27,25 +25,12 @@ from tests.gateway.workbench import (
     key_policy,
     observe,
     running_provider,
-    running_workbench,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HEADERS: dict[str, Any] = {"fromRequestHeaders": {}}
 STRICT: dict[str, Any] = {"fromRequestHeaders": {"fallbackToConfigured": False}}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench() -> AsyncIterator[Workbench]:
-    async with running_workbench() as found:
-        yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def provider() -> AsyncIterator[Provider]:
-    async with running_provider() as found:
-        yield found
 
 
 def keys(kind: str, member: str) -> list[dict[str, Any]]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from kajitori.gateway.credentials.aws import read_credentials_file, signing_region
 from kajitori.gateway.credentials.exchange import Concealed, Token, TokenState
@@ -26,7 +24,6 @@ from tests.gateway.workbench import (
     key_policy,
     observe,
     running_provider,
-    running_workbench,
 )
 
 SECRET = "wJalr/XUtn+FEMI"
@@ -47,18 +44,6 @@ def named(
 
 def checked(seen: Seen, secret: str = SECRET, method: str = "POST") -> tuple[str, str, list[str]]:
     return check(secret, method, seen.path, seen.headers, seen.body)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench() -> AsyncIterator[Workbench]:
-    async with running_workbench() as found:
-        yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def provider() -> AsyncIterator[Provider]:
-    async with running_provider() as found:
-        yield found
 
 
 def test_the_reference_computes_what_aws_documents() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from kajitori.gateway.plan import Plan
@@ -20,31 +18,11 @@ from ..workbench import (
     backend,
     free_port,
     gateway,
-    running_provider,
-    running_workbench,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 QUESTION = {"model": "m", "messages": []}
 GROUP = "gateway.networking.k8s.io"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench() -> AsyncIterator[Workbench]:
-    async with running_workbench() as found:
-        yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def one() -> AsyncIterator[Provider]:
-    async with running_provider() as found:
-        yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def two() -> AsyncIterator[Provider]:
-    async with running_provider() as found:
-        yield found
 
 
 def policy(kind: str = "HTTPRoute", name: str = "route", section: str = "", **spec: Any) -> dict[str, Any]:

@@ -17,17 +17,11 @@ from kajitori.gateway.plan import Plan, make_plan
 from tests.waiting import eventually
 
 from ..authority import Authority
-from ..workbench import Provider, Workbench, free_port, gateway, observe, running_provider, running_workbench
+from ..workbench import Provider, Workbench, free_port, gateway, observe, running_provider
 from .objects import GROUP
 from .test_backend_traffic import plain_backend, plain_route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench() -> AsyncIterator[Workbench]:
-    async with running_workbench() as found:
-        yield found
 
 
 @pytest_asyncio.fixture(loop_scope="module")

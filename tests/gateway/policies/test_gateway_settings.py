@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from kajitori.gateway.plan import Plan, make_plan
 from tests.stand_ins import serving
@@ -26,25 +25,11 @@ from ..workbench import (
     free_port,
     gateway,
     observe,
-    running_provider,
-    running_workbench,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 QUESTION = {"model": "m", "messages": []}
 ENVOY = {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench() -> AsyncIterator[Workbench]:
-    async with running_workbench() as found:
-        yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def one() -> AsyncIterator[Provider]:
-    async with running_provider() as found:
-        yield found
 
 
 def with_proxy(port: int, name: str = "settings", **ref: Any) -> dict[str, Any]:

@@ -158,7 +158,6 @@ class MessagesStory:
         self.obstacle = ""
         self.tokens = 0
         self._blocks = 0
-        self._skipping = True
 
     def read(self, event: bytes) -> None:
         value = decoded(event)

@@ -12,7 +12,6 @@ LEG = "x-kajitori-leg"
 EXCLUDED = "x-kajitori-excluded"
 # Which cluster answered, on a leg's answer.
 CLUSTER = "x-kajitori-cluster"
-KEY, TENANT = "x-kajitori-key", "x-kajitori-tenant"
 ID = "x-request-id"
 # Of Envoy, on the way to the relay.
 RESCUE_CLUSTER = "kajitori-rescue"
