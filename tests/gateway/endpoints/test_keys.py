@@ -30,5 +30,6 @@ async def test_a_key_for_some_models_uses_no_endpoint_that_could_use_others(
     assert (await bench.get("/anthropic/v1/models/m", some)).json["type"] == "model"
     assert (await bench.get("/anthropic/v1/models")).json["error"]["type"] == "authentication_error"
     # The name of a model that a form or a query has is held against the key, too.
-    reply = await bench.get("/v1/realtime?model=n", some)
+    upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+    reply = await bench.get("/v1/realtime?model=n", {**some, **upgrade})
     assert reply.status == 403

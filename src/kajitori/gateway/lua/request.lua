@@ -205,9 +205,13 @@ function envoy_on_request(handle)
     return refuse(handle, operation.dialect, '415',
       'the body is compressed (content-encoding ' .. encoding .. '); send it as it is')
   end
-  if operation.model ~= 'query' and headers:get('upgrade') then
+  local upgrade = headers:get('upgrade')
+  if operation.model ~= 'query' and upgrade then
     -- The body of such a request has no end, and would be waited for.
     return refuse(handle, operation.dialect, '400', path .. ' is not for WebSockets; ask it by plain HTTP')
+  end
+  if operation.model == 'query' and not upgrade then
+    return refuse(handle, operation.dialect, '426', path .. ' is for WebSockets; ask it by HTTP/1.1 with an upgrade')
   end
   local shards = handle:metadata():get('shards')
   local facts = { path = path, operation = operation.name, dialect = operation.dialect, id = id }

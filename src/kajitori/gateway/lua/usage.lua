@@ -316,10 +316,14 @@ end
 function envoy_on_response(handle)
   local facts = kept_facts(handle)
   if not facts then return end
-  facts.event = EVENTS[facts.dialect .. '/' .. facts.operation]
-  if not facts.event and not facts.strip then return end
   local headers = handle:headers()
   local status = headers:get(':status')
+  if status == '101' and facts.operation ~= 'realtime' then
+    -- What follows would be no HTTP. Envoy answers by itself in place of what has no status; see local_replies.py.
+    return headers:remove(':status')
+  end
+  facts.event = EVENTS[facts.dialect .. '/' .. facts.operation]
+  if not facts.event and not facts.strip then return end
   if status == '101' then return read_session(handle, facts) end
   if byte(status) ~= 50 then return end
   local kind = headers:get('content-type')

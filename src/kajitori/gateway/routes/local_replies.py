@@ -26,6 +26,12 @@ _NOT_ADMITTED_MESSAGE = (
     "whether this request is within its limits cannot be told at the moment, and a limit of "
     f"%METADATA(ROUTE:{METADATA}:route)% lets no request pass then; try again soon"
 )
+# The script takes the status off an answer that changes the protocol though nobody asked for that (lua/usage.lua).
+_UNASKED = "response.code_details.startsWith('filter_removed_required_response_headers')"
+_UNASKED_MESSAGE = (
+    f"a backend of %METADATA(ROUTE:{METADATA}:route)% answered 101, which changes to another protocol, though nobody "
+    "asked for that"
+)
 # Direct responses of AI routes are plain sentences; those of other routes are bodies of their owners' choice.
 _PLAIN = (
     "response.code_details == 'direct_response' ? xds.route_name.startsWith('ai') || xds.route_name == 'unknown-path'"
@@ -63,6 +69,7 @@ def local_reply_config() -> dict[str, Any]:
         ]
         refused = _mapper(503, _NOT_ADMITTED, filters, shape(503, _NOT_ADMITTED_MESSAGE))
         mappers.append({**refused, "headers_to_add": [_SOON]})
+        mappers.append(_mapper(502, _UNASKED, filters, shape(502, _UNASKED_MESSAGE)))
         mappers += [
             _mapper(status, _PLAIN, filters, shape(status, _MESSAGES.get(status, "%LOCAL_REPLY_BODY%")))
             for status in OPENAI_NAMES
