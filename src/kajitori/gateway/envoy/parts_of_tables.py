@@ -71,19 +71,23 @@ def _host(host: Resource, forms: Mapping[Part, Form], before: Mapping[Part, Any]
     if form is Form.OUT or head is None:
         return None
     routes: list[Resource] = []
-    placed: set[str] = set()
+    # What is left to place of each unit, as it is wanted and as it was: routes of one may stand apart.
+    wanted = {unit: len(own) for unit, own in _units(host).items()}
+    left = {unit: list(before.get((name, unit), ())) for unit in wanted}
     for number, route in enumerate(host.get("routes", ())):
         unit = unit_of(str(route.get("name") or number))
+        wanted[unit] -= 1
         match forms.get((name, unit), Form.FULL):
             case Form.FULL:
                 routes.append(route)
             case Form.ANSWER:
                 routes.append(_refused_route(route))
-            case Form.BEFORE if unit not in placed:
-                routes += before.get((name, unit), ())
-            case _:
+            case Form.BEFORE:
+                count = 1 if wanted[unit] else len(left[unit])
+                routes += left[unit][:count]
+                del left[unit][:count]
+            case Form.OUT:
                 pass
-        placed.add(unit)
     return {**head, "routes": routes}
 
 
