@@ -28,9 +28,9 @@ class Server(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None: ...
 
-    def _answer(self, value: Any) -> None:
+    def _answer(self, value: Any, code: int = 200) -> None:
         body = json.dumps(value).encode()
-        self.send_response(200)
+        self.send_response(code)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -49,7 +49,10 @@ class Server(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == PATH:
             return self._answer({"items": list(self.objects.values())})
-        return self._answer(self.objects[self.path.rpartition("/")[2]])
+        item = self.objects.get(self.path.rpartition("/")[2])
+        return self._answer(
+            item or {"kind": "Status", "reason": "NotFound", "code": 404}, 200 if item else 404
+        )
 
     def do_PATCH(self) -> None:
         item = self.objects[self.path.split("?")[0].rpartition("/")[2]]
@@ -142,3 +145,35 @@ def test_a_time_that_is_none_is_refused_and_nothing_made(
 ) -> None:
     assert main(["keys", "create", "x", f"--expires-in={text}"]) == 2
     assert server == {}
+
+
+@pytest.mark.parametrize(
+    "option", ["--models=", "--models=,,", "--routes=", "--tenant=", "--tenant=/x", "--budget="]
+)
+def test_an_option_that_names_nothing_makes_no_key_that_may_use_everything(
+    server: dict[str, dict[str, Any]], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "create", "wide", option]) == 2
+    assert server == {} and option.partition("=")[0] in capsys.readouterr().err
+
+
+def test_a_key_that_is_over_at_once_is_refused(server: dict[str, dict[str, Any]]) -> None:
+    assert main(["keys", "create", "late", "--expires-in", "0s"]) == 2
+    assert server == {}
+
+
+def test_what_a_new_key_names_and_is_not_there_is_told(
+    server: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "create", "early", "--tenant", "team", "--budget", "monthly"]) == 0
+    told = capsys.readouterr().err
+    assert "Budget default/monthly does not exist" in told and "Tenant default/team does not exist" in told
+
+
+def test_where_there_is_no_key_that_is_said(
+    server: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "list"]) == 0
+    assert "no keys in namespace default" in capsys.readouterr().err
+    assert main(["keys", "rotate", "nobody"]) == 1
+    assert "kaji keys list" in capsys.readouterr().err

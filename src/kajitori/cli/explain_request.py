@@ -18,6 +18,7 @@ from kajitori.gateway.accounting.time_spent import time_spent
 from kajitori.gateway.limits.matching import Asked, Matcher
 from kajitori.gateway.limits.request import Request
 from kajitori.gateway.rescue.legs import MOST_LEGS, leg_id, leg_number
+from kajitori.gateway.routes.own import meaning_of_own
 
 # The ledger has what Envoy reported; Envoy reports within this time.
 _PATIENCE_SECONDS = 2.0
@@ -118,7 +119,11 @@ def _tell(record: RequestRecord, limits: list[str]) -> None:
         f", sent as {record.effective_model}" if record.effective_model not in ("", record.model) else ""
     )
     _line("model", f"{record.model or 'none named'}{effective}")
-    _line("route", record.route + (f", rule {record.rule}" if record.rule >= 0 else ""))
+    own = meaning_of_own(record.route)
+    _line(
+        "route",
+        f"none: {own}" if own else record.route + (f", rule {record.rule}" if record.rule >= 0 else ""),
+    )
     _line("client", record.client)
     _line("key", record.key_name or record.key)
     _line("tenant", record.tenant)

@@ -19,10 +19,10 @@ import sys
 import time
 from typing import Any
 
-from kajitori.api.resource import API_KEYS
+from kajitori.api.resource import API_KEYS, BUDGETS, TENANTS, Resource
 from kajitori.base.clock import rfc3339
 from kajitori.base.duration import format_age, parse_duration_seconds
-from kajitori.base.errors import UsageError
+from kajitori.base.errors import AlreadyExists, NotFound, UsageError
 from kajitori.cli.connection import Cluster, cluster_arguments, open_cluster
 from kajitori.cli.output import print_rows, warn
 
@@ -93,37 +93,82 @@ def _create(cluster: Cluster, options: argparse.Namespace) -> int:
     identity = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
     key = make_key(identity)
     spec: dict[str, Any] = {"id": identity, "hashes": [{"sha256": digest(key)}]}
-    if options.tenant:
-        namespace, _, name = options.tenant.rpartition("/")
-        spec["tenantRef"] = {"name": name, **({"namespace": namespace} if namespace else {})}
-    if options.models:
-        spec["models"] = _parts(options.models)
-    if options.routes:
-        spec["routes"] = _parts(options.routes)
-    if options.budget:
-        spec["budgets"] = options.budget
-    if options.expires_in:
-        spec["expiresAt"] = rfc3339(time.time() + _period(options.expires_in, "--expires-in"))
+    spec |= _scope(options)
     manifest = {
         "apiVersion": API_KEYS.api_version,
         "kind": API_KEYS.kind,
         "metadata": {"name": options.name},
         "spec": spec,
     }
-    _, warnings = cluster.client.request(
-        "POST",
-        API_KEYS.path(cluster.namespace),
-        query={"fieldManager": FIELD_MANAGER},
-        body=json.dumps(manifest).encode(),
-    )
-    for text in warnings:
+    try:
+        _, warnings = cluster.client.request(
+            "POST",
+            API_KEYS.path(cluster.namespace),
+            query={"fieldManager": FIELD_MANAGER},
+            body=json.dumps(manifest).encode(),
+        )
+    except AlreadyExists as error:
+        error.hint = error.hint or f"`kaji keys rotate {options.name}` gives it a new secret"
+        raise
+    for text in (*warnings, *_missing(cluster, spec)):
         warn(text)
     _show(key, f"key {options.name} created")
     return 0
 
 
+def _scope(options: argparse.Namespace) -> dict[str, Any]:
+    """What the key is for. An option that names nothing is refused: without it the key may use everything."""
+    spec: dict[str, Any] = {}
+    if options.tenant is not None:
+        namespace, slash, name = options.tenant.rpartition("/")
+        if not name or (slash and not namespace):
+            raise UsageError(f"--tenant: {options.tenant!r} names no tenant", hint="NAME or NAMESPACE/NAME")
+        spec["tenantRef"] = {"name": name, **({"namespace": namespace} if namespace else {})}
+    for option in ("models", "routes"):
+        text = getattr(options, option)
+        if text is not None:
+            spec[option] = _parts(text)
+            if not spec[option]:
+                raise UsageError(
+                    f"--{option}: {text!r} names none",
+                    hint=f"leave --{option} out for a key that may use all",
+                )
+    if options.budget:
+        if not all(options.budget):
+            raise UsageError("--budget: '' names no Budget")
+        spec["budgets"] = options.budget
+    if options.expires_in is not None:
+        seconds = _period(options.expires_in, "--expires-in")
+        if seconds <= 0:
+            raise UsageError(f"--expires-in: after {options.expires_in!r} the key is over at once")
+        spec["expiresAt"] = rfc3339(time.time() + seconds)
+    return spec
+
+
+def _missing(cluster: Cluster, spec: dict[str, Any]) -> list[str]:
+    """What the key names and is not there yet."""
+    tenant = spec.get("tenantRef") or {}
+    named: list[tuple[Resource, str, str]] = [
+        (BUDGETS, cluster.namespace, name) for name in spec.get("budgets", ())
+    ]
+    if tenant:
+        named.append((TENANTS, tenant.get("namespace") or cluster.namespace, tenant["name"]))
+    found: list[str] = []
+    for resource, namespace, name in named:
+        try:
+            cluster.get(resource, name, namespace)
+        except NotFound:
+            found.append(
+                f"{resource.kind} {namespace}/{name} does not exist; until it does the key is refused"
+            )
+    return found
+
+
 def _rotate(cluster: Cluster, name: str, overlap_seconds: float) -> int:
-    item = cluster.get(API_KEYS, name)
+    try:
+        item = cluster.get(API_KEYS, name)
+    except NotFound as error:
+        raise _unknown(error) from None
     now = time.time()
     key = make_key(item["spec"]["id"])
     hashes = rotated(item["spec"]["hashes"], digest(key), rfc3339(now), rfc3339(now + overlap_seconds))
@@ -138,7 +183,8 @@ def _rotate(cluster: Cluster, name: str, overlap_seconds: float) -> int:
         # Who rotated it meanwhile must not lose the new secret.
         {"metadata": {"resourceVersion": item["metadata"]["resourceVersion"]}, "spec": {"hashes": hashes}},
     )
-    _show(key, f"key {name} has a new secret; the old one holds for {format_age(overlap_seconds)}")
+    old = f"holds for {format_age(overlap_seconds)}" if overlap_seconds > 0 else "is refused from now on"
+    _show(key, f"key {name} has a new secret; the old one {old}")
     return 0
 
 
@@ -150,13 +196,21 @@ def rotated(hashes: list[dict[str, str]], fresh: str, now: str, end: str) -> lis
 
 
 def _patch(cluster: Cluster, name: str, patch: dict[str, Any]) -> None:
-    cluster.client.request(
-        "PATCH",
-        API_KEYS.path(cluster.namespace, name),
-        query={"fieldManager": FIELD_MANAGER},
-        body=json.dumps(patch).encode(),
-        content_type="application/merge-patch+json",
-    )
+    try:
+        cluster.client.request(
+            "PATCH",
+            API_KEYS.path(cluster.namespace, name),
+            query={"fieldManager": FIELD_MANAGER},
+            body=json.dumps(patch).encode(),
+            content_type="application/merge-patch+json",
+        )
+    except NotFound as error:
+        raise _unknown(error) from None
+
+
+def _unknown(error: NotFound) -> NotFound:
+    error.hint = error.hint or "`kaji keys list -A` lists keys, and -n names the namespace"
+    return error
 
 
 def _show(key: str, said: str) -> None:
@@ -168,6 +222,9 @@ def _list(cluster: Cluster, everywhere: bool) -> int:
     items = cluster.objects(API_KEYS, None if everywhere else "")
     now = rfc3339(time.time())
     rows = [_row(item, now, everywhere) for item in items]
+    if not rows:
+        print(f"no keys{'' if everywhere else f' in namespace {cluster.namespace}'}", file=sys.stderr)
+        return 0
     head = ["NAME", "ID", "TENANT", "MODELS", "ROUTES", "BUDGETS", "EXPIRES", "STATUS"]
     print_rows((["NAMESPACE"] if everywhere else []) + head, rows)
     return 0

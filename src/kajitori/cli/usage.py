@@ -30,6 +30,7 @@ from kajitori.cli.usage_time import first_day, last_day
 from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, each_record
 from kajitori.gateway.accounting.usage_tables import BY, Answer, UsageQuestion, read_usage_totals
 from kajitori.gateway.accounting.usage_totals import COUNTS, SUBJECT_FIELDS, Totals
+from kajitori.gateway.routes.own import meaning_of_own
 
 _TIMES = ("day", "month")
 _DAY_SECONDS = 86_400.0
@@ -128,7 +129,7 @@ _Rows = list[tuple[tuple[str, ...], Totals]]
 
 
 def _sorted(question: UsageQuestion, answer: Answer) -> _Rows:
-    """By time where that is asked for; what costs most first."""
+    """By time where that is asked for; what costs most first. Who was answered by the gateway itself had no route."""
     times = [index for index, name in enumerate(question.by) if name in _TIMES]
 
     def order(item: tuple[tuple[str, ...], Totals]) -> tuple[Any, ...]:
@@ -136,6 +137,14 @@ def _sorted(question: UsageQuestion, answer: Answer) -> _Rows:
         tokens = totals.input_tokens + totals.output_tokens
         return ([names[index] for index in times], -totals.nano_usd, -tokens, -totals.requests, names)
 
+    if "route" in question.by:
+        place = question.by.index("route")
+        own: Answer = {}
+        for names in [names for names in answer if meaning_of_own(names[place])]:
+            key = (*names[:place], "", *names[place + 1 :])
+            own.setdefault(key, Totals()).merge(answer.pop(names))
+        for key, totals in own.items():
+            answer.setdefault(key, Totals()).merge(totals)
     return sorted(answer.items(), key=order)
 
 
@@ -172,7 +181,10 @@ def _print_csv(question: UsageQuestion, rows: _Rows) -> None:
 
 def _print_table(question: UsageQuestion, rows: _Rows) -> None:
     if not rows:
-        print(f"nothing was used from {question.since} to {question.until} (UTC)")
+        only = "".join(
+            f", with {name} {value}" for name in SUBJECT_FIELDS if (value := getattr(question, name))
+        )
+        print(f"nothing was used from {question.since} to {question.until} (UTC){only}")
         return
     header = [*(name.upper() for name in question.by), "REQUESTS", "ERRORS", "INPUT", "CACHED", "OUTPUT", "REASONING", "USD"]  # fmt: skip
     total = _sum(rows)
@@ -181,9 +193,21 @@ def _print_table(question: UsageQuestion, rows: _Rows) -> None:
         table.append(_cells(("total", *[""] * (len(question.by) - 1)), total))
     print_rows(header, table)
     if total.unpriced:
-        print(f"Of {total.unpriced} requests no price is known; a PriceList can say it.")
+        print(f"Of {_requests(total.unpriced)} no price is known; a PriceList can say it.")
     if total.estimated:
-        print(f"Of {total.estimated} requests the tokens are a lower bound: their streams were cut.")
+        print(f"Of {_requests(total.estimated)} the tokens are a lower bound: the streams were cut.")
+    if {"model", "route"} & set(question.by) and any(not _is_served(question, names) for names, _ in rows):
+        print(
+            "A row `-` has requests to no model that is served: other paths, unknown models, lists of models."
+        )
+
+
+def _requests(count: int) -> str:
+    return f"{count} request{'' if count == 1 else 's'}"
+
+
+def _is_served(question: UsageQuestion, names: tuple[str, ...]) -> bool:
+    return all(value for name, value in zip(question.by, names, strict=True) if name in ("model", "route"))
 
 
 def _cells(names: Sequence[str], totals: Totals) -> list[str]:

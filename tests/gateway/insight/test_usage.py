@@ -199,7 +199,7 @@ def test_kaji_usage_prints_tables_json_and_csv(tmp_path: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert " ".join(lines[0].split()) == "MODEL REQUESTS ERRORS INPUT CACHED OUTPUT REASONING USD"
     assert [line.split()[:2] for line in lines[1:4]] == [["m", "1"], ["n", "1"], ["total", "2"]]
-    assert "Of 1 requests no price is known" in lines[4]
+    assert "Of 1 request no price is known" in lines[4]
     assert main(["usage", *home, "--by", "key,day", "--model", "m", "-o", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["rows"] == [{"key": "default/anna", "day": today, **document["total"]}]
@@ -211,6 +211,21 @@ def test_kaji_usage_prints_tables_json_and_csv(tmp_path: Path, capsys: pytest.Ca
     assert main(["usage", *home, "--by", "colour"]) == 2
     assert "usage is not added up by that" in capsys.readouterr().err
     assert main(["usage", "--home", str(tmp_path / "none")]) == 1
+
+
+def test_what_the_gateway_answers_by_itself_is_one_row_without_a_route(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    today = datetime.now(UTC).date().isoformat()
+    own = ("unknown-path", "ai-unknown-model", "ai-entry/v1/chat/completions", "ai-method/post0", "ai-models")
+    lost = [record(number, today, route=name, backend="") for number, name in enumerate(own, 2)]
+    book(tmp_path, record(1, today), *lost)
+    assert main(["usage", "--by", "route", "--home", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.split()[:2] for line in lines[1:3]) == [["-", "5"], ["default/route", "1"]]
+    assert "requests to no model that is served" in lines[-1]
+    assert main(["usage", "--model", "typo", "--home", str(tmp_path)]) == 0
+    assert "with model typo" in capsys.readouterr().out
 
 
 def test_records_are_written_as_gateway_try_reads_them(
