@@ -21,6 +21,7 @@ from kajitori.gateway.limits.limit import Limit, Selector, Window
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.request import Request, Settlement
 from kajitori.gateway.limits.store import Store
+from tests.waiting import eventually_blocking
 
 ROUTE = "default/chat"
 HOUR = Window("Fixed", 3600.0)
@@ -146,16 +147,16 @@ class RedisServer:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            assert self._process.poll() is None, self._log.read_text()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+        process = self._process
+
+        def answers() -> bool:
+            assert process.poll() is None, self._log.read_text()
+            with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
                 probe.settimeout(5)
                 probe.sendall(b"PING\r\n")
-                if probe.recv(5) == b"+PONG":
-                    return
-            time.sleep(0.02)
-        raise AssertionError(f"redis-server does not answer: {self._log.read_text()}")
+                return probe.recv(5) == b"+PONG"
+
+        eventually_blocking(answers, self._log.read_text, despite=(OSError,))
 
     def kill(self) -> None:
         if self._process is not None:

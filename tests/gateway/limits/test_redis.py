@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
 
 import pytest
 from redis.crc import key_slot
@@ -24,12 +23,7 @@ from tests.gateway.limits.making import (
     request,
     running_redis,
 )
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+from tests.waiting import eventually
 
 
 def sharing(
@@ -39,6 +33,12 @@ def sharing(
     engine = Engine(store, ManualClock(time.time()), name=name)
     engine.configure(policy(*limits))
     return engine, store
+
+
+async def swept(engine: Engine) -> bool:
+    """Whether nothing is left to book, after one more try."""
+    await engine.sweep()
+    return not engine.pending
 
 
 async def admit(engine: Engine, count: int, name: str = "") -> list[Verdict]:
@@ -143,21 +143,18 @@ async def test_a_redis_that_is_killed_under_load_loses_no_usage_and_overruns_no_
                 await asyncio.sleep(0.005)
 
         tasks = [asyncio.create_task(load(str(number))) for number in range(8)]
-        while len(passed) < 20:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: len(passed) >= 20, "20 have passed", pause_seconds=0.001)
         await asyncio.to_thread(server.kill)
-        while not engine.counts.refused_without_store:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: engine.counts.refused_without_store, "one is refused", pause_seconds=0.001)
         await asyncio.to_thread(server.start)
         refused = engine.counts.refused_without_store
-        while len(passed) < 60 and engine.counts.refused_without_store < refused + 1000:
-            await asyncio.sleep(0.01)
+        await eventually(
+            lambda: len(passed) >= 60 or engine.counts.refused_without_store >= refused + 1000,
+            "enough is asked",
+        )
         stop.set()
         await asyncio.gather(*tasks)
-        deadline = time.monotonic() + 60
-        while engine.pending and time.monotonic() < deadline:
-            await engine.sweep()
-            await asyncio.sleep(0.05)
+        await eventually(lambda: swept(engine), "all is booked", 60)
         assert 20 <= len(passed) <= 60
         assert engine.pending == 0
         used = await counted(store, [("free", 0)])
@@ -176,10 +173,7 @@ async def test_what_ended_while_the_store_was_away_is_booked_when_it_is_back(
         await engine.settle([ended("before", 1, 2), ended("during", 3, 4)])
         assert engine.pending == 2
         await asyncio.to_thread(server.start)
-        deadline = time.monotonic() + 60
-        while engine.pending and time.monotonic() < deadline:
-            await engine.sweep()
-            await asyncio.sleep(0.02)
+        await eventually(lambda: swept(engine), "all is booked", 60)
         assert await counted(store, [("Budget default/all", 0)]) == [10]
         await store.close()
 
@@ -203,11 +197,12 @@ async def test_in_a_cluster_the_node_that_has_the_slot_is_found(
         first, second = (RedisStore(each.url, timeout_seconds=30.0) for each in (one, two))
         await second._ask(None, ("CLUSTER", "ADDSLOTSRANGE", 0, 16383))
         await first._ask(None, ("CLUSTER", "MEET", "127.0.0.1", two.port, two.bus_port))
-        deadline = time.monotonic() + 60
         for node in (first, second):
-            while b"cluster_state:ok" not in await node._ask(None, ("CLUSTER", "INFO")):
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.05)
+
+            async def joined(node: RedisStore = node) -> bool:
+                return b"cluster_state:ok" in await node._ask(None, ("CLUSTER", "INFO"))
+
+            await eventually(joined, "the cluster is whole", 60)
         engine = Engine(first, ManualClock(time.time()))
         engine.configure(policy(limit(amount=10, counts="requests")))
         verdicts = await admit(engine, 30)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,17 +24,10 @@ from tests.gateway.limits.making import (
     distinct,
     limit,
     policy,
-    running_redis,
 )
 
 FORGET = int(time.time()) + 10**6
 AMOUNTS = st.integers(0, 12)
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @st.composite
