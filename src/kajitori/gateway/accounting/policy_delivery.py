@@ -19,6 +19,7 @@ import grpc.aio
 import msgspec
 
 from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.policy_reading import read_policy
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ FILE_NAME = "policy.msgpack"
 _LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.1, 1.0
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-_decoder = msgspec.msgpack.Decoder(Policy)
 
 
 class PolicyServer:
@@ -92,17 +92,27 @@ class PolicyFollower:
                 async with self._connect() as channel:
                     async for message in _messages(channel):
                         self.connected, wait = True, _FIRST_RETRY_SECONDS
-                        self._take(message)
-                        self._keep(message)
-            except (OSError, grpc.RpcError, msgspec.DecodeError) as error:
+                        self._take_and_keep(message)
+            except (OSError, grpc.RpcError) as error:
                 if self.connected:
                     _log.warning("the control plane went away: %s", _told(error))
             self.connected = False
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LAST_RETRY_SECONDS)
 
+    def _take_and_keep(self, message: bytes) -> None:
+        """A policy that cannot be taken changes nothing: the one before holds, here and in the file."""
+        try:
+            self._take(message)
+        except Exception:
+            _log.exception("a new policy cannot be used; the one before holds on")
+        else:
+            self._keep(message)
+
     def _take(self, message: bytes) -> None:
-        policy = _decoder.decode(message)
+        policy, problems = read_policy(message)
+        for problem in problems:
+            _log.error("this accountant cannot read a part of the policy, which is left out: %s", problem)
         self._on_policy(policy)
         self.known.set()
 

@@ -134,6 +134,10 @@ def _compile(limit: Limit) -> CompiledLimit | None:
     except UserError as error:
         _log.error("limit %s is left out: %s", limit.name, error)
         return None
+    except Exception:
+        # A defect of ours that one limit meets; it must not take the others with it.
+        _log.exception("limit %s is left out", limit.name)
+        return None
 
 
 class _Question:

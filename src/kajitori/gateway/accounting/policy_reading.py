@@ -1,0 +1,73 @@
+"""A policy from its message, without those of its parts that this process cannot read. Pure.
+
+Control plane and accountants are not upgraded in one moment, so a limit may come that an older accountant has no word for.
+Everybody else's limits, prices and keys are to hold all the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from kajitori.gateway.accounting.policy import BackendFacts, KeyFacts, Policy, Price, RouteFacts
+from kajitori.gateway.limits.limit import Limit, Window
+
+_decoder = msgspec.msgpack.Decoder(Policy)
+_BY_NAME: dict[str, type[Any]] = {
+    "backends": BackendFacts,
+    "routes": RouteFacts,
+    "keys": KeyFacts,
+    "budgets": int,
+}
+# Stands in the place of a limit that cannot be read, since limits are known by their numbers. It holds for nobody.
+UNREADABLE = "nothing"
+
+
+def read_policy(message: bytes) -> tuple[Policy, list[str]]:
+    """The policy, and what of it is left out and why. Raises msgspec.DecodeError for what is no policy at all."""
+    try:
+        return _decoder.decode(message), []
+    except msgspec.ValidationError:
+        raw: Any = msgspec.msgpack.decode(message)
+    if not isinstance(raw, dict):
+        raise msgspec.ValidationError("the message is no policy")
+    return _readable(cast("dict[str, Any]", raw))
+
+
+def _readable(raw: dict[str, Any]) -> tuple[Policy, list[str]]:
+    problems: list[str] = []
+    found: dict[str, Any] = {}
+    for field, kind in _BY_NAME.items():
+        items = cast("dict[str, Any]", raw.get(field) or {})
+        read = {name: _read(item, kind, f"{field}[{name}]", problems) for name, item in items.items()}
+        found[field] = {name: item for name, item in read.items() if item is not None}
+    limits = cast("list[Any]", raw.get("limits") or [])
+    found["limits"] = [
+        _read(item, Limit, _named(item, f"limits[{number}]"), problems)
+        or Limit(_named(item, f"limits[{number}]"), UNREADABLE, 0.0, Window("Fixed", 1.0))
+        for number, item in enumerate(limits)
+    ]
+    prices = cast("list[Any]", raw.get("prices") or [])
+    read_prices = [_read(item, Price, f"prices[{number}]", problems) for number, item in enumerate(prices)]
+    found["prices"] = [price for price in read_prices if price is not None]
+    rest = {name: item for name, item in raw.items() if name not in found}
+    policy = msgspec.convert(rest, Policy)
+    return msgspec.structs.replace(
+        policy,
+        **found | {"limits": tuple(found["limits"]), "prices": tuple(found["prices"])},
+    ), problems
+
+
+def _named(item: Any, place: str) -> str:
+    """A limit by its own name, if that can be read."""
+    name = cast("dict[str, Any]", item).get("name") if isinstance(item, dict) else None
+    return name if isinstance(name, str) else place
+
+
+def _read(item: Any, kind: type[Any], where: str, problems: list[str]) -> Any | None:
+    try:
+        return msgspec.convert(item, kind)
+    except msgspec.ValidationError as error:
+        problems.append(f"{where}: {error}")
+        return None
