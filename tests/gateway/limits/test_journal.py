@@ -124,7 +124,7 @@ def test_a_store_that_is_read_again_is_the_same_whatever_was_done(
                 await store.sweep(now)
             else:
                 assert store._journal is not None
-                store._compact(store._journal)
+                await store._compact(store._journal)
         places = [(f"c{counter}", slot) for counter in range(2) for slot in range(6)]
         expected = await counted(store, places), {id: await store.find(id) for id in map(str, range(40))}
         again = MemoryStore(path)
@@ -209,3 +209,46 @@ def test_what_passed_before_kill_9_is_counted_after_it(tmp_path: Path) -> None:
     used = asyncio.run(counted(MemoryStore(path), [("c", 1)]))[0]
     # The last one or two steps may have been done without being told.
     assert last // 2 * 4 <= used <= last // 2 * 4 + 8
+
+
+async def test_what_is_written_while_the_journal_is_written_anew_is_in_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    store = MemoryStore(path)
+    for number in range(20):
+        await reserve(store, str(number), 5)
+        await store.settle(str(number), [1], now=NOW)
+    assert store._journal is not None
+    before = path.stat().st_ino
+    anew = asyncio.create_task(store._compact(store._journal))
+    number = 20
+    while not anew.done():
+        await reserve(store, str(number), 5)
+        number += 1
+        await asyncio.sleep(0)
+    await anew
+    assert path.stat().st_ino != before
+    await reserve(store, str(number), 5)
+    again = MemoryStore(path)
+    assert await counted(again, [("c", 1)]) == await counted(store, [("c", 1)])
+    assert {name: await again.find(name) for name in map(str, range(number + 1))} == {
+        name: await store.find(name) for name in map(str, range(number + 1))
+    }
+    await store.close()
+    await again.close()
+
+
+async def test_settlements_that_are_written_together_are_all_there(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    store = MemoryStore(path)
+    for number in range(10):
+        await reserve(store, str(number), 5)
+    with store.together():
+        before = path.stat().st_size
+        for number in range(9):
+            await store.settle(str(number), [2], now=NOW)
+        assert path.stat().st_size == before
+        await reserve(store, "last", 5)  # what is answered is written, and what came before it
+        assert await counted(MemoryStore.read(path), [("c", 1)]) == [9 * 2 + 10]
+        await store.settle("9", [2], now=NOW)
+    assert await counted(MemoryStore.read(path), [("c", 1)]) == [10 * 2 + 5]
+    await store.close()

@@ -95,6 +95,12 @@ def decide(
     room and, where candidates are named at all, one of them has: a candidate with room in all of its
     groups, or of which no limit speaks (open_candidates).
     """
+    if not open_candidates and len(groups) == len(holds) and max(groups, default=0) < 0:
+        # Each limit stands for itself, and none speaks of a backend.
+        allowed = True
+        for hold, count in zip(holds, used, strict=True):
+            allowed = allowed and room(hold, count)
+        return allowed, (), [allowed] * len(holds)
     open_groups = [False] * len(groups)
     for hold, count in zip(holds, used, strict=True):
         if room(hold, count):

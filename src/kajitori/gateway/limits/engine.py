@@ -165,12 +165,19 @@ class Engine:
         if self._store.remote and len(settlements) > 1:
             await asyncio.gather(*(self._settling.settle(self._leave(each.id), each) for each in settlements))
         else:
-            for each in settlements:
-                await self._settling.settle(self._leave(each.id), each)
+            await self._settle_together(settlements)
         if self._waiting:
             self._settled.set()
             self._settled = asyncio.Event()
         await self.pushing.book(unasked)
+
+    async def _settle_together(self, settlements: Sequence[Settlement]) -> None:
+        try:
+            with self._store.together():
+                for each in settlements:
+                    await self._settling.settle(self._leave(each.id), each)
+        except StoreLost:
+            self.counts.store_failures += 1  # it keeps what it could not write
 
     async def _parted(
         self, settlements: Sequence[Settlement]

@@ -3,11 +3,12 @@
 Each record is its length, a checksum, and msgpack. A record is handed to the system at once, in one write, so the
 end of the process loses none; it is not forced onto the disk, so a power cut may take the last seconds. A tail
 that was torn is cut off when the file is read. What it says grows with requests, so it is written anew from
-the state from time to time: beside itself, forced onto the disk, then renamed.
+the state from time to time: beside itself, forced onto the disk by a thread while it goes on, then renamed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import struct
@@ -35,6 +36,9 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.size_bytes = 0
+        self._held = bytearray()
+        # What was written since a snapshot was taken that is not in place yet.
+        self._since: bytearray | None = None
 
     def replay(self) -> Iterator[Any]:
         """Every record, oldest first; then the file stands ready to be appended to."""
@@ -62,27 +66,50 @@ class Journal:
         self.size_bytes = os.lseek(self._file, 0, os.SEEK_END)
 
     def append(self, record: Any) -> None:
-        """Hands a record to the system."""
-        data = _framed(record)
+        """Hands a record to the system, behind those that were held back."""
+        self._put(bytes(self._held) + _framed(record) if self._held else _framed(record))
+
+    def hold(self, record: Any) -> None:
+        """Keeps a record for the next write."""
+        self._held += _framed(record)
+
+    def flush(self) -> None:
+        """Hands what was held back to the system; what cannot be written is kept."""
+        if self._held:
+            self._put(bytes(self._held))
+
+    def _put(self, data: bytes) -> None:
         written = os.write(self._file, data)
         if written != len(data):  # the disk is full: what is half there is a torn tail
             os.ftruncate(self._file, self.size_bytes)
             os.lseek(self._file, 0, os.SEEK_END)
             raise OSError(f"{self._path}: the disk is full")
         self.size_bytes += written
+        self._held.clear()
+        if self._since is not None:
+            self._since += data
 
-    def rewrite(self, records: Iterable[Any]) -> None:
-        """Puts these records in place of all that were written before."""
+    async def rewrite(self, records: Iterable[Any]) -> None:
+        """Puts these records in place of all that were written before; others may be appended meanwhile.
+
+        Nobody else may be waiting for this.
+        """
         beside = self._path.with_name(self._path.name + ".new")
-        target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(target, "wb") as writer:
-            writer.write(_MAGIC)
-            for record in records:
-                writer.write(_framed(record))
-            writer.flush()
-            os.fsync(writer.fileno())
-        os.replace(beside, self._path)
-        fresh = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        data = _MAGIC + b"".join(map(_framed, records))
+        self._held.clear()  # the records know of it
+        self._since = bytearray()
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, _write_whole, beside, data)
+            fresh = os.open(beside, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                if os.write(fresh, self._since) != len(self._since):
+                    raise OSError(f"{beside}: the disk is full")
+                os.replace(beside, self._path)
+            except OSError:
+                os.close(fresh)
+                raise
+        finally:
+            self._since = None
         os.close(self._file)
         self._file = fresh
         self.size_bytes = os.lseek(fresh, 0, os.SEEK_END)
@@ -101,6 +128,14 @@ def read_journal(path: Path) -> Iterator[Any]:
         if reader.read(len(_MAGIC)) == _MAGIC:
             for record, _ in _records(reader):
                 yield record
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(target, "wb") as writer:
+        writer.write(data)
+        writer.flush()
+        os.fsync(writer.fileno())
 
 
 def _framed(record: Any) -> bytes:

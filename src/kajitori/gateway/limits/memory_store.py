@@ -6,8 +6,9 @@ Without a path nothing is written, and nothing comes back.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ class _Counter(msgspec.Struct, gc=False):
     forget: int
 
 
+def _total(amounts: dict[int, int], oldest: int, newest: int) -> int:
+    total = 0
+    for slot, amount in amounts.items():
+        if oldest <= slot <= newest:
+            total += amount
+    return total
+
+
 class MemoryStore:
     """path: of the journal. compact_bytes: a larger journal is written anew."""
 
@@ -43,6 +52,9 @@ class MemoryStore:
         self._open: dict[str, Reservation] = {}
         self._late: dict[str, Reservation] = {}
         self._looked_at = 0.0
+        # Before this no reservation is over its time.
+        self._first_expires = 0.0
+        self._together = False
         self._compact_bytes = compact_bytes
         self._next_compaction = compact_bytes
         self._journal = Journal(path) if path is not None else None
@@ -70,7 +82,7 @@ class MemoryStore:
         now: float,
         expires: float,
     ) -> Outcome:
-        if self._open:
+        if self._open and now >= self._first_expires:
             self._give_back(now, most=8)
         used = [self._sum(hold) for hold in holds]
         allowed, candidates, takes = decide(holds, groups, open_candidates, used)
@@ -92,9 +104,18 @@ class MemoryStore:
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
         if request_id not in self._open and request_id not in self._late:
             return False
-        self._write([_SETTLE, request_id, list(amounts)])
+        self._write([_SETTLE, request_id, list(amounts)], may_wait=self._together)
         self._settle(request_id, amounts)
         return True
+
+    @contextlib.contextmanager
+    def together(self) -> Generator[None]:
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            self._flush()
 
     async def find(self, request_id: str) -> Reservation | None:
         return self._open.get(request_id) or self._late.get(request_id)
@@ -120,7 +141,7 @@ class MemoryStore:
             for name in [name for name, counter in self._counters.items() if counter.forget <= now]:
                 del self._counters[name]
         if self._journal is not None and self._journal.size_bytes > self._next_compaction:
-            self._compact(self._journal)
+            await self._compact(self._journal)
 
     async def close(self) -> None:
         if self._journal is not None:
@@ -132,7 +153,7 @@ class MemoryStore:
         if counter is None:
             return 0
         oldest, newest = hold.oldest, hold.newest
-        return sum(amount for slot, amount in counter.slots.items() if oldest <= slot <= newest)
+        return _total(counter.slots, oldest, newest)
 
     def _standing(self, hold: Hold, used: int, taken: int) -> Standing:
         reserved = self._sum_open(hold) if used else 0
@@ -145,7 +166,7 @@ class MemoryStore:
         if counter is None:
             return 0
         oldest, newest = hold.oldest, hold.newest
-        return sum(amount for slot, amount in counter.open.items() if oldest <= slot <= newest)
+        return _total(counter.open, oldest, newest)
 
     def _frees(self, hold: Hold, used: int) -> int | None:
         need = max(hold.amount, 1) if hold.kind == "strict" else 1
@@ -174,12 +195,19 @@ class MemoryStore:
         slot = taken.slot
         counter.slots[slot] = counter.slots.get(slot, 0) + amount
         if reserved:
-            counter.open[slot] = counter.open.get(slot, 0) + reserved
-        counter.forget = max(counter.forget, taken.forget)
+            left = counter.open.get(slot, 0) + reserved
+            if left:
+                counter.open[slot] = left
+            else:
+                del counter.open[slot]
+        if taken.forget > counter.forget:
+            counter.forget = taken.forget
 
     def _reserve(self, request_id: str, reservation: Reservation) -> None:
         # The engine gives each request a name of its own; what an older one of this name took stays counted.
         self._open.pop(request_id, None)
+        if not self._open:
+            self._first_expires = reservation.expires
         self._open[request_id] = reservation
         for each in reservation.holds:
             self._add(each, each.amount, each.amount)
@@ -195,7 +223,10 @@ class MemoryStore:
         """Reservations are all made for the same time, so the oldest stand first."""
         for _ in range(most):
             request_id = next(iter(self._open), None)
-            if request_id is None or self._open[request_id].expires > now:
+            if request_id is None:
+                return
+            self._first_expires = self._open[request_id].expires
+            if self._first_expires > now:
                 return
             self._write([_GIVE_BACK, request_id])
             self._expire(request_id)
@@ -208,11 +239,22 @@ class MemoryStore:
         reservation.expires += LATE_SECONDS
         self._late[request_id] = reservation
 
-    def _write(self, record: list[Any]) -> None:
+    def _write(self, record: list[Any], *, may_wait: bool = False) -> None:
         if self._journal is None:
+            return
+        if may_wait:
+            self._journal.hold(record)
             return
         try:
             self._journal.append(record)
+        except OSError as error:
+            raise StoreLost(f"the journal of limits cannot be written: {error}") from error
+
+    def _flush(self) -> None:
+        if self._journal is None:
+            return
+        try:
+            self._journal.flush()
         except OSError as error:
             raise StoreLost(f"the journal of limits cannot be written: {error}") from error
 
@@ -234,9 +276,9 @@ class MemoryStore:
             name, slots, forget = values
             self._counters[name] = _Counter(dict(slots), {}, forget)
 
-    def _compact(self, journal: Journal) -> None:
+    async def _compact(self, journal: Journal) -> None:
         try:
-            journal.rewrite(self._snapshot())
+            await journal.rewrite(self._snapshot())
         except OSError as error:
             _log.warning("the journal of limits cannot be written anew: %s", error)
         self._next_compaction = max(self._compact_bytes, 2 * journal.size_bytes)

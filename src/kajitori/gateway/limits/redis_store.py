@@ -13,6 +13,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha1
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,9 @@ class RedisStore:
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
         keys = [self._open_key, self._own_key(request_id)]
         return bool(await self._run(_SETTLE, keys, [self._prefix, now, request_id, *amounts]))
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def find(self, request_id: str) -> Reservation | None:
         fields: dict[bytes, bytes] = await self._ask(None, ("HGETALL", self._own_key(request_id)))

@@ -6,7 +6,7 @@ in the store; a stream that another backend went on with books its further legs 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 
 import msgspec
 
@@ -77,7 +77,7 @@ class Settling:
         self._counts = counts
         self._name = name
         self._started = clock.now()
-        self._ended: dict[str, OpenRequest] = {}
+        self._ended: OrderedDict[str, OpenRequest] = OrderedDict()
         self._pending: deque[Ending | Settlement] = deque()
         self._flushing = False
 
@@ -125,7 +125,7 @@ class Settling:
         """A stream that is rescued goes on under a name made of its own."""
         self._ended[request_id] = entry
         if len(self._ended) > _MOST_REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+            self._ended.popitem(last=False)
 
     def _further_leg(self, settlement: Settlement) -> Ending:
         """What another backend took that went on with a stream: it comes on top, under the limits of the first."""

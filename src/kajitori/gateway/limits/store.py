@@ -8,6 +8,7 @@ request ends after all.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -67,6 +68,10 @@ class Store(Protocol):
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
         """Books what was really used for each hold of a reservation; False if there is none (any longer)."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Within it settlements may be kept for one write, which ends it. Nothing else may be waited for there."""
         ...
 
     async def find(self, request_id: str) -> Reservation | None:
