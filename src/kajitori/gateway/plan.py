@@ -65,6 +65,7 @@ from kajitori.gateway.routes.admission import Asking
 from kajitori.gateway.routes.ai_routes import translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.backend_status import ai_backend_status, backend_status, security_policy_status
+from kajitori.gateway.routes.doubles import Doubles, Wanted, wanted
 from kajitori.gateway.routes.features import SUPPORTED_FEATURES
 from kajitori.gateway.routes.gateway_status import gateway_status
 from kajitori.gateway.routes.generated import (
@@ -164,6 +165,7 @@ class _Making:
         self.security = SecurityPolicies(self.index, self.subjects, self.world)
         self.shaping = Shaping([self.backend_traffic, self.security, self.gateway_configs])
         self.rescues = Rescues(observed.settings)
+        self.doubles = Doubles()
 
     def generate(self, route: AIGatewayRoute) -> list[str]:
         """Plans the HTTPRoute that stands for a route; what is in its way, if something is."""
@@ -405,6 +407,8 @@ def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
     making.world.add(translated.world)
     problems += translated.problems
     notes += translated.notes
+    places = (place for outcome in outcomes for place in outcome.via)
+    notes += making.doubles.told(name, places, translated.wanted)
     for (_, there), part in zip(parted, translated.parts, strict=True):
         making.place(route, there, part.entries, part.forms)
     notes += what_is_wrong(metadata)
@@ -430,6 +434,7 @@ class _Translated(msgspec.Struct, frozen=True):
     world: World
     backends: set[BackendKey]
     targets: tuple[TargetFacts, ...]
+    wanted: tuple[Wanted, ...]
 
 
 def _translated(
@@ -441,7 +446,13 @@ def _translated(
         for resilience in resiliences
     ]
     return _Translated(
-        parts, problems, notes, world.finish(), backends_of_ai_route(index, route), targets_of(route)
+        parts,
+        problems,
+        notes,
+        world.finish(),
+        backends_of_ai_route(index, route),
+        targets_of(route),
+        wanted(route),
     )
 
 

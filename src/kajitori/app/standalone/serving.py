@@ -14,6 +14,7 @@ from typing import Any
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, Resource
 from kajitori.base.errors import AlreadyExists, NotFound
+from kajitori.gateway.routes.doubles import COMES_FIRST
 from kajitori.kube.direct import DirectClient
 
 FIELD_MANAGER = "kaji-gateway-run"
@@ -119,7 +120,7 @@ def problems(obj: Object) -> list[str]:
         message = item.get("message") or item.get("reason", "")
         if bad:
             found[f"{item['type']}: {message}" if item["status"] == "False" else message] = None
-        elif "not honoured" in message:
+        elif "not honoured" in message or COMES_FIRST in message:
             found[message] = None
     return list(found)
 
