@@ -1,0 +1,25 @@
+"""An Envoy that has nothing to do does nothing, and still tells what it did as soon as somebody asks."""
+
+from __future__ import annotations
+
+import re
+
+from tests.gateway.workbench import Provider, Workbench, ai_route, backend, gateway
+
+
+async def test_statistics_that_nobody_gathers_meanwhile_are_those_of_now(
+    bench: Workbench, first: Provider
+) -> None:
+    await bench.apply(
+        gateway(bench.port), *backend("a", first.port), ai_route("route", "gpt-4o", {"name": "a"})
+    )
+
+    async def counted(name: str) -> int:
+        text = await bench.admin(f"/stats/prometheus?filter={name}")
+        found = re.findall(rf"envoy_http_{name}(?:_count)?\{{[^}}]*http-{bench.port}[^}}]*\}} (\d+)", text)
+        return sum(map(int, found))
+
+    for number in range(1, 4):
+        assert (await bench.post({"model": "gpt-4o", "messages": []})).status == 200
+        assert await counted("downstream_rq_completed") == number
+        assert await counted("downstream_rq_time") == number
