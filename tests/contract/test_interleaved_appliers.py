@@ -52,7 +52,13 @@ class Bench:
                 f"/apis/apply.example.com/v1/namespaces/{self.namespace}/widgets",
             ):
                 await eventually(lambda api=api, path=path: _served(api, path), path)
-        await asyncio.sleep(2)  # a real server answers creations of new kinds late
+            # A real server answers creations of new kinds late.
+            await eventually(lambda api=api: self._creates(api), "widgets can be created")
+
+    async def _creates(self, api: Api) -> bool:
+        path = f"/apis/apply.example.com/v1/namespaces/{self.namespace}/widgets"
+        widget = {"apiVersion": "apply.example.com/v1", "kind": "Widget", "metadata": {"name": "first"}}
+        return (await api.create(path, widget, dryRun="All")).code == 201
 
     async def stop(self) -> None:
         for api in self.apis:

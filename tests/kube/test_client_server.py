@@ -149,7 +149,7 @@ async def test_who_is_unknown_or_has_no_right_is_told_so(client, server):
 
 
 async def test_of_two_contenders_one_leads_at_a_time(client, server):
-    settings = LeaseSettings(lease_seconds=1.5, renew_deadline_seconds=1, retry_seconds=0.1)
+    settings = LeaseSettings(lease_seconds=15, renew_deadline_seconds=12, retry_seconds=0.1)
     turns = []
 
     async def contend(name):

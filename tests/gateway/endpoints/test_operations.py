@@ -295,8 +295,8 @@ async def test_a_realtime_session_passes_both_ways_and_its_usage_is_added_up(
     async with bench.session.ws_connect(bench.url + "/v1/realtime?model=voice&x=1", compress=15) as socket:
         for word in ("one", "two"):
             await socket.send_str(word)
-            assert (await socket.receive_json(timeout=5))["delta"] == word
-            assert (await socket.receive_json(timeout=5))["type"] == "response.done"
+            assert (await socket.receive_json(timeout=20))["delta"] == word
+            assert (await socket.receive_json(timeout=20))["type"] == "response.done"
         headers = dict(socket._response.headers)
     assert first.seen[-1].path == "/v1/realtime?model=gpt-realtime&x=1"
     record = await bench.record(Reply(101, headers, b""))

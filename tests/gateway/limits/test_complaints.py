@@ -147,7 +147,7 @@ async def test_complaint_6_what_was_reserved_and_not_spent_can_be_used_again(
         await bench.record(reply)
     async with held_back(provider) as arrived:
         first = asyncio.create_task(bench.post(question(max_tokens=900)))
-        await arrived.wait()
+        await asyncio.wait_for(arrived.wait(), 20)
         second = await bench.post(question(max_tokens=900))
     assert second.status == 429
     assert "requests under way have reserved" in second.json["error"]["message"]

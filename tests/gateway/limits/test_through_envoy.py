@@ -163,7 +163,7 @@ async def test_a_killed_accountant_settles_what_passed_before_and_the_budget_hol
     )
     async with held_back(provider) as arrived:
         waiting = asyncio.create_task(bench.post(question(max_tokens=30)))
-        await arrived.wait()
+        await asyncio.wait_for(arrived.wait(), 20)
         bench.kill_accountant()
         # Nobody can be asked, and the budget says to refuse then.
         assert (await bench.post(question())).status == 503
