@@ -107,6 +107,17 @@ spec:
   - matches: [{headers: [{name: x-ai-eg-model, value: "${MODEL:=gpt-4o}"}]}]
     backendRefs: [{name: provider}]
 """
+ROUTE = """\
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: AIGatewayRoute
+metadata: {name: NAME, namespace: elsewhere}
+spec:
+  parentRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: alone}]
+  rules:
+  - matches: [{headers: [{name: x-ai-eg-model, value: NAME}]}]
+    backendRefs: [{name: provider}]
+"""
 
 
 class Running:
@@ -167,10 +178,20 @@ def test_a_file_is_served_followed_and_tried(provider: int, home: Path) -> None:
         file.write_text(CONFIGURATION.replace("name: first", "name: second").replace(":=gpt-4o", ":=gpt-9"))
         wait_until(lambda: ask(port, "gpt-9")[0] == 200, "the new route serves", seconds=30)
         wait_until(lambda: ask(port, "gpt-4o")[0] == 404, "the former route is gone", seconds=30)
-        # A file that is wrong changes nothing.
+        # An object that is wrong is named with its place, and the others take effect.
+        wrong = ROUTE.replace("NAME", "wrong").replace("{name: provider}", "{name: provider, weight: lots}")
+        edited = CONFIGURATION.replace("name: first", "name: second").replace(":=gpt-4o", ":=gpt-9")
+        file.write_text(edited + wrong + ROUTE.replace("NAME", "third"))
+        wait_until(lambda: ask(port, "third")[0] == 200, "the route beside the wrong one serves", seconds=30)
+        line = (edited + wrong).splitlines().index("    backendRefs: [{name: provider, weight: lots}]") + 1
+        assert f"{file}:{line}" in running.output
+        assert "spec.rules[0].backendRefs[0].weight" in running.output
+        assert (ask(port, "gpt-9")[0], ask(port, "wrong")[0]) == (200, 404)
+        # A file that is no YAML changes nothing.
         file.write_text("kind: [")
         wait_until(lambda: "malformed YAML" in running.output, "the mistake is told", seconds=30)
-        assert ask(port, "gpt-9")[0] == 200
+        assert "what was served before is served on" in running.output
+        assert (ask(port, "gpt-9")[0], ask(port, "third")[0]) == (200, 200)
     finally:
         running.stop()
     assert running.process.returncode == 0

@@ -133,18 +133,25 @@ class _Session:
         self._applied: list[tuple[Resource, str, str]] = []
 
     def bring(self, manifests: list[Manifest]) -> None:
-        """Apply the objects and take away former ones. Raises KajitoriError if one is refused."""
+        """Apply the objects and take away former ones. What is refused is named with its place, and the rest is served;
+        of an object that was there before its former version. Raises KajitoriError if there is no Gateway then.
+        """
         kept, told = without_effect(manifests)
         for sentence in told:
             warn(sentence)
         namespaces = [str((item.object.get("metadata") or {}).get("namespace") or "default") for item in kept]
         serving.make_namespaces(self._client, namespaces)
-        if apply_manifests(self._cluster, kept, force=True, quiet=True):
+        refused = apply_manifests(self._cluster, kept, force=True, quiet=True)
+        if refused and not self._cluster.objects(GATEWAYS, None):
             raise KajitoriError("the configuration was refused", hint="what is wrong stands above")
         applied: list[tuple[Resource, str, str]] = []
         for manifest, namespace in zip(kept, namespaces, strict=True):
-            resource = self._cluster.find_kind(manifest.object["apiVersion"], manifest.object["kind"])
-            applied.append((resource, namespace, manifest.object["metadata"]["name"]))
+            try:
+                resource = self._cluster.find_kind(manifest.object["apiVersion"], manifest.object["kind"])
+            except KajitoriError:
+                continue  # it is among those that were named
+            if name := (manifest.object.get("metadata") or {}).get("name"):
+                applied.append((resource, namespace, str(name)))
         for title in serving.remove_former(self._client, self.home, applied):
             print(f"  removed   {title}")
         self._applied = applied
