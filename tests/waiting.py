@@ -28,20 +28,18 @@ async def eventually(
 
     what: named when the time is over; a function is asked then. despite: exceptions that only mean "not yet".
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    patience = _Patience(what, seconds, asyncio.get_running_loop().time)
     while True:
-        found, late = None, loop.time() > deadline
+        patience.begin_look()
         try:
             looked = look()
             found = await looked if inspect.isawaitable(looked) else looked
         except despite as error:
-            if late:
-                raise AssertionError(_told(what, seconds, error)) from error
-        if found:
-            return found
-        if late:
-            raise AssertionError(_told(what, seconds, found))
+            patience.end_look(error)
+        else:
+            if found:
+                return found
+            patience.end_look(found)
         await asyncio.sleep(pause_seconds)
 
 
@@ -54,20 +52,37 @@ def eventually_blocking(
     despite: tuple[type[Exception], ...] = (),
 ) -> Any:
     """The same without an event loop."""
-    deadline = time.monotonic() + seconds
+    patience = _Patience(what, seconds, time.monotonic)
     while True:
-        found, late = None, time.monotonic() > deadline
+        patience.begin_look()
         try:
             found = look()
         except despite as error:
-            if late:
-                raise AssertionError(_told(what, seconds, error)) from error
-        if found:
-            return found
-        if late:
-            raise AssertionError(_told(what, seconds, found))
+            patience.end_look(error)
+        else:
+            if found:
+                return found
+            patience.end_look(found)
         time.sleep(pause_seconds)
 
 
-def _told(what: What, seconds: float, found: object) -> str:
-    return f"not within {seconds:.0f} s: {what() if callable(what) else what}; last {found!r}"
+class _Patience:
+    """A look that began after the deadline was the last one, so that what came true meanwhile is still seen."""
+
+    def __init__(self, what: What, seconds: float, clock: Callable[[], float]) -> None:
+        self._what = what
+        self._seconds = seconds
+        self._clock = clock
+        self._deadline = clock() + seconds
+        self._last = False
+
+    def begin_look(self) -> None:
+        self._last = self._clock() > self._deadline
+
+    def end_look(self, found: object) -> None:
+        """Fails if that was the last look."""
+        if self._last:
+            what = self._what() if callable(self._what) else self._what
+            raise AssertionError(f"not within {self._seconds:.0f} s: {what}; last {found!r}") from (
+                found if isinstance(found, Exception) else None
+            )
