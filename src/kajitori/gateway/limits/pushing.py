@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.policy import Policy, TargetFacts
 from kajitori.gateway.limits.amounts import failed_amount, real_amount
@@ -55,7 +57,7 @@ class Pushing:
         self._watched: dict[str, CompiledLimit] = {}
         # Those of which a request was booked that has no price: all are asked about, and such a one is refused.
         self._unpriced: set[str] = set()
-        self._all_anew = False
+        self._all_anew = self._looked = False
         self._written: str | None = None
         self.used_up: dict[str, UsedUp] = {}
 
@@ -71,7 +73,16 @@ class Pushing:
         self._touched.clear()
         self._watched.clear()
         self._unpriced.intersection_update(self._limits)
-        self._all_anew = bool(self._limits) or bool(self.used_up)
+        # What a limit says that has changed is not known before its counts were read anew.
+        kept = (
+            (name, each, self._limits.get(each.compiled.limit.name)) for name, each in self.used_up.items()
+        )
+        self.used_up = {
+            name: msgspec.structs.replace(each, compiled=compiled)
+            for name, each, compiled in kept
+            if compiled is not None and compiled.limit == each.compiled.limit
+        }
+        self._all_anew = True
         self._wake.set()
 
     def is_unasked(self, route: str) -> bool:
@@ -189,10 +200,11 @@ class Pushing:
                         self._postpone(booked)
                         raise
                 await self._look()
+                self._looked = True
             except StoreLost:
                 self._counts.store_failures += 1
-                return
-            self._tell()
+            if self._looked:  # else the file says what an earlier process knew
+                self._tell()
 
     def _postpone(self, booked: dict[tuple[str, int], Taken]) -> None:
         for place, taken in booked.items():
@@ -210,11 +222,6 @@ class Pushing:
                 names = await self._store.names() if self._limits else []
                 limits = ((name, self._limits.get(name.partition("|")[0])) for name in names)
                 touched |= {name: compiled for name, compiled in limits if compiled is not None}
-                self.used_up = {
-                    name: each
-                    for name, each in self.used_up.items()
-                    if each.compiled.limit.name in self._limits
-                }
             places = list(touched.items())
             for start in range(0, len(places), _AT_ONCE):
                 part = places[start : start + _AT_ONCE]
