@@ -33,7 +33,7 @@ from kajitori.gateway.resources import Resources
 from tests.gateway.attacks.http2 import Http2Client, http2
 from tests.gateway.authority import Authority
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
-from tests.gateway.limits.test_complaints import budget
+from tests.gateway.limits.questions import budget
 from tests.gateway.test_tls_listeners import https, secure_gateway
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, observe, running_provider
 from tests.waiting import eventually

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
-from tests.gateway.workbench import Provider, Reply, ai_route, backend, gateway, running_provider
+from tests.gateway.limits.questions import budget, held_back, lower, question
+from tests.gateway.workbench import Provider, ai_route, backend, gateway, running_provider
 from tests.waiting import eventually
 
 NAMESPACE = "io.envoy.ai_gateway"
@@ -29,46 +29,6 @@ async def shared() -> AsyncIterator[tuple[LimitedWorkbench, Provider, Provider]]
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-def lower(reply: Reply) -> dict[str, str]:
-    return {name.lower(): value for name, value in reply.headers.items()}
-
-
-def question(model: str = "m", **fields: Any) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 7, **fields}
-
-
-@contextlib.asynccontextmanager
-async def held_back(provider: Provider) -> AsyncIterator[asyncio.Event]:
-    """The provider answers when this is left; set as soon as it was asked."""
-    arrived, leave = asyncio.Event(), asyncio.Event()
-
-    async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
-        arrived.set()
-        await leave.wait()
-        return web.json_response({"usage": provider.usage, "choices": []})
-
-    provider.answer = answer
-    try:
-        yield arrived
-    finally:
-        leave.set()
-        provider.answer = None
-
-
-def budget(name: str, amount: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    return {
-        "kind": "Budget",
-        "metadata": {"name": name},
-        "spec": {
-            "amount": amount,
-            "window": {"calendar": {"unit": "Month", "timeZone": "Europe/Berlin"}},
-            "routes": ["*"],
-            "onStoreLoss": "Deny",
-            **spec,
-        },
-    }
 
 
 def token_limit(name: str, requests: int) -> dict[str, Any]:

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from kajitori.gateway.limits.request import Request
-from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
-from tests.gateway.limits.test_complaints import budget, lower, question
-from tests.gateway.limits.test_through_envoy import key_of
+from tests.gateway.limits.limited_workbench import LimitedWorkbench
+from tests.gateway.limits.questions import budget, key_of, lower, question
 from tests.gateway.workbench import Provider, Reply, ai_route, backend, gateway, running_provider
 from tests.waiting import eventually
 
 Shared = tuple[LimitedWorkbench, Provider]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared() -> AsyncIterator[Shared]:
-    async with contextlib.AsyncExitStack() as stack:
-        bench = await stack.enter_async_context(running_limited_workbench())
-        yield bench, await stack.enter_async_context(running_provider())
 
 
 def soft(name: str, amount: dict[str, Any], **spec: Any) -> dict[str, Any]:

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import json
-from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
-from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
+from tests.gateway.limits.limited_workbench import LimitedWorkbench
 from tests.gateway.limits.making import counted
-from tests.gateway.limits.test_complaints import budget, held_back, question
+from tests.gateway.limits.questions import budget, held_back, key_of, question
 from tests.gateway.test_grpc_routes import call, grpc_route, grpc_server
 from tests.gateway.test_http_routes import to
-from tests.gateway.workbench import Provider, ai_route, backend, gateway, running_provider
+from tests.gateway.workbench import Provider, ai_route, backend, gateway
 from tests.waiting import eventually
 
 Shared = tuple[LimitedWorkbench, Provider]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared() -> AsyncIterator[Shared]:
-    async with contextlib.AsyncExitStack() as stack:
-        bench = await stack.enter_async_context(running_limited_workbench())
-        yield bench, await stack.enter_async_context(running_provider())
 
 
 async def test_a_rate_limit_holds_for_a_plain_route(shared: Shared) -> None:
@@ -90,17 +78,6 @@ async def test_embeddings_reserve_no_output(shared: Shared) -> None:
     reply = await bench.post({"model": "m", "input": "a few words"}, "/v1/embeddings")
     assert reply.status == 200, reply.body
     assert (await bench.post({"model": "m", "messages": []})).status == 429
-
-
-def key_of(name: str, id: str, **spec: Any) -> tuple[dict[str, Any], str]:
-    text = f"kaji_{id}_{'s' * 40}"
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    item = {
-        "kind": "APIKey",
-        "metadata": {"name": name},
-        "spec": {"id": id, "hashes": [{"sha256": digest}], **spec},
-    }
-    return item, text
 
 
 async def test_keys_are_charged_to_the_budgets_that_they_and_their_tenant_name(shared: Shared) -> None:
