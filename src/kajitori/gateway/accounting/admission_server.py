@@ -31,7 +31,8 @@ _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 4
             500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
 # PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE. Envoy makes the answer one of gRPC, with the body as its message.
 _GRPC_STATUSES = {403: 7, 429: 8, 503: 14}
-_NOTHING = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+_PASSED = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"
+_NOTHING = f"{_PASSED}\r\n".encode()
 # Whatever else it is asked: a path -> status, content type, body.
 Page = Callable[[], tuple[int, str, bytes]]
 
@@ -214,7 +215,7 @@ def render(verdict: Verdict, question: Request) -> bytes:
             return _NOTHING
         gone = ",".join(f"{name}={seconds}" for name, seconds in verdict.exhausted.items())
         more = (("x-kajitori-exhausted", gone),) if gone else ()
-        return _answer(200, "", b"", verdict.headers + more)
+        return f"{_PASSED}{_lines(verdict.headers + more)}\r\n".encode()
     headers = verdict.headers
     if verdict.retry_after_seconds is not None:
         headers += (("retry-after", str(max(1, int(-(-verdict.retry_after_seconds // 1))))),)
@@ -248,16 +249,19 @@ def _page(page: Page) -> bytes:
 def _answer(
     status: int, kind: str, body: bytes, headers: tuple[tuple[str, str], ...] = (), *, close: bool = False
 ) -> bytes:
-    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Answer')}", f"content-length: {len(body)}"]
+    head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Answer')}\r\ncontent-length: {len(body)}\r\n"
     if kind:
-        lines.append(f"content-type: {kind}")
+        head += f"content-type: {kind}\r\n"
     if close:
-        lines.append("connection: close")
-    lines += [f"{name}: {_on_one_line(value)}" for name, value in headers]
-    return "\r\n".join((*lines, "\r\n")).encode() + body
+        head += "connection: close\r\n"
+    return f"{head}{_lines(headers)}\r\n".encode() + body
+
+
+def _lines(headers: tuple[tuple[str, str], ...]) -> str:
+    if not "".join([value for _, value in headers]).isprintable():
+        headers = tuple((name, _on_one_line(value)) for name, value in headers)
+    return "".join([f"{name}: {value}\r\n" for name, value in headers])
 
 
 def _on_one_line(value: str) -> str:
-    return (
-        value if value.isprintable() else "".join(letter if letter.isprintable() else " " for letter in value)
-    )
+    return "".join(letter if letter.isprintable() else " " for letter in value)

@@ -133,31 +133,39 @@ def limit_headers(readings: list[Reading], dialect: Dialect, now: float) -> tupl
     ]
     if not shown:
         return ()
-    tightest = min(shown, key=_left_fraction)
+    tightest = _tightest(shown)
+    left = str(_left(tightest))
     found = [
         ("x-ratelimit-limit", f"{tightest.capacity}, {tightest.capacity};w={tightest.window_seconds}"),
-        ("x-ratelimit-remaining", str(_left(tightest))),
+        ("x-ratelimit-remaining", left),
         ("x-ratelimit-reset", str(max(0, math.ceil(tightest.resets - now)))),
     ]
     for unit in (REQUESTS, TOKENS):
         of_unit = [each for each in shown if (each.limit.counts == REQUESTS) is (unit == REQUESTS)]
-        if not of_unit:
-            continue
-        reading = min(of_unit, key=_left_fraction)
-        limit, left = str(reading.capacity), str(_left(reading))
-        if dialect == "openai":
-            found += [
-                (f"x-ratelimit-limit-{unit}", limit),
-                (f"x-ratelimit-remaining-{unit}", left),
-                (f"x-ratelimit-reset-{unit}", _go_duration(max(0.0, reading.resets - now))),
-            ]
-        elif dialect == "anthropic":
-            found += [
-                (f"anthropic-ratelimit-{unit}-limit", limit),
-                (f"anthropic-ratelimit-{unit}-remaining", left),
-                (f"anthropic-ratelimit-{unit}-reset", rfc3339(math.ceil(reading.resets))),
-            ]
+        if of_unit:
+            found += _of_unit(unit, _tightest(of_unit), dialect, now)
     return tuple(found)
+
+
+def _of_unit(unit: str, reading: Reading, dialect: Dialect, now: float) -> tuple[tuple[str, str], ...]:
+    limit, left = str(reading.capacity), str(_left(reading))
+    if dialect == "openai":
+        return (
+            (f"x-ratelimit-limit-{unit}", limit),
+            (f"x-ratelimit-remaining-{unit}", left),
+            (f"x-ratelimit-reset-{unit}", _go_duration(max(0.0, reading.resets - now))),
+        )
+    if dialect == "anthropic":
+        return (
+            (f"anthropic-ratelimit-{unit}-limit", limit),
+            (f"anthropic-ratelimit-{unit}-remaining", left),
+            (f"anthropic-ratelimit-{unit}-reset", rfc3339(math.ceil(reading.resets))),
+        )
+    return ()
+
+
+def _tightest(readings: list[Reading]) -> Reading:
+    return readings[0] if len(readings) == 1 else min(readings, key=_left_fraction)
 
 
 def _left(reading: Reading) -> int:
