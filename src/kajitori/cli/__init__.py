@@ -125,6 +125,10 @@ def _run(name: str, words: list[str]) -> int:
             and not getattr(options, "home", None)
         ):
             error.hint += f"; KUBECONFIG is {named}"
+        if "kaji up" in error.hint:
+            from kajitori.cli.local import start_hint
+
+            error.hint = start_hint(options) or error.hint
         print(f"kaji: {error}", file=sys.stderr)
         return EXIT_NO_CLUSTER
     except KajitoriError as error:

@@ -21,6 +21,7 @@ from kajitori.base.errors import (
     KajitoriError,
     NotFound,
     Unreachable,
+    UsageError,
 )
 from kajitori.cli.connection import Cluster, cluster_arguments, open_cluster
 from kajitori.cli.manifests import Manifest, read_manifests
@@ -202,4 +203,5 @@ def _explain(manifest: Manifest, error: KajitoriError) -> list[str]:
         ]
     if several := _SEVERAL.findall(error.message):
         return [f"{manifest.place(_field_of(one))}: {manifest.title}: {one}" for one in several]
-    return [f"{manifest.place(_field_of(error.message))}: {manifest.title}: {error}"]
+    field = _field_of(error.message) or ("kind" if isinstance(error, UsageError) else "")
+    return [f"{manifest.place(field)}: {manifest.title}: {error}"]

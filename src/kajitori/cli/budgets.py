@@ -98,7 +98,9 @@ async def _read(home: Path) -> _Counted:
     try:
         policy = msgspec.msgpack.decode(path.read_bytes(), type=Policy)
     except FileNotFoundError:
-        raise NotFound(f"no gateway has kept a policy in {home}", hint="`kaji up` starts one") from None
+        raise NotFound(
+            f"no gateway has kept a policy in {home}", hint="`kaji up` or `kaji gateway run` starts one"
+        ) from None
     url = os.environ.get(STORE_VARIABLE, "")
     store = open_store(home, url) if url else MemoryStore.read(home / JOURNAL)
     try:

@@ -167,13 +167,21 @@ class Cluster:
                 self._kinds[api_version, entry["kind"]] = served
         if (api_version, kind) in self._kinds:
             return self._kinds[api_version, kind]
-        near = [served.resource for served in self.served() if served.resource.kind.lower() == kind.lower()]
         raise UsageError(
-            f"the cluster serves no {kind} in {api_version}",
-            hint=f"it serves {near[0].kind} in {near[0].api_version}"
-            if near
-            else "is its CustomResourceDefinition installed?",
+            f"the cluster serves no {kind} in {api_version}", hint=self._nearest_kind(group, kind)
         )
+
+    def _nearest_kind(self, group: str, kind: str) -> str:
+        from difflib import get_close_matches
+
+        served = [each.resource for each in self.served()]
+        near = [each for each in served if each.kind.lower() == kind.lower()]
+        if not near:
+            of_group = {each.kind: each for each in served if each.group == group}
+            near = [of_group[name] for name in get_close_matches(kind, of_group, n=1, cutoff=0.7)]
+        if near:
+            return f"it serves {near[0].kind} in {near[0].api_version}"
+        return "is its CustomResourceDefinition installed?"
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
         return self.client.get(resource.path(namespace or self.namespace, name))

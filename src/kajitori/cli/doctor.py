@@ -25,6 +25,12 @@ from kajitori.cli.output import paint
 
 _LOW_DISK_BYTES = 500 * 2**20
 _LOW_FILES = 4096
+_GATEWAY_GROUPS = (
+    "gateway.networking.k8s.io",
+    "gateway.envoyproxy.io",
+    "aigateway.envoyproxy.io",
+    "gateway.kajitori.dev",
+)
 
 
 @dataclass(frozen=True)
@@ -260,16 +266,32 @@ def _pods(cluster: Cluster) -> Iterator[Finding]:
 
 
 def _routes(cluster: Cluster) -> Iterator[Finding]:
+    """Gateways and routes by models, and of everything else that shapes requests what is wrong."""
     from kajitori.api.resource import AI_GATEWAY_ROUTES, GATEWAYS
     from kajitori.cli.explain import troubles
+    from kajitori.cli.explain_gateway import unanswered
 
-    for kind in (GATEWAYS, AI_GATEWAY_ROUTES):
+    told = (GATEWAYS, AI_GATEWAY_ROUTES)
+    others = [
+        each.resource
+        for each in cluster.served()
+        if each.resource.group in _GATEWAY_GROUPS and "list" in each.verbs
+    ]
+    kinds = [*told, *(each for each in others if each.kind not in {one.kind for one in told})]
+    for kind in kinds:
         for obj in cluster.objects(kind, None):
             metadata = obj["metadata"]
-            title = f"{kind.kind} {metadata['namespace']}/{metadata['name']}"
-            found = troubles(obj)
+            namespace = metadata.get("namespace", "")
+            title = (
+                f"{kind.kind} {namespace}/{metadata['name']}"
+                if namespace
+                else f"{kind.kind} {metadata['name']}"
+            )
+            found = troubles(obj) or unanswered(cluster, obj)
             if found:
-                cure = f"kaji explain {kind.kind.lower()}/{metadata['name']} -n {metadata['namespace']}"
+                cure = f"kaji explain {kind.kind.lower()}/{metadata['name']}" + (
+                    f" -n {namespace}" if namespace else ""
+                )
                 yield Finding("bad", "gateway", f"{title}: {found[0]}", cure)
-            else:
+            elif kind in told:
                 yield Finding("ok", "gateway", title)

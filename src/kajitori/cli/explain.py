@@ -19,6 +19,7 @@ from kajitori.api.resource import Resource
 from kajitori.base.clock import parse_rfc3339
 from kajitori.base.duration import format_age
 from kajitori.base.errors import ApiError, NotFound, UsageError
+from kajitori.cli import explain_gateway as gateway
 from kajitori.cli.connection import (
     Cluster,
     cluster_arguments,
@@ -47,6 +48,7 @@ _GOOD_WHEN_FALSE = (
     "DoesNotFit",
     "FieldsNotHonoured",
     "Paused",
+    "PartiallyInvalid",
 )
 # Conditions that describe rather than judge.
 _PLAIN = (
@@ -57,6 +59,7 @@ _PLAIN = (
     "RestartingJobSet",
     "StartupPolicyInProgress",
     "StartupPolicyCompleted",
+    "Overridden",
 )
 
 
@@ -73,10 +76,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     word, _, name = str(options.what).partition("/")
     name = name or options.name
-    if not name:
-        raise UsageError("explain which one?", hint=f"kaji explain {word}/NAME")
     if word in ("request", "requests", "req"):
+        if not name:
+            raise UsageError(
+                "explain which request?", hint="kaji explain request ID, the x-request-id of its answer"
+            )
         return _explain_request(options, name)
+    if not name:
+        raise UsageError(
+            "explain which one?", hint=f"kaji explain {word}/NAME, of those that `kaji get {word}` lists"
+        )
     if options.form:
         raise UsageError(
             f"-o {options.form} is for requests", hint=f"kaji get {word}/{name} -o {options.form}"
@@ -111,13 +120,13 @@ def explain_object(cluster: Cluster, resource: Resource, name: str, *, every: bo
         print_timeline(timeline, every=every)
         return 0
     print(paint(_headline(resource, obj), "1"))
-    bad = troubles(obj)
+    bad = troubles(obj) + gateway.unanswered(cluster, obj)
     if has_members(resource.kind):
         more, timeline = _members(cluster, resource, obj, timeline)
         bad += more
     for line in bad:
         print(f"  {paint('✗', '31')} {line}")
-    for line in _remarks(obj):
+    for line in (*_remarks(obj), *gateway.remarks(obj)):
         print(f"  · {line}")
     _print_owner(cluster, obj)
     print_timeline(timeline, every=every)
@@ -195,9 +204,9 @@ def troubles(obj: dict[str, Any]) -> list[str]:
 
 
 def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those of the object, of its parents (routes) and of its listeners (gateways)."""
+    """Those of the object, of its parents (routes), its ancestors (policies) and its listeners (gateways)."""
     found: list[dict[str, Any]] = list(status.get("conditions") or ())
-    for parent in status.get("parents") or ():
+    for parent in (*(status.get("parents") or ()), *(status.get("ancestors") or ())):
         found += parent.get("conditions") or ()
     for listener in status.get("listeners") or ():
         found += [

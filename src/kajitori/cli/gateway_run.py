@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -40,7 +42,8 @@ def run_gateway(options: argparse.Namespace) -> int:
             f"a gateway runs in {home} already (pid {running['pid']})",
             hint="stop it, or choose another --home",
         )
-    _check_ports(manifests, options.admin_port)
+    _check_address(options)
+    _check_ports(manifests, options)
     supervisor = _start(home, options)
     try:
         client = _connect(home, supervisor)
@@ -67,15 +70,39 @@ def _configuration(options: argparse.Namespace) -> list[Manifest]:
     return [manifest_of("the environment", document) for document in documents]
 
 
-def _check_ports(manifests: list[Manifest], administration_port: int) -> None:
+def _check_address(options: argparse.Namespace) -> None:
+    """Raises UsageError for what Envoy could not listen on."""
+    try:
+        family = {4: socket.AF_INET, 6: socket.AF_INET6}[ipaddress.ip_address(options.address).version]
+    except ValueError:
+        raise UsageError(
+            f"--address {options.address}: no IP address",
+            hint="such as 127.0.0.1, or 0.0.0.0 for all of this machine",
+        ) from None
+    try:
+        with socket.socket(family) as probe:
+            probe.bind((options.address, 0))
+    except OSError:
+        raise UsageError(f"--address {options.address}: this machine does not have it") from None
+    for option, lowest, port in (("--port", 1, options.port), ("--admin-port", 0, options.admin_port)):
+        if not lowest <= port <= 65535:
+            raise UsageError(f"{option} {port} is not between {lowest} and 65535")
+
+
+def _check_ports(manifests: list[Manifest], options: argparse.Namespace) -> None:
+    administration_port: int = options.admin_port
     for manifest in manifests:
         if manifest.object["kind"] != "Gateway":
             continue
         listeners: list[Object] = (manifest.object.get("spec") or {}).get("listeners") or []
         for index, listener in enumerate(listeners):
-            if isinstance(listener.get("port"), int):
+            port = listener.get("port")
+            if isinstance(port, int) and 0 < port <= 65535:
+                place = manifest.place(f"spec.listeners[{index}].port")
                 check_port(
-                    listener["port"], manifest.place(f"spec.listeners[{index}].port"), "another port there"
+                    port,
+                    *((place, "") if options.file else ("the gateway's", "--port")),
+                    address=options.address,
                 )
     if administration_port:
         check_port(administration_port, "administration", "--admin-port")
@@ -85,6 +112,11 @@ def _start(home: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
     from kajitori.app.start import check_home, prepare_home, settle_settings, start_supervisor
 
     check_home(home)
+    if (home / "cluster.json").exists() and not read_settings(home).gateway_only:
+        raise UsageError(
+            f"{home} is the home of a cluster",
+            hint="`kaji up` starts that; choose another --home for a gateway",
+        )
     wanted: dict[str, Any] = {
         "port": _store_port(home),
         "gateway_only": True,

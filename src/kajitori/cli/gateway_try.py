@@ -61,7 +61,7 @@ def _lines(path: Path) -> list[RequestRecord]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             found.append(decoder.decode(line))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{path}:{number}: not a record of a request: {error}") from None
     return found
 

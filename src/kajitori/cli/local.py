@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import socket
 from pathlib import Path
@@ -28,21 +29,34 @@ def ask_supervisor(home: Path, command: str) -> dict[str, Any] | None:
         connection.close()
 
 
-def check_port(port: int, purpose: str, option: str) -> None:
-    """Raise UsageError, naming who listens there, if the port is taken on 127.0.0.1."""
-    probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def start_hint(options: argparse.Namespace) -> str:
+    """What starts the home that is meant where that is not `kaji up`: a gateway without a cluster; else empty."""
+    from kajitori.cli.connection import is_local, local_home
+
+    home = local_home(options)
+    try:
+        alone = json.loads((home / "cluster.json").read_bytes()).get("gateway_only")
+    except (OSError, ValueError):
+        return ""
+    return f"`kaji gateway run --home {home}` serves what is in there" if alone and is_local(options) else ""
+
+
+def check_port(port: int, purpose: str, option: str, *, address: str = "127.0.0.1") -> None:
+    """Raise UsageError, naming who listens there, if the port is taken at this IP address. option: that names it, if one does."""
+    how = f" with {option}" if option else ""
+    probe = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        probe.bind(("127.0.0.1", port))
+        probe.bind((address, port))
     except PermissionError:
         raise UsageError(
-            f"port {port} ({purpose}) needs privileges", hint=f"choose one above 1023 with {option}"
+            f"port {port} ({purpose}) needs privileges", hint=f"choose one above 1023{how}"
         ) from None
     except OSError:
         owner = port_owner(port)
         by = f"by {owner}" if owner else "by another process"
         raise UsageError(
-            f"port {port} ({purpose}) is taken {by}", hint=f"stop it, or choose another with {option}"
+            f"port {port} ({purpose}) is taken {by}", hint=f"stop it, or choose another{how}"
         ) from None
     finally:
         probe.close()

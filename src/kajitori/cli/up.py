@@ -139,6 +139,11 @@ def _start(home: Path, wanted: dict[str, Any], *, detach: bool) -> subprocess.Po
     check_home(home)
     settings, slot = settle_settings(home, defaults | wanted)
     with slot:
+        if settings.gateway_only:
+            raise UsageError(
+                f"{home} is the home of a gateway without a cluster",
+                hint=f"`kaji gateway run --home {home}` starts it; choose another --home for a cluster",
+            )
         if settings.port == settings.gateway_port:
             raise UsageError(f"--port and --gateway-port are both {settings.port}")
         check_port(settings.port, "API server", "--port")
