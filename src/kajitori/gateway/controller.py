@@ -67,10 +67,10 @@ from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.credentials.exchanges import wanted_exchanges
 from kajitori.gateway.credentials.tokens import TokenSource
+from kajitori.gateway.defects import Defects
 from kajitori.gateway.generation import Generation
 from kajitori.gateway.memory import PlanMemory
 from kajitori.gateway.observed import Index, Observed, Settings
-from kajitori.gateway.plan import make_plan
 from kajitori.gateway.policies.security.discovery import IssuerSource
 from kajitori.gateway.policies.security.references import issuers_asked
 from kajitori.gateway.references import ReferencedObjects
@@ -177,6 +177,7 @@ class GatewayController:
         # By identity, which the object itself keeps from being another's.
         self._told: dict[int, tuple[StatusUpdate, Key]] = {}
         self._memory = PlanMemory()
+        self._defects = Defects({field: resource for field, (resource, _) in _WATCHED.items()})
         self._informers: dict[str, Informer[Any]] = {
             field: runtime.informer(resource, projection, optional=resource in unserved)
             for field, (resource, projection) in _WATCHED.items()
@@ -233,7 +234,7 @@ class GatewayController:
             self._make_plan()
 
     def _make_plan(self) -> None:
-        plan = make_plan(
+        plan = self._defects.plan(
             self.observe(), self._envoys.rejected, envoys=self._envoys.connected, memory=self._memory
         )
         if plan.ports != self._ports:

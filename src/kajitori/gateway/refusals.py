@@ -162,7 +162,7 @@ def _said(update: StatusUpdate, told: _Told) -> StatusUpdate:
     if own and item.kind == "Gateway":
         status = {**status, "conditions": _programmed(status.get("conditions", []), _message(own))}
     elif own:
-        status = _refused(item.kind, status, _message(own))
+        status = refused_status(item.kind, status, _message(own))
     if item.kind == "Gateway":
         listeners = [
             {**entry, "conditions": _programmed(entry["conditions"], _message(words))}
@@ -182,7 +182,7 @@ def _message(own: dict[str, dict[str, None]]) -> str:
     )
 
 
-def _refused(kind: str, status: dict[str, Any], message: str) -> dict[str, Any]:
+def refused_status(kind: str, status: dict[str, Any], message: str) -> dict[str, Any]:
     """The status with every `Accepted` turned, at its top or at each parent."""
     found = dict(status)
     if "conditions" in found:
