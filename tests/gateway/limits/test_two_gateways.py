@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from kajitori.gateway.limits.store import StoreLost
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
 from tests.gateway.limits.making import RedisServer, counted, running_redis
 from tests.gateway.limits.test_complaints import budget, question
@@ -83,7 +84,9 @@ async def test_of_a_thousand_requests_at_once_a_budget_of_a_hundred_lets_a_hundr
     store, taken = benches[0].engine._store, 4 * arrived
 
     async def all_is_settled() -> bool:
-        return await counted(store, [("Budget default/thousand", 0)]) == [taken]
+        with contextlib.suppress(StoreLost):  # it took too long
+            return await counted(store, [("Budget default/thousand", 0)]) == [taken]
+        return False
 
     await eventually(all_is_settled, what=lambda: "what was reserved and not spent is there again")
     more = (100 * RESERVED - taken) // RESERVED

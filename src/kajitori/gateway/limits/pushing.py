@@ -58,6 +58,7 @@ class Pushing:
         # Those of which a request was booked that has no price: all are asked about, and such a one is refused.
         self._unpriced: set[str] = set()
         self._all_anew = self._looked = False
+        self._waits: float | None = None  # for which `run` sleeps
         self._written: str | None = None
         self.used_up: dict[str, UsedUp] = {}
 
@@ -101,17 +102,17 @@ class Pushing:
             if each.attempted:
                 self._charge(each)
         if self._pending or self._touched or self._all_anew:
-            before = self._wait_seconds()
             await self._catch_up()
-            after = self._wait_seconds()
-            if after is not None and (before is None or after < before):
+            wait = self._wait_seconds()
+            if wait is not None and (self._waits is None or wait < self._waits):
                 self._wake.set()
 
     async def run(self) -> None:
         """Takes back what is free again, looks at what others have booked, and catches up with a lost store; for ever."""
         while True:
+            self._waits = self._wait_seconds()
             try:
-                async with asyncio.timeout(self._wait_seconds()):
+                async with asyncio.timeout(self._waits):
                     await self._wake.wait()
             except TimeoutError:
                 pass
