@@ -12,7 +12,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Generator
 from pathlib import Path
@@ -26,6 +25,7 @@ from kajitori.app.install.values import complete
 from kajitori.kube.config import load_config
 from kajitori.kube.direct import DirectClient
 from tests.servers import ROOT, Place
+from tests.waiting import eventually_blocking
 
 NAMESPACE = "kajitori-system"
 NAME = "kajitori-controllers"
@@ -79,11 +79,11 @@ class Controllers:
         self.wait()
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 30
-        while "kaji_leader" not in self.answer("/metrics") or not self.answer("/readyz"):
+        def ready() -> bool:
             assert self._place.processes["controllers"].poll() is None, "the controllers ended"
-            assert time.monotonic() < deadline, "the controllers are not ready"
-            time.sleep(0.1)
+            return "kaji_leader" in self.answer("/metrics") and bool(self.answer("/readyz"))
+
+        eventually_blocking(ready, "the controllers are ready")
 
     def answer(self, path: str) -> str:
         """What the probe or `/metrics` says; empty if it says no."""

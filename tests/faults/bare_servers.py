@@ -16,8 +16,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from tests.groups.leader_worker_sets.loop import FakeNode, Loop, install_definition
+from tests.definitions import install_definitions
+from tests.groups.leader_worker_sets.loop import FakeNode, Loop
 from tests.servers import wait_for_url
+from tests.waiting import eventually
 from tools.kubernetes.control_plane import APISERVER, ControlPlane, free_ports, running_control_plane
 
 from kajitori.api.resource import (
@@ -143,7 +145,7 @@ def bare_server(kind: str, home: Path) -> Iterator[BareServer]:
 async def prepare(server: BareServer) -> None:
     """The definition of LeaderWorkerSet, the default service account, the controllers' rights."""
     async with Client(load_config(str(server.kubeconfig)), user_agent="test") as admin:
-        await install_definition(admin)
+        await install_definitions(admin, "LeaderWorkerSet")
         account = {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
@@ -182,8 +184,11 @@ async def _empty(admin: Client) -> None:
     for service in (await admin.list(SERVICES, "default")).items:
         if service["metadata"]["name"] != "kubernetes":
             await admin.delete(SERVICES, service["metadata"]["name"], "default")
-    while (await admin.list(PODS, "default")).items:
-        await asyncio.sleep(0.02)
+
+    async def empty() -> bool:
+        return not (await admin.list(PODS, "default")).items
+
+    await eventually(empty, "no pod is left")
 
 
 async def _grant(admin: Client) -> None:

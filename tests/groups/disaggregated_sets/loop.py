@@ -10,18 +10,15 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.definitions import install_definitions
 from tests.groups.leader_worker_sets.loop import CountingTransport, FakeNode, Loop, condition
 
-from kajitori.api.crds import all_crds
 from kajitori.api.disaggregatedset import v1
 from kajitori.api.resource import (
-    CUSTOM_RESOURCE_DEFINITIONS,
-    DISAGGREGATED_SET_ROLE_SCALERS,
     DISAGGREGATED_SETS,
     LEADER_WORKER_SETS,
     SERVICE_ACCOUNTS,
 )
-from kajitori.base.errors import NotFound
 from kajitori.control.runtime import Runtime
 from kajitori.groups.disaggregated_sets import controller as disaggregated_sets
 from kajitori.groups.leader_worker_sets import controller as leader_worker_sets
@@ -60,20 +57,6 @@ class SetLoop(Loop):
         return await self.until(check)
 
 
-async def install_definitions(client: Client) -> None:
-    """Create the definitions and wait until they are served."""
-    for crd in all_crds():
-        if crd["spec"]["names"]["kind"] in KINDS:
-            await client.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
-    for resource in (LEADER_WORKER_SETS, DISAGGREGATED_SETS, DISAGGREGATED_SET_ROLE_SCALERS):
-        async with asyncio.timeout(20):
-            while True:
-                with contextlib.suppress(NotFound):
-                    await client.list(resource)
-                    break
-                await asyncio.sleep(0.01)
-
-
 @contextlib.asynccontextmanager
 async def running(
     server: RunningApiServer, rooms: Iterable[Any], writes: float = float("inf")
@@ -110,7 +93,7 @@ async def running_set_loop(*, with_controller: bool = True) -> AsyncIterator[Set
         config = load_config(str(server.kubeconfig))
         admin = await stack.enter_async_context(Client(config, user_agent="kubectl/test"))
         node_client = await stack.enter_async_context(Client(config, user_agent="fake-node"))
-        await install_definitions(admin)
+        await install_definitions(admin, *KINDS)
         account = {"metadata": {"name": "default", "namespace": "default"}}
         await admin.create(SERVICE_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", **account})
         await stack.enter_async_context(running(server, [leader_worker_sets]))

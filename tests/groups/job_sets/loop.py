@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import json
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from tests.definitions import install_definitions
 from tests.groups.job_sets.planned import Object
 from tests.groups.leader_worker_sets.loop import CountingTransport, FakeNode
 from tests.groups.leader_worker_sets.loop import running_controller as running_one
+from tests.waiting import eventually
 
-from kajitori.api.crds import all_crds
-from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, JOB_SETS, JOBS, PODS, SERVICE_ACCOUNTS
+from kajitori.api.resource import JOB_SETS, JOBS, PODS, SERVICE_ACCOUNTS
 from kajitori.base.errors import NotFound
 from kajitori.control.runtime import Runtime
 from kajitori.groups.job_sets import controller
@@ -25,8 +25,6 @@ from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import RunningApiServer, running_api_server
 from kajitori.laptop.controllers import garbage, jobs
-
-DEADLINE_SECONDS = 20.0
 
 
 class Loop:
@@ -70,12 +68,7 @@ class Loop:
                 )
 
     async def until(self, what: Callable[[], Awaitable[Any]]) -> Any:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not (found := await what()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {DEADLINE_SECONDS} s")
-            await asyncio.sleep(0.02)
-        return found
+        return await eventually(what)
 
     async def whole(self, name: str, *names: str, attempt: int = 0) -> dict[str, Object]:
         """Wait until these Jobs, and no others, are there in this attempt with a running pod each."""
@@ -129,17 +122,10 @@ async def running_loop() -> AsyncIterator[Loop]:
 
 
 async def _install(client: Client) -> None:
-    (crd,) = [crd for crd in all_crds() if crd["spec"]["names"]["kind"] == "JobSet"]
-    await client.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
+    await install_definitions(client, "JobSet")
     account = {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
         "metadata": {"name": "default", "namespace": "default"},
     }
     await client.create(SERVICE_ACCOUNTS, account)
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            with contextlib.suppress(NotFound):
-                await client.list(JOB_SETS)
-                return
-            await asyncio.sleep(0.01)

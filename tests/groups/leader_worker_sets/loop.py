@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import json
 import tempfile
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from kajitori.api.crds import all_crds
+from tests.definitions import install_definitions
+from tests.waiting import eventually
+
 from kajitori.api.resource import (
-    CUSTOM_RESOURCE_DEFINITIONS,
     EVENTS,
     LEADER_WORKER_SETS,
     NODES,
@@ -31,8 +31,6 @@ from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.kube.transport import HttpTransport
 from kajitori.laptop.apiserver.testing import RunningApiServer, running_api_server
-
-DEADLINE_SECONDS = 20.0
 
 
 class GivesKubeconfigs(Protocol):
@@ -214,12 +212,7 @@ class Loop:
 
     async def until(self, what: Callable[[], Any]) -> Any:
         """Wait until the awaitable that `what` makes gives something true."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not (found := await what()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {DEADLINE_SECONDS} s")
-            await asyncio.sleep(0.02)
-        return found
+        return await eventually(what)
 
     async def available(self, name: str = "x") -> dict[str, Any]:
         """Wait until the set says that it is available as it stands; returns it."""
@@ -236,18 +229,6 @@ class Loop:
 def condition(lws: dict[str, Any], kind: str) -> str:
     found = [one["status"] for one in lws.get("status", {}).get("conditions", ()) if one["type"] == kind]
     return found[0] if found else ""
-
-
-async def install_definition(client: Client) -> None:
-    """Create the definition of LeaderWorkerSet and wait until it is served."""
-    (crd,) = [crd for crd in all_crds() if crd["spec"]["names"]["kind"] == "LeaderWorkerSet"]
-    await client.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            with contextlib.suppress(NotFound):
-                await client.list(LEADER_WORKER_SETS)
-                return
-            await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
@@ -286,7 +267,7 @@ async def running_loop(*, with_controller: bool = True) -> AsyncIterator[Loop]:
         config = load_config(str(server.kubeconfig))
         admin = await stack.enter_async_context(Client(config, user_agent="kubectl/test"))
         node_client = await stack.enter_async_context(Client(config, user_agent="fake-node"))
-        await install_definition(admin)
+        await install_definitions(admin, "LeaderWorkerSet")
         account = {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
