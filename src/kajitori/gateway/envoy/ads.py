@@ -337,14 +337,12 @@ class _Stream:
         has = subscription.has
         due: dict[str, Encoded] = {}
         wanted = self._snapshot.resources[kind]
+        special = self._snapshot.refused_of(kind)
         differ = [
             name
             for name in (wanted if subscription.wildcard else subscription.names & wanted.keys())
-            if has.get(name) != wanted[name].version
+            if has.get(name) != wanted[name].version or name in special
         ]
-        if self._snapshot.refuses:
-            # Of these something else is sent than what is wanted, or nothing.
-            differ = list(wanted) if subscription.wildcard else list(subscription.names & wanted.keys())
         for name in differ:
             if kind == ROUTES and self._waits_for_shards(name, subscription):
                 continue

@@ -7,6 +7,7 @@ and an Envoy that kept running is sent nothing it already has. What many objects
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from kajitori.base.errors import InvalidManifest
@@ -40,7 +41,9 @@ class Snapshot:
         self._retried: set[tuple[str, str]] = set()
         self._malformed: dict[str, dict[tuple[str, str], str]] = {}
         self._cases: dict[tuple[str, str], Case] = {}
-        self._unsendable = 0
+        self._counts = itertools.count(1)
+        # What is wanted and no message of Envoy as a whole.
+        self._unsendable: set[tuple[str, str]] = set()
         self._stand_ins: dict[str, Encoded] = {}
         # Who finds out for a case what is refused.
         self._askers: dict[tuple[str, str], Inquiry] = {}
@@ -55,10 +58,9 @@ class Snapshot:
             found |= case.rejected
         return {table_of(name): message for name, message in found.items()}
 
-    @property
-    def refuses(self) -> bool:
-        """Whether Envoy has refused anything that is wanted."""
-        return bool(self._refused or self._cases)
+    def refused_of(self, kind: str) -> set[str]:
+        """Names of resources of which something else is sent than what is wanted, or nothing."""
+        return {key[1] for key in (*self._refused, *self._cases) if key[0] == kind}
 
     @property
     def asks(self) -> bool:
@@ -97,8 +99,7 @@ class Snapshot:
                     after[name] = encoded(kind, value, self.encode)
                 except InvalidManifest as error:
                     if divide(kind, value):
-                        self._unsendable += 1
-                        after[name] = Encoded(value, b"", f"unsendable {self._unsendable}")
+                        after[name] = Encoded(value, b"", f"unsendable {next(self._counts)}")
                         continue
                     malformed[kind, name] = str(error)
                     if old is not None:
@@ -118,6 +119,13 @@ class Snapshot:
             for kind, items in self._sources[source].items():
                 merged[kind].update(items)
         self.resources = merged
+        self._unsendable = {
+            (kind, name)
+            for items in self._sources.values()
+            for kind, found in items.items()
+            for name, each in found.items()
+            if not each.data
+        }
         # A refusal is of one version; another one is to be tried.
         self._refused = {
             (kind, name): refused
@@ -136,17 +144,18 @@ class Snapshot:
         """Tells cases what is wanted now, and opens one for what cannot even be sent as a whole."""
         for kind, name in [key for key in self._cases if key[1] not in self.resources[key[0]]]:
             self._close(kind, name)
-        for kind, items in self.resources.items():
-            for name, wanted in items.items():
-                case = self._cases.get((kind, name))
-                if case is None and not wanted.data and divide(kind, wanted.value):
-                    case = self._cases[kind, name] = Case(kind, name, wanted, PROBE)
-                    case.mend(self.encode)
-                elif case is not None and case.change(wanted) and not wanted.data:
-                    case.mend(self.encode)
-                good = self._good.get((kind, name))
-                if case is not None and case.over and good is not None and good.version == wanted.version:
-                    self._close(kind, name)
+        for kind, name in self._cases.keys() | self._unsendable:
+            wanted = self.resources[kind].get(name)
+            if wanted is None:
+                continue
+            case, good = self._cases.get((kind, name)), self._good.get((kind, name))
+            if case is None:
+                case = self._cases[kind, name] = Case(kind, name, wanted, PROBE)
+                case.mend(self.encode)
+            elif case.change(wanted) and not wanted.data:
+                case.mend(self.encode)
+            if case.over and good is not None and good.version == wanted.version:
+                self._close(kind, name)
 
     def _close(self, kind: str, name: str) -> None:
         del self._cases[kind, name]
