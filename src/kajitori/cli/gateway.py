@@ -23,6 +23,7 @@ from kajitori.cli.output import warn
 
 DEFAULT_HOME = GATEWAY_HOME
 ADMINISTRATION_PORT = 1064
+PORT = 1975
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     run_verb.add_argument("file", nargs="?", help="the configuration; none: see the variables above")
     run_verb.add_argument("--home", type=Path, help=f"where state and logs are kept ({DEFAULT_HOME})")
     run_verb.add_argument("--address", default="127.0.0.1", help="where to listen (127.0.0.1)")
-    run_verb.add_argument("--port", type=int, default=1975, help="where to listen if no file is given (1975)")
+    run_verb.add_argument(
+        "--port", type=int, default=PORT, help="where to listen if no Gateway of a file says it (1975)"
+    )
     run_verb.add_argument(
         "--admin-port", type=int, default=ADMINISTRATION_PORT, help="of /metrics and /health (1064; 0: none)"
     )
@@ -81,6 +84,15 @@ def read_configuration(path: str) -> list[Manifest]:
         return found.text
 
     return read_manifests([path], replace)
+
+
+def assume(manifests: Sequence[Manifest], port: int = PORT) -> tuple[list[Manifest], list[str]]:
+    """What is taken to be there besides, and what is to be said of that. port: of a Gateway that is not in the file."""
+    from kajitori.app.standalone.assumed import assumed
+    from kajitori.cli.manifests import manifest_of
+
+    objects, told = assumed([item.object for item in manifests], port)
+    return [manifest_of("taken to be there", item) for item in objects], told
 
 
 def without_effect(manifests: Sequence[Manifest]) -> tuple[list[Manifest], list[str]]:

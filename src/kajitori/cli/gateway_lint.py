@@ -18,9 +18,10 @@ import msgspec
 from kajitori.api.kubernetes.core_v1 import ConfigMap, Secret
 from kajitori.api.resource import CONFIG_MAPS, SECRETS, Resource
 from kajitori.app.standalone import serving
+from kajitori.app.standalone.assumed import strangers
 from kajitori.cli.apply import apply_manifests
 from kajitori.cli.connection import Cluster
-from kajitori.cli.gateway import without_effect
+from kajitori.cli.gateway import assume, without_effect
 from kajitori.cli.manifests import Manifest
 from kajitori.cli.output import paint
 from kajitori.gateway.controller import watched
@@ -37,7 +38,11 @@ _TOKEN_PENDING = "its token is being fetched"
 def lint(manifests: list[Manifest]) -> int:
     """Print every finding with its place; 0 if there is none, else 1."""
     kept, told = without_effect(manifests)
-    refused, plan, warnings = asyncio.run(_judge(kept))
+    besides, notes = assume(kept)
+    for note in notes:
+        print(f"{paint('·', '2')} {note}")
+    told += _of_nobody([*kept, *besides])
+    refused, plan, warnings = asyncio.run(_judge([*kept, *besides]))
     findings = told + (_of_plan(plan, kept) if plan is not None else [])
     for finding in findings:
         print(f"{paint('!', '33')} {finding}")
@@ -45,16 +50,21 @@ def lint(manifests: list[Manifest]) -> int:
     count = len(findings) + sum("is deprecated" not in warning for warning in warnings)
     if count or refused:
         rest = " besides what was refused" if refused else ""
-        print(f"{count} finding{'' if count == 1 else 's'}{rest} in {len(manifests)} objects.")
+        print(f"{_counted(count, 'finding')}{rest} in {_counted(len(manifests), 'object')}.")
         return 1
-    print(f"{paint('✓', '32')} {len(manifests)} objects: every field is honoured.")
+    print(f"{paint('✓', '32')} {_counted(len(manifests), 'object')}: every field is honoured.")
     return 0
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def plan_of(manifests: Sequence[Manifest]) -> Plan | None:
     """The plan of objects that an API server would take; None if it refuses one (which is printed)."""
     kept, _ = without_effect(manifests)
-    refused, plan, _ = asyncio.run(_judge(kept))
+    besides, _ = assume(kept)
+    refused, plan, _ = asyncio.run(_judge([*kept, *besides]))
     return None if refused else plan
 
 
@@ -113,6 +123,16 @@ def _of_plan(plan: Plan, manifests: Sequence[Manifest]) -> list[str]:
             told = problem if problem.startswith(title) else f"{title}: {problem}"
             found.append(f"{manifest.place('spec') + ': ' if manifest else ''}{told}")
     return found
+
+
+def _of_nobody(manifests: Sequence[Manifest]) -> list[str]:
+    """Routes that name Gateways which are not in the file, though others are."""
+    objects = [item.object for item in manifests]
+    return [
+        f"{item.place('spec.parentRefs')}: {item.title}: Gateway {name} is not in the file, so nobody serves it there"
+        for item in manifests
+        for name in strangers(item.object, objects)
+    ]
 
 
 def _key(manifest: Manifest) -> tuple[str, str, str, str]:

@@ -15,10 +15,11 @@ from typing import Any
 
 from kajitori.api.resource import GATEWAYS, Resource
 from kajitori.app.standalone import environment, serving
+from kajitori.app.standalone.assumed import strangers
 from kajitori.base.errors import KajitoriError, NotFound, UsageError
 from kajitori.cli.apply import apply_manifests
 from kajitori.cli.connection import Cluster
-from kajitori.cli.gateway import DEFAULT_HOME, read_configuration, without_effect
+from kajitori.cli.gateway import DEFAULT_HOME, assume, read_configuration, without_effect
 from kajitori.cli.local import ask_supervisor, check_port
 from kajitori.cli.manifests import Manifest, manifest_of
 from kajitori.cli.output import paint, warn
@@ -65,7 +66,11 @@ def run_gateway(options: argparse.Namespace) -> int:
 
 def _configuration(options: argparse.Namespace) -> list[Manifest]:
     if options.file:
-        return read_configuration(options.file)
+        manifests = read_configuration(options.file)
+        besides, told = assume(manifests, options.port)
+        for sentence in told:
+            print(f"  {paint('·', '2')} {sentence}", flush=True)
+        return [*manifests, *besides]
     documents = environment.documents(os.environ, options.port)
     return [manifest_of("the environment", document) for document in documents]
 
@@ -169,6 +174,9 @@ class _Session:
         of an object that was there before its former version. Raises KajitoriError if there is no Gateway then.
         """
         kept, told = without_effect(manifests)
+        for item in kept:
+            for name in strangers(item.object, [each.object for each in kept]):
+                told.append(f"{item.place('spec.parentRefs')}: {item.title}: there is no Gateway {name}")
         for sentence in told:
             warn(sentence)
         namespaces = [str((item.object.get("metadata") or {}).get("namespace") or "default") for item in kept]
@@ -186,18 +194,27 @@ class _Session:
                 applied.append((resource, namespace, str(name)))
         for title in serving.remove_former(self._client, self.home, applied):
             print(f"  removed   {title}")
+        if not self._applied:
+            serving.forget_statuses(self._client, self._spoken_of(applied))
         self._applied = applied
 
     def objects(self) -> list[Object]:
         """Those that a controller speaks of, as they are now."""
         found: list[Object] = []
-        for resource, namespace, name in self._applied:
-            if resource.group in serving.GROUPS and resource.kind != "ReferenceGrant":
-                try:
-                    found.append(self._client.get(resource.path(namespace, name)))
-                except NotFound:
-                    continue
+        for path in self._spoken_of(self._applied):
+            try:
+                found.append(self._client.get(path))
+            except NotFound:
+                continue
         return found
+
+    @staticmethod
+    def _spoken_of(applied: list[tuple[Resource, str, str]]) -> list[str]:
+        return [
+            resource.path(namespace, name)
+            for resource, namespace, name in applied
+            if resource.group in serving.GROUPS and resource.kind != "ReferenceGrant"
+        ]
 
     def wait_for_envoy(self, supervisor: subprocess.Popen[bytes]) -> None:
         from kajitori.app import start
