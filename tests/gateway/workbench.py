@@ -294,7 +294,9 @@ class Workbench:
         self.control_plane = ControlPlane(self.ads)
         self.access_log = self.folder / "access.log"
         position = read_position(self.folder / FILE_NAME)
-        self.log_reader = LogReader(self.access_log, self.ledger, self.store, position, self._reopen_logs)
+        self.log_reader = LogReader(
+            self.access_log, self.ledger, self.store, position, self._reopen_logs, awaited=lambda: True
+        )
 
     async def _reopen_logs(self) -> None:
         await reopen_logs(self.folder / "admin.sock")

@@ -4,8 +4,9 @@ How far it was read is saved with the records of what was read, in one transacti
 there. Envoy appends, also after a restart. When the file has grown to its bound it is renamed, Envoy is told to open a new
 one, and once that is there the old one is read to its end and deleted.
 
-Envoy writes ten times a second. While somebody waits for what it tells, each piece is read when it comes; else twice a
-second, since every reading, and every batch that is stored, costs as much as many lines. A file that rests is not looked at.
+Envoy writes ten times a second. While somebody waits for what it tells, each piece is read when it comes; else what comes first
+is read at once and the rest once a second, since every reading, and every batch that is stored, costs as much as many lines. A
+file that rests is not looked at.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 _OLD_SUFFIX = ".1"
 _AFTER_ERROR_SECONDS = 5.0
 # What was read is followed by a rest of so many turns, which ends when somebody begins to wait.
-_TURN_SECONDS, _TURNS = 0.1, 5
+_TURN_SECONDS, _TURNS = 0.1, 10
 # The file is looked at after so long whatever the system tells of it; sooner while it tells nothing, there is no file yet,
 # or a new one is expected.
 _LONGEST_REST_SECONDS, _POLL_SECONDS = 10.0, 0.4

@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS log_position (number INTEGER PRIMARY KEY, position BL
 # Whoever looks for one record decodes so many.
 _MOST_IN_A_BATCH = 500
 # At most so often something is written; the first after a silence is written at once.
-_FLUSH_SECONDS = 0.5
+_FLUSH_SECONDS = 1.0
 _PRUNE_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _COMPLAINT_SECONDS = 60.0
@@ -166,7 +166,7 @@ class RecordStore:
         return self._taken - self._written
 
     def write(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
-        """Hands records to the writing thread; they are on disk within a flush interval (0.5 s).
+        """Hands records to the writing thread; they are on disk within a flush interval (1 s).
 
         position: how far the log was read with them, saved in the same transaction.
         """

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from kajitori.base.errors import UserError
 from kajitori.gateway.accounting.charges import Charger
-from kajitori.gateway.accounting.policy import Policy, RouteFacts, TargetFacts
+from kajitori.gateway.accounting.policy import KeyFacts, Policy, RouteFacts, TargetFacts
 from kajitori.gateway.limits.amounts import capacity, check_counts, reserved_amount
 from kajitori.gateway.limits.counting import Hold, HoldKind
 from kajitori.gateway.limits.limit import REQUESTS, USD, Limit
@@ -25,6 +26,7 @@ from kajitori.gateway.limits.wording import unpriced
 _log = logging.getLogger(__name__)
 
 _MOST_DISTINCT = 50_000
+_MOST_SCOPES = 10_000
 OTHERS = "others"
 _NO_ROUTE = RouteFacts()
 
@@ -80,6 +82,17 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     open_candidates: list[int]
 
 
+class _Scope(NamedTuple):
+    """What is the same for all requests of a route, a rule and a key that name a model, or none.
+
+    targets: whom they may go to. limits: that may hold for them. Nobody changes the lists.
+    """
+
+    key: KeyFacts | None
+    limits: list[CompiledLimit]
+    targets: list[TargetFacts]
+
+
 class Matcher:
     """The limits of one policy. Limits that cannot be compiled are left out and logged; the plan tells of them."""
 
@@ -90,35 +103,51 @@ class Matcher:
         self._budgets = policy.budgets
         self._compiled: list[CompiledLimit | None] = [_compile(limit) for limit in policy.limits]
         self.by_name = {each.limit.name: each for each in self._compiled if each is not None}
+        self._scopes: dict[tuple[str, str, str, bool], _Scope] = {}
 
     def of_request(self, request: Request) -> tuple[Request, list[CompiledLimit]]:
         """The request by the names that limits speak of, and all limits that may hold for it."""
-        facts = self._routes.get(request.route, _NO_ROUTE)
-        numbers = facts.limits
-        key = self._keys.get(request.key)
-        if key is not None:
+        scope = self._scope(request)
+        if scope.key is not None:
             # Envoy tells the id that stands in the key; limits speak of names.
-            request = msgspec.structs.replace(request, key=key.name, tenant=key.tenant)
-            budgets = [self._budgets[budget] for budget in key.budgets if budget in self._budgets]
-            numbers = (*numbers, *(number for number in budgets if number not in numbers))
-        found = [compiled for number in numbers if (compiled := self._compiled[number]) is not None]
-        return request, [compiled for compiled in found if _may_take(compiled.limit, request, facts)]
+            request = msgspec.structs.replace(request, key=scope.key.name, tenant=scope.key.tenant)
+        return request, scope.limits
 
     def ask(self, request: Request, now: float) -> Asked | Verdict | None:
         """What to ask the store; a verdict where there is nothing to ask, None where no limit holds."""
-        facts = self._routes.get(request.route, _NO_ROUTE)
         request, limits = self.of_request(request)
         if not limits:
             return None
-        targets = [
-            target for target in facts.targets if request.rule == "" or str(target.rule) == request.rule
-        ]
-        question = _Question(self.charger, request, targets, now)
+        question = _Question(self.charger, request, self._scope(request).targets, now)
         for compiled in limits:
             verdict = question.add(compiled)
             if verdict is not None:
                 return verdict
         return question.asked()
+
+    def _scope(self, request: Request) -> _Scope:
+        place = request.route, request.key, request.rule, bool(request.model)
+        found = self._scopes.get(place)
+        if found is None:
+            if len(self._scopes) >= _MOST_SCOPES:
+                self._scopes.clear()
+            found = self._scopes[place] = self._make_scope(request)
+        return found
+
+    def _make_scope(self, request: Request) -> _Scope:
+        facts = self._routes.get(request.route, _NO_ROUTE)
+        key = self._keys.get(request.key)
+        numbers = dict.fromkeys(facts.limits)
+        if key is not None:
+            numbers |= dict.fromkeys(
+                self._budgets[budget] for budget in key.budgets if budget in self._budgets
+            )
+        found = [compiled for number in numbers if (compiled := self._compiled[number]) is not None]
+        return _Scope(
+            key,
+            [compiled for compiled in found if _may_take(compiled.limit, request, facts)],
+            [target for target in facts.targets if request.rule in ("", str(target.rule))],
+        )
 
 
 def _may_take(limit: Limit, request: Request, facts: RouteFacts) -> bool:
