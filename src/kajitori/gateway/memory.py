@@ -20,7 +20,7 @@ from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.observed import Index, Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -42,6 +42,8 @@ _OF_TLS, _FIELDS = "tls_policies", "observed"
 # Fields that are looked up by key themselves.
 _MAPPINGS = ("tokens", "issuers")
 _WHOLE = object()
+# So many objects are together in a part, more or less.
+CHUNK = 32
 # Name of a table -> key -> what was found there, None for nothing.
 _Looks = dict[str, dict[Any, Any]]
 
@@ -107,12 +109,39 @@ class _NotingObserved:
 
 
 class _Part(msgspec.Struct):
-    """objects, values: what it was made of besides look-ups."""
+    """objects, values: what it was made of besides look-ups. parts: that were remembered while it was made."""
 
     objects: tuple[Any, ...]
     values: Any
     looks: _Looks
     result: Any
+    parts: dict[Any, _Part]
+
+
+class Derived:
+    """What was made of one object each. Cheaper than a part: nothing is looked up while it is made."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[int, int], tuple[Any, Any, Any, Any]] = {}
+        self._now: dict[tuple[int, int], tuple[Any, Any, Any, Any]] = {}
+
+    def of(self, item: Any, other: Any, values: Any, make: Callable[[], T]) -> T:
+        """The same as before, of the same two objects and of equal values."""
+        key = (id(item), id(other))
+        known = self._now.get(key) or self._before.get(key)
+        if (
+            known is None
+            or known[0] is not item
+            or known[1] is not other
+            or not (known[2] is values or known[2] == values)
+        ):
+            known = (item, other, values, make())
+        self._now[key] = known
+        return known[3]
+
+    def turn(self) -> None:
+        """Another plan begins; what the one before did not ask for is forgotten."""
+        self._before, self._now = self._now, {}
 
 
 class PlanMemory:
@@ -130,6 +159,7 @@ class PlanMemory:
         self._noting: _Looks | None = None
         self._index: Index | None = None
         self._making = False
+        self._derived: dict[str, Derived] = {}
 
     def begin(self, observed: Observed) -> Index:
         """The index for a plan of these objects."""
@@ -164,10 +194,17 @@ class PlanMemory:
         """The plan is made. Parts that it did not ask for are forgotten: whether they still hold is not looked after."""
         self._parts, self._used = self._used, {}
         self._statuses, self._told = self._told, {}
+        for derived in self._derived.values():
+            derived.turn()
         self._noting = None
         self._making = False
 
+    def derived(self, kind: str) -> Derived:
+        """Where things of one kind are kept that are made of an object each."""
+        return self._derived.setdefault(kind, Derived())
+
     def _forget(self) -> None:
+        self._derived = {}
         self._fields, self._parts, self._used, self._statuses, self._told = {}, {}, {}, {}, {}
         self._noting = None
 
@@ -198,13 +235,14 @@ class PlanMemory:
     ) -> T:
         """A part of the plan, as before if it would come out the same.
 
-        kind, key: its name. objects: what it is made of, by identity. values: the same, by equality. make: must look at
-        nothing else besides the index, change nothing, and its result must not be changed by anybody.
+        kind, key: its name, among those that are asked for while the same part is made. objects: what it is made of, by
+        identity. values: the same, by equality. make: must look at nothing else besides the index, change nothing, and its
+        result must not be changed by anybody.
         """
         name = (kind, key)
         part = self._parts.get(name)
         if part is None or not self._holds(part, objects, values):
-            part = self._make(objects, values, make)
+            part = self._make(part, objects, values, make)
         self._used[name] = part
         if self._noting is not None:
             for table, keys in part.looks.items():
@@ -223,17 +261,21 @@ class PlanMemory:
                 return False
         return part.values is values or part.values == values
 
-    def _make(self, objects: tuple[Any, ...], values: Any, make: Callable[[], Any]) -> _Part:
+    def _make(
+        self, before: _Part | None, objects: tuple[Any, ...], values: Any, make: Callable[[], Any]
+    ) -> _Part:
         index = self._index
         assert index is not None
-        outer, targets = self._noting, index.targets
+        outer, targets, parts, used = self._noting, index.targets, self._parts, self._used
         looks: _Looks = {}
         # What others found out is found out anew, so that it is noted what that depends on.
         self._noting, index.targets = looks, {}
+        # Parts of a part that was taken again as a whole hold still: nothing that they depend on has changed since.
+        self._parts, self._used = before.parts if before is not None else {}, {}
         try:
-            return _Part(objects, values, looks, make())
+            return _Part(objects, values, looks, make(), self._used)
         finally:
-            self._noting, index.targets = outer, targets
+            self._noting, index.targets, self._parts, self._used = outer, targets, parts, used
 
     def status(self, update: StatusUpdate) -> StatusUpdate:
         """The same, and the same object as in the plan before if it says the same."""
@@ -246,6 +288,21 @@ class PlanMemory:
             update = known
         self._told[name] = update
         return update
+
+
+def chunks(items: Sequence[T]) -> Iterator[tuple[T, ...]]:
+    """Items in their order, some together, so that the plan of those together can be remembered as one part.
+
+    Where one comes or goes, all other chunks stay as they are: a name says whether a chunk begins with it.
+    """
+    first = 0
+    for place, item in enumerate(items):
+        metadata: Any = getattr(item, "metadata")  # noqa: B009  every one of these structs has it
+        if place > first and (not hash(metadata.name) % CHUNK or place - first >= 4 * CHUNK):
+            yield tuple(items[first:place])
+            first = place
+    if first < len(items):
+        yield tuple(items[first:])
 
 
 def _fields(observed: Observed) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
 from kajitori.api.resource import (
-    AI_GATEWAY_ROUTES,
     AI_SERVICE_BACKENDS,
     AI_TRAFFIC_POLICIES,
     API_KEYS,
@@ -30,8 +28,7 @@ from kajitori.api.resource import (
     SECURITY_POLICIES,
     TENANTS,
 )
-from kajitori.gateway.accounting.costs import check_costs
-from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts, TargetFacts
+from kajitori.gateway.accounting.policy import BackendFacts, Policy, RouteFacts
 from kajitori.gateway.backends.tls_policies import policy_statuses
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
 from kajitori.gateway.envoy.shards import scope
@@ -39,9 +36,20 @@ from kajitori.gateway.fleet.front import service_addresses
 from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
 from kajitori.gateway.keys.table import KeyTable, make_key_table
 from kajitori.gateway.limits.gathering import traffic_uses
-from kajitori.gateway.limits.planning import LimitPlan, TrafficUse, make_limits, targets_of
-from kajitori.gateway.memory import PlanMemory
+from kajitori.gateway.limits.planning import LimitPlan, TrafficUse, make_limits
+from kajitori.gateway.memory import PlanMemory, chunks
 from kajitori.gateway.observed import Index, Observed, age_key
+from kajitori.gateway.planned_routes import (
+    Contribution,
+    Judged,
+    Placed,
+    Surroundings,
+    contribution_of_ai_routes,
+    contribution_of_doubles,
+    fault_of_ours,
+    key_of,
+    statuses_of,
+)
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
 from kajitori.gateway.policies.backend_traffic import BackendTraffic
 from kajitori.gateway.policies.client_traffic import ClientTraffic
@@ -49,7 +57,7 @@ from kajitori.gateway.policies.envoy_proxies import EnvoyProxies
 from kajitori.gateway.policies.gateway_configs import GatewayConfigs
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
-from kajitori.gateway.policies.subjects import Subjects, route_key
+from kajitori.gateway.policies.subjects import Subjects
 from kajitori.gateway.refusals import refusals_told
 from kajitori.gateway.resources import (
     CLUSTER,
@@ -62,40 +70,34 @@ from kajitori.gateway.resources import (
     Resources,
 )
 from kajitori.gateway.routes.admission import Asking
-from kajitori.gateway.routes.ai_routes import translate_ai_route
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.backend_status import ai_backend_status, backend_status, security_policy_status
-from kajitori.gateway.routes.doubles import Doubles, Wanted, wanted
+from kajitori.gateway.routes.doubles import Doubles
 from kajitori.gateway.routes.features import SUPPORTED_FEATURES
 from kajitori.gateway.routes.gateway_status import gateway_status
 from kajitori.gateway.routes.generated import (
     Generated,
     Unwanted,
-    foreign_names,
-    generate,
     is_generated,
     unwanted,
 )
 from kajitori.gateway.routes.grpc_routes import translate_grpc_route
 from kajitori.gateway.routes.http_routes import translate_http_route
-from kajitori.gateway.routes.key_requirement import asking_places, marked, what_is_wrong
+from kajitori.gateway.routes.key_requirement import what_is_wrong
 from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
 from kajitori.gateway.routes.rescue import Rescues
-from kajitori.gateway.routes.route_filters import at_listener
 from kajitori.gateway.routes.route_status import entry as route_entry
 from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
 from kajitori.gateway.routes.route_tables import make_tables
-from kajitori.gateway.routes.rule_context import checked_references
-from kajitori.gateway.routes.uses import backends_of_ai_route, backends_of_route
+from kajitori.gateway.routes.uses import backends_of_route
 from kajitori.gateway.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
     from kajitori.api.resource import Resource
     from kajitori.gateway.backends.tls_policies import BackendKey
-    from kajitori.gateway.resilience.settings import Resilience
     from kajitori.gateway.routes.rule_context import RuleContext
     from kajitori.gateway.routes.tables import Entry
 
@@ -151,44 +153,97 @@ class _Making:
             if (message := rejected.get(f"{LISTENER}/{listener_name(port)}"))
         }
         self.statuses: list[StatusUpdate] = []
-        self.generates = "AIGatewayRoute" not in observed.foreign
         self.generated: list[Generated] = []
         self.uses: dict[BackendKey, dict[tuple[str, str], str]] = {}
         self.route_facts: dict[str, RouteFacts] = {}
         self.traffic_uses: list[TrafficUse] = []
-        self.subjects = Subjects(self.index, self.attachment)
-        self.traffic_policies = TrafficPolicies(self.index, self.subjects)
-        self.client_traffic = ClientTraffic(self.index, self.subjects)
-        self.envoy_proxies = EnvoyProxies(self.index, self.attachment)
-        self.gateway_configs = GatewayConfigs(self.index, self.world)
-        self.backend_traffic = BackendTraffic(self.index, self.subjects, self.world)
-        self.security = SecurityPolicies(self.index, self.subjects, self.world)
-        self.shaping = Shaping([self.backend_traffic, self.security, self.gateway_configs])
-        self.rescues = Rescues(observed.settings)
+        self._take_policies()
+        self.around = Surroundings(
+            self.index,
+            memory,
+            self.attachment,
+            self.traffic_policies,
+            self.gateway_configs,
+            self.refused_ports,
+            {name: message for name, message in rejected.items() if name.startswith(f"{ROUTES}/")},
+            "AIGatewayRoute" not in observed.foreign,
+        )
         self.doubles = Doubles()
 
-    def generate(self, route: AIGatewayRoute) -> list[str]:
-        """Plans the HTTPRoute that stands for a route; what is in its way, if something is."""
-        if route.metadata.deletion_timestamp or not route.metadata.uid:
+    def _take_policies(self) -> None:
+        """Which attach where, and shape routes. What many routes ask is remembered."""
+        index, remembered, attached = self.index, self.memory.remembered, (self.attachment,)
+        self.subjects = Subjects(index, self.attachment)
+        self.client_traffic = ClientTraffic(index, self.subjects)
+        self.envoy_proxies = EnvoyProxies(index, self.attachment)
+        self.security = SecurityPolicies(index, self.subjects, self.world)
+        self.traffic_policies = remembered(
+            "AITrafficPolicies",
+            "",
+            attached,
+            lambda: TrafficPolicies(index, Subjects(index, self.attachment)).finish(),
+        )
+        self.gateway_configs = remembered("GatewayConfigs", "", attached, lambda: GatewayConfigs(index))
+        self.gateway_configs.begin(self.world)
+        self.backend_traffic = remembered(
+            "BackendTrafficPolicies",
+            "",
+            attached,
+            lambda: BackendTraffic(index, Subjects(index, self.attachment)).finish_reading(),
+        )
+        self.backend_traffic.begin(self.world)
+        shapers = [self.backend_traffic, self.security, self.gateway_configs]
+        self.shaping = Shaping(shapers, self.memory.derived("shaped entries"))
+        self.rescues = Rescues(self.observed.settings)
+
+    def take(self, found: Contribution) -> list[TrafficUse]:
+        """Adds what some routes come to. Returns which policies limit their requests."""
+        for binding in found.counted:
+            binding.attached_routes += 1
+        self.world.add(found.world)
+        self.route_facts |= found.facts
+        self.generated += found.generated
+        self.statuses += found.statuses
+        for judged in found.judged:
+            self.statuses.append(self._judged(judged))
+        if self.observed.tls_policies:
+            for backend, gateways in found.uses.items():
+                self.uses.setdefault(backend, {}).update(gateways)
+        for placed in found.placed:
+            self._place(placed)
+        return self._limit(found)
+
+    def _judged(self, judged: Judged) -> StatusUpdate:
+        told = self.doubles.told(judged.name, judged.places, judged.wanted)
+        if not told:
+            return judged.status
+        notes = judged.before + told + judged.after
+        status = ai_status(judged.problems, notes, "the route serves")
+        return self.memory.status(msgspec.structs.replace(judged.status, status=status))
+
+    def _limit(self, found: Contribution) -> list[TrafficUse]:
+        traffic = self.backend_traffic
+        if not traffic:
             return []
-        self.generated += generate(self.index, route)
-        return [
-            f"{name} is not ours and is left as it is; policies for it do not hold for this route"
-            for name in foreign_names(self.index, route)
-        ]
-
-    def use(self, outcomes: list[ParentOutcome], backends: Iterable[BackendKey]) -> None:
-        """Remembers from which Gateways requests get to backends."""
-        gateways = {place.gateway: outcome.controller for outcome in outcomes for place in outcome.via}
-        for backend in backends:
-            self.uses.setdefault(backend, {}).update(gateways)
-
-    def limit(self, route: Any, outcomes: list[ParentOutcome]) -> set[str]:
-        """Remembers which policies limit a route's requests; under what name it is limited, if it is."""
-        rules = [rule.name or "" for rule in route.spec.rules]
-        uses = traffic_uses(self.backend_traffic, route_key(route), rules, outcomes)
+        uses, effects = self.memory.derived("limited routes").of(
+            found,
+            traffic,
+            None,
+            lambda: traffic.noted(
+                lambda: [use for limited in found.limited for use in traffic_uses(traffic, *limited)]
+            ),
+        )
+        traffic.note(effects)
         self.traffic_uses += uses
-        return {use.route for use in uses}
+        return uses
+
+    def _place(self, placed: Placed) -> None:
+        place = placed.place
+        table = self.tables[place.table]
+        for entry in placed.entries:
+            shaped = self.shaping.shaped(entry, placed.route, place)
+            for part in self.rescues.split(shaped, place.table, place.hostname):
+                table.add(place.hostname, part, place.hidden)
 
     def policy_status(self, policy: BackendTLSPolicy, status: dict[str, Any]) -> None:
         """Of a policy without ancestors only if it still speaks of one of ours."""
@@ -220,44 +275,6 @@ class _Making:
         )
         self.statuses.append(self.memory.status(update))
 
-    def attach(self, kind: str, route: Any, *, stands_in: bool = False) -> list[ParentOutcome]:
-        """Where a route attaches to which no other one's attachment matters."""
-        attachment, spec, namespace = self.attachment, route.spec, route.metadata.namespace or ""
-        outcomes, counted = self.memory.remembered(
-            f"attach {kind}",
-            (namespace, route.metadata.name),
-            (route, attachment),
-            lambda: attachment.attach_apart(
-                kind, namespace, spec.hostnames, spec.parent_refs, stands_in=stands_in
-            ),
-            stands_in,
-        )
-        for binding in counted:
-            binding.attached_routes += 1
-        return outcomes
-
-    def place(
-        self,
-        route: Any,
-        outcomes: list[ParentOutcome],
-        entries: list[Entry],
-        forms: dict[bool, list[Entry]] | None = None,
-    ) -> None:
-        """Puts entries into every table and host where the route attached, once each. forms: those that are known of
-        the same entries, by whether they ask for a key.
-        """
-        places = dict.fromkeys(place for outcome in outcomes for place in outcome.via)
-        asking = asking_places(route.metadata, outcomes, self.index.gateways)
-        key = f"{route.metadata.namespace}/{route.metadata.name}"
-        forms = {} if forms is None else forms
-        for needs_key in {(each.port, each.hostname) in asking for each in places} - forms.keys():
-            forms[needs_key] = marked(entries, key, needs_key)
-        for place in places:
-            for entry in forms[(place.port, place.hostname) in asking]:
-                shaped = self.shaping.shaped(at_listener(entry, place.port), route_key(route), place)
-                for part in self.rescues.split(shaped, place.table, place.hostname):
-                    self.tables[place.table].add(place.hostname, part, place.hidden)
-
 
 def make_plan(
     observed: Observed,
@@ -281,18 +298,8 @@ def make_plan(
 
 def _make(making: _Making) -> Plan:
     observed = making.observed
-    ai_routes = () if "AIGatewayRoute" in observed.foreign else observed.ai_routes
-    for route in sorted(ai_routes, key=age_key):
-        try:
-            _ai_route(making, route)
-        except Exception as error:
-            making.status(AI_GATEWAY_ROUTES, route, ai_status([_fault(error)], [], ""))
-    routes = [(kind, route) for kind in _KINDS for route in getattr(observed, kind.field)]
-    for kind, route in sorted(routes, key=lambda item: age_key(item[1])):
-        try:
-            _gateway_route(making, kind, route)
-        except Exception as error:
-            making.status(kind.resource, route, _faulty_parents(making, kind.resource.kind, route, error))
+    _ai_routes(making)
+    _gateway_routes(making)
     _backends(making)
     for policy, status in policy_statuses(making.index, making.uses):
         making.policy_status(policy, status)
@@ -341,7 +348,7 @@ def _make(making: _Making) -> Plan:
         tuple(making.ports),
         policy,
         tuple(making.generated),
-        tuple(unwanted(observed, making.generated) if making.generates else ()),
+        tuple(unwanted(observed, making.generated) if making.around.generates else ()),
     )
 
 
@@ -363,175 +370,109 @@ def _policies(making: _Making, keys: KeyTable, limits: LimitPlan) -> None:
             making.status(resource, item, status)
 
 
-def _fault(error: Exception) -> str:
-    """A defect of ours that one route meets; it must not take the others with it."""
-    return f"this route meets a defect of the gateway and is left out: {type(error).__name__}: {error}"
+def _ai_routes(making: _Making) -> None:
+    if making.around.generates:
+        _in_chunks(making, "AIGatewayRoutes", making.observed.ai_routes, contribution_of_ai_routes)
+
+
+def _in_chunks(
+    making: _Making,
+    kind: str,
+    routes: Sequence[Any],
+    contribution: Callable[[Surroundings, tuple[Any, ...]], Contribution],
+) -> None:
+    around = making.around
+    for chunk in chunks(sorted(routes, key=age_key)):
+        making.take(
+            making.memory.remembered(
+                kind,
+                key_of(chunk[0]),
+                (*chunk, *around.objects),
+                partial(contribution, around, chunk),
+                around.values,
+            )
+        )
+
+
+def _gateway_routes(making: _Making) -> None:
+    """HTTPRoutes and GRPCRoutes. Those that stand for AIGatewayRoutes carry no traffic."""
+    observed = making.observed
+    doubles = [item for item in observed.http_routes if making.around.generates and is_generated(item)]
+    if HTTP_ROUTES.kind not in observed.foreign:
+        _in_chunks(making, "doubles", doubles, contribution_of_doubles)
+    standing_in = set(map(id, doubles))
+    routes = [
+        (kind, route)
+        for kind in _KINDS
+        for route in getattr(observed, kind.field)
+        if id(route) not in standing_in
+    ]
+    for kind, route in sorted(routes, key=lambda item: age_key(item[1])):
+        try:
+            _gateway_route(making, kind, route)
+        except Exception as error:
+            making.status(kind.resource, route, _faulty_parents(making, kind.resource.kind, route, error))
 
 
 def _faulty_parents(making: _Making, kind: str, route: Any, error: Exception) -> dict[str, Any]:
     outcomes = making.attachment.attach(
         kind, route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
     )
-    accepted = condition("Accepted", False, "Pending", _fault(error))
+    accepted = condition("Accepted", False, "Pending", fault_of_ours(error))
     return {"parents": [route_entry(outcome, [accepted]) for outcome in outcomes]}
 
 
-def _ai_route(making: _Making, route: AIGatewayRoute) -> None:
-    metadata = route.metadata
-    outcomes = making.attach("AIGatewayRoute", route)
-    if not outcomes:
-        return
-    problems: list[str] = []
-    notes: list[str] = []
-    for outcome in outcomes:
-        where = f"Gateway {outcome.parent.namespace or metadata.namespace}/{outcome.parent.name}"
-        serves, told = _how_it_serves(making, outcome)
-        if told:
-            (notes if serves else problems).append(f"{where}: {told}")
-    name = f"{metadata.namespace}/{metadata.name}"
-    costs = making.gateway_configs.costs(route.spec.llm_request_costs, outcomes, notes)
-    rules = tuple(
-        CostRule(cost.metadata_key, cost.type, cost.cel or "") for cost in check_costs(costs, problems)
-    )
-    parted = making.traffic_policies.parted(route, outcomes)
-    names = dict.fromkeys(rule.name or "" for rule in route.spec.rules)
-    translated = making.memory.remembered(
-        "AIGatewayRoute",
-        name,
-        (route,),
-        lambda: _translated(making.index, route, [resilience for resilience, _ in parted]),
-        tuple(tuple(map(resilience, names)) for resilience, _ in parted),
-    )
-    making.route_facts[name] = RouteFacts(costs=rules, targets=translated.targets)
-    making.limit(route, outcomes)
-    making.world.add(translated.world)
-    problems += translated.problems
-    notes += translated.notes
-    places = (place for outcome in outcomes for place in outcome.via)
-    notes += making.doubles.told(name, places, translated.wanted)
-    for (_, there), part in zip(parted, translated.parts, strict=True):
-        making.place(route, there, part.entries, part.forms)
-    notes += what_is_wrong(metadata)
-    making.use(outcomes, translated.backends)
-    notes += making.generate(route)
-    problems += _refusals(making, outcomes)
-    making.status(AI_GATEWAY_ROUTES, route, ai_status(problems, notes, "the route serves"))
-
-
-class _Part(msgspec.Struct):
-    """entries: of a route where one setting of resilience holds. forms: the same by whether they ask for a key."""
-
-    entries: list[Entry]
-    forms: dict[bool, list[Entry]] = {}
-
-
-class _Translated(msgspec.Struct, frozen=True):
-    """What an AIGatewayRoute comes to, wherever it attaches."""
-
-    parts: list[_Part]
-    problems: list[str]
-    notes: list[str]
-    world: World
-    backends: set[BackendKey]
-    targets: tuple[TargetFacts, ...]
-    wanted: tuple[Wanted, ...]
-
-
-def _translated(
-    index: Index, route: AIGatewayRoute, resiliences: Sequence[Callable[[str], Resilience]]
-) -> _Translated:
-    world, problems, notes = World(index), list[str](), list[str]()
-    parts = [
-        _Part(translate_ai_route(index, world, route, problems, notes, resilience))
-        for resilience in resiliences
-    ]
-    return _Translated(
-        parts,
-        problems,
-        notes,
-        world.finish(),
-        backends_of_ai_route(index, route),
-        targets_of(route),
-        wanted(route),
-    )
-
-
-def _how_it_serves(making: _Making, outcome: ParentOutcome) -> tuple[bool, str]:
-    """Whether requests come in by this parent, and what keeps some or all from coming."""
-    if not outcome.accepted:
-        return False, outcome.message
-    ports = {port for port, _ in outcome.places}
-    refused = [making.refused_ports[port] for port in sorted(ports & making.refused_ports.keys())]
-    if ports - making.refused_ports.keys():
-        return True, f"not every listener of the route serves: {'; '.join(refused)}" if refused else ""
-    why = "; ".join(refused) or "the Gateway's conditions say why"
-    return False, f"no listener of the route serves: {why}"
-
-
-def _refusals(making: _Making, outcomes: list[ParentOutcome]) -> list[str]:
-    tables = {place.table for outcome in outcomes for place in outcome.via}
-    return [
-        f"Envoy refused the route table {table} and keeps the last good one: {message}"
-        for table in sorted(tables)
-        if (message := making.rejected.get(f"{ROUTES}/{table}"))
-    ]
-
-
 def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
-    """An HTTPRoute or a GRPCRoute."""
-    metadata, spec = route.metadata, route.spec
-    stands_in = making.generates and is_generated(route)
-    if stands_in:
-        outcomes = making.attach(kind.resource.kind, route, stands_in=True)
-    else:
-        outcomes = making.attachment.attach(
-            kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs
-        )
+    """An HTTPRoute or a GRPCRoute, which attach one after the other: of two kinds one has a host."""
+    metadata, spec, around = route.metadata, route.spec, making.around
+    outcomes = making.attachment.attach(
+        kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs
+    )
     if not outcomes:
         if has_stale_parents(route.status, making.observed.controllers):
             making.status(kind.resource, route, {"parents": []})
         return
-    if kind.resource is HTTP_ROUTES and not stands_in:
+    if kind.resource is HTTP_ROUTES:
         making.route_facts.setdefault(f"{metadata.namespace}/{metadata.name}", RouteFacts())
-    if not stands_in:
-        for limited in making.limit(route, outcomes):
-            making.route_facts.setdefault(limited, RouteFacts())
-    if stands_in:
-        context = checked_references(making.index, World(making.index), route)
-    else:
-        entries, context = kind.translate(making.index, making.world, route)
-        making.place(route, outcomes, entries)
-        making.use(outcomes, backends_of_route(route))
-    refused = _refusals(making, outcomes)
-    context.note(what_is_wrong(metadata))
+    found, context = making.memory.remembered(
+        kind.resource.kind,
+        key_of(route),
+        (route, making.attachment),
+        partial(_contribution, making, kind, route, outcomes),
+        outcomes,
+    )
+    for use in making.take(found):
+        making.route_facts.setdefault(use.route, RouteFacts())
+    refused = around.refusals(outcomes)
     parents = [
-        parent_status(outcome, context, _how_it_serves(making, outcome)[1], refused) for outcome in outcomes
+        parent_status(outcome, context, around.how_it_serves(outcome)[1], refused) for outcome in outcomes
     ]
     making.status(kind.resource, route, {"parents": parents})
 
 
+def _contribution(
+    making: _Making, kind: _Kind, route: Any, outcomes: list[ParentOutcome]
+) -> tuple[Contribution, RuleContext]:
+    found = Contribution(World(making.index))
+    entries, context = kind.translate(making.index, found.world, route)
+    context.note(what_is_wrong(route.metadata))
+    found.limit(route, outcomes)
+    found.place(making.index, route, outcomes, entries)
+    found.use(outcomes, backends_of_route(route))
+    found.world.finish()
+    return found, context.finish()
+
+
 def _backends(making: _Making) -> None:
     """Statuses of what routes refer to, whether a route does or not."""
-    observed, index, remembered = making.observed, making.index, making.memory.remembered
-    for backend in observed.ai_backends:
-        status = remembered(
-            "AIServiceBackend", _key(backend), (backend,), partial(ai_backend_status, index, backend)
-        )
-        making.status(AI_SERVICE_BACKENDS, backend, status)
-    for policy in observed.policies:
-        status = remembered(
-            "BackendSecurityPolicy", _key(policy), (policy,), partial(security_policy_status, index, policy)
-        )
-        making.status(BACKEND_SECURITY_POLICIES, policy, status)
-    for backend in observed.backends:
-        status = remembered(
-            "Backend", _key(backend), (backend,), partial(backend_status, index, *_key(backend))
-        )
-        making.status(BACKENDS, backend, status)
-
-
-def _key(item: Any) -> tuple[str, str]:
-    return item.metadata.namespace or "", item.metadata.name or ""
+    observed = making.observed
+    for resource, items, judge in (
+        (AI_SERVICE_BACKENDS, observed.ai_backends, ai_backend_status),
+        (BACKEND_SECURITY_POLICIES, observed.policies, security_policy_status),
+        (BACKENDS, observed.backends, lambda index, item: backend_status(index, *key_of(item))),
+    ):
+        if resource.kind not in observed.foreign:
+            making.statuses += statuses_of(making.around, resource, items, judge)
 
 
 def _gateways(making: _Making) -> None:

@@ -58,6 +58,12 @@ class TrafficPolicies:
             self._notes[key] = _notes(policy, index.observed.settings)
         self._attachment = PolicyAttachment(KIND, map(_in_general, self._policies.values()), index, subjects)
 
+    def finish(self) -> TrafficPolicies:
+        """Looks at nothing more."""
+        if self._attachment is not None:
+            self._attachment.finish()
+        return self
+
     def __bool__(self) -> bool:
         return bool(self._attachment)
 

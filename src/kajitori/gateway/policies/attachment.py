@@ -83,13 +83,19 @@ class PolicyAttachment:
         self.kind = kind
         self.subjects = subjects
         self.policies = [policy for policy in sorted(policies, key=age_key) if not _is_going(policy)]
-        self._index = index
+        self._index: Index | None = index
         self._kinds = kinds
         self._holders: dict[Scope, Policy] = {}
+        self._of_listeners: dict[tuple[GatewayKey, str], tuple[Policy, ...]] = {}
         self.attached: dict[tuple[str, str], list[Attached]] = {}
         self.unreadable: dict[tuple[str, str], str] = {}
         for policy in self.policies:
             self.attached[policy.key] = [self._attach(policy, scope) for scope in self._scopes(policy)]
+
+    def finish(self) -> None:
+        """Looks at nothing more, so that what is kept of it does not keep all objects of its time."""
+        self._index = None
+        self.subjects.finish()
 
     def __bool__(self) -> bool:
         """Whether any policy holds anywhere."""
@@ -119,9 +125,28 @@ class PolicyAttachment:
         """
         if not self._holders:
             return ()
+        if route not in self._routes:
+            return self._of_listener(place)
         own = [Scope(*route, rule), Scope(*route)] if rule else [Scope(*route)]
-        found = [self._holders.get(scope) for scope in (*own, *_parents(place))]
-        return tuple(policy for policy in found if policy is not None)
+        found = [self._holders.get(scope) for scope in own]
+        return (*(policy for policy in found if policy is not None), *self._of_listener(place))
+
+    def is_for(self, route: RouteKey) -> bool:
+        """Whether a route or one of its rules has a policy of its own."""
+        return route in self._routes
+
+    @cached_property
+    def _routes(self) -> frozenset[tuple[str, str, str]]:
+        """Those that have a policy of their own, or one of whose rules has."""
+        return frozenset((scope.kind, scope.namespace, scope.name) for scope in self._holders)
+
+    def _of_listener(self, place: Place) -> tuple[Policy, ...]:
+        key = (place.gateway, place.listener)
+        known = self._of_listeners.get(key)
+        if known is None:
+            found = [self._holders.get(scope) for scope in _parents(place)]
+            known = self._of_listeners[key] = tuple(policy for policy in found if policy is not None)
+        return known
 
     def parent(self, place: Place) -> Policy | None:
         """The policy of the listener or else of the Gateway, with which a route's policy may be merged."""
@@ -167,9 +192,11 @@ class PolicyAttachment:
         if choice is None or choice.from_ == "Same":
             return scope.namespace == namespace
         if choice.from_ == "Selector":
+            assert self._index is not None
             labels = self._index.namespace_labels.get(scope.namespace, {})
             if choice.selector is None or not matches(choice.selector, labels):
                 return False
+        assert self._index is not None
         return self._index.granted(
             POLICY_GROUP, self.kind, namespace, GROUP, scope.kind, (scope.namespace, scope.name)
         )

@@ -7,7 +7,7 @@ the policy were not there might be worse. Pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -25,7 +25,7 @@ from kajitori.gateway.policies.statuses import policy_status
 from kajitori.gateway.routes.answers import direct_error, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kajitori.api.envoygateway.rate_limit import RateLimitSpec
     from kajitori.gateway.observed import Index
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kajitori.gateway.routes.tables import Entry
     from kajitori.gateway.world import World
 
+T = TypeVar("T")
 KIND = "BackendTrafficPolicy"
 BODY_KEY = "response.body"
 _KEYED_LISTS = {"compression": "type", "compressor": "type", "httpUpgrade": "type"}
@@ -63,14 +64,45 @@ class TrafficEffect(msgspec.Struct, frozen=True):
 class BackendTraffic:
     """The policies of a plan; a `Shaper`."""
 
-    def __init__(self, index: Index, subjects: Subjects, world: World) -> None:
-        self.attachment = PolicyAttachment(KIND, index.observed.backend_traffic_policies, index, subjects)
-        self._index = index
-        self._copies = ClusterCopies(world)
+    def __init__(self, index: Index, subjects: Subjects) -> None:
+        policies = index.observed.backend_traffic_policies
+        self.attachment = PolicyAttachment(KIND, policies, index, subjects)
+        answers = any(policy.spec.get("responseOverride") for policy in policies)
+        # All at once, since bodies are only looked for when an effect is made.
+        self._config_maps = dict(index.config_maps.items()) if answers else {}
         self._effects: dict[tuple[tuple[str, str], ...], TrafficEffect] = {}
+        # Of this plan, by identity.
+        self._used: dict[int, TrafficEffect] = {}
+        self._at_places: dict[Place, TrafficEffect | None] = {}
+
+    def finish_reading(self) -> BackendTraffic:
+        """Looks at nothing more."""
+        self.attachment.finish()
+        return self
+
+    def __bool__(self) -> bool:
+        return bool(self.attachment)
+
+    def begin(self, world: World) -> None:
+        """For a plan; the policies and what they attach to are as they were."""
+        self._copies = ClusterCopies(world)
+        self._used, self._at_places = {}, {}
+        for effect in self._effects.values():
+            effect.notes.clear()
 
     def effect(self, route: RouteKey, rule: str, place: Place) -> TrafficEffect | None:
         """What holds for requests to a rule of a route that come in by a listener."""
+        if self.attachment.is_for(route):
+            found = self._effect(route, rule, place)
+        elif place in self._at_places:
+            found = self._at_places[place]
+        else:
+            found = self._at_places[place] = self._effect(route, rule, place)
+        if found is not None:
+            self._used[id(found)] = found
+        return found
+
+    def _effect(self, route: RouteKey, rule: str, place: Place) -> TrafficEffect | None:
         chain = self.attachment.chain(route, rule, place)
         if not chain:
             return None
@@ -84,6 +116,18 @@ class BackendTraffic:
         if found is None:
             found = self._effects[key] = self._make(policies)
         return found
+
+    def noted(self, make: Callable[[], T]) -> tuple[T, list[TrafficEffect]]:
+        """What is made, and the effects that were looked at meanwhile: see `note`."""
+        outer, self._used = self._used, {}
+        try:
+            return make(), list(self._used.values())
+        finally:
+            self._used = outer | self._used
+
+    def note(self, effects: Iterable[TrafficEffect]) -> None:
+        """That these hold somewhere."""
+        self._used |= {id(effect): effect for effect in effects}
 
     def rate_limits(self, route: RouteKey, rule: str, place: Place) -> list[tuple[Policy, RateLimitSpec]]:
         """The limits that hold, each with the policy that it was written in.
@@ -119,9 +163,11 @@ class BackendTraffic:
                 effect.mark,
                 lambda cluster: with_settings(cluster, spec, spec.use_client_protocol, effect.notes),
             )
-        else:
-            self._copies.keep(route)
         return msgspec.structs.replace(entry, route=route)
+
+    def keeps_clusters(self, effect: TrafficEffect) -> bool:
+        """Whether the clusters of a route stay as they are."""
+        return not effect.mark and not effect.problems
 
     def keep(self, entry: Entry) -> None:
         """Tells that an entry serves without any policy somewhere."""
@@ -140,7 +186,7 @@ class BackendTraffic:
         for policy in self.attachment.policies:
             alone = self._alone(policy)
             problems, notes = list(alone.problems), [*_notes(policy), *(more or {}).get(policy.key, ())]
-            for effect in self._effects.values():
+            for effect in self._used.values():
                 if effect.policies[0] is policy:
                     problems += [text for text in effect.problems if text not in problems]
                     notes += sorted(set(effect.notes))
@@ -181,7 +227,7 @@ class BackendTraffic:
         return TrafficEffect(policies, spec, configs, tuple(problems), mark)
 
     def _body(self, namespace: str, name: str) -> str | None:
-        config_map = self._index.config_maps.get((namespace, name))
+        config_map = self._config_maps.get((namespace, name))
         if config_map is None or not config_map.data:
             return None
         if BODY_KEY in config_map.data:

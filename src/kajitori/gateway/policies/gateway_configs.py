@@ -62,10 +62,8 @@ class Proxy(msgspec.Struct, frozen=True):
 class GatewayConfigs:
     """missing: of Gateways, which config that they name is not there."""
 
-    def __init__(self, index: Index, world: World) -> None:
-        self._index = index
-        self._world = world
-        self._copies = ClusterCopies(world)
+    def __init__(self, index: Index) -> None:
+        self._services = index.services
         self._configs = {_key(item): item for item in index.observed.gateway_configs}
         self._specs: dict[ObjectKey, GatewayConfigSpec] = {}
         self._problems: dict[ObjectKey, list[str]] = {}
@@ -88,6 +86,15 @@ class GatewayConfigs:
                 self.missing[_key(gateway)] = (
                     f"annotation {ANNOTATION}: GatewayConfig {'/'.join(config)} does not exist"
                 )
+
+    def begin(self, world: World) -> None:
+        """For a plan; the configs, Gateways and Services are as they were."""
+        self._copies = ClusterCopies(world)
+        self._direct = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything is reached by a proxy."""
+        return bool(self._proxies)
 
     def _read(self, key: ObjectKey, item: RawGatewayConfig) -> None:
         problems = self._problems[key] = []
@@ -117,9 +124,7 @@ class GatewayConfigs:
             pass
         name, _, rest = host.partition(".")
         namespace, _, domain = rest.partition(".")
-        service = (
-            self._index.services.get((namespace, name)) if domain in ("svc", "svc.cluster.local") else None
-        )
+        service = self._services.get((namespace, name)) if domain in ("svc", "svc.cluster.local") else None
         if service is not None and service.spec.cluster_ip not in (None, "", "None"):
             return Proxy(str(service.spec.cluster_ip), int(port))
         return f"{host} is neither an address nor the name of a Service with one (NAME.NAMESPACE.svc)"
@@ -171,6 +176,10 @@ class GatewayConfigs:
             notes += [] if note in notes else [note]
             return cluster
         return proxy.around(cluster)
+
+    def keeps_clusters(self, effect: Proxy) -> bool:
+        """A proxy is reached by clusters of its own."""
+        return False
 
     def keep(self, entry: Entry) -> None:
         """Told of an entry that serves unchanged somewhere."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kajitori.gateway.memory import Derived
     from kajitori.gateway.policies.subjects import RouteKey
     from kajitori.gateway.routes.attachment import Place
     from kajitori.gateway.routes.tables import Entry
@@ -28,15 +29,24 @@ class Shaper(Protocol):
         ...
 
     def keep(self, entry: Entry) -> None:
-        """Told of an entry that serves unchanged somewhere."""
+        """Told of an entry that serves somewhere with the clusters that it has."""
+        ...
+
+    def keeps_clusters(self, effect: Any) -> bool:
+        """Whether a changed copy leads to the clusters that the entry has, so that it may be taken again."""
+        ...
+
+    def __bool__(self) -> bool:
+        """Whether anything holds anywhere."""
         ...
 
 
 class Shaping:
-    """Applies the shapers one after another and remembers what came out."""
+    """Applies the shapers one after another and remembers what came out. known: from plan to plan."""
 
-    def __init__(self, shapers: Sequence[Shaper]) -> None:
-        self._shapers = shapers
+    def __init__(self, shapers: Sequence[Shaper], known: Derived) -> None:
+        self._shapers = [shaper for shaper in shapers if shaper]
+        self._known = known
         # An entry and an effect live as long as the plan is made, so their identities tell them apart.
         self._made: dict[tuple[int, int], tuple[Entry, Any, Entry]] = {}
 
@@ -52,6 +62,9 @@ class Shaping:
 
     def _shape(self, shaper: Shaper, entry: Entry, effect: Any) -> Entry:
         key = (id(entry), id(effect))
+        if shaper.keeps_clusters(effect):
+            shaper.keep(entry)
+            return self._known.of(entry, effect, None, lambda: shaper.shape(entry, effect))
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = (entry, effect, shaper.shape(entry, effect))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from kajitori.api.gateway.shared import GROUP
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kajitori.gateway.observed import Index
+    from kajitori.gateway.observed import Index, Observed
     from kajitori.gateway.routes.attachment import Attachment
 
 GatewayKey = tuple[str, str]
@@ -71,11 +72,30 @@ class Subjects:
         self.foreign_gateways = {
             (item.metadata.namespace or "", item.metadata.name or "") for item in observed.gateways
         } - self.gateways.keys()
-        self.routes: dict[RouteKey, RouteSubject] = {}
-        self.foreign_routes: set[RouteKey] = set()
-        self._take((*observed.ai_routes, *observed.http_routes, *observed.grpc_routes))
+        self._observed: Observed | None = observed
 
-    def _take(self, routes: Iterable[Any]) -> None:
+    @cached_property
+    def _found(self) -> tuple[dict[RouteKey, RouteSubject], set[RouteKey]]:
+        """Only looked for where a policy is for a route: there are many, and most policies are for Gateways."""
+        observed = self._observed
+        assert observed is not None
+        return self._take((*observed.ai_routes, *observed.http_routes, *observed.grpc_routes))
+
+    @property
+    def routes(self) -> dict[RouteKey, RouteSubject]:
+        return self._found[0]
+
+    @property
+    def foreign_routes(self) -> set[RouteKey]:
+        return self._found[1]
+
+    def finish(self) -> None:
+        """Looks at nothing more, so that what is kept of it does not keep all objects of its time."""
+        self._observed = None
+
+    def _take(self, routes: Iterable[Any]) -> tuple[dict[RouteKey, RouteSubject], set[RouteKey]]:
+        found: dict[RouteKey, RouteSubject] = {}
+        foreign: set[RouteKey] = set()
         for route in routes:
             metadata, spec = route.metadata, route.spec
             namespace = metadata.namespace or ""
@@ -87,15 +107,13 @@ class Subjects:
             )
             parents = tuple(parent for parent in parents if parent[0] in self.gateways)
             if not parents:
-                self.foreign_routes.add(key)
+                foreign.add(key)
                 continue
             rules = frozenset(rule.name for rule in spec.rules if rule.name)
-            known = self.routes.get(key)
+            known = found.get(key)
             if known is not None:
                 # An AIGatewayRoute and the HTTPRoute that was made of it.
                 rules |= known.rules
                 parents = tuple(dict.fromkeys(known.parents + parents))
-            self.routes[key] = RouteSubject(
-                rules, parents, metadata.labels, metadata.creation_timestamp or ""
-            )
-        self.foreign_routes -= self.routes.keys()
+            found[key] = RouteSubject(rules, parents, metadata.labels, metadata.creation_timestamp or "")
+        return found, foreign - found.keys()

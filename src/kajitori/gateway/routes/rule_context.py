@@ -40,6 +40,11 @@ class RuleContext:
         self.rules = 0
         self.broken_rules = 0
 
+    def finish(self) -> RuleContext:
+        """Looks at nothing more, so that what is kept of it does not keep all objects of its time."""
+        del self.index, self._world
+        return self
+
     def note(self, texts: Iterable[str]) -> None:
         self.notes += [text for text in texts if text not in self.notes]
 

@@ -75,6 +75,10 @@ class SecurityPolicies:
             return msgspec.structs.replace(entry, protection=effect)
         return protected_plain(entry, effect)
 
+    def keeps_clusters(self, effect: Protection) -> bool:
+        """Whether a copy may be taken again: a protection is made anew for each plan."""
+        return False
+
     def keep(self, entry: Entry) -> None:
         """Nothing is gathered of routes that ask for nothing."""
 
