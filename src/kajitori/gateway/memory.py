@@ -17,6 +17,7 @@ import msgspec
 
 from kajitori.gateway.backends.tls_policies import policies_by_target
 from kajitori.gateway.conditions import StatusUpdate
+from kajitori.gateway.derived import Derived
 from kajitori.gateway.observed import Index, Observed
 
 if TYPE_CHECKING:
@@ -116,32 +117,6 @@ class _Part(msgspec.Struct):
     looks: _Looks
     result: Any
     parts: dict[Any, _Part]
-
-
-class Derived:
-    """What was made of one object each. Cheaper than a part: nothing is looked up while it is made."""
-
-    def __init__(self) -> None:
-        self._before: dict[tuple[int, int], tuple[Any, Any, Any, Any]] = {}
-        self._now: dict[tuple[int, int], tuple[Any, Any, Any, Any]] = {}
-
-    def of(self, item: Any, other: Any, values: Any, make: Callable[[], T]) -> T:
-        """The same as before, of the same two objects and of equal values."""
-        key = (id(item), id(other))
-        known = self._now.get(key) or self._before.get(key)
-        if (
-            known is None
-            or known[0] is not item
-            or known[1] is not other
-            or not (known[2] is values or known[2] == values)
-        ):
-            known = (item, other, values, make())
-        self._now[key] = known
-        return known[3]
-
-    def turn(self) -> None:
-        """Another plan begins; what the one before did not ask for is forgotten."""
-        self._before, self._now = self._now, {}
 
 
 class PlanMemory:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kajitori.gateway.memory import Derived
+    from kajitori.gateway.derived import Derived
     from kajitori.gateway.policies.subjects import RouteKey
     from kajitori.gateway.routes.attachment import Place
     from kajitori.gateway.routes.tables import Entry
