@@ -10,7 +10,7 @@ QUICK := tests/api tests/base tests/cli tests/control tests/model tests/apiserve
   tests/groups/leader_worker_sets/test_restart.py tests/node/test_pure.py tests/scheduling/test_plan.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up down test check format bench docs chart lock schemas kubernetes gateway-conformance clean
+.PHONY: help up down test check format bench docs chart lock schemas kubernetes fuzz gateway-conformance clean
 
 help:  ## list these actions
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ lock: $(STAMP)  ## resolve the dependencies anew, with hashes
 kubernetes: $(STAMP)  ## build a real control plane and Go clients for the tests (minutes, once; into a cache outside the checkout)
 	$(BIN)/python -m tools.kubernetes.build
 
+fuzz: $(STAMP)  ## fuzz whoever reads foreign bytes by coverage (FUZZ_SECONDS for each, 60; x86_64 and Python 3.11 only)
+	$(BIN)/python -m tests.fuzz.long_run .fuzz $${FUZZ_SECONDS:-60}
+
 gateway-conformance: $(STAMP)  ## run the Gateway API's own conformance suite against the gateway (minutes; needs Go and the ports 80, 443, 8080, 8443)
 	$(BIN)/python -m tools.gateway_conformance
 
@@ -66,4 +69,4 @@ schemas: $(STAMP)  ## make the wire types anew from the published schemas of Kub
 	$(BIN)/python tools/generate_kubernetes_schemas.py
 
 clean:  ## remove what was built (clusters keep running: see `kaji down`)
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .fuzz dist build .pytest_cache .ruff_cache .hypothesis

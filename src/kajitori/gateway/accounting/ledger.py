@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 200
 _NO_CHARGE = Charge()
+# Seconds since 1970, in the year 2286.
+_LATEST = 1e10
 _replace = msgspec.structs.replace
 
 
@@ -114,7 +116,7 @@ class Ledger:
         return _replace(
             booking.record,
             id=line.id,
-            time=float(line.time),
+            time=_moment(line.time),
             client=line.client,
             traceparent=line.traceparent,
             headers=read_headers(line.headers) if line.headers else {},
@@ -148,6 +150,14 @@ def _speed(usage: Usage, seconds: float) -> float | None:
     nothing of its first token.
     """
     return (usage.output_tokens - 1) / seconds if usage.output_tokens > 1 and seconds > 0 else None
+
+
+def _moment(text: str) -> float:
+    """Seconds since 1970. Raises ValueError for what is no time of a request."""
+    found = float(text)
+    if not 0.0 <= found < _LATEST:
+        raise ValueError(f"{text!r} is no time")
+    return found
 
 
 def _seconds(microseconds: str) -> float | None:

@@ -27,9 +27,12 @@ UNREADABLE = "nothing"
 def read_policy(message: bytes) -> tuple[Policy, list[str]]:
     """The policy, and what of it is left out and why. Raises msgspec.DecodeError for what is no policy at all."""
     try:
-        return _decoder.decode(message), []
-    except msgspec.ValidationError:
-        raw: Any = msgspec.msgpack.decode(message)
+        try:
+            return _decoder.decode(message), []
+        except msgspec.ValidationError:
+            raw: Any = msgspec.msgpack.decode(message)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"the message is no policy: {error}") from None
     if not isinstance(raw, dict):
         raise msgspec.ValidationError("the message is no policy")
     return _readable(cast("dict[str, Any]", raw))
@@ -39,16 +42,16 @@ def _readable(raw: dict[str, Any]) -> tuple[Policy, list[str]]:
     problems: list[str] = []
     found: dict[str, Any] = {}
     for field, kind in _BY_NAME.items():
-        items = cast("dict[str, Any]", raw.get(field) or {})
+        items = _object(raw.get(field))
         read = {name: _read(item, kind, f"{field}[{name}]", problems) for name, item in items.items()}
         found[field] = {name: item for name, item in read.items() if item is not None}
-    limits = cast("list[Any]", raw.get("limits") or [])
+    limits = _list(raw.get("limits"))
     found["limits"] = [
         _read(item, Limit, _named(item, f"limits[{number}]"), problems)
         or Limit(_named(item, f"limits[{number}]"), UNREADABLE, 0.0, Window("Fixed", 1.0))
         for number, item in enumerate(limits)
     ]
-    prices = cast("list[Any]", raw.get("prices") or [])
+    prices = _list(raw.get("prices"))
     read_prices = [_read(item, Price, f"prices[{number}]", problems) for number, item in enumerate(prices)]
     found["prices"] = [price for price in read_prices if price is not None]
     rest = {name: item for name, item in raw.items() if name not in found}
@@ -57,6 +60,14 @@ def _readable(raw: dict[str, Any]) -> tuple[Policy, list[str]]:
         policy,
         **found | {"limits": tuple(found["limits"]), "prices": tuple(found["prices"])},
     ), problems
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def _named(item: Any, place: str) -> str:

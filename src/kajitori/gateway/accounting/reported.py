@@ -10,6 +10,9 @@ from __future__ import annotations
 from kajitori.gateway.accounting.costs import Usage
 
 ESTIMATED, MODEL_MARK = "~", ";"
+_FIELDS = Usage.__struct_fields__
+# Sums of as many as there may be fit into a column of SQLite.
+_MOST = 10**13
 # Most requests have nothing cached and no reasoning.
 _PLAIN = ",0,0,0"
 
@@ -50,4 +53,7 @@ def _counts(text: str) -> Usage:
     if text.endswith(_PLAIN) and text.count(",") == 5:
         given, answered, whole = text[: -len(_PLAIN)].split(",")
         return Usage(int(given), int(answered), int(whole))
-    return Usage(*map(int, text.split(",")))
+    counts = [int(count) for count in text.split(",")]
+    if len(counts) > len(_FIELDS) or max(counts) > _MOST or min(counts) < 0:
+        raise ValueError(f"{text[:100]!r} is no usage")
+    return Usage(*counts)

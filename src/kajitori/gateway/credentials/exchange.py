@@ -6,7 +6,6 @@ answer, and returns the token. So each exchange is tested without a network, and
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Generator, Mapping
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from kajitori.base.errors import KajitoriError
+from kajitori.base.foreign_json import read_foreign_json
 
 _LONGEST_REMARK = 300
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
@@ -96,7 +96,7 @@ class Answer(msgspec.Struct, frozen=True):
     def json(self) -> dict[str, Any]:
         """The object that the body holds; empty if it holds none."""
         try:
-            found = json.loads(self.body)
+            found = read_foreign_json(self.body)
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from kajitori.base.foreign_json import read_foreign_json
 from kajitori.gateway.credentials.exchange import (
     Concealed,
     ExchangeFailed,
@@ -209,7 +210,7 @@ class GCPDefault(msgspec.Struct, frozen=True):
 def read_credentials(data: bytes) -> ServiceAccountKey | AuthorizedUser:
     """A credentials file of Google. Raises ValueError, with a message that tells no value."""
     try:
-        found: Any = json.loads(data)
+        found: Any = read_foreign_json(data)
     except ValueError:
         raise ValueError("that is not JSON") from None
     if not isinstance(found, dict):

@@ -158,7 +158,7 @@ def _records(reader: Any) -> Iterator[tuple[Any, int]]:
             return
         try:
             record = _decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         end += _HEAD.size + length
         yield record, end

@@ -59,16 +59,14 @@ class MemoryStore:
         self._next_compaction = compact_bytes
         self._journal = Journal(path) if path is not None else None
         if self._journal is not None:
-            for record in self._journal.replay():
-                self._apply(record)
+            self._apply_all(self._journal.replay())
             self._next_compaction = max(compact_bytes, 2 * self._journal.size_bytes)
 
     @classmethod
     def read(cls, path: Path) -> MemoryStore:
         """What a journal says now, while another process writes it. Changes of this store go nowhere."""
         store = cls()
-        for record in read_journal(path):
-            store._apply(record)
+        store._apply_all(read_journal(path))
         return store
 
     async def reserve(
@@ -86,10 +84,10 @@ class MemoryStore:
             self._give_back(now, most=8)
         used = [self._sum(hold) for hold in holds]
         allowed, candidates, takes = decide(holds, groups, open_candidates, used)
-        standings = tuple(
+        standings = [
             self._standing(hold, count, wanted(hold, count) if takes_ else 0)
             for hold, count, takes_ in zip(holds, used, takes, strict=True)
-        )
+        ]
         if allowed:
             taken = [
                 Taken(hold.counter, hold.slot, standing.taken, hold.forget)
@@ -99,7 +97,7 @@ class MemoryStore:
             self._reserve(request_id, Reservation(note, taken, expires))
             for hold in holds:
                 self._prune(hold)
-        return Outcome(allowed, standings, candidates)
+        return Outcome(allowed, tuple(standings), candidates)
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
         if request_id not in self._open and request_id not in self._late:
@@ -257,6 +255,17 @@ class MemoryStore:
             self._journal.flush()
         except OSError as error:
             raise StoreLost(f"the journal of limits cannot be written: {error}") from error
+
+    def _apply_all(self, records: Iterator[Any]) -> None:
+        """A record of which nothing is understood, such as one of a later version, takes no other one with it."""
+        passed_over = 0
+        for record in records:
+            try:
+                self._apply(record)
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+                passed_over += 1
+        if passed_over:
+            _log.error("%d records of the journal of limits are not understood and passed over", passed_over)
 
     def _apply(self, record: list[Any]) -> None:
         kind, *values = record

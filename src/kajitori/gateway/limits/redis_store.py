@@ -10,9 +10,10 @@ A server that does not answer in time is left alone for a moment; until then eve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha1
 from importlib.resources import files
@@ -99,19 +100,20 @@ class RedisStore:
             ]
             values.append(hold.forget)
         answer: list[bytes] = await self._run(_RESERVE, keys, values)
-        numbers = answer[2:]
-        standings = tuple(
-            Standing(
-                int(numbers[place]),
-                int(numbers[place + 1]),
-                int(numbers[place + 2]),
-                numbers[place + 3] == b"1",
-                int(numbers[place + 4]) if numbers[place + 4] else None,
+        with _understanding():
+            numbers = answer[2:]
+            standings = tuple(
+                Standing(
+                    int(numbers[place]),
+                    int(numbers[place + 1]),
+                    int(numbers[place + 2]),
+                    numbers[place + 3] == b"1",
+                    int(numbers[place + 4]) if numbers[place + 4] else None,
+                )
+                for place in range(0, len(numbers), 5)
             )
-            for place in range(0, len(numbers), 5)
-        )
-        candidates = tuple(sorted(int(each) for each in answer[1].split(b",") if each))
-        return Outcome(answer[0] == b"1", standings, candidates)
+            candidates = tuple(sorted(int(each) for each in answer[1].split(b",") if each))
+            return Outcome(answer[0] == b"1", standings, candidates)
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
         keys = [self._open_key, self._own_key(request_id)]
@@ -125,15 +127,15 @@ class RedisStore:
         if not fields:
             return None
         found: list[tuple[int, Taken]] = []
-        for number, value in fields.items():
-            if number.isdigit():
-                slot, amount, forget, counter = value.decode().split(":", 3)
-                name = counter.removeprefix(f"{self._prefix}c:")
-                found.append((int(number), Taken(name, int(slot), int(amount), int(forget))))
         score: float | None = await self._ask(None, ("ZSCORE", self._open_key, request_id))
-        return Reservation(
-            fields.get(b"note", b"").decode(), [taken for _, taken in sorted(found)], float(score or 0.0)
-        )
+        with _understanding():
+            for number, value in fields.items():
+                if number.isdigit():
+                    slot, amount, forget, counter = value.decode().split(":", 3)
+                    name = counter.removeprefix(f"{self._prefix}c:")
+                    found.append((int(number), Taken(name, int(slot), int(amount), int(forget))))
+            taken = [each for _, each in sorted(found)]
+            return Reservation(fields.get(b"note", b"").decode(), taken, float(score or 0.0))
 
     async def book(self, taken: Sequence[Taken], *, now: float) -> None:
         values: list[Any] = [self._prefix, now]
@@ -144,7 +146,8 @@ class RedisStore:
     async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
         async def one(name: str) -> dict[int, int]:
             slots: dict[bytes, bytes] = await self._ask(None, ("HGETALL", self._counter(name)))
-            return {int(slot): int(amount) for slot, amount in slots.items() if not slot.startswith(b"o")}
+            with _understanding():
+                return {int(slot): int(amount) for slot, amount in slots.items() if not slot.startswith(b"o")}
 
         return list(await asyncio.gather(*(one(name) for name in counters)))
 
@@ -154,8 +157,9 @@ class RedisStore:
             answer: tuple[int, list[bytes]] = await self._ask(
                 None, ("SCAN", cursor, "MATCH", f"{_escaped(start)}*", "COUNT", 1000)
             )
-            cursor = int(answer[0])
-            found.update(name.decode().removeprefix(start) for name in answer[1])
+            with _understanding():
+                cursor = int(answer[0])
+                found.update(name.decode().removeprefix(start) for name in answer[1])
             if cursor == 0:
                 return sorted(found)
 
@@ -273,6 +277,15 @@ class RedisStore:
                 await client.aclose()
             except Exception as error:
                 _log.debug("closing the connection to the store: %s", error)
+
+
+@contextlib.contextmanager
+def _understanding() -> Generator[None]:
+    """What somebody else has written under our names is as good as lost."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreLost(f"the store of limits answers what cannot be read: {error}") from None
 
 
 def _at_node(url: str, host: str, port: int) -> str:

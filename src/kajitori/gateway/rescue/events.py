@@ -71,6 +71,6 @@ def decoded(event: bytes) -> dict[str, object] | None:
         return None
     try:
         value: object = _decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]

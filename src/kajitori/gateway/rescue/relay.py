@@ -195,8 +195,8 @@ class _Rescue:
             return None
         try:
             asked: Any = msgspec.json.decode(self._body)
-        except msgspec.DecodeError:
-            self.story.obstacle = "the request's body is not JSON"
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.story.obstacle = "the request's body is no JSON that can be read"
             return None
         if not isinstance(asked, dict):
             return None

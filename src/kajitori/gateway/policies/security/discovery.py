@@ -7,12 +7,12 @@ delays.
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from kajitori.base.foreign_json import read_foreign_json
 from kajitori.gateway.policies.security.issuer import Issuer
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def discovery_url(issuer: str) -> str:
 def read_discovery(issuer: str, body: bytes) -> Issuer:
     """What the document of a provider says; its problem if it cannot be used."""
     try:
-        document: Any = json.loads(body)
+        document: Any = read_foreign_json(body)
     except ValueError:
         return Issuer(problem=f"{discovery_url(issuer)} is not JSON")
     if not isinstance(document, dict):
@@ -51,10 +51,17 @@ def read_discovery(issuer: str, body: bytes) -> Issuer:
         value = members.get(name)
         if value is None and name in _OPTIONAL:
             continue
-        if not isinstance(value, str) or urlsplit(value).scheme not in ("https", "http"):
+        if not isinstance(value, str) or not _is_address(value):
             return Issuer(problem=f"{discovery_url(issuer)}: {name} is no http or https URI")
         found[name] = value
     return Issuer(**found)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return urlsplit(text).scheme in ("https", "http")
+    except ValueError:
+        return False
 
 
 class _Asked:

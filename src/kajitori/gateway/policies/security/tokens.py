@@ -6,10 +6,10 @@ names what it requires.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import protobuf_duration
+from kajitori.base.foreign_json import read_foreign_json
 from kajitori.gateway.policies.security.services import service_cluster
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.security_filters import JWT as JWT_STEP
@@ -140,7 +140,7 @@ def _local(making: Making, local: LocalJWKS, where: str) -> str | None:
 def _problem_of_keys(text: str | None) -> str:
     """What keeps a text from being a set of keys, which Envoy would refuse for all policies together."""
     try:
-        content = json.loads(text or "")
+        content: object = read_foreign_json(text or "")
     except ValueError:
         return "the value is not JSON"
     keys = content.get("keys") if isinstance(content, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
