@@ -118,7 +118,7 @@ def processes_of(home: Path) -> list[str]:
 def down(cluster: Cluster) -> None:
     cluster.kaji("down", "--purge", "--home", str(cluster.home))
     assert not cluster.home.exists()
-    wait_until(lambda: not processes_of(cluster.home), "every process of the cluster is gone", 10)
+    wait_until(lambda: not processes_of(cluster.home), "every process of the cluster is gone")
 
 
 @pytest.fixture(scope="module")
