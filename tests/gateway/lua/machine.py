@@ -57,9 +57,9 @@ function stand_in.request(path, body, headers)
 end
 
 function stand_in.response(facts, headers, chunks)
-  local seen = { headers = { [':status'] = '200' }, metadata = { request = {} }, chunks = chunks, out = {} }
+  local metadata = { who = facts.who, request = { dialect = facts.dialect, strip = facts.strip } }
+  local seen = { headers = { [':status'] = '200' }, metadata = metadata, chunks = chunks, out = {} }
   for name, value in pairs(headers) do seen.headers[name] = value end
-  for name, value in pairs(facts) do seen.metadata.request[name] = value end
   envoy_on_response(stand_in_handle(seen))
   return table.concat(seen.out), seen.metadata.usage
 end
@@ -108,10 +108,11 @@ def ask(path: str, body: bytes, **headers: str) -> Asked:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     seen = request_machine().request(path, text_of(body), _runtime().table_from(sent))
     facts = dict(seen.metadata.request.items()) if seen.metadata.request else {}
-    if "who" in facts:
+    if seen.metadata.who:
         names = ("key", "tenant", "input_tokens", "output_tokens", "dialect", "operation", "stream")
-        who = dict(zip(names, facts.pop("who").split("|"), strict=True))
-        facts |= {name: value for name, value in who.items() if value}
+        told = dict(zip(names, seen.metadata.who.split("|"), strict=True))
+        told |= {"path": seen.metadata.path, "model": seen.metadata.model}
+        facts |= {name: value for name, value in told.items() if value}
     return Asked(facts, dict(seen.headers.items()), seen.body.encode("latin-1"), seen.status, seen.answer)
 
 

@@ -82,7 +82,7 @@ async def test_requests_are_told_of_in_the_files_that_an_envoy_proxy_names(
                 "json": {
                     "code": "%RESPONSE_CODE%",
                     "cost": "%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_input_token)%",
-                    "model": "%DYNAMIC_METADATA(io.kajitori:request:model)%",
+                    "model": "%DYNAMIC_METADATA(io.kajitori:model)%",
                 },
             },
             "sinks": [sink(members)],

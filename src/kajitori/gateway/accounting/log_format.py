@@ -21,11 +21,6 @@ REQUEST_VERSION, ATTEMPT_VERSION = "r2", "a1"
 _LONGEST_TEXT = 1024
 
 
-def _fact(name: str, longest: int = 0) -> str:
-    """What the request script, or a filter after it, kept of a request."""
-    return f"%DYNAMIC_METADATA(io.kajitori:request:{name}){f':{longest}' if longest else ''}%"
-
-
 class Who(NamedTuple):
     """What lua/facts.lua packs into one text, since each look-up by Envoy costs.
 
@@ -107,14 +102,14 @@ REQUEST_FORMAT: dict[str, str] = {
     "request_bytes": "%BYTES_RECEIVED%",
     "response_bytes": "%BYTES_SENT%",
     "usage": "%DYNAMIC_METADATA(io.kajitori:usage)%",
-    "who": _fact("who"),
+    "who": "%DYNAMIC_METADATA(io.kajitori:who)%",
     "traceparent": "%REQ(TRACEPARENT):64%",
     "headers": "",
-    "decision": _fact("decision", _LONGEST_TEXT),
-    "path": _fact("path", _LONGEST_TEXT),
+    "decision": f"%DYNAMIC_METADATA(io.kajitori:request:decision):{_LONGEST_TEXT}%",
+    "path": f"%DYNAMIC_METADATA(io.kajitori:path):{_LONGEST_TEXT}%",
     # Without its query: clients of some providers put their keys there.
     "sent_path": f"%PATH(NQ:PATH):{_LONGEST_TEXT}%",
-    "model": _fact("model", _LONGEST_TEXT),
+    "model": f"%DYNAMIC_METADATA(io.kajitori:model):{_LONGEST_TEXT}%",
 }
 
 

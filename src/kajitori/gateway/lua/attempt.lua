@@ -74,15 +74,13 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local path = upstream_path(context, facts)
   if path then headers:replace(':path', path) end
-  if not facts.length then return end
-  headers:replace('content-length', facts.length)
+  if not facts.read and not facts.form then return end
+  local body = handle:body()
   if facts.form then
-    if context.model then
-      local body = handle:body()
-      body:setBytes(with_form_model(body:getBytes(0, body:length()), facts.form, context.model))
-    end
+    if context.model then body:setBytes(with_form_model(body:getBytes(0, body:length()), facts.form, context.model)) end
   elseif context.model or context.set or context.remove then
-    local body = handle:body()
     body:setBytes(rewritten(context, body:getBytes(0, body:length())))
   end
+  -- Waiting for the body has made the headers stale. An attempt before this one may have sent another body.
+  handle:headers():replace('content-length', tostring(body:length()))
 end

@@ -1,5 +1,5 @@
 -- Runs in the chain of a backend when it answered 429 or 503, for every attempt: the backend is left alone for as long
--- as it asked for, by all requests. A 429 speaks of one model, a 503 of the whole backend. Needs memory.lua in front.
+-- as it asked for, by all requests. A 429 speaks of one model, a 503 of the whole backend. Needs memory.lua and facts.lua in front.
 --
 -- Context: target (AIServiceBackend as namespace/name), model (override), key (whose credential goes with an attempt:
 -- the gateway's, the request's, or the client's if it sent one). Metadata of the route: cooldown (default and most,
@@ -49,10 +49,10 @@ function envoy_on_response(handle)
     cool(target .. '\n', seconds, now, cooldown.default, cooldown.most)
     return
   end
-  local facts = (handle:streamInfo():dynamicMetadata():get('io.kajitori') or {}).request or {}
+  local facts = kept_facts(handle)
   local key = context:get('key')
   -- What a provider says to the key of one client is no reason to keep the others away.
-  if key == 'request' or (key == 'client' and facts.own_key) then return end
-  local model = context:get('model') or facts.model or ''
+  if key == 'request' or (key == 'client' and facts and facts.own_key) then return end
+  local model = context:get('model') or (facts and facts.model) or ''
   cool(target .. '\n' .. model, seconds, now, cooldown.default, cooldown.most)
 end

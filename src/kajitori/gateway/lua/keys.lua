@@ -72,18 +72,36 @@ local function presented_key(headers)
   return key
 end
 
--- Who a key stands for, or nil and what is wrong with it. That a hash is found sooner or later tells nothing: who
--- does not have the key cannot choose its hash.
-local function holder(handle, key)
+-- What the table says of a key, by the whole key, so that a key is hashed once. Only keys of clients that were found are
+-- in it, and the table is the same as long as this script lives.
+local found_keys, keys_found = {}, 0
+local KEYS_FOUND = 4096
+
+-- Whom the table has a key for: client and when its hash is valid; or nil and what is wrong with it. That a hash is found
+-- sooner or later tells nothing: who does not have the key cannot choose its hash.
+local function find_key(handle, key)
   local id = #key <= LONGEST_KEY and string.match(key, '^kaji_([a-z0-9]+)_[%w_-]+$')
   if not id then return nil, 'what was sent as an API key does not have the form of one' end
   local line = line_of(handle, id)
   local client = line and read_line(line)
   local hash = client and client.hashes[sha256(key)]
   if not hash then return nil, 'the API key is unknown' end
-  local now = os.time()
-  if (client.ends and now >= client.ends) or (hash.to and now >= hash.to) then return nil, 'the API key has expired' end
-  if hash.from and now < hash.from then return nil, 'the API key is not valid yet' end
+  if keys_found >= KEYS_FOUND then found_keys, keys_found = {}, 0 end
+  local found = { client = client, from = hash.from, to = hash.to }
+  found_keys[key], keys_found = found, keys_found + 1
+  return found
+end
+
+-- Who a key stands for, or nil and what is wrong with it.
+local function holder(handle, key)
+  local found, problem = found_keys[key], nil
+  if not found then
+    found, problem = find_key(handle, key)
+    if not found then return nil, problem end
+  end
+  local client, now = found.client, os.time()
+  if (client.ends and now >= client.ends) or (found.to and now >= found.to) then return nil, 'the API key has expired' end
+  if found.from and now < found.from then return nil, 'the API key is not valid yet' end
   if client.refusal then return nil, 'the API key is refused: ' .. client.refusal end
   return client
 end
@@ -173,8 +191,8 @@ end
 
 -- A fault of these checks must not open a door: Envoy lets a request go on whose script has failed.
 local function guarded(check)
-  return function(handle, ...)
-    local fine, first, second = pcall(check, handle, ...)
+  return function(handle, one, two, three)
+    local fine, first, second = pcall(check, handle, one, two, three)
     if fine then return first, second end
     handle:logErr('a check of keys failed: ' .. tostring(first))
     handle:respond({ [':status'] = '500', ['content-type'] = 'application/json' },

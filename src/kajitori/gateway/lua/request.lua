@@ -11,6 +11,8 @@ local CAPS = { 'max_completion_tokens', 'max_tokens', 'max_output_tokens' }
 local READ = { model = true, stream = true, stream_options = true, n = true }
 for _, name in ipairs(TEXTS) do READ[name] = true end
 for _, name in ipairs(CAPS) do READ[name] = true end
+local NAMES_READ = {}
+for name in pairs(READ) do NAMES_READ[#NAMES_READ + 1] = name end
 -- An image in a prompt counts as so many bytes, which are 1,024 tokens, however large it is.
 local ATTACHMENT_BYTES, MOST_ATTACHMENTS = 4096, 10000
 
@@ -46,9 +48,14 @@ local function text_bytes(text, first, last)
   return size
 end
 
+-- Where the members of the body stand that is being read, by name, and what is wrong with them; for one body at a time,
+-- since nobody waits within one.
+local from, to, problem = {}, {}, nil
+
 -- The bound of output tokens that a body names, as text, or nil.
-local function output_cap(text, from, to)
-  for _, name in ipairs(CAPS) do
+local function output_cap(text)
+  for number = 1, #CAPS do
+    local name = CAPS[number]
     local cap = from[name] and tonumber(string.match(sub(text, from[name], to[name]), '^%d+$'))
     if cap then
       local count = from.n and tonumber(string.match(sub(text, from.n, to.n), '^%d+$')) or 1
@@ -82,17 +89,20 @@ local function with_usage(text, close, start, last)
   return sub(text, 1, start - 1) .. options .. sub(text, last + 1)
 end
 
+local function note_member(key, _, first, last)
+  if READ[key] then
+    if from[key] then problem = 'there are two members `' .. key .. '`' end
+    from[key], to[key] = first, last
+  elseif #key == 5 and key:lower() == 'model' then
+    problem = 'a member `' .. key .. '` might be taken for `model`'
+  end
+end
+
 -- Reads a JSON body into `facts`. Returns the model (or nil) and a changed body (or nil), or false and what is wrong.
 local function read_json(operation, text, facts)
-  local from, to, problem = {}, {}, nil
-  local close, malformed = members(text, function(key, _, first, last)
-    if READ[key] then
-      if from[key] then problem = 'there are two members `' .. key .. '`' end
-      from[key], to[key] = first, last
-    elseif #key == 5 and key:lower() == 'model' then
-      problem = 'a member `' .. key .. '` might be taken for `model`'
-    end
-  end)
+  for number = 1, #NAMES_READ do from[NAMES_READ[number]] = nil end
+  problem = nil
+  local close, malformed = members(text, note_member)
   if not close then return false, 'failed to parse JSON for ' .. facts.path .. ': ' .. malformed end
   if problem then return false, problem end
   local model = nil
@@ -102,11 +112,12 @@ local function read_json(operation, text, facts)
     model = unescape(sub(text, from.model + 1, to.model - 1))
   end
   local bytes = 0
-  for _, name in ipairs(TEXTS) do
-    if from[name] then bytes = bytes + text_bytes(text, from[name], to[name]) end
+  for number = 1, #TEXTS do
+    local first = from[TEXTS[number]]
+    if first then bytes = bytes + text_bytes(text, first, to[TEXTS[number]]) end
   end
-  facts.input_tokens = string.format('%d', math.ceil(bytes / 4))
-  facts.output_tokens = operation.silent and '0' or output_cap(text, from, to)
+  facts.input_tokens = tostring(math.ceil(bytes / 4))
+  facts.output_tokens = operation.silent and '0' or output_cap(text)
   if from.stream and byte(text, from.stream) == 116 then
     facts.stream = 'true'
     local changed = operation.forced and with_usage(text, close, from.stream_options, to.stream_options)
@@ -154,12 +165,12 @@ local function read_request(handle, operation, query, facts)
   if operation.model == 'none' then return handle:headers():get('x-kajitori-asked-model') end
   local body = handle:body()
   local text = body and body:getBytes(0, body:length()) or ''
-  facts.length = string.format('%d', #text)
+  facts.length = tostring(#text)
   if operation.model == 'form' then return read_form(handle, text, facts) end
   local model, changed = read_json(operation, text, facts)
   if model ~= false and changed then
     body:setBytes(changed)
-    facts.length = string.format('%d', #changed)
+    facts.length = tostring(#changed)
   end
   return model, changed
 end

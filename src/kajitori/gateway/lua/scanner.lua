@@ -35,12 +35,15 @@ end
 
 local LITERALS = { ['true'] = true, ['false'] = true, ['null'] = true }
 
+-- What closes each bracket that is open, by depth; for one text at a time, since nobody waits within one.
+local open = {}
+
 -- Position of the last byte of the value that starts at `at`, or nil if that is no value.
 local function value_end(text, at)
   local first = byte(text, at)
   if first == 34 then return string_end(text, at + 1) end
   if first == 123 or first == 91 then
-    local open, depth, place = {}, 0, at
+    local depth, place = 0, at
     while true do
       local char = byte(text, place)
       if char == 34 then

@@ -14,6 +14,15 @@ def _parts(*names: str) -> str:
     return "".join((_FOLDER / f"{name}.lua").read_text() for name in names)
 
 
+def _room(name: str, *exported: str) -> str:
+    """A part whose names but `exported`, which are functions, are its own: Lua takes no more than 200 in one place."""
+    text = _parts(name)
+    for function in exported:
+        text = text.replace(f"\nlocal function {function}(", f"\nfunction {function}(")
+    declared = f"local {', '.join(exported)}\n" if exported else ""
+    return f"{declared}do\n{text}end\n"
+
+
 _REFUSALS = lua_error_names() + _parts("refusals")
 
 REQUEST_SCRIPT = (
@@ -21,9 +30,12 @@ REQUEST_SCRIPT = (
     + _REFUSALS
     + _parts("models", "sha256", "context", "facts", "logins", "keys")
     + lua_operations()
-    + _parts("memory", "order", "shards", "request", "usage")
+    + _parts("memory")
+    + _room("order", "arrange")
+    + _parts("shards", "request")
+    + _room("usage")
 )
-COOLING_SCRIPT = _parts("memory", "cooling")
+COOLING_SCRIPT = _parts("memory", "facts", "cooling")
 ATTEMPT_SCRIPT = _parts("scanner", "forms", "facts", "attempt")
 OVERRIDE_SCRIPT = _parts("scanner") + _REFUSALS + _parts("credential", "override")
 EXHAUSTED_SCRIPT = _parts("scanner") + _REFUSALS + _parts("facts", "exhausted")

@@ -1,6 +1,8 @@
 -- Reads what an answer says of the tokens it took, as it passes: nothing is held back but the usage event that the
 -- client of a stream did not ask for, which is taken out. What is kept of an answer is bounded.
 local MOST_KEPT = 65536
+-- A JSON answer that says that it is no longer is waited for as a whole.
+local MOST_WAITED_FOR = 16384
 local LONGEST_HELD = 16384
 local EVENTS_A_MARK = 16
 local MOST_CANDIDATES = 4
@@ -25,21 +27,38 @@ local function closes(text, at, depth)
   end
 end
 
--- The object that is the member `name` of the object at the end of `text`, or of its member `within`: where it starts
--- and ends. What a model or a client wrote may have members of that name too, further down; they are passed over.
+-- Where an object begins that is the value of the member whose name ends before `at`, or nil.
+local function object_behind(text, at)
+  local colon = skip_space(text, at)
+  if not colon or byte(text, colon) ~= 58 then return nil end
+  local opens = skip_space(text, colon + 1)
+  return opens and byte(text, opens) == 123 and opens or nil
+end
+
+-- Places of one search, which is over before anybody waits.
+local places = {}
+
+-- The object that is the member `name` (with its quotes) of the object at the end of `text`, or of its member `within`:
+-- where it starts and ends. What a model or a client wrote may have members of that name too, further down; they are
+-- passed over.
 local function object_of(text, name, depth)
-  local needle, places, at = '"' .. name .. '"', {}, 1
+  local count, at = 0, 1
   while true do
-    local place, last = find(text, needle, at, true)
+    local place, last = find(text, name, at, true)
     if not place then break end
-    local _, opens = find(text, '^%s*:%s*{', last + 1)
-    if opens then places[#places + 1] = opens end
+    local opens = object_behind(text, last + 1)
+    if opens then
+      count = count + 1
+      -- Only the last ones are looked at.
+      places[(count - 1) % MOST_CANDIDATES] = opens
+    end
     at = last + 1
   end
-  for number = #places, math.max(1, #places - MOST_CANDIDATES + 1), -1 do
+  for number = count, math.max(1, count - MOST_CANDIDATES + 1), -1 do
+    local opens = places[(number - 1) % MOST_CANDIDATES]
     pieces = 0
-    local last = value_end(text, places[number])
-    if last and closes(text, last + 1, depth) then return sub(text, places[number], last) end
+    local last = value_end(text, opens)
+    if last and closes(text, last + 1, depth) then return sub(text, opens, last) end
   end
   return nil
 end
@@ -50,21 +69,52 @@ local COUNTS = { prompt_tokens = 'input', input_tokens = 'input', completion_tok
   cache_creation_input_tokens = 'creation', cache_creation_tokens = 'creation' }
 local SECOND_CHOICE = { input_tokens = 'prompt_tokens', output_tokens = 'completion_tokens',
   cache_creation_tokens = 'cache_creation_input_tokens' }
+local MOST_TOKENS = 1e12
+-- In which object each name was seen last, by its number.
+local seen, objects = {}, 0
+
+-- The number whose first digit is at `at`, and where it ends.
+local function number_at(text, at)
+  local number, char = 0, byte(text, at)
+  while char and char >= 48 and char <= 57 do
+    number = number * 10 + char - 48
+    at = at + 1
+    char = byte(text, at)
+  end
+  return number, at
+end
 
 -- Takes over the counts of a usage object, in any dialect. What it does not name stays as it was.
 -- Anthropic counts what went through its cache beside the input; here it is a part of it, as everywhere else.
 local function take_counts(counts, object)
-  local seen = {}
-  -- One walk over all numbers: a search for each name costs three times as much.
-  for name, digits in string.gmatch(object, '"([%l_]+)"%s*:%s*(%d+)') do
-    local count = COUNTS[name]
-    if count and not seen[name] then
-      seen[name] = true
-      local better = SECOND_CHOICE[name]
-      if not (better and seen[better]) then counts[count] = math.min(tonumber(digits), 1e12) end
+  objects = objects + 1
+  -- One walk over all names: a search for each costs three times as much, and patterns are never compiled.
+  local opens = find(object, '"', 1, true)
+  while opens do
+    local ends = find(object, '"', opens + 1, true)
+    if not ends then break end
+    local at = skip_space(object, ends + 1)
+    if at and byte(object, at) == 58 then
+      at = skip_space(object, at + 1)
+      local digit = at and byte(object, at)
+      local name = digit and digit >= 48 and digit <= 57 and sub(object, opens + 1, ends - 1)
+      local count = name and COUNTS[name]
+      if count and seen[name] ~= objects then
+        seen[name] = objects
+        local better = SECOND_CHOICE[name]
+        if not (better and seen[better] == objects) then
+          counts[count] = math.min(number_at(object, at), MOST_TOKENS)
+        end
+      end
     end
+    opens = ends  -- if what stood between was no name, this quote may begin one
   end
   return counts.input or counts.output or counts.total
+end
+
+-- A count as text: sums of a session may be so large that Lua would write them with an exponent.
+local function digits(count)
+  return count <= MOST_TOKENS and tostring(count) or string.format('%.0f', count)
 end
 
 -- Counts as text, in the order of `Usage`.
@@ -77,18 +127,39 @@ local function told_counts(counts, dialect)
   local output = counts.output or 0
   local total = counts.total or input + output
   if not counts.input and not counts.output then input = total end
-  return string.format('%.0f,%.0f,%.0f,%.0f,%.0f,%.0f', input, output, total, cached, counts.creation or 0,
-    counts.reasoning or 0)
+  local creation, reasoning = counts.creation or 0, counts.reasoning or 0
+  local told = digits(input) .. ',' .. digits(output) .. ',' .. digits(total)
+  if cached == 0 and creation == 0 and reasoning == 0 then return told .. ',0,0,0' end
+  return told .. ',' .. digits(cached) .. ',' .. digits(creation) .. ',' .. digits(reasoning)
 end
 
 local MODEL_MEMBER = '"model"%s*:%s*"([^"\\%c]*)"'
+-- Names that were seen already, so that most answers are not searched for odd characters.
+local GOOD_MODELS, good_models = {}, 0
+
+local function is_good_model(model)
+  if GOOD_MODELS[model] then return true end
+  if find(model, '[\\%c]') then return false end
+  if #model <= LONGEST_ANSWERED_MODEL then
+    if good_models >= 1000 then GOOD_MODELS, good_models = {}, 0 end
+    GOOD_MODELS[model], good_models = true, good_models + 1
+  end
+  return true
+end
+
 -- The model that an answer names as its author, or nil. It stands in front, or behind what is long.
 local function answered_model(text)
   local place, last = find(text, '"model"', 1, true)
-  local model = place and place <= 2048 and string.match(text, '^%s*:%s*"([^"\\%c]*)"', last + 1)
-  if place and not model then
-    model = string.match(sub(text, 1, 2048), MODEL_MEMBER) or string.match(sub(text, -512), MODEL_MEMBER)
+  if not place then return nil end
+  local model = nil
+  local at = place <= 2048 and skip_space(text, last + 1)
+  if at and byte(text, at) == 58 then
+    at = skip_space(text, at + 1)
+    local ends = at and byte(text, at) == 34 and find(text, '"', at + 1, true)
+    model = ends and sub(text, at + 1, ends - 1)
+    if model and not is_good_model(model) then model = nil end
   end
+  model = model or string.match(sub(text, 1, 2048), MODEL_MEMBER) or string.match(sub(text, -512), MODEL_MEMBER)
   return model and #model <= LONGEST_ANSWERED_MODEL and model or nil
 end
 
@@ -99,19 +170,41 @@ end
 
 -- The usage object of a JSON answer or of the data of an event; its members show which it is.
 local function usage_object(text)
-  local object = object_of(text, 'usage', 1)
+  local object = object_of(text, '"usage"', 1)
   if object then return object end
   if find(text, '"usage"', 1, true) then
     -- `response.completed` of Responses, `message_start` of Anthropic.
     if find(text, '"response"', 1, true) or find(text, '"message"', 1, true) then
-      return object_of(text, 'usage', 2)
+      return object_of(text, '"usage"', 2)
     end
     return nil
   end
-  return object_of(text, 'tokens', 2) or object_of(text, 'billed_units', 2)  -- `meta` of Cohere
+  return object_of(text, '"tokens"', 2) or object_of(text, '"billed_units"', 2)  -- `meta` of Cohere
 end
 
-local function read_json_answer(handle, facts)
+-- Says what the answer tells of its usage. head, tail: its beginning and its end, or all of it twice.
+local function tell_answer(handle, facts, head, tail)
+  local object = usage_object(tail)
+  if not object and head ~= tail then
+    -- Usage that stands before the content of a long answer: the members are seen until one is cut.
+    members(head, function(key, _, from, to)
+      if key == 'usage' then object = sub(head, from, to) end
+    end)
+  end
+  local counts = {}
+  if object and take_counts(counts, object) then
+    tell(handle, told_counts(counts, facts.dialect), answered_model(head) or answered_model(tail))
+  end
+end
+
+-- length: as the answer's head says it, or nil.
+local function read_json_answer(handle, facts, length)
+  if length and length <= MOST_WAITED_FOR then
+    -- It comes in one piece or two; waiting for all of it is cheaper than to look at each.
+    local body = handle:body()
+    local text = body and body:getBytes(0, body:length())
+    return text and tell_answer(handle, facts, text, text)
+  end
   local head, tail = '', ''
   for chunk in handle:bodyChunks() do
     local size = chunk:length()
@@ -127,25 +220,16 @@ local function read_json_answer(handle, facts)
       end
     end
   end
-  local object = usage_object(tail)
-  if not object and head ~= tail then
-    -- Usage that stands before the content of a long answer: the members are seen until one is cut.
-    members(head, function(key, _, from, to)
-      if key == 'usage' then object = sub(head, from, to) end
-    end)
-  end
-  local counts = {}
-  if object and take_counts(counts, object) then
-    tell(handle, told_counts(counts, facts.dialect), answered_model(head) or answered_model(tail))
-  end
+  tell_answer(handle, facts, head, tail)
 end
 
--- Whether a usage object begins in `text`; many providers put `"usage":null` into every other event.
+-- Whether a usage object begins in `text`; many providers put `"usage":null` into every other event. Events are full of
+-- quotes, so it is the letter behind that is looked for.
 local function has_usage(text)
-  local _, last = find(text, '"usage"', 1, true)
+  local place, last = find(text, 'usage"', 1, true)
   while last do
-    if find(text, '^%s*:%s*{', last + 1) then return true end
-    _, last = find(text, '"usage"', last + 1, true)
+    if byte(text, place - 1) == 34 and object_behind(text, last + 1) then return true end
+    place, last = find(text, 'usage"', last + 1, true)
   end
   return false
 end
@@ -155,14 +239,15 @@ local function only_usage(event)
   return find(event, '"choices"%s*:%s*%[%s*%]') and find(event, '"usage"%s*:%s*{') and true or false
 end
 
--- How often `needle` stands in `text`.
-local function occurrences(text, needle)
-  local found, at = 0, 1
-  while true do
+-- How many events with output are in a chunk, and whether it is of whole events without usage, as most are.
+local function look_at(text, size, needle)
+  local events, at = 0, 1
+  while at <= size do
     local _, last = find(text, needle, at, true)
-    if not last then return found end
-    found, at = found + 1, last + 1
+    if not last then break end
+    events, at = events + 1, last + 1
   end
+  return events, byte(text, size) == 10 and byte(text, size - 1) == 10 and not has_usage(text)
 end
 
 -- What is known of a stream so far; `take` reads a whole event.
@@ -186,17 +271,7 @@ end
 
 -- What is known of a stream that may be cut at any time.
 local function tell_seen(state)
-  tell(state.handle, string.format('~%d%s', math.max(state.events - state.empty, 0), state.started),
-    state.model)
-end
-
--- Says how much came, every few events: a stream that is cut runs no more of this script.
-local function mark_events(state, text)
-  state.events = state.events + occurrences(text, state.needle)
-  if state.events >= state.next_mark and not state.final then
-    tell_seen(state)
-    state.next_mark = state.events + EVENTS_A_MARK
-  end
+  tell(state.handle, '~' .. tostring(math.max(state.events - state.empty, 0)) .. state.started, state.model)
 end
 
 -- Begins with an event that is not whole and passes as it comes; its end is looked at when that comes.
@@ -247,9 +322,9 @@ local function split_events(state, text, strip)
 end
 
 local function read_stream(handle, facts)
-  local strip = facts.strip ~= nil
-  local state = { handle = handle, dialect = facts.dialect, needle = facts.event, counts = {}, events = 0,
-    next_mark = 1, looked = 0, started = '', empty = facts.event == '\n\n' and 1 or 0 }
+  local strip, needle = facts.strip ~= nil, facts.event
+  local state = { handle = handle, dialect = facts.dialect, counts = {}, events = 0,
+    next_mark = 1, looked = 0, started = '', empty = needle == '\n\n' and 1 or 0 }
   local kept = ''
   for chunk in handle:bodyChunks() do
     local size = chunk:length()
@@ -258,9 +333,15 @@ local function read_stream(handle, facts)
       if not state.model and state.looked < CHUNKS_WITH_MODEL then
         state.model, state.looked = answered_model(text), state.looked + 1
       end
-      mark_events(state, text)
-      -- Most chunks are whole events without usage: they pass untouched.
-      if kept ~= '' or state.parts or has_usage(text) or byte(text, size) ~= 10 or byte(text, size - 1) ~= 10 then
+      local events, plain = look_at(text, size, needle)
+      state.events = state.events + events
+      -- Every few events it is said how many came: a stream that is cut runs no more of this script.
+      if state.events >= state.next_mark and not state.final then
+        tell_seen(state)
+        state.next_mark = state.events + EVENTS_A_MARK
+      end
+      -- Most chunks are plain: they pass untouched.
+      if not plain or kept ~= '' or state.parts then
         local go_on, rest = split_events(state, kept .. text, strip)
         kept = ''
         if strip and #rest <= LONGEST_HELD and not find(rest, '^data: ?%[') then
@@ -329,5 +410,8 @@ function envoy_on_response(handle)
   local kind = headers:get('content-type')
   if not kind or headers:get('content-encoding') then return end
   if find(kind, 'text/event-stream', 1, true) then return read_stream(handle, facts) end
-  if find(kind, 'json', 1, true) then return read_json_answer(handle, facts) end
+  if find(kind, 'json', 1, true) then
+    local length = headers:get('content-length')
+    return read_json_answer(handle, facts, length and tonumber(length))
+  end
 end

@@ -21,8 +21,9 @@ def decision_headers(resilience: Resilience) -> dict[str, Any]:
     """The part of a route that tells clients why a request went where it went, if they are told."""
     if resilience.decision_headers == "Never":
         return {}
-    facts = "metadata.filter_metadata['io.kajitori'].request"
-    asked = f"'tell' in {facts}"
+    kept = "metadata.filter_metadata['io.kajitori']"
+    facts = f"{kept}.request"
+    asked = f"'request' in {kept} && 'tell' in {facts}"
     backend = f"xds.cluster_metadata.filter_metadata['{BACKEND_METADATA}'].backend"
     values = {
         "x-gateway-decision": f"%CEL({asked} ? {facts}.decision : '')%",

@@ -35,7 +35,7 @@ _FACTS = FACTS_SEPARATOR.join(
     (
         "%ROUTE_NAME%",
         "%REQ(x-request-id)%",
-        "%DYNAMIC_METADATA(io.kajitori:request:who)%",
+        "%DYNAMIC_METADATA(io.kajitori:who)%",
         "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
         "%REQ(x-ai-eg-model)%",
     )

@@ -42,7 +42,7 @@ def nothing_fits(route: str, backends: Mapping[str, str]) -> dict[str, Any]:
         "direct_response": ai_error(
             404,
             message.format(
-                path="%DYNAMIC_METADATA(io.kajitori:request:path)%",
+                path="%DYNAMIC_METADATA(io.kajitori:path)%",
                 told=literal(told),
                 schemas=f"%REQ({SCHEMAS_HEADER})%",
             ),
