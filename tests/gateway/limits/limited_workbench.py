@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from kajitori.base.clock import SystemClock
 from kajitori.gateway.accountant import settlement
 from kajitori.gateway.accounting.admission_server import AdmissionServer
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.places import used_up_beside
 from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, read_position
+from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.opening import open_engine
+from kajitori.gateway.limits.redis_store import RedisStore
 from kajitori.gateway.plan import Plan
 from tests.gateway.workbench import Workbench
 
@@ -30,7 +33,10 @@ class LimitedWorkbench(Workbench):
 
     async def _open_accountant(self) -> None:
         self.used_up = used_up_beside(self.access_log)
-        self.engine = open_engine(self.folder, store=self.redis, name=self.name, used_up=self.used_up)
+        self.engine = open_engine(self.folder, store="", name=self.name, used_up=self.used_up)
+        if self.redis:  # with more patience than Envoy has, since the machine may have much to do
+            store = RedisStore(self.redis, timeout_seconds=30.0)
+            self.engine = Engine(store, SystemClock(), name=self.name, used_up=self.used_up)
         if self.plan is not None:
             self.engine.configure(self.plan.policy)
         position = read_position(self.folder / FILE_NAME)

@@ -103,12 +103,19 @@ async def test_what_one_gateway_has_used_up_the_other_refuses(two: Two) -> None:
             gateway(bench.port),
             *backend("a", provider.port),
             ai_route("shared", "m", {"name": "a"}),
-            soft("shared", {"requests": 4}),
+            soft("shared", {"requests": 5}),
         )
     # Each learns of a count when it books to it; the last that pass are all on one side.
-    assert [(await bench.post(question())).status for bench in (first, second, first)] == [200] * 3
+    assert [(await first.post(question())).status for _ in range(3)] == [200] * 3
+    store = first.engine._store
+
+    async def are_booked(count: int) -> bool:
+        return await counted(store, [("Budget default/shared", 0)]) == [count]
+
+    await eventually(lambda: are_booked(3), what=lambda: "three are booked")
+    assert (await second.post(question())).status == 200
     await eventually(
-        lambda: bool(second.engine.pushing._watched), what=lambda: "the second one knows of the count"
+        lambda: second.engine.awaits, what=lambda: f"the second one knows: {vars(second.engine.pushing)}"
     )
     assert (await first.post(question())).status == 200
     for bench in (first, second):

@@ -229,8 +229,8 @@ class Engine:
 
     @property
     def awaits(self) -> bool:
-        """Whether any request has passed whose end is not known: what it has reserved may be waited for."""
-        return bool(self._open)
+        """Whether any request has passed whose end is not known, or a limit is nearly used up that nobody is asked about."""
+        return bool(self._open) or self.pushing.awaits
 
     @property
     def pending(self) -> int:

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _AGAIN_SECONDS = 1.0
 _SHARED_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 3600.0
-_NEAR = 0.5
+_NEAR = 0.8
 _MOST_WATCHED = 2_000
 _MOST_PENDING = 100_000
 _AT_ONCE = 500
@@ -90,6 +90,11 @@ class Pushing:
         """Whether requests of a route pass without a question."""
         return route in self._routes
 
+    @property
+    def awaits(self) -> bool:
+        """Whether a count is near its limit, so that what ended should be known soon."""
+        return bool(self._watched)
+
     def touch(self, entry: OpenRequest) -> None:
         """Notes the counts of a request that was asked about and has ended."""
         for hold, tag in zip(entry.holds, entry.note.tags, strict=False):
@@ -125,7 +130,7 @@ class Pushing:
                 _log.exception("what is used up cannot be told")
 
     def _wait_seconds(self) -> float | None:
-        if self._pending or self._all_anew:
+        if self._pending or self._touched or self._all_anew:
             return _AGAIN_SECONDS
         if self._store.remote and self._watched:
             return _SHARED_SECONDS
@@ -249,11 +254,11 @@ class Pushing:
             self.used_up[name] = count
         else:
             self.used_up.pop(name, None)
-        if self._store.remote:
-            if span.used(slots) >= _NEAR * compiled.capacity and len(self._watched) < _MOST_WATCHED:
-                self._watched[name] = compiled
-            else:
-                self._watched.pop(name, None)
+        near = count is None and span.used(slots) >= _NEAR * compiled.capacity
+        if near and len(self._watched) < _MOST_WATCHED:
+            self._watched[name] = compiled
+        else:
+            self._watched.pop(name, None)
 
     def _tell(self) -> None:
         """Writes the file, if it says something new."""
