@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kajitori.app.standalone.assumed import assumed, strangers
 from kajitori.app.standalone.environment import documents
 from kajitori.app.standalone.substitution import substitute
 from kajitori.base.errors import UsageError
@@ -101,3 +102,36 @@ def test_anthropic_beside_openai_gets_the_models_of_its_name() -> None:
 def test_too_little_is_refused_with_the_variable(variables: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         documents(variables)
+
+
+ROUTE: dict[str, Any] = {
+    "kind": "AIGatewayRoute",
+    "metadata": {"name": "chat"},
+    "spec": {"parentRefs": [{"name": "kaji"}, {"name": "edge", "namespace": "other", "port": 9000}]},
+}
+
+
+def test_gateways_that_routes_name_are_taken_to_be_there_where_a_file_has_none() -> None:
+    found, told = assumed([ROUTE], 1975)
+    assert [item["kind"] for item in found] == ["GatewayClass", "Gateway", "Gateway"]
+    assert [item["spec"]["listeners"][0]["port"] for item in found[1:]] == [1975, 9000]
+    assert len(told) == 2 and "Gateway default/kaji is not in the file" in told[0]
+    assert strangers(ROUTE, [ROUTE, *found]) == []
+
+
+def test_a_gateway_that_is_named_wrongly_is_no_other_one() -> None:
+    gateway: dict[str, Any] = {
+        "kind": "Gateway",
+        "metadata": {"name": "kajji"},
+        "spec": {"gatewayClassName": "alone"},
+    }
+    found, told = assumed([ROUTE, gateway], 1975)
+    assert [(item["kind"], item["metadata"]["name"]) for item in found] == [("GatewayClass", "alone")]
+    assert not told
+    assert strangers(ROUTE, [ROUTE, gateway]) == ["default/kaji", "other/edge"]
+
+
+def test_what_a_file_has_is_left_as_it_is() -> None:
+    gateway_class: dict[str, Any] = {"kind": "GatewayClass", "metadata": {"name": "alone"}}
+    gateway: dict[str, Any] = {"kind": "Gateway", "metadata": {}, "spec": {"gatewayClassName": "alone"}}
+    assert assumed([gateway_class, gateway], 1975) == ([], [])

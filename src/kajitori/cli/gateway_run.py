@@ -16,6 +16,7 @@ from typing import Any
 from kajitori.api.resource import GATEWAYS, Resource
 from kajitori.app.standalone import environment, serving
 from kajitori.app.standalone.assumed import strangers
+from kajitori.app.standalone.liveness import has_taken_effect
 from kajitori.base.errors import KajitoriError, NotFound, UsageError
 from kajitori.cli.apply import apply_manifests
 from kajitori.cli.connection import Cluster
@@ -194,34 +195,26 @@ class _Session:
                 applied.append((resource, namespace, str(name)))
         for title in serving.remove_former(self._client, self.home, applied):
             print(f"  removed   {title}")
-        if not self._applied:
-            serving.forget_statuses(self._client, self._spoken_of(applied))
         self._applied = applied
 
     def objects(self) -> list[Object]:
         """Those that a controller speaks of, as they are now."""
         found: list[Object] = []
-        for path in self._spoken_of(self._applied):
-            try:
-                found.append(self._client.get(path))
-            except NotFound:
-                continue
+        for resource, namespace, name in self._applied:
+            if resource.group in serving.GROUPS and resource.kind != "ReferenceGrant":
+                try:
+                    found.append(self._client.get(resource.path(namespace, name)))
+                except NotFound:
+                    continue
         return found
-
-    @staticmethod
-    def _spoken_of(applied: list[tuple[Resource, str, str]]) -> list[str]:
-        return [
-            resource.path(namespace, name)
-            for resource, namespace, name in applied
-            if resource.group in serving.GROUPS and resource.kind != "ReferenceGrant"
-        ]
 
     def wait_for_envoy(self, supervisor: subprocess.Popen[bytes]) -> None:
         from kajitori.app import start
 
         def programmed() -> bool:
             gateways = [item for item in self.objects() if item["kind"] == "Gateway"]
-            return bool(gateways) and all(serving.settled(item) for item in gateways) and self.connected()
+            settled = bool(gateways) and all(serving.settled(item) for item in gateways)
+            return settled and self.connected() and has_taken_effect(self.home)
 
         start.wait_for(
             programmed, "the gateway did not come up", seconds=60.0, home=self.home, supervisor=supervisor

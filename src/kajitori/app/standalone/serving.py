@@ -5,7 +5,6 @@ Flows in: manifests. Flows out: objects in the home's own API server, and what i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 from collections.abc import Callable, Sequence
@@ -94,20 +93,6 @@ def remove_former(client: DirectClient, home: Path, now: Sequence[tuple[Resource
     scratch.write_text(json.dumps(items))
     scratch.replace(path)
     return removed
-
-
-def forget_statuses(client: DirectClient, paths: Sequence[str]) -> None:
-    """Take away what a former run has said of these objects: it may be true no longer, and nothing tells it from news."""
-    for path in paths:
-        with contextlib.suppress(NotFound):
-            if conditions(client.get(path)):
-                client.request(
-                    "PATCH",
-                    f"{path}/status",
-                    query={"fieldManager": FIELD_MANAGER},
-                    body=b'{"status": null}',
-                    content_type="application/merge-patch+json",
-                )
 
 
 def settled(obj: Object) -> bool:
