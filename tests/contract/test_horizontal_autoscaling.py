@@ -196,6 +196,14 @@ class Scaled:
         found = (await self.http.get(path, fieldSelector=query)).ok()["items"]
         return {one["reason"]: one["message"] for one in found}
 
+    async def said(self, reason: str) -> str:
+        """What the event of a reason says; it may be written after the status."""
+
+        async def told() -> str | None:
+            return (await self.events()).get(reason)
+
+        return await eventually(told, f"an event says {reason}")
+
 
 QUEUE = {
     "type": "External",
@@ -210,7 +218,7 @@ async def test_an_external_metric_sizes_a_deployment(
     scaled = Scaled(server, namespace)
     await scaled.create(QUEUE)
     await eventually(lambda: scaled.has_ready(4), "there are 4 pods", 60)
-    assert (await scaled.events())["SuccessfulRescale"] == (
+    assert await scaled.said("SuccessfulRescale") == (
         "New size: 4; reason: external metric queue(nil) above target"
     )
     await scaled.look_again()
@@ -272,7 +280,7 @@ async def test_use_of_cpu_sizes_a_deployment_within_its_bounds(
     text = "unable to get metrics for resource cpu: no metrics returned from resource metrics API"
     prefix = "the HPA was unable to compute the replica count: failed to get cpu utilization: "
     assert message == prefix + text
-    assert (await scaled.events())["FailedComputeMetricsReplicas"] == (
+    assert await scaled.said("FailedComputeMetricsReplicas") == (
         "invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value:"
         f" failed to get cpu utilization: {text}"
     )
@@ -283,7 +291,7 @@ async def test_use_of_cpu_sizes_a_deployment_within_its_bounds(
         return await scaled.has_ready(3)
 
     await eventually(grown, "there are 3 pods", 60)
-    assert (await scaled.events())["SuccessfulRescale"] == (
+    assert await scaled.said("SuccessfulRescale") == (
         "New size: 3; reason: cpu resource utilization (percentage of request) above target"
     )
 
@@ -331,7 +339,7 @@ async def test_metrics_of_pods_and_of_objects_count_beside_each_other(
         return status.get("replicas", 0) >= 3
 
     await eventually(grown, "there are 3 pods or more", 90)
-    message = (await scaled.events())["SuccessfulRescale"]
+    message = await scaled.said("SuccessfulRescale")
     assert message == "New size: 3; reason: pods metric requests above target"
 
     async def shown() -> list[Object] | None:
