@@ -188,8 +188,9 @@ class Pushing:
                 model,
                 usage,
             )
-            if found is None and limit.unpriced == "Deny":
+            if found is None and limit.unpriced == "Deny" and limit.name not in self._unpriced:
                 self._unpriced.add(limit.name)
+                self._all_anew = True
             amount = once if found is None else found
         # What is taken for each request is taken once, however many backends went on with its stream.
         return amount - once if LEG_MARK in settlement.id else amount
