@@ -101,3 +101,13 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+
+
+def test_every_page_is_found_from_a_table_of_contents() -> None:
+    contents = (ROOT / "docs/README.md").read_text()
+    for folder in ("tutorials", "how-to", "concepts", "reference"):
+        for page in (ROOT / "docs" / folder).glob("*.md"):
+            assert f"({folder}/{page.name})" in contents, f"docs/README.md does not lead to {page.name}"
+    decisions = (ROOT / "docs/decisions/README.md").read_text()
+    for page in (ROOT / "docs/decisions").glob("[0-9]*.md"):
+        assert f"({page.name})" in decisions, f"docs/decisions/README.md does not lead to {page.name}"
