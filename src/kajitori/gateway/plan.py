@@ -324,7 +324,7 @@ def _make(making: _Making) -> Plan:
         rescues_streams=bool(making.rescues),
         pushes=bool(observed.settings.access_log),
     )
-    asking = Asking(policy)
+    asking = Asking(policy, making.memory.derived("routes that are asked about"))
     resources = Resources(
         {
             CLUSTER: making.world.clusters,

@@ -55,12 +55,7 @@ class World:
 
     def add(self, other: World) -> None:
         """Adds what another one has. What has the same name is the same."""
-        _add(self.clusters, other.clusters)
-        _add(self.endpoints, other.endpoints)
-        _add(self.secrets, other.secrets)
-        _add(self.backends, other.backends)
-
-
-def _add(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
-    for name, value in theirs.items():
-        mine.setdefault(name, value)
+        self.clusters |= other.clusters
+        self.endpoints |= other.endpoints
+        self.secrets |= other.secrets
+        self.backends |= other.backends

@@ -21,7 +21,7 @@ from kajitori.gateway.limits.limit import COST_PREFIX, Limit
 from kajitori.gateway.observed import age_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kajitori.api.aigateway.quota_policy import QuotaPolicy
     from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
@@ -95,7 +95,7 @@ def make_limits(
         prices += list_prices(item)
         making.statuses.append((PRICE_LISTS, item, ai_status([], [], "the prices hold")))
     # A backend that is not there has no quota that is used up, and would seem to have some left for ever.
-    there = {f"{item.metadata.namespace}/{item.metadata.name}" for item in observed.ai_backends}
+    there = names_of(observed.ai_backends) if making.limits else set[str]()
     facts = {
         name: msgspec.structs.replace(
             each,
@@ -114,6 +114,11 @@ def make_limits(
         making.statuses,
         making.traffic_notes,
     )
+
+
+def names_of(items: Iterable[Any]) -> set[str]:
+    """namespace/name of each."""
+    return {f"{item.metadata.namespace}/{item.metadata.name}" for item in items}
 
 
 class _Making:
@@ -149,13 +154,13 @@ class _Making:
 
     def quotas(self, policies: Sequence[QuotaPolicy], observed: Observed) -> None:
         book = QuotaBook()
-        there = {f"{item.metadata.namespace}/{item.metadata.name}" for item in observed.ai_backends}
+        there = names_of(observed.ai_backends) if policies else set[str]()
         for policy in policies:
             problems: list[str] = []
             book.add(policy, problems)
             notes = [*strictness.problems(policy.metadata), *self._unused(policy, there)]
             self.statuses.append((QUOTA_POLICIES, policy, ai_status(problems, notes, "the quotas hold")))
-        for name, facts in self._routes.items():
+        for name, facts in self._routes.items() if policies else ():
             for backend in dict.fromkeys(target.backend for target in facts.targets):
                 self.numbers[name] += [self._add(limit) for limit in book.limits.get(backend, ())]
 

@@ -8,11 +8,13 @@ whose limits select by headers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.route_names import read_route
+from kajitori.gateway.derived import Derived
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
 from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
 from kajitori.gateway.limits.wording import LIMIT_HEADERS
@@ -70,11 +72,24 @@ def admission(headers: Iterable[str] = (), *, fail_closed: bool = False) -> dict
     return {CLOSED_FILTER if fail_closed else OPEN_FILTER: config}
 
 
-class Asking:
-    """Which routes of Envoy the accountant is asked about, by the policy that it has."""
+class _Way(NamedTuple):
+    """How routes are asked about that the same limits hold for.
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    configs: of filters. leaves_out: whether backends may have nothing left. hides: what providers say of their limits.
+    """
+
+    configs: dict[str, Any]
+    leaves_out: bool
+    hides: bool
+
+
+class Asking:
+    """Which routes of Envoy the accountant is asked about, by the policy that it has. known: from plan to plan."""
+
+    def __init__(self, policy: Policy | None = None, known: Derived | None = None) -> None:
         policy = policy or Policy()
+        self._known = known or Derived()
+        self._ways: dict[tuple[frozenset[int], bool], _Way] = {}
         self._limits, self._routes, self._backends = policy.limits, policy.routes, policy.backends
         # What keys are charged to holds on every route that they may use.
         self._of_keys = policy.limits_of_keys()
@@ -90,8 +105,21 @@ class Asking:
         found = read_route(str(route.get("name", "")))
         if found is None or not self.concerns(found[0]):
             return route
-        name = found[0]
-        limits = [self._limits[number] for number in {*self._routes[name].limits, *self._of_keys}]
+        way = self._way(found[0])
+        if way.leaves_out:
+            return self._changed(route, way)
+        return self._known.of(route, None, way, lambda: self._changed(route, way))
+
+    def _way(self, name: str) -> _Way:
+        numbers = frozenset({*self._routes[name].limits, *self._of_keys})
+        key = (numbers, name in self._unasked)
+        found = self._ways.get(key)
+        if found is None:
+            found = self._ways[key] = self._make_way(numbers, asked=not key[1])
+        return found
+
+    def _make_way(self, numbers: Iterable[int], *, asked: bool) -> _Way:
+        limits = [self._limits[number] for number in sorted(numbers)]
         headers = {
             selector.fact.removeprefix(_HEADER_FACT)
             for limit in limits
@@ -99,31 +127,40 @@ class Asking:
             if selector.fact.startswith(_HEADER_FACT)
         }
         closed = any(limit.deny_without_store and not limit.shadow for limit in limits)
-        config = dict(used_up.SWITCHED_ON)
-        if name not in self._unasked:
-            config = admission(headers, fail_closed=closed)
-        if any(selector.fact in BACKEND_FACTS for limit in limits for selector in limit.selectors):
-            config |= leaving_out(route, self._backends)
+        return _Way(
+            admission(headers, fail_closed=closed) if asked else dict(used_up.SWITCHED_ON),
+            any(selector.fact in BACKEND_FACTS for limit in limits for selector in limit.selectors),
+            any(limit.headers and not limit.shadow and limit.counts != USD for limit in limits),
+        )
+
+    def _changed(self, route: dict[str, Any], way: _Way) -> dict[str, Any]:
+        config = way.configs
+        if way.leaves_out:
+            config = {**config, **leaving_out(route, self._backends)}
         changed = {**route, "typed_per_filter_config": {**_configs(route), **config}}
-        if any(limit.headers and not limit.shadow and limit.counts != USD for limit in limits):
+        if way.hides:
             # What a provider says of its own limits must not be mixed with ours.
             gone: list[str] = route.get("response_headers_to_remove", [])
             changed["response_headers_to_remove"] = [*gone, *LIMIT_HEADERS]
         return changed
 
+    def alike(self, routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Routes of which some are asked about: the others say that they are not.
 
-def admitted_alike(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Routes of which some are asked about: the others say that they are not.
+        Which filters a request passes is settled before its route is known, so the filter is reached on all of them.
+        """
+        used = [name for name in _OFF if any(name in _configs(route) for route in routes)]
+        if not used:
+            return routes
+        off = {name: _OFF[name] for name in used}
+        known, of_all = self._known, tuple(used)
+        return [
+            known.of(route, _OFF, of_all, functools.partial(_switched_off, route, off)) for route in routes
+        ]
 
-    Which filters a request passes is settled before its route is known, so the filter is reached on all of them.
-    """
-    used = [name for name in _OFF if any(name in _configs(route) for route in routes)]
-    if not used:
-        return routes
-    return [
-        {**route, "typed_per_filter_config": {**{name: _OFF[name] for name in used}, **_configs(route)}}
-        for route in routes
-    ]
+
+def _switched_off(route: dict[str, Any], off: dict[str, Any]) -> dict[str, Any]:
+    return {**route, "typed_per_filter_config": {**off, **_configs(route)}}
 
 
 def _configs(route: dict[str, Any]) -> dict[str, Any]:

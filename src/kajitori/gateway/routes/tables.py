@@ -14,7 +14,7 @@ import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.resilience.order import Tier
-from kajitori.gateway.routes.admission import Asking, admitted_alike
+from kajitori.gateway.routes.admission import Asking
 from kajitori.gateway.routes.answers import Model, direct_error
 from kajitori.gateway.routes.endpoints import (
     entry_routes,
@@ -147,7 +147,7 @@ class Table:
             "name": hostname,
             "domains": [hostname],
             "request_body_buffer_limit": self._body_limit_bytes,
-            "routes": admitted_alike(_named_apart(routes)),
+            "routes": self._asking.alike(_named_apart(routes)),
         }
 
 
