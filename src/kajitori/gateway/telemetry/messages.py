@@ -18,7 +18,8 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from kajitori import __version__
 from kajitori.gateway.accounting.metrics import GatewayMetrics, prometheus_name
-from kajitori.gateway.telemetry.spans import Span, Value
+from kajitori.gateway.telemetry.conventions import Value
+from kajitori.gateway.telemetry.spans import Span
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

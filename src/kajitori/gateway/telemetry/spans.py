@@ -8,34 +8,18 @@ in no span.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
-from typing import NamedTuple
 
 import msgspec
 
 from kajitori.gateway.accounting.records import Attempt, RequestRecord
-from kajitori.gateway.operations import TELEMETRY_NAMES
 from kajitori.gateway.rescue.legs import leg_number
+from kajitori.gateway.telemetry.conventions import Value, describe, server_attributes
 from kajitori.gateway.telemetry.settings import Convention, TelemetrySettings
 
-Value = str | int | float | bool
 NO_HEADERS: Mapping[str, str] = {}
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-# As Envoy AI Gateway names them under OpenInference.
-_NAMES = {
-    "chat": "ChatCompletion",
-    "completion": "Completion",
-    "embeddings": "CreateEmbeddings",
-    "image_generation": "ImagesResponse",
-    "responses": "Responses",
-    "speech": "AudioSpeech",
-    "transcription": "Transcription",
-    "translation": "Translation",
-    "messages": "Message",
-    "rerank": "Rerank",
-}
-_KINDS = {"embeddings": "EMBEDDING", "rerank": "RERANKER"}
 _ERRORS = {
     400: "BadRequestError",
     401: "AuthenticationError",
@@ -119,7 +103,7 @@ def spans_of(
     if leg_number(record.id) > 1:
         # What went on after a break belongs under the beginning.
         parent = _span_id(record.id.partition("~")[0])
-    name, kind, attributes = _described(record, _CONVENTIONS[convention])
+    name, kind, attributes = describe(record, convention)
     attributes |= {headers[header]: value for header, value in record.headers.items() if header in headers}
     whole = Span(
         name,
@@ -183,86 +167,6 @@ def _own(record: RequestRecord) -> dict[str, Value]:
     return found
 
 
-def _open_inference(record: RequestRecord, operation: str) -> tuple[str, str, dict[str, Value]]:
-    found: dict[str, Value] = {
-        "openinference.span.kind": _KINDS.get(operation, "LLM"),
-        "llm.system": record.dialect,
-        "llm.provider": record.provider,
-        "llm.model_name": record.response_model or record.effective_model or record.model,
-    }
-    camel = "".join(word.capitalize() for word in operation.split("_"))
-    return _NAMES.get(operation, camel), "INTERNAL", found
-
-
-def _gen_ai(record: RequestRecord, operation: str) -> tuple[str, str, dict[str, Value]]:
-    model = record.effective_model or record.model
-    found: dict[str, Value] = {
-        "gen_ai.operation.name": operation,
-        "gen_ai.provider.name": record.provider,
-        "gen_ai.original.model": record.model,
-        "gen_ai.request.model": model,
-        "gen_ai.response.model": record.response_model,
-    }
-    if record.attempts:
-        found |= _server(record.attempts[-1].address)
-    if record.status >= 400 or record.outcome != "answered":
-        found["error.type"] = str(record.status) if record.status >= 400 else "_OTHER"
-    return f"{operation} {model}".strip(), "CLIENT", found
-
-
-class _Convention(NamedTuple):
-    """describe: name, kind and attributes of a request's span. usage: attribute -> member of a usage. cost: in dollars."""
-
-    describe: Callable[[RequestRecord, str], tuple[str, str, dict[str, Value]]]
-    usage: dict[str, str]
-    cost: str
-
-
-_CONVENTIONS: dict[Convention, _Convention] = {
-    "openinference": _Convention(
-        _open_inference,
-        {
-            "llm.token_count.prompt": "input_tokens",
-            "llm.token_count.completion": "output_tokens",
-            "llm.token_count.total": "total_tokens",
-            "llm.token_count.prompt_details.cache_read": "cached_input_tokens",
-            "llm.token_count.prompt_details.cache_write": "cache_creation_input_tokens",
-            "llm.token_count.completion_details.reasoning": "reasoning_tokens",
-        },
-        "llm.cost.total",
-    ),
-    "gen_ai": _Convention(
-        _gen_ai,
-        {
-            "gen_ai.usage.input_tokens": "input_tokens",
-            "gen_ai.usage.output_tokens": "output_tokens",
-            "gen_ai.usage.cache_read.input_tokens": "cached_input_tokens",
-            "gen_ai.usage.cache_creation.input_tokens": "cache_creation_input_tokens",
-        },
-        "kajitori.cost.usd",
-    ),
-}
-
-
-def _described(record: RequestRecord, convention: _Convention) -> tuple[str, str, dict[str, Value]]:
-    """Name, kind and attributes."""
-    operation = TELEMETRY_NAMES.get(record.operation, record.operation)
-    name, kind, attributes = convention.describe(record, operation)
-    attributes = {key: value for key, value in attributes.items() if value}
-    if record.usage is not None:
-        attributes |= {key: getattr(record.usage, member) for key, member in convention.usage.items()}
-    if record.cost_usd is not None:
-        attributes[convention.cost] = record.cost_usd
-    return name, kind, attributes
-
-
-def _server(address: str) -> dict[str, Value]:
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
-        return {"server.address": host.strip("[]"), "server.port": int(port)}
-    return {"server.address": address} if address else {}
-
-
 def _attempts(record: RequestRecord, whole: Span) -> list[Span]:
     """One after the other up to when the last one began; Envoy tells how long each took, not when it began."""
     attempts = record.attempts
@@ -287,7 +191,7 @@ def _attempt(whole: Span, record: RequestRecord, attempt: Attempt, start: float,
         "kajitori.outcome": attempt.outcome,
         "kajitori.detail": attempt.detail,
         "http.response.header.retry-after": attempt.retry_after,
-        **_server(attempt.address),
+        **server_attributes(attempt.address),
     }
     attributes = {name: value for name, value in attributes.items() if value}
     if attempt.status:
