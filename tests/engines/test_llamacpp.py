@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -125,12 +127,10 @@ def ask(url: str, body: dict | None = None, key: str = "k1"):
     return urllib.request.urlopen(request, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def server(weights_cache, tmp_path_factory) -> Iterator[tuple[str, subprocess.Popen]]:
+@contextlib.contextmanager
+def running_server(weights_cache: Path, cache: Path) -> Iterator[tuple[str, subprocess.Popen]]:
     """A llama-server of SmolLM2 as a node starts it, on an address that only a pod would have."""
-    program = find_program(
-        "ghcr.io/ggml-org/llama.cpp:server", {}, cache=tmp_path_factory.mktemp("cache", numbered=True)
-    )
+    program = find_program("ghcr.io/ggml-org/llama.cpp:server", {}, cache=cache)
     launch = Launch(
         model="smollm2-135m",
         host="0.0.0.0",
@@ -158,6 +158,12 @@ def server(weights_cache, tmp_path_factory) -> Iterator[tuple[str, subprocess.Po
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(weights_cache, tmp_path_factory) -> Iterator[tuple[str, subprocess.Popen]]:
+    with running_server(weights_cache, tmp_path_factory.mktemp("cache", numbered=True)) as started:
+        yield started
 
 
 QUESTION = {
@@ -199,14 +205,14 @@ def test_without_its_key_it_answers_401_and_only_health_stays_open(server):
     ask(url + "/health", key="wrong").close()
 
 
-def test_on_sigterm_it_finishes_the_answer_that_it_has_begun(server):
-    url, process = server
+def test_on_sigterm_it_finishes_the_answer_that_it_has_begun(weights_cache, tmp_path):
     body = {**QUESTION, "stream": True, "max_tokens": 60, "ignore_eos": True}
-    with ask(url + "/v1/chat/completions", body) as response:
-        lines = [response.readline()]
-        process.send_signal(signal.SIGTERM)
-        lines += response.readlines()
+    with running_server(weights_cache, tmp_path) as (url, process):
+        with ask(url + "/v1/chat/completions", body) as response:
+            lines = [response.readline()]
+            process.send_signal(signal.SIGTERM)
+            lines += response.readlines()
+        assert process.wait(timeout=60) == 0
     assert b"data: [DONE]" in b"".join(lines)
     chunks = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
-    assert process.wait(timeout=60) == 0

@@ -11,6 +11,7 @@ fetch once; a fetch that was cut leaves nothing that looks complete, and the ins
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
@@ -252,11 +253,11 @@ def _install(weights: Weights, scratch: Path, progress: Progress) -> None:
 
 def _size(folder: Path) -> int:
     sizes = 0
-    for path in folder.rglob("*"):
-        try:
-            sizes = max(sizes, path.stat().st_size)
-        except OSError:
-            continue
+    # The installer takes folders away meanwhile, which `walk` passes over.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                sizes = max(sizes, os.stat(os.path.join(parent, name)).st_size)
     return sizes
 
 

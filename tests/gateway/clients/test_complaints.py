@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import openai
+import pytest
 from aiohttp import web
 
 from tests.gateway.workbench import Provider, Workbench, ai_route, backend, gateway
@@ -36,6 +37,7 @@ async def test_complaint_11_large_bodies_pass_in_both_directions(bench: Workbenc
     assert usage is not None and usage.output_tokens == 7
 
 
+@pytest.mark.timeout(300)
 async def test_complaint_17_a_thousand_streams_at_once_are_carried_and_booked(
     bench: Workbench, first: Provider
 ) -> None:
@@ -50,7 +52,21 @@ async def test_complaint_17_a_thousand_streams_at_once_are_carried_and_booked(
         return await first.stream(request, json.loads(body))
 
     first.answer = answer
-    await bench.apply(gateway(bench.port), *backend("a", first.port), ai_route("route", "m", {"name": "a"}))
+    # Provider, clients and accountant are one process here, which may be slow to take a thousand connections.
+    patient = {"request": "280s", "backendRequest": "280s"}
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", first.port),
+        ai_route("route", "m", {"name": "a"}, rule={"timeouts": patient}),
+        {
+            "kind": "BackendTrafficPolicy",
+            "metadata": {"name": "patient"},
+            "spec": {
+                "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "route"}],
+                "timeout": {"tcp": {"connectTimeout": "60s"}},
+            },
+        },
+    )
     question: Any = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]}
     replies = await asyncio.gather(*(bench.post(question) for _ in range(count)))
     assert {reply.status for reply in replies} == {200}
