@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from kajitori.gateway.envoy.encoded import Encoded, encoded
 from kajitori.gateway.envoy.forms import PROBE, Form
+from kajitori.gateway.envoy.inquiry import Inquiry
 from kajitori.gateway.envoy.parts import assemble, divide
 from kajitori.gateway.envoy.parts_of_tables import owner_of, unit_of
 from kajitori.gateway.envoy.quarantine import Case
 from kajitori.gateway.envoy.search import Search
 from kajitori.gateway.envoy.words import shown
+from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.plan import make_plan
-from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, TYPES
+from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, TYPES, Resources
 from tests.gateway.workbench import ai_route, backend, gateway, observe
 
 BROKEN_ACTION, BROKEN_MATCH = "action", "match"
@@ -44,7 +46,7 @@ def test_exactly_what_is_bad_is_found_with_its_own_words_and_a_bounded_number_of
     search, questions = search_all(count, bad)
     assert search.found == {number: f"refused [{number}]" for number in bad}
     assert search.good == set(range(count)) - bad
-    assert questions <= 2 * count + 1
+    assert questions <= 2 * count + math.log2(count) + 2
     if len(bad) == 1:
         assert questions <= math.log2(count) + 4
 
@@ -235,3 +237,81 @@ def test_envoys_words_are_shown_in_one_line_without_secrets() -> None:
     probe = "Error adding/updating listener(s) kajitori.probe.tried: error adding listener '127.0.0.1:1': no"
     assert shown(probe) == "no"
     assert len(shown("x " * 1000)) < 600
+
+
+def snapshot_of(*routes: dict[str, Any]) -> Snapshot:
+    class Encoder:
+        encode = staticmethod(encode)
+
+    found = Snapshot(Encoder())  # type: ignore[arg-type]
+    found.set_resources("gateway", Resources({ROUTES: {"http/80": table(*routes)}}))
+    return found
+
+
+def units_of(sent: Encoded | None) -> dict[str, bool]:
+    """Of each rule that is served, whether it is answered with an error."""
+    assert sent is not None
+    return {
+        unit_of(each["name"]).split("/")[2]: "direct_response" in each
+        for each in sent.value["virtual_hosts"][0]["routes"]
+    }
+
+
+def test_what_envoys_of_one_replica_refuse_goes_to_those_of_no_other_until_it_is_another() -> None:
+    routes = route("one"), route("two", BROKEN_ACTION)
+    here, there = snapshot_of(*routes), snapshot_of(*routes)
+    asker = Inquiry(here)
+    here.refuse(ROUTES, "http/80", here.resources[ROUTES]["http/80"], "no", asker)
+    while (case := here.case_for(asker)) is not None:
+        question = case.question()
+        if question is not None:
+            here.answered(asker, verdict(question))
+    assert units_of(here.effective(ROUTES, "http/80")) == {"one": False, "two": True}
+    assert units_of(there.effective(ROUTES, "http/80")) == {"one": False, "two": False}
+    there.heed(here.refused_parts)
+    assert units_of(there.effective(ROUTES, "http/80")) == {"one": False, "two": True}
+    # Each replica tells only what its own Envoys said, or they would keep it alive for each other.
+    assert not there.rejected
+    assert not there.refused_parts
+    there.set_resources("gateway", Resources({ROUTES: {"http/80": table(route("one"), route("two", "", 1))}}))
+    assert units_of(there.effective(ROUTES, "http/80")) == {"one": False, "two": False}
+    there.set_resources("gateway", Resources({ROUTES: {"http/80": table(*routes)}}))
+    assert units_of(there.effective(ROUTES, "http/80")) == {"one": False, "two": True}
+    there.heed([])
+    assert units_of(there.effective(ROUTES, "http/80")) == {"one": False, "two": False}
+
+
+def test_an_envoy_that_refuses_what_another_one_takes_is_asked_and_served_like_the_other() -> None:
+    routes = route("one"), route("two", BROKEN_ACTION), route("three", BROKEN_MATCH)
+    found = snapshot_of(*routes)
+    strict, lax = Inquiry(found), Inquiry(found)
+
+    def lenient(value: dict[str, Any]) -> str | None:
+        routes = [each for host in value["virtual_hosts"] for each in host["routes"]]
+        return "no such match" if any(each["match"].get("broken") for each in routes) else None
+
+    def ask(asker: Inquiry, answers: Any) -> None:
+        while (case := found.case_for(asker)) is not None:
+            question = case.question()
+            if question is not None:
+                found.answered(asker, answers(question))
+
+    found.refuse(ROUTES, "http/80", found.resources[ROUTES]["http/80"], "no", lax)
+    ask(lax, lenient)
+    sent = found.effective(ROUTES, "http/80")
+    assert units_of(sent) == {"one": False, "two": False}
+    assert sent is not None
+    found.accept(ROUTES, "http/80", sent)
+    found.refuse(ROUTES, "http/80", sent, "no", strict)
+    ask(strict, verdict)
+    assert units_of(found.effective(ROUTES, "http/80")) == {"one": False, "two": True}
+    assert {key.split("/")[-3] for key in found.rejected} == {"two", "three"}
+    # One who leaves before its answer is stood in for by another.
+    found.set_resources(
+        "gateway", Resources({ROUTES: {"http/80": table(route("one"), route("two", BROKEN_ACTION, 5))}})
+    )
+    assert found.asks
+    found.leave(strict)
+    ask(lax, verdict)
+    assert not found.asks
+    assert units_of(found.effective(ROUTES, "http/80")) == {"one": False, "two": True}

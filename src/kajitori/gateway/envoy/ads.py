@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from kajitori.gateway.envoy.inquiry import Inquiry, Message, is_probe
+from kajitori.gateway.envoy.refused_part import RefusedPart
 from kajitori.gateway.envoy.repeating import LOOKED_AT_ONCE, written_otherwise
 from kajitori.gateway.envoy.schema import Schema
 from kajitori.gateway.envoy.shards import SHARDS, shard_name
@@ -38,6 +39,8 @@ _log = logging.getLogger(__name__)
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # A step that Envoy does not confirm for so long holds up the next one no longer.
 _PATIENCE_SECONDS = 1.0
+# Of one policy a thousand routes may suffer.
+_MOST_LINES = 20
 # A port that another process had may be free after so long.
 RETRY_SECONDS = 5.0
 _ASKED_FOR_BY_NAME = (ENDPOINTS, SECRET, EXTENSION, ROUTES)
@@ -119,6 +122,17 @@ class AdsServer:
             for stream in self._streams:
                 stream.wake.set()
 
+    @property
+    def refused_parts(self) -> list[RefusedPart]:
+        """What Envoys of this process refuse of what many objects share, for other processes."""
+        return self._snapshot.refused_parts
+
+    def heed(self, refused: list[RefusedPart]) -> None:
+        """Takes in what other processes' Envoys refuse: none is sent it."""
+        before = self._snapshot.rejected
+        self._snapshot.heed(refused)
+        self.found_out(before)
+
     def retry_later(self, kind: str, name: str) -> None:
         """Send a refused resource once more in a while: what was in its way may be gone then."""
         if (kind, name) not in self._retries:
@@ -140,8 +154,11 @@ class AdsServer:
     def tell_refusals(self, before: dict[str, str]) -> None:
         """To the log, and to those who asked. before: what was refused until then."""
         now = self._snapshot.rejected
-        for name in [name for name, message in now.items() if before.get(name) != message]:
+        news = [name for name, message in now.items() if before.get(name) != message]
+        for name in news[:_MOST_LINES]:
             _log.warning("Envoy refuses %s: %s", name, now[name])
+        if len(news) > _MOST_LINES:
+            _log.warning("Envoy refuses %d more; the objects' conditions name them", len(news) - _MOST_LINES)
         if now != before:
             self.changed()
 

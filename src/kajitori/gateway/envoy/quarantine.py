@@ -17,11 +17,12 @@ from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.envoy.encoded import Encoded, encoded
 from kajitori.gateway.envoy.forms import REST, Form, Part
 from kajitori.gateway.envoy.parts import assemble, divide, sample
+from kajitori.gateway.envoy.refused_part import RefusedPart, digest
 from kajitori.gateway.envoy.search import Search
 from kajitori.gateway.resources import ROUTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kajitori.gateway.envoy.encoded import Encode
 
@@ -53,11 +54,15 @@ class _Round:
 
 
 class Bad(msgspec.Struct, frozen=True):
-    """A part that is refused. content: when it was. form: that is there in its place. words: Envoy's."""
+    """A part that is refused. content: when it was. form: that is there in its place. words: Envoy's.
+
+    elsewhere: by Envoys of another replica of the control plane, which tells of it itself.
+    """
 
     content: Any
     form: Form
     words: str
+    elsewhere: bool = False
 
 
 class Case:
@@ -101,11 +106,16 @@ class Case:
         found = {
             f"{key}#{place}#{unit}": f"{_TOLD[bad.form]}: {bad.words}"
             for (place, unit), bad in (self._doubted | self._bad).items()
+            if not bad.elsewhere
         }
         return found | ({key: self._failed} if self._failed else {})
 
-    def refused(self, before: Encoded | None, words: str) -> None:
-        """Envoy did not take what was sent last. before: what it took last."""
+    def refused(self, before: Encoded | None, words: str, *, by_another: bool = False) -> None:
+        """Envoy did not take what was sent last. before: what it took last. by_another: than the one that was asked until now,
+        which may take other things.
+        """
+        if by_another:
+            self._known.clear()
         taken = divide(self.kind, before.value) if before is not None else {}
         free = [part for part in self._contents if part not in self._bad and part not in self._unknown]
         fresh = [part for part in free if taken.get(part, _MISSING) != self._contents[part]]
@@ -132,13 +142,33 @@ class Case:
             content = self._contents.get(part, _MISSING)
             if content != bad.content:
                 del self._bad[part]
-                if content is not _MISSING:
+                if content is not _MISSING and not bad.elsewhere:
                     again.append(part)
                     self._doubted[part] = bad
         self._unknown &= self._contents.keys()
         self._doubted = {part: bad for part, bad in self._doubted.items() if part in self._contents}
         self._try(again)
         return True
+
+    def refused_parts(self, name: str) -> list[RefusedPart]:
+        """What other replicas are told. name: of the resource there."""
+        return [
+            RefusedPart(self.kind, name, *part, digest(bad.content), bad.form.value)
+            for part, bad in self._bad.items()
+            if not bad.elsewhere
+        ]
+
+    def heed(self, refused: Mapping[Part, RefusedPart]) -> None:
+        """Leaves out what Envoys of other replicas refuse, as long as it is that, and nothing else of theirs."""
+        for part, bad in list(self._bad.items()):
+            if bad.elsewhere and (part not in refused or refused[part].digest != digest(bad.content)):
+                del self._bad[part]
+        for part, told in refused.items():
+            content = self._contents.get(part, _MISSING)
+            if part in self._bad or part in self._unknown or content is _MISSING:
+                continue
+            if digest(content) == told.digest:
+                self._bad[part] = Bad(content, Form(told.form), "", elsewhere=True)
 
     def mend(self, encode: Encode) -> None:
         """Finds the parts that are no messages of Envoy at all, which nobody needs to be asked about."""

@@ -2,7 +2,7 @@
 
 Envoy takes or refuses a group as a whole. A group that it refuses is halved, so one culprit of n is found by log2(n)
 questions, one more for Envoy's words about it alone, and one for all that was set aside meanwhile. Where a second one
-turns up, what is left is halved without setting aside, which bounds all questions by 2n however many are refused.
+turns up, what is left is halved without setting aside, which bounds all questions by 2n + log2(n) + 2 however many are refused.
 """
 
 from __future__ import annotations

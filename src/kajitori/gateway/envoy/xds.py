@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 
 from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.envoy.encoded import Encoded, encoded
-from kajitori.gateway.envoy.forms import PROBE
+from kajitori.gateway.envoy.forms import PROBE, Part
 from kajitori.gateway.envoy.parts import divide
 from kajitori.gateway.envoy.quarantine import Case
+from kajitori.gateway.envoy.refused_part import RefusedPart
 from kajitori.gateway.envoy.shards import Sharding, table_of
 from kajitori.gateway.envoy.stand_ins import stand_in
 from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.resources import CLUSTER, SECRET, TYPES, Resources
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kajitori.gateway.envoy.encode import Encoder
     from kajitori.gateway.envoy.inquiry import Inquiry
 
@@ -45,6 +48,8 @@ class Snapshot:
         # What is wanted and no message of Envoy as a whole.
         self._unsendable: set[tuple[str, str]] = set()
         self._stand_ins: dict[str, Encoded] = {}
+        # What other processes' Envoys refuse, by resource.
+        self._heeded: dict[tuple[str, str], dict[Part, RefusedPart]] = {}
         # Who finds out for a case what is refused.
         self._askers: dict[tuple[str, str], Inquiry] = {}
         self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
@@ -61,6 +66,18 @@ class Snapshot:
     def refused_of(self, kind: str) -> set[str]:
         """Names of resources of which something else is sent than what is wanted, or nothing."""
         return {key[1] for key in (*self._refused, *self._cases) if key[0] == kind}
+
+    @property
+    def refused_parts(self) -> list[RefusedPart]:
+        """What Envoys of this process refuse of what many share."""
+        return [part for case in self._cases.values() for part in case.refused_parts(table_of(case.name))]
+
+    def heed(self, refused: Iterable[RefusedPart]) -> None:
+        """What Envoys of other processes refuse goes to none of this one either."""
+        self._heeded = {}
+        for each in refused:
+            self._heeded.setdefault((each.kind, each.name), {})[each.part] = each
+        self._follow()
 
     @property
     def asks(self) -> bool:
@@ -144,18 +161,26 @@ class Snapshot:
         """Tells cases what is wanted now, and opens one for what cannot even be sent as a whole."""
         for kind, name in [key for key in self._cases if key[1] not in self.resources[key[0]]]:
             self._close(kind, name)
-        for kind, name in self._cases.keys() | self._unsendable:
+        heeded = {
+            (kind, name)
+            for kind in {kind for kind, _ in self._heeded}
+            for name in self.resources[kind]
+            if (kind, table_of(name)) in self._heeded
+        }
+        for kind, name in self._cases.keys() | self._unsendable | heeded:
             wanted = self.resources[kind].get(name)
             if wanted is None:
                 continue
             case, good = self._cases.get((kind, name)), self._good.get((kind, name))
-            if case is None:
-                case = self._cases[kind, name] = Case(kind, name, wanted, PROBE)
+            known = case is not None
+            case = case or Case(kind, name, wanted, PROBE)
+            if (case.change(wanted) or not known) and not wanted.data:
                 case.mend(self.encode)
-            elif case.change(wanted) and not wanted.data:
-                case.mend(self.encode)
-            if case.over and good is not None and good.version == wanted.version:
+            case.heed(self._heeded.get((kind, table_of(name)), {}))
+            if known and case.over and good is not None and good.version == wanted.version:
                 self._close(kind, name)
+            elif not known and not case.over:
+                self._cases[kind, name] = case
 
     def _close(self, kind: str, name: str) -> None:
         del self._cases[kind, name]
@@ -211,8 +236,9 @@ class Snapshot:
             now = self.effective(kind, name)
             if now is None or now.version != sent.version:
                 return  # it has become another one meanwhile
+        another = self._askers.get((kind, name)) is not asker
         self._askers[kind, name] = asker
-        case.refused(self._good.get((kind, name)), told)
+        case.refused(self._good.get((kind, name)), told, by_another=another)
 
     def case_for(self, asker: Inquiry) -> Case | None:
         """A case that this one shall ask about. Whose asker has left is taken over."""

@@ -15,6 +15,7 @@ import msgspec
 from kajitori.api.resource import LEASES
 from kajitori.base.clock import rfc3339_micro
 from kajitori.base.errors import Conflict, NotFound
+from kajitori.gateway.envoy.refused_part import RefusedPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +31,15 @@ _LEASE_SECONDS = 30.0
 _REMOVE_AFTER_SECONDS = 300.0
 # Refusals are told in part where they are many or long: an annotation is for people too.
 _LONGEST_REPORT_BYTES = 64_000
+_MOST_PARTS = 200
 
 
 class Report(msgspec.Struct, frozen=True):
-    """connected: Envoys with a stream. rejected: as `AdsServer` has it."""
+    """connected: Envoys with a stream. rejected, parts: as `AdsServer` has them."""
 
     connected: int = 0
     rejected: dict[str, str] = {}
+    parts: list[RefusedPart] = []
 
 
 class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -60,6 +63,7 @@ class Reports:
         self._namespace = namespace
         self._name = f"kajitori-gateway-{identity.lower()}"[:253]
         self._told: Report | None = None
+        self._heeded: list[RefusedPart] = []
         self._wake = asyncio.Event()
         self._seen_at: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -110,8 +114,16 @@ class Reports:
             self._seen_at[new.metadata.name] = asyncio.get_running_loop().time()
         said = [lease.metadata.annotations.get(_ANNOTATION) if lease else None for lease in (old, new)]
         if said[0] != said[1]:
+            self._heed()
             for callback in self._listeners:
                 callback()
+
+    def _heed(self) -> None:
+        """Envoys of this replica are not sent what those of others refuse."""
+        parts = [part for report in self._others() for part in report.parts]
+        if parts != self._heeded:
+            self._heeded = parts
+            self._ads.heed(parts)
 
     async def _tell(self) -> None:
         """Renews this replica's Lease for as long as it runs, and at once when there is news."""
@@ -119,6 +131,7 @@ class Reports:
             while True:
                 self._wake.clear()
                 await self._write()
+                self._heed()
                 try:
                     await asyncio.wait_for(self._wake.wait(), _RENEW_SECONDS)
                     await asyncio.sleep(0.1)  # news come in bunches
@@ -134,7 +147,7 @@ class Reports:
             size += len(name) + len(message)
             if size < _LONGEST_REPORT_BYTES:
                 rejected[name] = message
-        report = Report(self._ads.connected, rejected)
+        report = Report(self._ads.connected, rejected, self._ads.refused_parts[:_MOST_PARTS])
         now = rfc3339_micro(self._runtime.clock.now())
         await self._runtime.client.apply(
             LEASES,

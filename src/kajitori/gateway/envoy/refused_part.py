@@ -1,0 +1,30 @@
+"""A refused part as replicas of the control plane tell it each other. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from kajitori.gateway.envoy.forms import Part
+
+
+class RefusedPart(msgspec.Struct, frozen=True, array_like=True):
+    """kind, name: of the resource. place, unit: of the part in it. digest: of what was refused. form: what stands in its place."""
+
+    kind: str
+    name: str
+    place: str
+    unit: str
+    digest: str
+    form: int
+
+    @property
+    def part(self) -> Part:
+        return self.place, self.unit
+
+
+def digest(content: Any) -> str:
+    """The same for the same content in all processes."""
+    return hashlib.blake2b(msgspec.json.encode(content, order="sorted"), digest_size=12).hexdigest()
