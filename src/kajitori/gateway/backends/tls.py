@@ -81,18 +81,12 @@ def upstream_tls(
     trust = _trust(index, subject, namespace, own, policy)
     if isinstance(trust, Reason):
         return trust
-    names: list[dict[str, Any]] = _names(policy)
+    names = _names(policy)
     if trust is not None:
         secrets.append(trust)
-        common["combined_validation_context"] = {
-            "default_validation_context": {"match_typed_subject_alt_names": names} if names else {},
-            "validation_context_sds_secret_config": sds(trust.name),
-        }
-    elif policy is not None or not own.insecure_skip_verify:
-        trusted: dict[str, Any] = {"trusted_ca": {"filename": SYSTEM_AUTHORITIES}}
-        common["validation_context"] = (
-            trusted | {"match_typed_subject_alt_names": names} if names else trusted
-        )
+    verified = trust is not None or policy is not None or not own.insecure_skip_verify
+    if verified:
+        common |= _verification(trust, names)
     if own.client_certificate_ref is not None:
         pair = _client_certificate(index, subject, namespace, own.client_certificate_ref)
         if isinstance(pair, Reason):
@@ -109,11 +103,24 @@ def upstream_tls(
         context["sni"] = sni
     else:
         context["auto_host_sni"] = True
-    if not names and common.keys() & {"combined_validation_context", "validation_context"}:
+    if verified and not names:
         # The certificate must be for the name that was asked for.
         context["auto_sni_san_validation"] = True
     socket = {"name": "envoy.transport_sockets.tls", "typed_config": context}
     return UpstreamTls(socket, tuple(secrets))
+
+
+def _verification(trust: Delivered | None, names: list[dict[str, Any]]) -> dict[str, Any]:
+    """By what a backend's certificate is verified; trust: None for the authorities of the system."""
+    fitting: dict[str, Any] = {"match_typed_subject_alt_names": names} if names else {}
+    if trust is None:
+        return {"validation_context": {"trusted_ca": {"filename": SYSTEM_AUTHORITIES}, **fitting}}
+    return {
+        "combined_validation_context": {
+            "default_validation_context": fitting,
+            "validation_context_sds_secret_config": sds(trust.name),
+        }
+    }
 
 
 def _names(policy: BackendTLSPolicy | None) -> list[dict[str, Any]]:

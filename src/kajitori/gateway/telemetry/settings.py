@@ -121,17 +121,7 @@ def _target(environment: Mapping[str, str], signal: str, idle: tuple[str, ...]) 
         raise UsageError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}", hint=f"there are {', '.join(_PROTOCOLS)}"
         )
-    own = environment.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "")
-    endpoint = own or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "") or _DEFAULT_ENDPOINTS[protocol]
-    if protocol == "grpc":
-        if "://" not in endpoint:
-            endpoint = f"{'http' if told('INSECURE').lower() == 'true' else 'https'}://{endpoint}"
-    elif not own:
-        endpoint = f"{endpoint.rstrip('/')}/{_PATHS[signal]}"
-    if urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).hostname:
-        raise UsageError(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT: {endpoint!r} is no URL", hint="write http://HOST:4318"
-        )
+    endpoint = _endpoint(environment, signal, protocol, insecure=told("INSECURE").lower() == "true")
     compression = told("COMPRESSION") or "none"
     if compression not in ("none", "gzip"):
         raise UsageError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {compression!r}", hint="there are gzip and none")
@@ -147,6 +137,21 @@ def _target(environment: Mapping[str, str], signal: str, idle: tuple[str, ...]) 
         told("CLIENT_CERTIFICATE"),
         told("CLIENT_KEY"),
     )
+
+
+def _endpoint(environment: Mapping[str, str], signal: str, protocol: str, *, insecure: bool) -> str:
+    own = environment.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "")
+    endpoint = own or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "") or _DEFAULT_ENDPOINTS[protocol]
+    if protocol == "grpc":
+        if "://" not in endpoint:
+            endpoint = f"{'http' if insecure else 'https'}://{endpoint}"
+    elif not own:
+        endpoint = f"{endpoint.rstrip('/')}/{_PATHS[signal]}"
+    if urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).hostname:
+        raise UsageError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT: {endpoint!r} is no URL", hint="write http://HOST:4318"
+        )
+    return endpoint
 
 
 def _resource(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
