@@ -16,9 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-
 from kajitori.gateway.accounting.admission_server import Admission, AdmissionServer, Page
 from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.ledger import Ledger
@@ -29,13 +26,13 @@ from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.policy_delivery import PolicyFollower
 from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
 from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
+from kajitori.gateway.accounting.scraping import Scraping
 from kajitori.gateway.accounting.verdict_notes import VerdictNotes
 from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs
 from kajitori.gateway.limits.metrics import LimitMetrics
 from kajitori.gateway.limits.opening import open_engine
 from kajitori.gateway.limits.request import Settlement
 from kajitori.gateway.rescue.metrics import RescueCounts, RescueMetrics
-from kajitori.gateway.routes.admission import Asking
 from kajitori.gateway.telemetry.exporter import Exporter, open_exporter
 
 if TYPE_CHECKING:
@@ -80,16 +77,16 @@ class Accountant:
     ) -> None:
         self._places = places
         self._engine = engine
-        self._asking = Asking()
+        self._limited: frozenset[str] = frozenset()
         self.endpoint = endpoint
-        self.registry = CollectorRegistry()
+        self.scraping = Scraping()
         metrics = GatewayMetrics(metric_headers)
-        self.registry.register(metrics)
+        self.scraping.register(metrics)
         self._store = RecordStore(places.folder / FILE_NAME)
         notes = VerdictNotes(engine) if engine is not None else None
         self._telemetry = telemetry
         if telemetry is not None:
-            self.registry.register(telemetry)
+            self.scraping.register(telemetry)
             on_record = telemetry.take
         self._ledger = Ledger(self._store, metrics, on_record, notes)
         self._reader = LogReader(
@@ -102,7 +99,7 @@ class Accountant:
             awaited=(lambda: engine.awaits) if engine is not None else (lambda: False),
         )
         self._reading = ReadingMetrics(self._ledger, self._store, self._reader)
-        self.registry.register(self._reading)
+        self.scraping.register(self._reading)
         self._follower = PolicyFollower(connect, places.folder, self.configure)
         # `/health` is what `aigw run` calls it.
         pages: dict[str, Page] = dict.fromkeys(("/healthz", "/health"), _healthy)
@@ -111,12 +108,12 @@ class Accountant:
         self._rescue_wanted = asyncio.Event()
         rescue_counts = RescueCounts()
         self._rescue = partial(self._relay_streams, rescue_counts)
-        self.registry.register(RescueMetrics(rescue_counts))
+        self.scraping.register(RescueMetrics(rescue_counts))
 
     def configure(self, policy: Policy) -> None:
         """Takes a policy; requests that end later are booked by it."""
         self._ledger.configure(policy)
-        self._asking = Asking(policy)
+        self._limited = policy.limited_routes()
         if policy.rescues_streams:
             self._rescue_wanted.set()
         if self._engine is not None:
@@ -135,7 +132,7 @@ class Accountant:
             if self._engine is not None:
                 services.append(self._engine.run)
             if self._telemetry is not None:
-                services.append(partial(self._telemetry.run, self.registry))
+                services.append(partial(self._telemetry.run, self.scraping.registry))
                 stack.push_async_callback(self._telemetry.close)
             tasks = [asyncio.create_task(_kept_up(service)) for service in services]
             reading = asyncio.create_task(self._read())
@@ -163,7 +160,7 @@ class Accountant:
         await _kept_up(self._reader.run, once=True)
 
     async def _settle(self, records: list[RequestRecord]) -> None:
-        settlements = [settlement(record) for record in records if self._asking.concerns(record.route)]
+        settlements = [settlement(record) for record in records if record.route in self._limited]
         if not settlements or self._engine is None:
             return
         try:
@@ -188,7 +185,7 @@ class Accountant:
             await asyncio.sleep(_DISK_SECONDS)
 
     def _metrics(self) -> tuple[int, str, bytes]:
-        return 200, CONTENT_TYPE_LATEST, generate_latest(self.registry)
+        return 200, *self.scraping.text()
 
     def _readiness(self) -> tuple[int, str, bytes]:
         if self._follower.known.is_set():
@@ -252,7 +249,7 @@ async def run_accountant(
             telemetry=telemetry,
             metric_headers=attributes.metrics,
         )
-        accountant.registry.register(LimitMetrics(engine))
+        accountant.scraping.register(LimitMetrics(engine))
         await accountant.run(stop)
     finally:
         await engine.close()

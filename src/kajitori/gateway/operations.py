@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import msgspec
 
-from kajitori.api.aigateway.v1beta1 import VersionedAPISchema
+if TYPE_CHECKING:
+    from kajitori.api.aigateway.v1beta1 import VersionedAPISchema
 
 Dialect = Literal["openai", "anthropic", "cohere"]
 ModelPlace = Literal["json", "form", "query", "none"]

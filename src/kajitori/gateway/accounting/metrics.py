@@ -10,9 +10,6 @@ import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-
 from kajitori.gateway.operations import TELEMETRY_NAMES
 
 if TYPE_CHECKING:
@@ -84,6 +81,8 @@ class Histogram:
         return found
 
     def collect(self) -> Metric:
+        from prometheus_client.core import HistogramMetricFamily
+
         names = [prometheus_name(label) for label in self.labels]
         family = HistogramMetricFamily(prometheus_name(self.name), self.text, labels=names)
         for labels, series in list(self.series.items()):
@@ -162,7 +161,7 @@ class _Kind:
         return self._metrics.tokens.find((*(self._labels or ()), kind))
 
 
-class GatewayMetrics(Collector):
+class GatewayMetrics:
     """Register it with a prometheus registry; `observe` what the ledger books. headers: of clients, by name, with the label in
     which the `gen_ai` ones have them.
     """
@@ -241,6 +240,8 @@ class GatewayMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape gets."""
+        from prometheus_client.core import CounterMetricFamily  # loaded only where somebody asks
+
         requests = CounterMetricFamily(
             "kaji_gateway_requests",
             "Requests by what answered.",

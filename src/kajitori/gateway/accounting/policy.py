@@ -100,6 +100,11 @@ class Policy(msgspec.Struct, frozen=True):
         named = {budget for key in self.keys.values() for budget in key.budgets}
         return {number for budget, number in self.budgets.items() if budget in named}
 
+    def limited_routes(self) -> frozenset[str]:
+        """Routes for whose requests anything may hold."""
+        of_keys = self.limits_of_keys()
+        return frozenset(name for name, facts in self.routes.items() if facts.limits or of_keys)
+
     def unasked_routes(self) -> frozenset[str]:
         """Routes with limits of which all are pushed: nobody is asked whether their requests may pass."""
         pushed = {number for number, limit in enumerate(self.limits) if is_pushed(limit)}

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class ReadingMetrics(Collector):
+class ReadingMetrics:
     """Collects from those who know."""
 
     def __init__(self, ledger: Ledger, store: RecordStore, reader: LogReader) -> None:
@@ -44,6 +41,11 @@ class ReadingMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape gets."""
+        from prometheus_client.core import (  # loaded only where somebody asks
+            CounterMetricFamily,
+            GaugeMetricFamily,
+        )
+
         yield CounterMetricFamily(
             "kaji_gateway_log_lines_unreadable",
             "Lines of the access log that were skipped.",

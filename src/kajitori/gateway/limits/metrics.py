@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,7 +12,7 @@ if TYPE_CHECKING:
     from kajitori.gateway.limits.engine import Engine
 
 
-class LimitMetrics(Collector):
+class LimitMetrics:
     """Register it beside an engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -23,6 +20,11 @@ class LimitMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape gets."""
+        from prometheus_client.core import (  # loaded only where somebody asks
+            CounterMetricFamily,
+            GaugeMetricFamily,
+        )
+
         counts = self._engine.counts
         yield CounterMetricFamily(
             "kaji_limits_admitted", "Requests that their limits let pass.", value=counts.admitted

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +20,7 @@ class RescueCounts(msgspec.Struct):
     continued: int = 0
 
 
-class RescueMetrics(Collector):
+class RescueMetrics:
     """Register it with a prometheus registry."""
 
     def __init__(self, counts: RescueCounts) -> None:
@@ -30,6 +28,8 @@ class RescueMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape gets."""
+        from prometheus_client.core import CounterMetricFamily  # loaded only where somebody asks
+
         for name, text, value in (
             ("streams", "Streams that were relayed.", self._counts.streams),
             ("interrupted", "Relayed streams that died half-way.", self._counts.interrupted),

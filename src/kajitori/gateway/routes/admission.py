@@ -93,12 +93,11 @@ class Asking:
         self._limits, self._routes, self._backends = policy.limits, policy.routes, policy.backends
         # What keys are charged to holds on every route that they may use.
         self._of_keys = policy.limits_of_keys()
-        self._unasked = policy.unasked_routes()
+        self._limited, self._unasked = policy.limited_routes(), policy.unasked_routes()
 
     def concerns(self, route: str) -> bool:
         """Whether anything may hold for requests of a route, by namespace/name."""
-        facts = self._routes.get(route)
-        return facts is not None and bool(facts.limits or self._of_keys)
+        return route in self._limited
 
     def asked(self, route: dict[str, Any]) -> dict[str, Any]:
         """A route of Envoy so that it is asked about, or only looked up, if anything may hold for it."""

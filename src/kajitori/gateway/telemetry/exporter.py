@@ -13,9 +13,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 from kajitori.gateway.accounting.header_attributes import HeaderAttributes
 from kajitori.gateway.telemetry.settings import TelemetrySettings, read_settings
 from kajitori.gateway.telemetry.spans import context_of, is_sampled, spans_of
@@ -48,7 +45,7 @@ def open_exporter(
     return None if settings is None else Exporter(settings, instance, attributes or HeaderAttributes())
 
 
-class Exporter(Collector):
+class Exporter:
     """Give it records; `run` sends them. As a collector it tells what became of them."""
 
     def __init__(self, settings: TelemetrySettings, instance: str, attributes: HeaderAttributes) -> None:
@@ -193,6 +190,11 @@ class Exporter(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape gets."""
+        from prometheus_client.core import (  # loaded only where somebody asks
+            CounterMetricFamily,
+            GaugeMetricFamily,
+        )
+
         yield CounterMetricFamily(
             "kaji_gateway_spans_exported", "Requests whose spans a collector has taken.", self.exported
         )
