@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -200,6 +201,8 @@ def test_a_file_is_served_followed_and_tried(provider: int, home: Path) -> None:
     tried = kaji("gateway", "try", str(file), "--requests", str(home), **variables)
     assert tried.returncode == 0, tried.stderr
     assert "no route for model 'gpt-9'" in tried.stdout
+    assert re.search(r"same as before +[1-9]", tried.stdout), tried.stdout
+    assert "no usable backend" not in tried.stdout and not tried.stderr
 
 
 def test_variables_of_an_sdk_are_enough(provider: int, home: Path) -> None:

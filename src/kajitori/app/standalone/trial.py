@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,10 +20,13 @@ from kajitori.gateway.accounting.records import RequestRecord
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.request import Request, Settlement
+from kajitori.gateway.operations import OPERATIONS, path_pattern, schemas_text
 from kajitori.gateway.plan import Plan
 from kajitori.gateway.resources import ROUTES
+from kajitori.gateway.routes.endpoints import SCHEMAS_HEADER
 
 MODEL_HEADER = "x-ai-eg-model"
+COMMONEST_PATH = "/v1/chat/completions"
 # The shortest way to say how long a text is in tokens, where the record does not tell.
 _BYTES_A_TOKEN = 4
 Resource = dict[str, Any]
@@ -83,7 +87,7 @@ async def try_records(plan: Plan, records: Sequence[RequestRecord]) -> list[Trie
 async def _try_one(
     plan: Plan, tables: Sequence[Resource], engine: Engine, charger: Charger, record: RequestRecord
 ) -> tuple[Tried, Settlement | None]:
-    entry = find_route(tables, record.method or "POST", record.model)
+    entry = find_route(tables, record.method or "POST", record.model, record.path)
     if entry is None:
         return Tried(record), None
     _, namespace, name, _, rule, *_ = entry["name"].split("/")
@@ -134,9 +138,11 @@ def _request(record: RequestRecord, route: str, rule: str) -> Request:
     )
 
 
-def find_route(tables: Sequence[Resource], method: str, model: str) -> Resource | None:
+def find_route(
+    tables: Sequence[Resource], method: str, model: str, path: str = COMMONEST_PATH
+) -> Resource | None:
     """The first route of an AIGatewayRoute that a request for this model meets, in any table and host."""
-    headers = {":method": method, MODEL_HEADER: model}
+    headers = {":method": method, MODEL_HEADER: model, **_schemas_header(method, path)}
     for table in tables:
         for host in table["virtual_hosts"]:
             for route in host["routes"]:
@@ -153,7 +159,18 @@ def unseen_headers(tables: Sequence[Resource]) -> list[str]:
             for route in host["routes"]:
                 if str(route["name"]).startswith("ai/"):
                     found |= {item["name"] for item in route["match"].get("headers", ())}
-    return sorted(found - {MODEL_HEADER, ":method"})
+    return sorted(found - {MODEL_HEADER, SCHEMAS_HEADER, ":method"})
+
+
+@lru_cache(maxsize=1024)
+def _schemas_header(method: str, path: str) -> dict[str, str]:
+    """What the request script says of the schemas that serve what was asked for."""
+    for operation in OPERATIONS:
+        if method in operation.methods and compile_pattern(
+            f"^(?:{path_pattern(list(operation.paths))})$"
+        ).search(path):
+            return {SCHEMAS_HEADER: schemas_text(operation)}
+    return {}
 
 
 def _fits(match: Resource, headers: dict[str, str]) -> bool:
@@ -168,6 +185,10 @@ def _header_fits(item: Resource, value: str | None) -> bool:
     string: Resource = item["string_match"]
     if "exact" in string:
         fits = value == string["exact"]
+    elif "contains" in string:
+        fits = string["contains"] in value
+    elif "prefix" in string:
+        fits = value.startswith(string["prefix"])
     else:
         fits = compile_pattern(f"^(?:{string['safe_regex']['regex']})$").search(value) is not None
     return fits != bool(item.get("invert_match"))
