@@ -1,5 +1,6 @@
 """A stand-in for a provider: answers every chat as it is told to. `python provider.py PORT NAME [STATUS [RETRY_AFTER]]`"""
 
+import contextlib
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,10 @@ RETRY_AFTER = sys.argv[4] if len(sys.argv) > 4 else ""
 
 class Provider(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # Envoy closes connections when it likes
+            super().handle()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))

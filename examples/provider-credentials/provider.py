@@ -1,5 +1,6 @@
 """Stands in for providers: answers with the credential that it was sent. `provider.py PORT`."""
 
+import contextlib
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,10 @@ NAMES = ("authorization", "x-api-key", "api-key")
 
 class Provider(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # Envoy closes connections when it likes
+            super().handle()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
