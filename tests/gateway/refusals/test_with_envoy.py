@@ -290,7 +290,8 @@ async def test_a_https_listener_that_envoy_refuses_takes_no_other_one_of_its_por
     def documents(*hosts: str) -> list[dict[str, Any]]:
         listeners = [https(host, bench.port, host, f"{host}.example") for host in hosts]
         secrets = [authority.secret(host, f"{host}.example") for host in hosts]
-        return [*secrets, secure_gateway(*listeners), *backend("b1", first.port), plain("web", "/")]
+        routes = plain("web", "/"), plain("worse", "/worse")
+        return [*secrets, secure_gateway(*listeners), *backend("b1", first.port), *routes]
 
     def spoil(value: dict[str, Any]) -> dict[str, Any]:
         def spoilt(chain: dict[str, Any]) -> dict[str, Any]:
@@ -304,20 +305,23 @@ async def test_a_https_listener_that_envoy_refuses_takes_no_other_one_of_its_por
         state = listeners_of(bench.plan)[name]["Programmed"]
         return state[0], state[2]
 
-    async def reached(host: str) -> bool:
+    async def reached(host: str, path: str = "/x", status: int = 200) -> bool:
         context, name = authority.client_context(), f"{host}.example"
-        url = f"https://127.0.0.1:{bench.port}/x"
+        url = f"https://127.0.0.1:{bench.port}{path}"
         try:
             async with bench.session.get(
                 url, ssl=context, server_hostname=name, headers={"host": name}
             ) as response:
-                return response.status == 200
+                return response.status == status
         except aiohttp.ClientError:
             return False
 
-    bench.spoilt = (of_resource(LISTENER, f"http/{bench.port}", spoil),)
+    # Tables are tried at the same time, in a listener of their own.
+    bad_chain = of_resource(LISTENER, f"http/{bench.port}", spoil)
+    bench.spoilt = bad_chain, of_routes("http/default/worse/", bad_action)
     await bench.refusing(*documents("one", "two", "three"))
     assert await reached("one")
+    assert await reached("one", "/worse", 500)
     assert not await reached("two")
     assert programmed("one")[0] == "True"
     assert programmed("two")[0] == "False"

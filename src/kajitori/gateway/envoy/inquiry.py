@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _TABLES, _TRIED = PROBE, f"{PROBE}.tried"
 _HTTP = TYPE + "envoy.extensions.filters."
-# Nothing is opened there.
-_NOWHERE = {"socket_address": {"address": "127.0.0.1", "port_value": 1}}
+# Nothing is opened there; of two listeners no address may be the same.
+_PORTS = {_TABLES: 1, _TRIED: 2}
 
 
 def is_probe(name: str) -> bool:
@@ -70,7 +70,7 @@ class Inquiry:
     ) -> Message | None:
         if kind != ROUTES:
             self._asked = True
-            return self._listener(_TRIED, _unbound(kind, question))
+            return self._listener(_TRIED, _tried(kind, question))
         if _TABLES not in self._listeners:
             return self._listener(_TABLES, _asking_for_tables())
         if not subscribed(PROBE):
@@ -80,7 +80,9 @@ class Inquiry:
         return Message(ROUTES, {PROBE: tried}, [])
 
     def _listener(self, name: str, value: dict[str, Any]) -> Message:
-        made = encoded(LISTENER, {**value, "name": name}, self._snapshot.encode)
+        nowhere = {"socket_address": {"address": "127.0.0.1", "port_value": _PORTS[name]}}
+        listener = {**value, "name": name, "address": nowhere, "bind_to_port": False}
+        made = encoded(LISTENER, listener, self._snapshot.encode)
         self._listeners.add(name)
         return Message(LISTENER, {name: made}, [])
 
@@ -99,11 +101,11 @@ def _asking_for_tables() -> dict[str, Any]:
     return _with_manager({"rds": {"route_config_name": PROBE, "config_source": source}}, [])
 
 
-def _unbound(kind: str, question: dict[str, Any]) -> dict[str, Any]:
+def _tried(kind: str, question: dict[str, Any]) -> dict[str, Any]:
     if kind == EXTENSION:
         tried = {"name": question["name"], "typed_config": question["typed_config"]}
         return _with_manager({"route_config": {"name": PROBE}}, [tried])
-    return {**question, "address": _NOWHERE, "bind_to_port": False}
+    return question
 
 
 def _with_manager(routes: dict[str, Any], filters: list[dict[str, Any]]) -> dict[str, Any]:
@@ -115,4 +117,4 @@ def _with_manager(routes: dict[str, Any], filters: list[dict[str, Any]]) -> dict
         "http_filters": [*filters, {"name": "envoy.filters.http.router", "typed_config": router}],
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    return {"address": _NOWHERE, "bind_to_port": False, "filter_chains": [chain]}
+    return {"filter_chains": [chain]}

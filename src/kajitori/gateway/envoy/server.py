@@ -77,7 +77,7 @@ class ControlPlane:
             )
         )
         if self._policies is not None:
-            server.add_generic_rpc_handlers((self._policies.handler(),))
+            server.add_generic_rpc_handlers((self._policies.handler(), self._policies.exhaustion.handler()))
         return server
 
     async def close(self) -> None:
