@@ -14,7 +14,11 @@ from tests.gateway.lua.machine import answer, ask
 
 COUNTS = st.one_of(st.integers(0, 10**6), st.sampled_from([0, 10**12, 2**63, 10**40]))
 ODD = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False), st.text(max_size=5)
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
 )
 VALUES = st.recursive(
     ODD,
