@@ -130,6 +130,7 @@ class MemoryStore:
         return sorted(self._counters)
 
     async def sweep(self, now: float) -> None:
+        self._flush()
         self._give_back(now, most=len(self._open))
         for request_id in [key for key, each in self._late.items() if each.expires <= now]:
             self._write([_FORGET, request_id])

@@ -6,6 +6,7 @@ in the store; a stream that another backend went on with books its further legs 
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
 
 import msgspec
@@ -79,6 +80,8 @@ class Settling:
         self._started = clock.now()
         self._ended: OrderedDict[str, OpenRequest] = OrderedDict()
         self._pending: deque[Ending | Settlement] = deque()
+        # Set when something begins to wait for the store, or goes on waiting.
+        self.behind = asyncio.Event()
         self._flushing = False
 
     @property
@@ -117,6 +120,7 @@ class Settling:
                     await self._end(ending)
                 except StoreLost:
                     self._pending.appendleft(ending)
+                    self.behind.set()
                     return
         finally:
             self._flushing = False
@@ -191,6 +195,7 @@ class Settling:
             self._pending.popleft()
             self._counts.unsettled_dropped += 1
         self._pending.append(ending)
+        self.behind.set()
 
     def _amounts(self, note: Note, settlement: Settlement, reserved: list[int]) -> list[int]:
         """What a request took, for each of its holds."""
