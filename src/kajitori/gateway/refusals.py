@@ -27,6 +27,9 @@ _WORDS = {CLUSTER: "cluster", ENDPOINTS: "endpoints", SECRET: "secret", EXTENSIO
 _BACKENDS = {"ai": "AIServiceBackend", "backend": "Backend", "security": "SecurityPolicy"}
 _INVALID = {"HTTPRoute": "UnsupportedValue", "GRPCRoute": "UnsupportedValue"}
 _OPPOSITE = ("AIGatewayRoute", "AIServiceBackend", "BackendSecurityPolicy")
+_SHAPING = ("ClientTrafficPolicy",)
+# What is amiss with a port itself.
+_OF_PORTS = ("Address already in use", "Permission denied")
 _LONGEST_LIST = 10
 
 
@@ -62,7 +65,9 @@ def refusals_told(
         name, place, unit = name.split("#", 2)
         for item, where in _of_part(kind, place, unit, resources.by_type.get(kind, {}).get(name), gateways):
             told.setdefault(item, {}).setdefault(message, {})[where] = None
+    gateways = list(gateways)
     _of_whole(resources, whole, gateways, told)
+    _of_listeners(whole.get(LISTENER, {}), statuses, gateways, told)
     return [_said(update, told) for update in statuses] if told else list(statuses)
 
 
@@ -138,6 +143,29 @@ def _of_whole(
             messages += [text for name in sorted(mentioned & reached.keys()) for text in reached[name]]
             for message in messages:
                 told.setdefault(_Object(*owner[:3]), {}).setdefault(message, {})[owner[3]] = None
+
+
+def _of_listeners(
+    refused: dict[str, str], statuses: Sequence[StatusUpdate], gateways: Iterable[Gateway], told: _Told
+) -> None:
+    """Policies that shape a listener which is refused as a whole; of the listener itself the plan tells."""
+    for name, message in refused.items():
+        port = name.rpartition("/")[2]
+        if any(text in message for text in _OF_PORTS):
+            continue
+        shaped = {
+            (gateway.metadata.namespace or "", gateway.metadata.name or "")
+            for gateway in gateways
+            if any(str(listener.port) == port for listener in gateway.spec.listeners)
+        }
+        for update in statuses:
+            if update.resource.kind not in _SHAPING:
+                continue
+            parents = [entry["ancestorRef"] for entry in update.status.get("ancestors", ())]
+            if any((ref.get("namespace") or update.namespace, ref.get("name")) in shaped for ref in parents):
+                item = _Object(update.resource.kind, update.namespace, update.name)
+                words = f"Envoy refuses the listener of port {port} that this shapes, and keeps what it had: {message}"
+                told.setdefault(item, {}).setdefault(words, {})[""] = None
 
 
 def _texts(value: Any) -> set[str]:

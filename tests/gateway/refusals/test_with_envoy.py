@@ -366,3 +366,32 @@ async def test_one_certificate_among_many_that_envoy_cannot_read_is_named_and_th
     states = listeners_of(bench.plan)
     assert (states["h1"]["Programmed"][0], states["h3"]["Programmed"][0]) == ("True", "False")
     assert "Failed to load certificate chain" in states["h3"]["Programmed"][2]
+
+
+async def test_a_listener_that_envoy_refuses_as_a_whole_stays_as_it_was_and_the_policy_that_shapes_it_is_told(
+    bench: SpoiltWorkbench, first: Provider
+) -> None:
+    shaping = {
+        "kind": "ClientTrafficPolicy",
+        "metadata": {"name": "shaping"},
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}],
+            "timeout": {"http": {"idleTimeout": "9s"}},
+        },
+    }
+    documents = [*many(bench.port, first, 3), shaping]
+    await bench.apply(*documents)
+    bench.spoilt = (
+        of_resource(
+            LISTENER,
+            f"http/{bench.port}",
+            lambda value: {**value, "filter_chains": value["filter_chains"] * 2},
+        ),
+    )
+    await bench.refusing(*documents)
+    kind, status, message = bench.condition("ClientTrafficPolicy", "shaping")
+    assert (kind, status) == ("Accepted", "False")
+    assert f"Envoy refuses the listener of port {bench.port} that this shapes" in message
+    # Routes come by another way.
+    await bench.apply(*many(bench.port, first, 3, 1), shaping)
+    assert (await bench.post({**QUESTION, "model": "moving-1"})).status == 200
