@@ -5,7 +5,7 @@ how far the log was read that they come from, so that no line is booked twice or
 full disk, is tried again until it can. Reading needs no process of ours to run.
 
 A batch is one row, and beside it the short keys of its requests: a row and an index for each request cost four times as
-much to write. The oldest batches go when they are too old or beyond the number of records that are kept.
+much to write. It says once how its fields are called, so fields may come and go. The oldest batches go when they are too old or beyond the number of records that are kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -138,7 +139,8 @@ class LogPosition(msgspec.Struct, frozen=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[RequestRecord])
+_FIELDS = RequestRecord.__struct_fields__
+_decoder = msgspec.msgpack.Decoder(tuple[list[str], list[list[Any]]])
 _position_decoder = msgspec.msgpack.Decoder(LogPosition)
 _Batch = tuple[list[RequestRecord], LogPosition | None]
 
@@ -261,10 +263,20 @@ def _encoded(records: list[RequestRecord]) -> tuple[list[RequestRecord], list[by
     """Those that can be written, and the batches that they make."""
     parts = [records[at : at + _MOST_IN_A_BATCH] for at in range(0, len(records), _MOST_IN_A_BATCH)]
     try:
-        return records, [_encoder.encode(part) for part in parts]
+        return records, [_encoded_batch(part) for part in parts]
     except Exception:
         # One must not take the others with it, nor the thread: without it, records would pile up.
         return _encoded([record for record in records if _is_writable(record)])
+
+
+def _encoded_batch(records: list[RequestRecord]) -> bytes:
+    return _encoder.encode((_FIELDS, [msgspec.structs.astuple(record) for record in records]))
+
+
+def _decoded_batch(data: bytes) -> list[RequestRecord]:
+    fields, rows = _decoder.decode(data)
+    known = [dict(zip(fields, row, strict=True)) for row in rows]
+    return msgspec.convert(known, list[RequestRecord])
 
 
 def _is_writable(record: RequestRecord) -> bool:
@@ -363,4 +375,4 @@ def _read(
         except sqlite3.OperationalError:
             return
         for row in rows:
-            yield _decoder.decode(row[0])
+            yield _decoded_batch(row[0])
