@@ -146,6 +146,10 @@ def _objects(source: str, value: Any, node: yaml.Node) -> Iterator[Manifest]:
     for key in ("apiVersion", "kind"):
         if not isinstance(value.get(key), str):
             raise InvalidManifest(f"{key} is missing", where=place, hint=f"every object names its {key}")
+    if not isinstance(value.get("metadata") or {}, dict):
+        raise InvalidManifest(
+            f"metadata: expected an object, found {type(value['metadata']).__name__}", where=place
+        )
     if (
         value["kind"].endswith("List")
         and isinstance(value.get("items"), list)
