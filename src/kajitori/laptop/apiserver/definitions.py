@@ -188,9 +188,16 @@ class Definitions:
             name = await self._waiting.get()
             try:
                 await self._settle(name)
+                self._forget_decoded(name)
             except StatusError as error:
                 log.warning("definition %s: %s", name, error)
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._waiting.put_nowait, name)
+
+    def _forget_decoded(self, name: str) -> None:
+        """Definitions are large, and their kinds have a decoded copy already."""
+        entry = self._state.store.get(RESOURCE, "", name)
+        if entry is not None:
+            entry.forget()
 
     async def _settle(self, name: str) -> None:
         entry = self._state.store.get(RESOURCE, "", name)
