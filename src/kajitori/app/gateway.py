@@ -56,7 +56,12 @@ async def run(home: Path, endpoint: str) -> None:
             rescue_sockets=(str(places.rescue), str(places.inner)),
         )
         register_gateway(
-            runtime, ads, policies, settings, surroundings=Surroundings(environment=dict(os.environ))
+            runtime,
+            ads,
+            policies,
+            settings,
+            surroundings=Surroundings(environment=dict(os.environ)),
+            exhaustion=policies.exhaustion,
         )
         services.register(runtime, ads)
         control_plane = ControlPlane(ads, policies)

@@ -215,12 +215,15 @@ async def serve_gateway(options: GatewayOptions) -> None:
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
         upstream = Upstream()
         settings = _gateway_settings(options)
+        reports = Reports(runtime, ads, options.namespace, identity, policies.exhaustion)
         gateway = register_gateway(
             runtime,
             ads,
             policies,
             settings,
-            envoys=Reports(runtime, ads, options.namespace, identity),
+            envoys=reports,
+            exhaustion=policies.exhaustion,
+            exhausted=reports.exhausted,
             upstream=upstream,
             unserved=await _unserved(client, watched_resources()),
             surroundings=Surroundings(environment=dict(os.environ)),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from kajitori.gateway.accounting.admission_server import Admission, AdmissionServer, Page
+from kajitori.gateway.accounting.exhaustion import ExhaustionTeller
 from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
@@ -250,7 +251,13 @@ async def run_accountant(
             metric_headers=attributes.metrics,
         )
         accountant.scraping.register(LimitMetrics(engine))
-        await accountant.run(stop)
+        teller = ExhaustionTeller(connect, instance or "local", engine.exhaustion)
+        telling = asyncio.create_task(_kept_up(teller.run))
+        try:
+            await accountant.run(stop)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
     finally:
         await engine.close()
 

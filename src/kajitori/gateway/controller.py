@@ -60,7 +60,8 @@ from kajitori.api.resource import (
 )
 from kajitori.base.clock import rfc3339
 from kajitori.base.errors import NotFound
-from kajitori.control.controller import Key
+from kajitori.control.controller import After, Key, Result
+from kajitori.gateway.accounting.exhaustion import Exhaustion, ExhaustionServer
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.collector import collector_paused
 from kajitori.gateway.conditions import StatusUpdate
@@ -69,6 +70,7 @@ from kajitori.gateway.credentials.exchanges import wanted_exchanges
 from kajitori.gateway.credentials.tokens import TokenSource
 from kajitori.gateway.defects import Defects
 from kajitori.gateway.generation import Generation
+from kajitori.gateway.limits.exhaustion_status import with_exhaustion
 from kajitori.gateway.memory import PlanMemory
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.policies.security.discovery import IssuerSource
@@ -145,7 +147,8 @@ class GatewayController:
 
     envoys: whom statuses speak of; those of `ads` if not given. upstream: what other controllers serve.
     unserved: resources that the cluster does not serve, or not yet: what is there works without them.
-    surroundings: what the exchange of tokens knows of this process; nothing of its environment if not given.
+    surroundings: what the exchange of tokens knows of this process; nothing of its environment if not given. exhaustion: what
+    accountants tell of limits that are used up. exhausted: which are at a time; as those tell, if not given.
     """
 
     def __init__(
@@ -159,11 +162,15 @@ class GatewayController:
         upstream: Upstream | None = None,
         unserved: Collection[Resource] = (),
         surroundings: Surroundings | None = None,
+        exhaustion: ExhaustionServer | None = None,
+        exhausted: Callable[[float], list[Exhaustion]] | None = None,
     ) -> None:
         self._runtime = runtime
         self._ads = ads
         self._accountants = accountants
         self._settings = settings
+        exhaustion = exhaustion or ExhaustionServer()
+        self._exhausted = exhausted or exhaustion.known
         self._envoys: Envoys = envoys or ads
         self._upstream = upstream or Upstream()
         self._ports: tuple[int, ...] = ()
@@ -195,6 +202,7 @@ class GatewayController:
         if envoys is not None:
             envoys.on_change(lambda: self._plans.enqueue(_EVERYTHING))
         self._upstream.on_change(lambda: self._plans.enqueue(_EVERYTHING))
+        exhaustion.on_change(self._plan_soon)
         # An empty cluster has no object whose arrival would start the first plan.
         self._plans.enqueue(_EVERYTHING)
 
@@ -224,18 +232,23 @@ class GatewayController:
         """Called when they change."""
         self._port_listeners.append(callback)
 
-    async def _plan(self, key: Key) -> None:
+    async def _plan(self, key: Key) -> Result:
         index = Index(self.observe())
         await self._secrets.want(wanted_secrets(index))
         await self._config_maps.want(wanted_config_maps(index))
         await self._tokens.want(wanted_exchanges(Index(self.observe())))
         await self._issuers.want(issuers_asked(index))
         with collector_paused():
-            self._make_plan()
+            exhausted = self._make_plan()
+        # What frees by itself is told by nobody.
+        frees = min((each.until for each in exhausted), default=None)
+        return None if frees is None else After(max(1.0, frees - self._runtime.clock.now()))
 
-    def _make_plan(self) -> None:
+    def _make_plan(self) -> list[Exhaustion]:
+        """Returns what is used up."""
+        observed, exhausted = self.observe(), self._exhausted(self._runtime.clock.now())
         plan = self._defects.plan(
-            self.observe(), self._envoys.rejected, envoys=self._envoys.connected, memory=self._memory
+            observed, self._envoys.rejected, envoys=self._envoys.connected, memory=self._memory
         )
         if plan.ports != self._ports:
             self._ports = plan.ports
@@ -244,7 +257,8 @@ class GatewayController:
         self._accountants.configure(plan.policy)
         self._ads.set_resources(SOURCE, plan.resources)
         self._generation.want(plan.generated, plan.unwanted)
-        self._take_statuses(plan.statuses)
+        self._take_statuses(with_exhaustion(plan.statuses, exhausted, observed.tenants))
+        return exhausted
 
     def _take_statuses(self, updates: Iterable[StatusUpdate]) -> None:
         """Enqueues those that say something new. What says the same is the same object in the next plan."""
@@ -323,6 +337,8 @@ def register(
     upstream: Upstream | None = None,
     unserved: Collection[Resource] = (),
     surroundings: Surroundings | None = None,
+    exhaustion: ExhaustionServer | None = None,
+    exhausted: Callable[[float], list[Exhaustion]] | None = None,
 ) -> GatewayController:
     """Adds the gateway's informers and controllers to a process."""
     return GatewayController(
@@ -334,6 +350,8 @@ def register(
         upstream=upstream,
         unserved=unserved,
         surroundings=surroundings,
+        exhaustion=exhaustion,
+        exhausted=exhausted,
     )
 
 

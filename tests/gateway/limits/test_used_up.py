@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kajitori.gateway.accounting.policy import KeyFacts, Policy, Price, RouteFacts, TargetFacts
@@ -32,9 +33,7 @@ class Pushed:
         self.configure(self.policy)
 
     def configure(self, made: Policy) -> None:
-        self.engine.configure(
-            Policy(**{name: getattr(made, name) for name in made.__struct_fields__} | {"pushes": True})
-        )
+        self.engine.configure(msgspec.structs.replace(made, pushes=True))
 
     async def end(self, *settlements: Settlement) -> None:
         await self.engine.settle(settlements)

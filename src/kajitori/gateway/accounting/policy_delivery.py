@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 import msgspec
 
+from kajitori.gateway.accounting.exhaustion import ExhaustionServer
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.policy_reading import read_policy
 
@@ -32,9 +33,10 @@ _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class PolicyServer:
-    """The control plane's side."""
+    """The control plane's side. exhaustion: what accountants tell in turn."""
 
     def __init__(self) -> None:
+        self.exhaustion = ExhaustionServer()
         self._latest: bytes | None = None
         self._changed = asyncio.Event()
 

@@ -15,6 +15,7 @@ import msgspec
 from kajitori.api.resource import LEASES
 from kajitori.base.clock import rfc3339_micro
 from kajitori.base.errors import Conflict, NotFound
+from kajitori.gateway.accounting.exhaustion import Exhaustion, ExhaustionServer, merged
 from kajitori.gateway.envoy.refused_part import RefusedPart
 
 if TYPE_CHECKING:
@@ -32,14 +33,16 @@ _REMOVE_AFTER_SECONDS = 300.0
 # Refusals are told in part where they are many or long: an annotation is for people too.
 _LONGEST_REPORT_BYTES = 64_000
 _MOST_PARTS = 200
+_MOST_EXHAUSTED = 200
 
 
 class Report(msgspec.Struct, frozen=True):
-    """connected: Envoys with a stream. rejected, parts: as `AdsServer` has them."""
+    """connected: Envoys with a stream. rejected, parts: as `AdsServer` has them. exhausted: what their accountants tell."""
 
     connected: int = 0
     rejected: dict[str, str] = {}
     parts: list[RefusedPart] = []
+    exhausted: list[Exhaustion] = []
 
 
 class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -57,8 +60,17 @@ class _Lease(msgspec.Struct, frozen=True):
 class Reports:
     """Tells what this replica knows and adds up what all know. on_change: called when others' reports change."""
 
-    def __init__(self, runtime: Runtime, ads: AdsServer, namespace: str, identity: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        ads: AdsServer,
+        namespace: str,
+        identity: str,
+        exhaustion: ExhaustionServer | None = None,
+    ) -> None:
         self._runtime = runtime
+        self._exhaustion = exhaustion or ExhaustionServer()
+        self._exhaustion.on_change(lambda: self._wake.set())
         self._ads = ads
         self._namespace = namespace
         self._name = f"kajitori-gateway-{identity.lower()}"[:253]
@@ -90,6 +102,14 @@ class Reports:
         for report in self._others():
             found |= report.rejected
         return found | self._ads.rejected
+
+    def exhausted(self, now: float) -> list[Exhaustion]:
+        """Limits that are used up, as any accountant tells."""
+        told = [
+            *self._exhaustion.known(now),
+            *(each for report in self._others() for each in report.exhausted),
+        ]
+        return merged(told, now)
 
     def _others(self) -> list[Report]:
         oldest = asyncio.get_running_loop().time() - _LEASE_SECONDS
@@ -147,8 +167,10 @@ class Reports:
             size += len(name) + len(message)
             if size < _LONGEST_REPORT_BYTES:
                 rejected[name] = message
-        report = Report(self._ads.connected, rejected, self._ads.refused_parts[:_MOST_PARTS])
-        now = rfc3339_micro(self._runtime.clock.now())
+        time = self._runtime.clock.now()
+        exhausted = self._exhaustion.known(time)[:_MOST_EXHAUSTED]
+        report = Report(self._ads.connected, rejected, self._ads.refused_parts[:_MOST_PARTS], exhausted)
+        now = rfc3339_micro(time)
         await self._runtime.client.apply(
             LEASES,
             {

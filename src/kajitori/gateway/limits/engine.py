@@ -21,12 +21,14 @@ import msgspec
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.limits.counting import Outcome
+from kajitori.gateway.limits.exhaustion import KnownExhaustion
 from kajitori.gateway.limits.matching import Asked, Matcher
 from kajitori.gateway.limits.outcomes import (
     exhausted_backends,
     may_be_waited_for,
     over_limits,
     readings,
+    used_up_limits,
     why_refused,
 )
 from kajitori.gateway.limits.pushing import Pushing
@@ -42,7 +44,7 @@ RESERVATION_SECONDS = 3600.0
 PATIENCE_SECONDS = 0.6
 _MOST_WAITING = 64
 _FLUSH_SECONDS = 1.0
-_SWEEP_EVERY = 10
+_SWEEP_SECONDS = 10.0
 _encode = msgspec.json.encode
 
 
@@ -76,7 +78,8 @@ class Engine:
         self._settled = asyncio.Event()
         self.counts = Counts()
         self._settling = Settling(store, clock, self._matcher, self.counts, name)
-        self.pushing = Pushing(store, clock, self.counts, used_up)
+        self.exhaustion = KnownExhaustion(clock)
+        self.pushing = Pushing(store, clock, self.counts, used_up, self.exhaustion)
 
     def configure(self, policy: Policy) -> None:
         """What holds from now on. Counters go on: a limit is known by its name."""
@@ -212,12 +215,14 @@ class Engine:
         await asyncio.gather(self._sweep_for_ever(), self.pushing.run())
 
     async def _sweep_for_ever(self) -> None:
-        round_ = 0
         while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            round_ += 1
-            if round_ % _SWEEP_EVERY and not self._settling.pending:
-                continue
+            try:
+                async with asyncio.timeout(_SWEEP_SECONDS):
+                    await self._settling.behind.wait()
+                self._settling.behind.clear()
+                await asyncio.sleep(_FLUSH_SECONDS)
+            except TimeoutError:
+                pass
             try:
                 await self.sweep()
             except Exception:
@@ -273,7 +278,11 @@ class Engine:
         headers = limit_headers(readings(asked, outcome), request.dialect, now)
         if outcome.allowed:
             self.counts.admitted += 1
-            return Verdict(allowed=True, headers=headers, exhausted=exhausted_backends(asked, outcome, now))
+            exhausted = exhausted_backends(asked, outcome, now)
+            if exhausted:
+                self.exhaustion.meet(used_up_limits(asked, outcome), now)
+            return Verdict(allowed=True, headers=headers, exhausted=exhausted)
+        self.exhaustion.meet(used_up_limits(asked, outcome), now)
         self._drop(request.id, entry)
         verdict = why_refused(asked, outcome, now, headers)
         self._refuse(verdict)

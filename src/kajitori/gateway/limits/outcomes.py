@@ -7,7 +7,7 @@ import math
 from kajitori.gateway.limits.counting import Outcome
 from kajitori.gateway.limits.matching import Asked
 from kajitori.gateway.limits.request import Verdict
-from kajitori.gateway.limits.wording import Reading, refusal
+from kajitori.gateway.limits.wording import Reading, refusal, waits_for_others
 
 _NEVER = float("inf")
 
@@ -59,6 +59,19 @@ def exhausted_backends(asked: Asked, outcome: Outcome, now: float) -> dict[str, 
             seconds = 0 if reading.frees is None else max(1, math.ceil(reading.frees - now))
             found[name] = min(filter(None, (seconds, found.get(name, 0))), default=0)
     return found
+
+
+def used_up_limits(asked: Asked, outcome: Outcome) -> dict[str, float]:
+    """Names of limits that keep this request from passing, or from a backend, and have less than a hundredth left, with
+    when they free.
+    """
+    return {
+        reading.limit.name: reading.frees
+        for reading in _blocking(asked, outcome).values()
+        if reading.frees is not None
+        and not waits_for_others(reading)
+        and 100 * (reading.capacity - reading.used) < reading.capacity
+    }
 
 
 def may_be_waited_for(asked: Asked, outcome: Outcome) -> bool:

@@ -21,6 +21,7 @@ from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.policy import Policy, TargetFacts
 from kajitori.gateway.limits.amounts import failed_amount, real_amount
 from kajitori.gateway.limits.counting import Taken
+from kajitori.gateway.limits.exhaustion import KnownExhaustion
 from kajitori.gateway.limits.limit import REQUESTS, Limit, is_pushed
 from kajitori.gateway.limits.matching import CompiledLimit, Matcher
 from kajitori.gateway.limits.request import Request, Settlement
@@ -41,13 +42,16 @@ _AT_ONCE = 500
 
 
 class Pushing:
-    """path: of the file that Envoy reads; None where it reads none, and all is asked about."""
+    """path: of the file that Envoy reads; None where it reads none, and all is asked about. exhaustion: is told, too."""
 
-    def __init__(self, store: Store, clock: Clock, counts: Counts, path: Path | None) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, counts: Counts, path: Path | None, exhaustion: KnownExhaustion
+    ) -> None:
         self._store = store
         self._clock = clock
         self._counts = counts
         self._path = path
+        self._exhaustion = exhaustion
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._routes: frozenset[str] = frozenset()
@@ -268,6 +272,7 @@ class Pushing:
         now = self._clock.now()
         for name in [name for name, each in self.used_up.items() if each.until <= now]:
             del self.used_up[name]
+        self._exhaustion.pushed(self.used_up)
         # What allows nothing at all needs no count.
         asked = [
             each
