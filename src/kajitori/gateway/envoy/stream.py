@@ -224,7 +224,8 @@ class Stream:
     def _is_free(self, kind: str) -> bool:
         """Whether nothing of a type is under way to an Envoy that has its listeners, or at least the first of them."""
         listeners = self._subscriptions[LISTENER]
-        return listeners.wildcard and listeners.answered and self._subscriptions[kind].outstanding is None
+        known = listeners.wildcard and not listeners.waits_for_nothing
+        return known and self._subscriptions[kind].outstanding is None
 
     def _asks_for_tables(self, name: str) -> bool:
         return name in self._subscriptions[ROUTES].names
