@@ -109,8 +109,9 @@ def _span(window: Window, zone: datetime.tzinfo, now: float) -> tuple[float, Spa
     slot = math.floor(now / width)
     oldest = slot - reach + 1
     skew = math.ceil(_SKEW_SECONDS / width)
-    # The windows of gateways that differ are different ones; a sliding one has some slots in common with another's.
-    newest = slot if reach == 1 else slot + skew
+    # The windows of gateways that differ are different ones; a sliding one has some slots in common with another's. What
+    # a clock took that was put back by less than a window counts on, else it could be taken twice.
+    newest = slot if reach == 1 else slot + max(reach, skew)
     keep = oldest - skew
     forget = math.ceil((slot + reach) * width + _SKEW_SECONDS)
     return slot * width, Span(slot, oldest, newest, keep, (slot + 1) * width, width, reach, forget)
