@@ -194,7 +194,12 @@ def _bring_up(
     shown_home = str(home).replace(str(Path.home()), "~", 1)
     _tick("cluster", f"{settings.server}  {nodes}{gpus}     kubeconfig: {shown_home}/kubeconfig")
     url = f"http://127.0.0.1:{settings.gateway_port}/v1"
-    wait(lambda: _listens(settings.gateway_port), "the gateway did not answer")
+
+    def listens() -> bool:
+        _refuse_crashes(home, "gateway", "envoy")
+        return _listens(settings.gateway_port)
+
+    wait(listens, "the gateway did not answer")
     _tick("gateway", url)
     _bring_objects(home, options, manifests, wait)
     if options.ask:
@@ -202,16 +207,18 @@ def _bring_up(
     print(paint(f"  ready in {time.perf_counter() - started:.1f} s", "2"), flush=True)
 
 
-def _refuse_crashes(home: Path, name: str) -> None:
-    """Raises KajitoriError with its last words once a process ended again and again: waiting longer helps nobody."""
+def _refuse_crashes(home: Path, *names: str) -> None:
+    """Raises KajitoriError with its last words once one of these ended again and again: waiting longer helps nobody."""
     from kajitori.cli.local import last_line
 
     status = ask_supervisor(home, "status") or {"processes": []}
     for process in status["processes"]:
-        if process["name"] == name and process["restarts"] >= _CRASHES and process["pid"] is None:
+        name = process["name"]
+        if name in names and process["restarts"] >= _CRASHES and process["pid"] is None:
+            repair = "; `kaji doctor --repair` mends a damaged state" if name == "apiserver" else ""
             raise KajitoriError(
                 f"{name} ends again and again: {last_line(process)}",
-                hint=f"its log is {process['log']}; `kaji doctor --repair` mends a damaged state",
+                hint=f"its log is {process['log']}{repair}",
             )
 
 
