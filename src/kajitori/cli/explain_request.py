@@ -131,7 +131,8 @@ def _tell(record: RequestRecord, limits: list[str]) -> None:
         _line("header", f"{name}: {value}")
     _line("trace", record.traceparent)
     _line("limits", ", ".join(limits))
-    _line("refused", f"{record.limit}: {record.refusal}" if record.limit else record.refusal)
+    named = record.refusal if record.limit in record.refusal else f"{record.limit}: {record.refusal}"
+    _line("refused", named)
     for index, attempt in enumerate(record.attempts):
         _line(f"attempt {attempt.number}", _attempt(attempt))
         _line("", f"why: {_why(record, index)}")

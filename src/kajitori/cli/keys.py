@@ -253,8 +253,11 @@ def _state(item: dict[str, Any], now: str) -> str:
     if (spec.get("expiresAt") or now) < now:
         return "expired"
     for condition in (item.get("status") or {}).get("conditions") or ():
+        message = str(condition.get("message") or "")
         if condition["type"] == "NotAccepted":
-            return str(condition["message"])
+            return message
+        if condition["type"] == "Accepted" and "refused" in message:
+            return message.rpartition("; ")[2]  # its tenant is disabled
     ends = [each.get("notAfter") for each in spec["hashes"]]
     return "rotating" if len(ends) > 1 and any(end and end > now for end in ends) else "valid"
 

@@ -205,7 +205,7 @@ async def test_costs_of_a_route_and_expressions_of_a_limit_are_counted() -> None
     assert (await held.admit(request("b", 2, 2))).allowed
     refused = await held.admit(request("c", 2, 2))
     assert refused.limit == "by key"
-    assert "90" not in refused.message and "0 of 100 of weighted are left" in refused.message
+    assert "90" not in refused.message and "0 of 100 (cost weighted) are left" in refused.message
 
 
 async def test_a_soft_limit_lets_what_is_under_way_overshoot_and_then_refuses() -> None:

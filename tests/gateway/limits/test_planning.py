@@ -265,7 +265,7 @@ def test_a_budget_is_a_limit_with_all_that_it_says() -> None:
         output_tokens=100,
         unpriced="Allow",
     )
-    assert told(made, "Budget") == "Accepted=True: it holds for 1 routes and 0 keys"
+    assert told(made, "Budget") == "Accepted=True: it holds for 1 route and 0 keys"
 
 
 def test_a_budget_that_keys_name_is_found_by_them_and_by_no_route() -> None:
@@ -278,7 +278,7 @@ def test_a_budget_that_keys_name_is_found_by_them_and_by_no_route() -> None:
     assert limits_of(made) == []
     assert made.policy.keys["abc123"].budgets == ("default/money",)
     assert made.policy.limits[made.policy.budgets["default/money"]].amount == 12.5
-    assert "it holds for 0 routes and 1 keys" in told(made, "Budget")
+    assert "it holds for 0 routes and 1 key" in told(made, "Budget")
 
 
 @pytest.mark.parametrize(

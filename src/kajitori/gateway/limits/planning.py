@@ -211,7 +211,7 @@ class _Making:
                 notes.append(
                     "it names no route, and no APIKey or Tenant names it, so nothing is charged to it"
                 )
-            told = f"it holds for {len(routes)} routes and {count} keys"
+            told = f"it holds for {_counted(len(routes), 'route')} and {_counted(count, 'key')}"
             self.statuses.append((BUDGETS, budget, ai_status(problems, notes, told)))
 
     def _uncounted(self, limit: Limit, routes: set[str]) -> list[str]:
@@ -223,3 +223,7 @@ class _Making:
             for route in sorted(routes)
             if key not in {cost.key for cost in self._routes[route].costs}
         ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -181,7 +181,7 @@ def unit_text(limit: Limit) -> str:
     if limit.counts == USD:
         return ""
     if limit.counts.startswith(COST_PREFIX):
-        return f" of {limit.counts.removeprefix(COST_PREFIX)}"
+        return f" (cost {limit.counts.removeprefix(COST_PREFIX)})"
     return " units" if limit.counts.startswith(CEL_PREFIX) else f" {limit.counts}"
 
 
@@ -190,7 +190,7 @@ def amount_text(limit: Limit, units: int) -> str:
     if limit.counts != USD:
         return f"{units:,}"
     dollars = units / NANO_USD
-    return f"${dollars:,.2f}" if dollars >= 1 or not dollars else f"${dollars:.6f}".rstrip("0")
+    return f"${dollars:,.2f}" if dollars >= 1 or not dollars else f"${dollars:.9f}".rstrip("0")
 
 
 def _go_duration(seconds: float) -> str:
