@@ -155,7 +155,7 @@ class RecordStore:
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._usage = UsageWriter()
         self._prune_soon = False
-        self._closing = False
+        self._ending = threading.Event()
         self._taken = self._written = 0
         self._complained = -_COMPLAINT_SECONDS
         self.saved: LogPosition | None = None  # the latest on disk
@@ -181,8 +181,8 @@ class RecordStore:
 
     def close(self) -> None:
         """Returns when everything that was handed over is on disk, or cannot be written."""
-        self._closing = True
         self._queue.put(None)
+        self._ending.set()
         self._thread.join()
 
     def _work(self) -> None:
@@ -204,11 +204,14 @@ class RecordStore:
         batch: list[RequestRecord] = []
         position: LogPosition | None = None
         taken = self._queue.get()
+        self._ending.wait(
+            max(0.0, until - time.monotonic())
+        )  # it does not wake for each that comes meanwhile
         while taken is not None:
             batch += taken[0]
             position = taken[1] or position
             try:
-                taken = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+                taken = self._queue.get_nowait()
             except queue.Empty:
                 return batch, position, False
         return batch, position, True
@@ -236,7 +239,7 @@ class RecordStore:
                         self._path,
                         error,
                     )
-                if self._closing:
+                if self._ending.is_set():
                     return  # they stay in the log, and are read again
                 time.sleep(_RETRY_SECONDS)
                 self._prune(database)
