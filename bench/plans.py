@@ -45,15 +45,13 @@ from kajitori.control.controller import Key  # noqa: E402
 from kajitori.gateway.accounting.policy_delivery import PolicyServer  # noqa: E402
 from kajitori.gateway.collector import collector_paused  # noqa: E402
 from kajitori.gateway.conditions import StatusUpdate  # noqa: E402
-from kajitori.gateway.credentials.exchanges import wanted_exchanges  # noqa: E402
 from kajitori.gateway.envoy.encode import Encoder  # noqa: E402
 from kajitori.gateway.envoy.schema import schema  # noqa: E402
 from kajitori.gateway.envoy.xds import Snapshot  # noqa: E402
 from kajitori.gateway.memory import PlanMemory  # noqa: E402
-from kajitori.gateway.observed import Index, Observed  # noqa: E402
+from kajitori.gateway.observed import Observed  # noqa: E402
 from kajitori.gateway.plan import Plan, make_plan  # noqa: E402
-from kajitori.gateway.policies.security.references import issuers_asked  # noqa: E402
-from kajitori.gateway.wanted import wanted_config_maps, wanted_secrets  # noqa: E402
+from kajitori.gateway.wanted import asked_objects  # noqa: E402
 
 BACKENDS_EACH = 3
 Change = Callable[[Observed, int], Observed]
@@ -168,7 +166,7 @@ class Controller:
     def __init__(self) -> None:
         self._snapshot = Snapshot(Encoder(schema()))
         self._policies = PolicyServer()
-        self._memory = PlanMemory()
+        self._memory, self._asked = PlanMemory(), PlanMemory()
         self._told: dict[int, Any] = {}
         self._statuses: dict[Any, Any] = {}
         self.plan: Plan | None = None
@@ -177,9 +175,8 @@ class Controller:
         """Milliseconds of each step."""
         clock = time.process_time
         marks = [clock()]
-        index = Index(observed)
-        for asked in (wanted_secrets, wanted_config_maps, wanted_exchanges, issuers_asked):
-            asked(index)
+        for _ in range(2):  # what Secrets say decides which tokens are asked for
+            asked_objects(observed, self._asked)
         marks.append(clock())
         self.plan = plan = make_plan(observed, memory=self._memory)
         marks.append(clock())

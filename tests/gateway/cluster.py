@@ -107,7 +107,7 @@ def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def running_cluster(**surroundings: Any) -> AsyncIterator[Cluster]:
-    """With our GatewayClass. surroundings: what `controller.register` takes besides."""
+    """With our GatewayClass. surroundings: what `GatewayController` takes besides."""
     async with (
         running_api_server() as server,
         running_workbench() as bench,
@@ -116,7 +116,7 @@ async def running_cluster(**surroundings: Any) -> AsyncIterator[Cluster]:
         await install_definitions(client)
         runtime = Runtime(client)
         settings = Settings(bind_address="127.0.0.1", access_log=str(bench.access_log))
-        controller.register(runtime, bench.ads, bench.ledger, settings, **surroundings)
+        controller.GatewayController(runtime, bench.ads, bench.ledger, settings, **surroundings)
         stop = asyncio.Event()
         running = asyncio.create_task(runtime.run(stop))
         try:

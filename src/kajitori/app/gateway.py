@@ -18,8 +18,7 @@ from kajitori.app.gateway_places import DISCOVERY_SOCKET, accounting_places
 from kajitori.control.runtime import Runtime
 from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.policy_delivery import PolicyServer
-from kajitori.gateway.controller import SOURCE
-from kajitori.gateway.controller import register as register_gateway
+from kajitori.gateway.controller import SOURCE, GatewayController
 from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.envoy.ads import AdsServer
 from kajitori.gateway.envoy.bootstrap import write_bootstrap
@@ -55,6 +54,7 @@ async def run(home: Path, endpoint: str) -> None:
             logged_headers=read_header_attributes(os.environ).headers,
             rescue_sockets=(str(places.rescue), str(places.inner)),
         )
+<<<<<<< HEAD
         register_gateway(
             runtime,
             ads,
@@ -62,6 +62,10 @@ async def run(home: Path, endpoint: str) -> None:
             settings,
             surroundings=Surroundings(environment=dict(os.environ)),
             exhaustion=policies.exhaustion,
+=======
+        GatewayController(
+            runtime, ads, policies, settings, surroundings=Surroundings(environment=dict(os.environ))
+>>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f
         )
         services.register(runtime, ads)
         control_plane = ControlPlane(ads, policies)

@@ -192,8 +192,7 @@ def _register_groups(runtime: Runtime, options: ControllersOptions) -> dict[str,
 async def serve_gateway(options: GatewayOptions) -> None:
     """The gateway's control plane, until told to stop. Raises LeadershipLost."""
     from kajitori.gateway.accounting.policy_delivery import PolicyServer
-    from kajitori.gateway.controller import SOURCE, watched_resources
-    from kajitori.gateway.controller import register as register_gateway
+    from kajitori.gateway.controller import SOURCE, GatewayController, watched_resources
     from kajitori.gateway.credentials.exchange import Surroundings
     from kajitori.gateway.envoy.ads import AdsServer
     from kajitori.gateway.envoy.encode import Encoder
@@ -215,8 +214,12 @@ async def serve_gateway(options: GatewayOptions) -> None:
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
         upstream = Upstream()
         settings = _gateway_settings(options)
+<<<<<<< HEAD
         reports = Reports(runtime, ads, options.namespace, identity, policies.exhaustion)
         gateway = register_gateway(
+=======
+        gateway = GatewayController(
+>>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f
             runtime,
             ads,
             policies,

@@ -66,20 +66,18 @@ from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.collector import collector_paused
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.credentials.exchange import Surroundings
-from kajitori.gateway.credentials.exchanges import wanted_exchanges
 from kajitori.gateway.credentials.tokens import TokenSource
 from kajitori.gateway.defects import Defects
 from kajitori.gateway.generation import Generation
 from kajitori.gateway.limits.exhaustion_status import with_exhaustion
 from kajitori.gateway.memory import PlanMemory
-from kajitori.gateway.observed import Index, Observed, Settings
+from kajitori.gateway.observed import Observed, Settings
 from kajitori.gateway.policies.security.discovery import IssuerSource
-from kajitori.gateway.policies.security.references import issuers_asked
 from kajitori.gateway.references import ReferencedObjects
 from kajitori.gateway.status import complete_status
 from kajitori.gateway.upstream import Upstream
 from kajitori.gateway.verdicts import Verdicts
-from kajitori.gateway.wanted import wanted_config_maps, wanted_secrets
+from kajitori.gateway.wanted import asked_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -143,7 +141,7 @@ class Accountants(Protocol):
 
 
 class GatewayController:
-    """Keeps Envoy and the statuses in step with the objects.
+    """Keeps Envoy and the statuses in step with the objects; made, it has its informers and controllers in the process.
 
     envoys: whom statuses speak of; those of `ads` if not given. upstream: what other controllers serve.
     unserved: resources that the cluster does not serve, or not yet: what is there works without them.
@@ -183,7 +181,8 @@ class GatewayController:
         self._statuses: dict[Key, StatusUpdate] = {}
         # By identity, which the object itself keeps from being another's.
         self._told: dict[int, tuple[StatusUpdate, Key]] = {}
-        self._memory = PlanMemory()
+        # Of plans, and of what is looked up for them.
+        self._memory, self._asked = PlanMemory(), PlanMemory()
         self._defects = Defects({field: resource for field, (resource, _) in _WATCHED.items()})
         self._informers: dict[str, Informer[Any]] = {
             field: runtime.informer(resource, projection, optional=resource in unserved)
@@ -232,12 +231,22 @@ class GatewayController:
         """Called when they change."""
         self._port_listeners.append(callback)
 
+<<<<<<< HEAD
     async def _plan(self, key: Key) -> Result:
         index = Index(self.observe())
         await self._secrets.want(wanted_secrets(index))
         await self._config_maps.want(wanted_config_maps(index))
         await self._tokens.want(wanted_exchanges(Index(self.observe())))
         await self._issuers.want(issuers_asked(index))
+=======
+    async def _plan(self, key: Key) -> None:
+        asked = asked_objects(self.observe(), self._asked)
+        await self._secrets.want(asked.secrets)
+        await self._config_maps.want(asked.config_maps)
+        # What Secrets say decides which tokens are exchanged.
+        await self._tokens.want(asked_objects(self.observe(), self._asked).exchanges)
+        await self._issuers.want(asked.issuers)
+>>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f
         with collector_paused():
             exhausted = self._make_plan()
         # What frees by itself is told by nobody.
@@ -327,6 +336,7 @@ def _heeded(annotations: dict[str, str]) -> list[tuple[str, str]]:
     return [item for item in annotations.items() if item[0].startswith(_HEEDED_ANNOTATIONS)]
 
 
+<<<<<<< HEAD
 def register(
     runtime: Runtime,
     ads: AdsServer,
@@ -355,6 +365,8 @@ def register(
     )
 
 
+=======
+>>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f
 def watched() -> dict[str, tuple[Resource, type[Any]]]:
     """Field of `Observed` -> resource and projection, of every kind that the gateway follows as a whole."""
     return dict(_WATCHED)

@@ -12,10 +12,12 @@ import msgspec
 
 from kajitori.gateway.backends.certificates import AuthorityRef
 from kajitori.gateway.backends.tls import BackendTls, authority_refs
+from kajitori.gateway.credentials.exchange import Exchange
+from kajitori.gateway.credentials.exchanges import wanted_exchanges
 from kajitori.gateway.credentials.secrets import referenced_secrets
 from kajitori.gateway.policies.backend_traffic import answers_in_config_maps
 from kajitori.gateway.policies.client_traffic import referenced_authorities
-from kajitori.gateway.policies.security.references import config_maps_of_security_policies
+from kajitori.gateway.policies.security.references import config_maps_of_security_policies, issuers_asked
 from kajitori.gateway.policies.security.references import referenced_secrets as secrets_of_security_policies
 from kajitori.gateway.routes.extension_filters import GROUP, KIND
 from kajitori.gateway.routes.tls import referenced_objects
@@ -23,9 +25,32 @@ from kajitori.gateway.routes.tls import referenced_objects
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kajitori.gateway.observed import Index
+    from kajitori.gateway.memory import PlanMemory
+    from kajitori.gateway.observed import Index, Observed
 
 ObjectKey = tuple[str, str]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What the objects ask to be looked up: Secrets and ConfigMaps, tokens to be exchanged, issuers of tokens."""
+
+    secrets: set[ObjectKey]
+    config_maps: set[ObjectKey]
+    exchanges: dict[ObjectKey, Exchange]
+    issuers: set[str]
+
+
+def asked_objects(observed: Observed, memory: PlanMemory) -> Asked:
+    """All of that. memory: of what was asked before; not that of the plans."""
+    index = memory.begin(observed)
+    found = Asked(
+        memory.remembered("secrets", "", (), lambda: wanted_secrets(index)),
+        memory.remembered("config maps", "", (), lambda: wanted_config_maps(index)),
+        memory.remembered("exchanges", "", (), lambda: wanted_exchanges(index)),
+        memory.remembered("issuers", "", (), lambda: issuers_asked(index)),
+    )
+    memory.end()
+    return found
 
 
 def wanted_secrets(index: Index) -> set[ObjectKey]:

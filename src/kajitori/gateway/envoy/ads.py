@@ -129,3 +129,273 @@ class AdsServer:
             self._streams.discard(stream)
             stream.leave()
             self.changed()
+<<<<<<< HEAD
+=======
+
+
+class _Stream:
+    """One Envoy."""
+
+    def __init__(self, server: AdsServer, snapshot: Snapshot) -> None:
+        self._server = server
+        self._snapshot = snapshot
+        self._subscriptions: dict[str, _Subscription] = {kind: _Subscription() for kind in TYPES}
+        self._nonces = itertools.count(1)
+        self._waiting_since: float | None = None
+        self._closed = False
+        self._inquiry = Inquiry(snapshot)
+        self.wake = asyncio.Event()
+
+    @property
+    def settled(self) -> bool:
+        return (
+            all(self._is_settled(kind) for kind in TYPES)
+            and not any(self._removals(kind) for kind in TYPES)
+            and not self._snapshot.asks
+        )
+
+    def leave(self) -> None:
+        """Another stream finds out what this one was about to."""
+        before = self._snapshot.rejected
+        self._snapshot.leave(self._inquiry)
+        self._server.found_out(before)
+
+    async def read(self, requests: AsyncIterator[Any]) -> None:
+        """Takes in what Envoy asks for and confirms."""
+        try:
+            async for request in requests:
+                kind = request.type_url.removeprefix(TYPE)
+                subscription = self._subscriptions.get(kind)
+                if subscription is not None:
+                    self._take(kind, subscription, request)
+                    self.wake.set()
+        finally:
+            self._closed = True
+            self.wake.set()
+
+    def _take(self, kind: str, subscription: _Subscription, request: Any) -> None:
+        first = not subscription.wildcard and not subscription.names and not subscription.has
+        subscribe = list(request.resource_names_subscribe)
+        if first:
+            subscription.has.update(request.initial_resource_versions)
+            subscription.holds.update(request.initial_resource_versions)
+            if not subscribe and not request.response_nonce and kind in (CLUSTER, LISTENER, SCOPES):
+                subscription.wildcard = True
+        for name in subscribe:
+            if name == "*":
+                subscription.wildcard = True
+            else:
+                subscription.names.add(name)
+                # Asking again means that Envoy wants an answer, though we may have given one before.
+                if name not in request.initial_resource_versions:
+                    subscription.has.pop(name, None)
+                subscription.told_missing.discard(name)
+        for name in request.resource_names_unsubscribe:
+            subscription.names.discard(name)
+            subscription.has.pop(name, None)
+            subscription.told_missing.discard(name)
+        outstanding = subscription.outstanding
+        if request.response_nonce and outstanding and outstanding[0] == request.response_nonce:
+            subscription.outstanding = None
+            refused = request.error_detail.message if request.HasField("error_detail") else None
+            before = self._snapshot.rejected
+            if any(is_probe(name) for name in outstanding[1]):
+                self._inquiry.answer(refused)
+                self._server.found_out(before)
+            elif refused is not None:
+                self._refused(kind, subscription, outstanding[1], refused)
+            else:
+                for name, encoded in outstanding[1].items():
+                    self._snapshot.accept(kind, name, encoded)
+                    subscription.holds.add(name)
+                self._server.tell_refusals(before)
+
+    def _refused(
+        self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str
+    ) -> None:
+        """Finds out which resource was meant; the others of the same message are sent again without it."""
+        guilty = [name for name in sent if _names(message, name)] if len(sent) > 1 else list(sent)
+        for name in sent:
+            if name not in guilty:
+                subscription.has.pop(name, None)
+                if not guilty:
+                    subscription.one_by_one.add(name)
+        before = self._snapshot.rejected
+        for name in guilty:
+            port_taken = kind == LISTENER and "Address already in use" in message
+            self._snapshot.refuse(kind, name, sent[name], message, None if port_taken else self._inquiry)
+            if port_taken:
+                self._server.retry_later(kind, name)
+        self._server.found_out(before)
+
+    def send_again(self, kind: str, name: str) -> None:
+        """As if Envoy had never got it."""
+        self._subscriptions[kind].has.pop(name, None)
+        self.wake.set()
+
+    async def responses(self) -> AsyncIterator[Any]:
+        """Yields what is due, and sleeps in between."""
+        while not self._closed:
+            self.wake.clear()
+            if self._server.ready:
+                while (response := self._next()) is not None:
+                    yield response
+            timeout = _PATIENCE_SECONDS if self._waiting_since is not None else None
+            try:
+                await asyncio.wait_for(self.wake.wait(), timeout)
+            except TimeoutError:
+                continue
+
+    def _next(self) -> Any | None:
+        """The next message that may go out now."""
+        before = self._snapshot.rejected if self._snapshot.asks else None
+        tried = self._inquiry.next(self._is_free, self._asks_for_tables)
+        if before is not None and not self._snapshot.asks:
+            self._server.found_out(before)
+        if tried is not None:
+            return self._try(tried)
+        now = asyncio.get_running_loop().time()
+        patient = self._waiting_since is None or now - self._waiting_since < _PATIENCE_SECONDS
+        for stage in _STAGES:
+            for kind in stage:
+                subscription = self._subscriptions[kind]
+                if subscription.outstanding is None:
+                    due = self._due(kind, subscription)
+                    missing = self._missing(kind, subscription)
+                    # Even nothing is an answer, which a starting Envoy waits for.
+                    if due or missing or subscription.waits_for_nothing:
+                        return self._response(kind, subscription, due, missing)
+            unsettled = [kind for kind in stage if not self._is_settled(kind)]
+            if unsettled and patient:
+                self._waiting_since = now if self._waiting_since is None else self._waiting_since
+                return None
+            for kind in unsettled:
+                # What refers to these was refused, or nothing does.
+                subscription = self._subscriptions[kind]
+                subscription.unasked = set(self._snapshot.resources[kind]) - subscription.names
+        # Everything new is in place: what it replaced may go, in the opposite order.
+        for kind in reversed(TYPES):
+            subscription = self._subscriptions[kind]
+            if subscription.outstanding is None and (gone := self._removals(kind)):
+                return self._response(kind, subscription, {}, gone)
+            if subscription.outstanding is not None and patient:
+                self._waiting_since = now if self._waiting_since is None else self._waiting_since
+                return None
+        self._waiting_since = None
+        return None
+
+    def _is_free(self, kind: str) -> bool:
+        """Whether nothing of a type is under way to an Envoy that asks for all listeners."""
+        return self._subscriptions[LISTENER].wildcard and self._subscriptions[kind].outstanding is None
+
+    def _asks_for_tables(self, name: str) -> bool:
+        return name in self._subscriptions[ROUTES].names
+
+    def _try(self, tried: Message) -> Any:
+        subscription = self._subscriptions[tried.kind]
+        response = self._response(tried.kind, subscription, tried.due, tried.gone)
+        for name in (*tried.due, *tried.gone):
+            # It is not among what Envoy shall have.
+            subscription.has.pop(name, None)
+            subscription.told_missing.discard(name)
+        return response
+
+    def _due(self, kind: str, subscription: _Subscription) -> dict[str, Encoded]:
+        has = subscription.has
+        due: dict[str, Encoded] = {}
+        wanted = self._snapshot.resources[kind]
+        special = self._snapshot.refused_of(kind)
+        if not special and has == self._snapshot.versions[kind]:
+            return {}
+        differ = [
+            name
+            for name in (wanted if subscription.wildcard else subscription.names & wanted.keys())
+            if has.get(name) != wanted[name].version or name in special
+        ]
+        for name in differ:
+            if kind == ROUTES and self._waits_for_shards(name, subscription):
+                continue
+            encoded = self._snapshot.effective(kind, name)
+            if encoded is not None and has.get(name) != encoded.version:
+                if name in subscription.holds and self._snapshot.stands_in(kind, encoded):
+                    continue
+                due[name] = encoded
+                if name in subscription.one_by_one:
+                    subscription.one_by_one.discard(name)
+                    return {name: written_otherwise(kind, encoded, self._snapshot.encode)}
+                if kind in LOOKED_AT_ONCE:
+                    break
+        return due
+
+    def _waits_for_shards(self, table: str, subscription: _Subscription) -> bool:
+        """Whether requests that a table passes on to its shards would not find all of them."""
+        wanted = self._snapshot.resources[ROUTES]
+        if shard_name(table, 0) not in wanted:
+            return False
+        for number in range(SHARDS):
+            shard = shard_name(table, number)
+            encoded = self._snapshot.effective(ROUTES, shard)
+            asked = shard in subscription.names
+            if asked and encoded is not None and subscription.has.get(shard) != encoded.version:
+                return True
+            if not asked and shard not in subscription.unasked:
+                return True
+        return False
+
+    def _missing(self, kind: str, subscription: _Subscription) -> list[str]:
+        """Names that are asked for and do not exist: said once, so that Envoy does not wait for them."""
+        if subscription.wildcard:
+            return []
+        return [
+            name
+            for name in subscription.names - self._snapshot.resources[kind].keys()
+            if name not in subscription.told_missing and name not in subscription.has and not is_probe(name)
+        ]
+
+    def _removals(self, kind: str) -> list[str]:
+        subscription = self._subscriptions[kind]
+        if self._snapshot.holds_back and kind in _NEEDED:
+            return []
+        return [name for name in subscription.has if name not in self._snapshot.resources[kind]]
+
+    def _is_settled(self, kind: str) -> bool:
+        subscription = self._subscriptions[kind]
+        if subscription.outstanding is not None or self._due(kind, subscription):
+            return False
+        if kind in _ASKED_FOR_BY_NAME:
+            # Clusters and listeners that Envoy has just got ask for these a moment later.
+            return self._snapshot.resources[kind].keys() <= subscription.names | subscription.unasked
+        return subscription.wildcard or self._snapshot.resources[kind].keys() <= subscription.unasked
+
+    def _response(
+        self, kind: str, subscription: _Subscription, due: dict[str, Encoded], gone: list[str]
+    ) -> Any:
+        nonce = str(next(self._nonces))
+        subscription.answered = True
+        url = TYPE + kind
+        response = self._server.response_class(
+            system_version_info=nonce, type_url=url, nonce=nonce, removed_resources=gone
+        )
+        for name, encoded in due.items():
+            subscription.has[name] = encoded.version
+            item = response.resources.add(name=name, version=encoded.version)
+            item.resource.type_url = url
+            item.resource.value = encoded.data
+        for name in gone:
+            subscription.has.pop(name, None)
+            subscription.holds.discard(name)
+            subscription.told_missing.add(name)
+        if kind == CLUSTER:
+            self._send_endpoints_again(due)
+        if kind == LISTENER and not all(map(is_probe, due)):
+            # The first listener of an Envoy waits for the scopes of tables, but only asks for them once, ever.
+            self._subscriptions[SCOPES].has.clear()
+        subscription.outstanding = (nonce, due)
+        return response
+
+    def _send_endpoints_again(self, clusters: dict[str, Encoded]) -> None:
+        """A cluster that is new or changed waits for its endpoints anew, but asks for them only if no other one has."""
+        has = self._subscriptions[ENDPOINTS].has
+        for encoded in clusters.values():
+            has.pop(encoded.value.get("eds_cluster_config", {}).get("service_name", ""), None)
+>>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f

@@ -53,6 +53,8 @@ class Snapshot:
         # Who finds out for a case what is refused.
         self._askers: dict[tuple[str, str], Inquiry] = {}
         self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
+        # Of the same, so that an Envoy that has all of it is found out by one comparison.
+        self.versions: dict[str, dict[str, str]] = {kind: {} for kind in TYPES}
 
     @property
     def rejected(self) -> dict[str, str]:
@@ -136,6 +138,9 @@ class Snapshot:
             for kind, items in self._sources[source].items():
                 merged[kind].update(items)
         self.resources = merged
+        self.versions = {
+            kind: {name: item.version for name, item in items.items()} for kind, items in merged.items()
+        }
         self._unsendable = {
             (kind, name)
             for items in self._sources.values()
