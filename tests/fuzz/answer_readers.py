@@ -91,6 +91,7 @@ def openid_providers(data: bytes) -> None:
     b'["1","",["5","0","5","1",""]]',
     b'{"note":"x","0":"1:2:3:c"}',
     b'[0,["{kajitori}:c:a"]]',
+    b"[1e9990,[]]",
     b"null",
     b"7",
 )

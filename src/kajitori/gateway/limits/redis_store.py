@@ -284,7 +284,7 @@ def _understanding() -> Generator[None]:
     """What somebody else has written under our names is as good as lost."""
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreLost(f"the store of limits answers what cannot be read: {error}") from None
 
 
