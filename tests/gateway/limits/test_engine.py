@@ -431,3 +431,21 @@ async def test_usage_is_all_that_counts_when_a_request_ends_well() -> None:
     await held.settle([failed("2")])
     assert (await held.admit(request("3", 80, 5))).allowed
     assert isinstance(held, Engine)
+
+
+async def test_ends_are_awaited_only_where_they_may_let_somebody_pass() -> None:
+    held, _ = engine(limit(amount=1000, clip=True))
+    await held.settle([])
+    assert (await held.admit(request("a", 100, 100))).allowed
+    assert not held.awaits  # more than half is left
+    assert (await held.admit(request("b", 100, 300))).allowed
+    assert held.awaits
+    await held.settle([ended("b", 100, 20)])
+    assert not held.awaits
+    assert (await held.admit(request("c", 100, 2000))).allowed
+    await held.settle([])
+    waiting = asyncio.create_task(held.admit(request("d", 100, 100)))
+    await asyncio.sleep(0)
+    assert held.awaits  # somebody waits, whatever was settled since
+    await held.settle([ended("c", 10, 10)])
+    assert (await waiting).allowed

@@ -25,6 +25,7 @@ from kajitori.gateway.limits.exhaustion import KnownExhaustion
 from kajitori.gateway.limits.matching import Asked, Matcher
 from kajitori.gateway.limits.outcomes import (
     exhausted_backends,
+    is_tight,
     may_be_waited_for,
     over_limits,
     readings,
@@ -75,6 +76,7 @@ class Engine:
         self._twice = 0
         self._patience_seconds = patience_seconds
         self._waiting = 0
+        self._tight = True
         self._settled = asyncio.Event()
         self.counts = Counts()
         self._settling = Settling(store, clock, self._matcher, self.counts, name)
@@ -163,6 +165,7 @@ class Engine:
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Books how requests ended. Each is booked once: a second settlement of a request changes nothing."""
+        self._tight = False  # whoever comes next will tell
         await self._settling.flush()
         settlements, unasked = await self._parted(settlements)
         if self._store.remote and len(settlements) > 1:
@@ -234,8 +237,11 @@ class Engine:
 
     @property
     def awaits(self) -> bool:
-        """Whether any request has passed whose end is not known, or a limit is nearly used up that nobody is asked about."""
-        return bool(self._open) or self.pushing.awaits
+        """Whether anybody waits for the end of another request, or may soon, since much of a limit is used or reserved.
+
+        Of a limit that nobody is asked about the same holds.
+        """
+        return bool(self._waiting) or (self._tight and bool(self._open)) or self.pushing.awaits
 
     @property
     def pending(self) -> int:
@@ -273,6 +279,7 @@ class Engine:
     def _verdict(
         self, request: Request, entry: OpenRequest, asked: Asked, outcome: Outcome, now: float
     ) -> Verdict:
+        self._tight = self._tight or is_tight(asked, outcome)
         for name in over_limits(asked, outcome):
             self.counts.shadowed[name] = self.counts.shadowed.get(name, 0) + 1
         headers = limit_headers(readings(asked, outcome), request.dialect, now)

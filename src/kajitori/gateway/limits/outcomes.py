@@ -47,6 +47,14 @@ def over_limits(asked: Asked, outcome: Outcome) -> list[str]:
     ]
 
 
+def is_tight(asked: Asked, outcome: Outcome) -> bool:
+    """Whether half of a limit is used or reserved, so that what others give back may matter."""
+    for hold, standing in zip(asked.holds, outcome.standings, strict=True):
+        if 2 * (standing.used + max(standing.taken, hold.amount)) > hold.capacity and hold.kind != "shadow":
+            return True
+    return False
+
+
 def exhausted_backends(asked: Asked, outcome: Outcome, now: float) -> dict[str, int]:
     """Backends (namespace/name) that a request should not go to, since none of their limits lets it: with seconds to wait."""
     if len(outcome.candidates) == len(asked.candidates) or not outcome.candidates:
