@@ -54,18 +54,13 @@ async def run(home: Path, endpoint: str) -> None:
             logged_headers=read_header_attributes(os.environ).headers,
             rescue_sockets=(str(places.rescue), str(places.inner)),
         )
-<<<<<<< HEAD
-        register_gateway(
+        GatewayController(
             runtime,
             ads,
             policies,
             settings,
             surroundings=Surroundings(environment=dict(os.environ)),
             exhaustion=policies.exhaustion,
-=======
-        GatewayController(
-            runtime, ads, policies, settings, surroundings=Surroundings(environment=dict(os.environ))
->>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f
         )
         services.register(runtime, ads)
         control_plane = ControlPlane(ads, policies)

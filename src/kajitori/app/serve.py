@@ -214,12 +214,8 @@ async def serve_gateway(options: GatewayOptions) -> None:
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
         upstream = Upstream()
         settings = _gateway_settings(options)
-<<<<<<< HEAD
         reports = Reports(runtime, ads, options.namespace, identity, policies.exhaustion)
-        gateway = register_gateway(
-=======
         gateway = GatewayController(
->>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f
             runtime,
             ads,
             policies,

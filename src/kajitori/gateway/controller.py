@@ -231,22 +231,13 @@ class GatewayController:
         """Called when they change."""
         self._port_listeners.append(callback)
 
-<<<<<<< HEAD
     async def _plan(self, key: Key) -> Result:
-        index = Index(self.observe())
-        await self._secrets.want(wanted_secrets(index))
-        await self._config_maps.want(wanted_config_maps(index))
-        await self._tokens.want(wanted_exchanges(Index(self.observe())))
-        await self._issuers.want(issuers_asked(index))
-=======
-    async def _plan(self, key: Key) -> None:
         asked = asked_objects(self.observe(), self._asked)
         await self._secrets.want(asked.secrets)
         await self._config_maps.want(asked.config_maps)
         # What Secrets say decides which tokens are exchanged.
         await self._tokens.want(asked_objects(self.observe(), self._asked).exchanges)
         await self._issuers.want(asked.issuers)
->>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f
         with collector_paused():
             exhausted = self._make_plan()
         # What frees by itself is told by nobody.
@@ -336,37 +327,6 @@ def _heeded(annotations: dict[str, str]) -> list[tuple[str, str]]:
     return [item for item in annotations.items() if item[0].startswith(_HEEDED_ANNOTATIONS)]
 
 
-<<<<<<< HEAD
-def register(
-    runtime: Runtime,
-    ads: AdsServer,
-    accountants: Accountants,
-    settings: Settings,
-    *,
-    envoys: Envoys | None = None,
-    upstream: Upstream | None = None,
-    unserved: Collection[Resource] = (),
-    surroundings: Surroundings | None = None,
-    exhaustion: ExhaustionServer | None = None,
-    exhausted: Callable[[float], list[Exhaustion]] | None = None,
-) -> GatewayController:
-    """Adds the gateway's informers and controllers to a process."""
-    return GatewayController(
-        runtime,
-        ads,
-        accountants,
-        settings,
-        envoys=envoys,
-        upstream=upstream,
-        unserved=unserved,
-        surroundings=surroundings,
-        exhaustion=exhaustion,
-        exhausted=exhausted,
-    )
-
-
-=======
->>>>>>> 222fbf8060556e99cb46943322d0dca7149ff33f
 def watched() -> dict[str, tuple[Resource, type[Any]]]:
     """Field of `Observed` -> resource and projection, of every kind that the gateway follows as a whole."""
     return dict(_WATCHED)

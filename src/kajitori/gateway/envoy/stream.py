@@ -244,6 +244,8 @@ class Stream:
         due: dict[str, Encoded] = {}
         wanted = self._snapshot.resources[kind]
         special = self._snapshot.refused_of(kind)
+        if not special and has == self._snapshot.versions[kind]:
+            return {}
         differ = [
             name
             for name in (wanted if subscription.wildcard else subscription.names & wanted.keys())
