@@ -6,16 +6,16 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from kajitori.control.logs import configure_logging
-from kajitori.kube.config import ClusterConfig, load_config
 
+if TYPE_CHECKING:
+    # The accountant, which uses this module too, asks no API server.
+    from kajitori.kube.config import load_config
 
-def cluster_config(home: Path | None, user: str) -> ClusterConfig:
-    """In a laptop's home the kubeconfig of this component's own user, elsewhere the usual search."""
     return load_config(str(home / "pki" / "clients" / f"{user}.kubeconfig") if home else None)
 
 
