@@ -13,6 +13,11 @@ import uvloop
 from kajitori.control.logs import configure_logging
 
 if TYPE_CHECKING:
+    from kajitori.kube.config import ClusterConfig
+
+
+def cluster_config(home: Path | None, user: str) -> ClusterConfig:
+    """In a laptop's home the kubeconfig of this component's own user, elsewhere the usual search."""
     # The accountant, which uses this module too, asks no API server.
     from kajitori.kube.config import load_config
 
