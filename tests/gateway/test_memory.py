@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kajitori.gateway import memory as memory_module
 from kajitori.gateway.credentials.exchange import Concealed, Token, TokenState
-from kajitori.gateway.memory import PlanMemory
+from kajitori.gateway.memory import PlanMemory, chunks
 from kajitori.gateway.observed import Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
 from tests.gateway.memory_world import FOREIGN, REFUSED, SLOTS
@@ -98,19 +99,42 @@ def assert_same(mine: Plan, theirs: Plan) -> None:
         st.lists(st.tuples(st.integers(0, len(SLOTS) + 3), st.integers(0, 6)), min_size=1, max_size=4),
         min_size=1,
         max_size=8,
-    )
+    ),
+    st.sampled_from([1, 2, 32]),
 )
 def test_whatever_changes_a_plan_with_a_memory_is_the_plan_from_scratch(
-    steps: list[list[tuple[int, int]]],
+    steps: list[list[tuple[int, int]]], chunk: int
 ) -> None:
     cluster, memory = Cluster(), PlanMemory()
-    for changes in ([], *steps):
-        for what, form in changes:
-            cluster.change(what, form)
-        observed = cluster.observed()
-        remembered = make_plan(observed, cluster.refused, memory=memory)
-        cluster.latest = remembered
-        assert_same(remembered, make_plan(observed, cluster.refused))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_module, "CHUNK", chunk)
+        for changes in ([], *steps):
+            for what, form in changes:
+                cluster.change(what, form)
+            observed = cluster.observed()
+            remembered = make_plan(observed, cluster.refused, memory=memory)
+            cluster.latest = remembered
+            assert_same(remembered, make_plan(observed, cluster.refused))
+
+
+@given(st.lists(st.integers(0, 500), unique=True, max_size=300), st.integers(0, 500))
+def test_chunks_hold_all_objects_in_their_order_and_a_new_one_leaves_most_chunks_as_they_are(
+    numbers: list[int], fresh: int
+) -> None:
+    def objects(of: list[int]) -> list[Any]:
+        return [msgspec.convert({"metadata": {"name": f"n{number}"}}, KINDS["Namespace"][1]) for number in of]
+
+    def names(of: list[int]) -> list[tuple[str, ...]]:
+        return [tuple(item.metadata.name for item in chunk) for chunk in chunks(objects(of))]
+
+    before, after = (
+        names(numbers),
+        names([*numbers[: len(numbers) // 2], fresh, *numbers[len(numbers) // 2 :]]),
+    )
+    assert [name for chunk in before for name in chunk] == [f"n{number}" for number in numbers]
+    longest = 4 * memory_module.CHUNK
+    if all(len(chunk) < longest for chunk in (*before, *after)):
+        assert len(set(before) - set(after)) <= 1
 
 
 @pytest.mark.parametrize("number", range(len(SLOTS)))

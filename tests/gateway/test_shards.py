@@ -45,6 +45,26 @@ def test_a_request_takes_the_same_route_in_its_shard_as_in_the_whole_table(
     assert next((route for route in cut(routes)[name] if fits(route, request)), None) is expected
 
 
+@given(st.lists(st.tuples(st.integers(0, 29), ROUTE), max_size=12))
+def test_tables_that_follow_each_other_are_cut_as_from_scratch(
+    changes: list[tuple[int, dict[str, Any]]],
+) -> None:
+    sharding = Sharding()
+    sharding._cut.add(("t", "host"))
+    routes: list[dict[str, Any]] = [{"match": {"prefix": "/", "headers": []}} for _ in range(30)]
+    for place, route in changes:
+        routes = [
+            *routes[:place],
+            {**route, "name": "ai-entry" if place < 3 else f"r{place}"},
+            *routes[place + 1 :],
+        ]
+        table = {"name": "t", "virtual_hosts": [{"name": "host", "domains": ["*"], "routes": routes}]}
+        resources = Resources({ROUTES: {"t": table}, SCOPES: {"t": scope("t")}})
+        scratch = Sharding()
+        scratch._cut.add(("t", "host"))
+        assert sharding.cut(resources).by_type == scratch.cut(resources).by_type
+
+
 @given(st.text(min_size=1, max_size=40))
 def test_the_script_finds_the_shard_of_a_model(model: str) -> None:
     assert request_machine().shard_of(model.encode().decode("latin-1")) == f"{shard_of(model):02}"
