@@ -249,6 +249,7 @@ def _bring_objects(home: Path, options: argparse.Namespace, wanted: list[Manifes
         if apply_manifests(cluster, manifests, force=True, quiet=True):
             raise KajitoriError("the first model could not be deployed")
         pod = wait(lambda: _ready_pod(cluster, since), "the model did not become ready", 180.0)
+        wait(lambda: _is_routed(home, pod), "the gateway did not find the model")
         how = "simulated" if _is_simulated(pod) else "real"
         _tick(
             "model", f"{FIRST_MODEL}   llama.cpp, CPU, {how}     ready in {time.perf_counter() - began:.1f} s"
@@ -265,6 +266,15 @@ def _ready_pod(cluster: Any, since: str) -> dict[str, Any] | None:
             return pod
         _fail_early(cluster, pod, since)
     return None
+
+
+def _is_routed(home: Path, pod: dict[str, Any]) -> bool:
+    """Whether Envoy knows the pod: it hears of it a moment after the pod is ready."""
+    from kajitori.app.standalone.liveness import answer_of
+
+    clusters = answer_of(home / "run" / "envoy-admin.sock", "/clusters")
+    place = f"::{pod['status'].get('podIP')}:"
+    return any(line.startswith("ai/") and place in line for line in clusters.splitlines())
 
 
 def _fail_early(cluster: Any, pod: dict[str, Any], since: str) -> None:

@@ -19,13 +19,13 @@ _AT_WORK = re.compile(
 def has_taken_effect(home: Path) -> bool:
     """Whether Envoy is live, and the gateway's controller has nothing to do."""
     run = home / "run"
-    if _ask(run / "envoy-admin.sock", "/ready").strip() != "LIVE":
+    if answer_of(run / "envoy-admin.sock", "/ready").strip() != "LIVE":
         return False
-    metrics = _ask(run / "gateway.sock", "/metrics")
+    metrics = answer_of(run / "gateway.sock", "/metrics")
     return bool(metrics) and not _AT_WORK.search(metrics)
 
 
-def _ask(path: Path, target: str) -> str:
+def answer_of(path: Path, target: str) -> str:
     """What a server on a Unix socket answers; empty while it does not."""
     connection = http.client.HTTPConnection("localhost", timeout=2)
     try:
