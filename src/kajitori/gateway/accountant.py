@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 1.0
+_REFUSED = 429
 _DISK_SECONDS = 10.0
 # With less free than this, Envoy is asked whether it could write; and at least so often.
 _LITTLE_SPACE_BYTES = 64 * 1024 * 1024
@@ -210,6 +211,9 @@ def settlement(record: RequestRecord) -> Settlement:
         client=record.client,
         answered=bool(record.backend) and 200 <= record.status < 300,
         attempted=bool(record.attempts),
+        refused_by=record.decision.partition(": ")[0]
+        if record.status == _REFUSED and not record.attempts
+        else "",
         backend=record.backend,
         backend_model=record.effective_model,
         usage=record.usage,

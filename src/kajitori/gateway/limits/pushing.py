@@ -110,6 +110,9 @@ class Pushing:
         for each in settlements:
             if each.attempted:
                 self._charge(each)
+            elif each.refused_by in self._limits:
+                refused = self._counts.refused
+                refused[each.refused_by] = refused.get(each.refused_by, 0) + 1
         if self._pending or self._touched or self._all_anew:
             await self._catch_up()
             wait = self._wait_seconds()
