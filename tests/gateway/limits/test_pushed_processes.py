@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kajitori.api.resource import BUDGETS
 from kajitori.gateway.accounting.records import read_request
 from tests.gateway.limits.test_pushing import soft
 from tests.gateway.test_process import Processes, processes  # noqa: F401  a fixture
@@ -46,10 +45,3 @@ async def test_what_is_used_up_stays_so_whichever_process_is_killed(processes: P
         record = read_request(processes.home, key)
         assert record is not None
         assert record.decision.startswith("Budget default/few: 0 of 2 requests are left")
-
-        async def is_told() -> bool:
-            found = await processes.client.get(BUDGETS, "few", "default")
-            conditions = found.get("status", {}).get("conditions", ())
-            return any(each["type"] == "Exhausted" for each in conditions)
-
-        await eventually(is_told, what=processes.logs)
