@@ -24,11 +24,11 @@ async def test_what_is_used_up_stays_so_whichever_process_is_killed(processes: P
             ai_route("one", MODEL, {"name": "a"}),
             soft("few", {"requests": 2}),
         )
-        key = await processes.answered(MODEL)
+        await processes.answered(MODEL)
         processes.kill("accountant")
         assert (await processes.ask(MODEL))[0] == 200  # is counted when somebody counts again
         processes.start_accountant()
-        key = await processes.answered(MODEL, 429)
+        await processes.answered(MODEL, 429)
         passed = len(provider.seen)
 
         processes.kill("accountant")
@@ -37,7 +37,7 @@ async def test_what_is_used_up_stays_so_whichever_process_is_killed(processes: P
         processes.kill("envoy")
         processes.start_gateway()
         processes.start_envoy()
-        await processes.answered(MODEL, 429)
+        key = await processes.answered(MODEL, 429)
         processes.start_accountant()
         await eventually(lambda: read_request(processes.home, key), what=processes.logs)
         assert (await processes.ask(MODEL))[0] == 429
