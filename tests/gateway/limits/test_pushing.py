@@ -219,7 +219,12 @@ async def test_what_is_used_up_stays_so_whoever_is_killed(shared: Shared) -> Non
         gateway(bench.port),
         *backend("a", provider.port),
         ai_route("killed", "m", {"name": "a"}),
-        soft("killed", {"requests": 2}),
+        soft(
+            "killed",
+            {"requests": 2},
+            countApart=["client", "route", "rule"],
+            selectors=[{"fact": "tenant", "type": "Present", "invert": True}],
+        ),
     )
     await bench.apply(*objects)
     assert [(await bench.post(question())).status for _ in range(2)] == [200, 200]
