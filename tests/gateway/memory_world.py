@@ -130,6 +130,7 @@ _IN_CLUSTER = {"fqdn": {"hostname": "service.default.svc", "port": 80}}
 _OLD, _NEW = {"creationTimestamp": "2026-01-01T00:00:00Z"}, {"creationTimestamp": "2026-02-01T00:00:00Z"}
 _COST = {"metadataKey": "tokens", "type": "TotalToken"}
 _LIMIT = {"type": "Global", "global": {"rules": [{"limit": {"requests": 10, "unit": "Hour"}}]}}
+_HEALTH = {"active": {"type": "GRPC", "grpc": {}}}
 _BALANCER = {"loadBalancer": {"type": "Random"}}
 _CORS = {"cors": {"allowOrigins": ["https://*.example.com"]}}
 _KEY_AUTH = {"apiKeyAuth": {"credentialRefs": [{"name": "key"}], "extractFrom": [{"headers": ["x-key"]}]}}
@@ -172,6 +173,7 @@ SLOTS: tuple[tuple[Document, ...], ...] = (
         _ai_route("second", "default", [{"backendRefs": [_ref("a")]}], llmRequestCosts=[{**_COST, "type": "CEL", "cel": "1 +"}]),
     ),
     (_ai_route("third", "other", [_rule("three", _ref("c"))]),),
+    (_ai_route("fourth", "default", [_rule("four", _ref("c", namespace="other"))], "second"),),
     (
         _ai_backend("a", "Backend", "a"),
         _ai_backend("a", "Service", "service"),
@@ -211,6 +213,7 @@ SLOTS: tuple[tuple[Document, ...], ...] = (
         _policy("BackendTrafficPolicy", "traffic", "HTTPRoute/first", rateLimit=_LIMIT, **_BALANCER),
         _policy("BackendTrafficPolicy", "traffic", "Gateway/gateway", **_BALANCER, retry={"numRetries": 2}),
         _policy("BackendTrafficPolicy", "traffic", "Gateway/gateway", timeout={"http": {"requestTimeout": "nonsense"}}),
+        _policy("BackendTrafficPolicy", "traffic", "Gateway/gateway", healthCheck=_HEALTH),
     ),
     (
         _policy("BackendTrafficPolicy", "more", "HTTPRoute/first/first", mergeType="StrategicMerge", timeout={"http": {"requestTimeout": "3s"}}),

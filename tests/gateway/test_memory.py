@@ -146,3 +146,17 @@ def test_each_form_of_each_object_after_each_other_gives_the_plan_from_scratch(n
         cluster.change(number, form)
         observed = cluster.observed()
         assert_same(make_plan(observed, memory=memory), make_plan(observed))
+
+
+@pytest.mark.parametrize(("name", "form"), [("traffic", 4), ("config", 1), ("quota", 1)])
+def test_where_policies_change_clusters_each_form_of_each_object_gives_the_plan_from_scratch(
+    name: str, form: int
+) -> None:
+    cluster, memory = Cluster(), PlanMemory()
+    (chosen,) = (at for at, forms in enumerate(SLOTS) if forms[0]["metadata"]["name"] == name)
+    cluster.change(chosen, form)
+    for number in range(len(SLOTS)):
+        for other in range(1, len(SLOTS[number]) + 2) if number != chosen else ():
+            cluster.change(number, other)
+            observed = cluster.observed()
+            assert_same(make_plan(observed, memory=memory), make_plan(observed))
