@@ -349,3 +349,12 @@ def test_a_record_is_found_in_whichever_batch_it_is(tmp_path: Path, monkeypatch:
     assert all(read_request(tmp_path, record(number).id) for number in range(20))
     assert read_request(tmp_path, record(20).id) is None
     assert [each.id for each in read_recent(tmp_path, 9)] == [record(n).id for n in range(19, 10, -1)]
+
+
+@pytest.mark.parametrize(
+    "usage", ["-1,2,3,0,0,0", f"{10**14},2,3,0,0,0", "1,2,3,0,0,-1", "x,2,3,0,0,0", "1,,3,0,0,0"]
+)
+def test_counts_that_no_request_has_are_not_booked(usage: str) -> None:
+    book = Book()
+    book.ledger.take([request(id="a", usage=usage), request(id="b", usage="1,2,3,0,0,0")])
+    assert [record.id for record in book.records] == ["b"] and book.ledger.unreadable_lines == 1

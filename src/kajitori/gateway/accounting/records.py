@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 FILE_NAME = "ledger.db"
 _SCHEMA = """
+DROP TABLE IF EXISTS requests; -- of development versions before 0.1.0
 CREATE TABLE IF NOT EXISTS batches (
   number INTEGER PRIMARY KEY, -- of its last record, counted from the first that was ever written
   latest REAL NOT NULL,

@@ -51,8 +51,9 @@ def answered_model(text: str) -> str:
 
 def _counts(text: str) -> Usage:
     if text.endswith(_PLAIN) and text.count(",") == 5:
-        given, answered, whole = text[: -len(_PLAIN)].split(",")
-        return Usage(int(given), int(answered), int(whole))
+        given, answered, whole = map(int, text[: -len(_PLAIN)].split(","))
+        if 0 <= given <= _MOST and 0 <= answered <= _MOST and 0 <= whole <= _MOST:
+            return Usage(given, answered, whole)
     counts = [int(count) for count in text.split(",")]
     if len(counts) > len(_FIELDS) or max(counts) > _MOST or min(counts) < 0:
         raise ValueError(f"{text[:100]!r} is no usage")
