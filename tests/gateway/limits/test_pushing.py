@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
+import time
 from typing import Any
 
 import aiohttp
@@ -70,9 +72,27 @@ async def test_nobody_is_asked_until_the_limit_is_used_up_and_then_envoy_refuses
     assert told["x-ratelimit-limit"].startswith("50, 50;w=")
     record = await bench.record(reply)
     assert record.decision == message
-    anthropic = await bench.post(question(), "/v1/messages", {"anthropic-version": "2023-06-01"})
-    assert anthropic.status == 404 or anthropic.json["type"] == "error"
     assert "script log" not in bench.log()
+
+
+async def test_clients_of_anthropic_are_refused_in_their_dialect(shared: Shared) -> None:
+    bench, provider = shared
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", provider.port, {"name": "Anthropic"}),
+        ai_route("messages", "m", {"name": "a"}),
+        soft("messages", {"requests": 1}, window={"sliding": "24h"}),
+    )
+    headers = {"anthropic-version": "2023-06-01"}
+    assert (await bench.post(question(), "/v1/messages", headers)).status == 200
+    await used_up(bench, "Budget default/messages")
+    reply = await bench.post(question(), "/v1/messages", headers)
+    assert reply.status == 429
+    assert (reply.json["type"], reply.json["error"]["type"]) == ("error", "rate_limit_error")
+    assert reply.json["request_id"] == lower(reply)["x-request-id"]
+    assert lower(reply)["anthropic-ratelimit-requests-remaining"] == "0"
+    resets = datetime.datetime.fromisoformat(lower(reply)["anthropic-ratelimit-requests-reset"])
+    assert 85_000 < resets.timestamp() - time.time() < 90_000
 
 
 async def test_envoy_and_the_accountant_answer_alike(shared: Shared) -> None:
