@@ -9,6 +9,7 @@ the state from time to time: beside itself, forced onto the disk by a thread whi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import struct
@@ -115,6 +116,8 @@ class Journal:
         self.size_bytes = os.lseek(fresh, 0, os.SEEK_END)
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.flush()
         os.close(self._file)
 
 
