@@ -5,7 +5,7 @@
 One Envoy worker; providers and clients are processes of their own and do not count (`bench.gateway_load`). The configurations
 take turns, so that a busy machine touches all alike; the ratio to the plain proxy is the figure to compare between machines.
 
-- `cpu`: CPU of Envoy and of the accountant, microseconds a request, from /proc/<pid>/stat. JSON: a prompt of 1 KB (and of 32 KB), an
+- `cpu`: CPU of Envoy and of the accountant, microseconds a request, from the clocks of the processes. JSON: a prompt of 1 KB (and of 32 KB), an
   answer with usage, 32 connections. Streams: 50 events, 2 ms apart, 64 connections.
 - `latency`: milliseconds that each adds to a request of 1 KB at 50 requests a second, sent at fixed times.
 - `streams`: KiB of memory (Pss) that each of `--open` streams takes while it is open.
@@ -29,6 +29,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ from kajitori.gateway.memory import PlanMemory  # noqa: E402
 from kajitori.gateway.plan import make_plan  # noqa: E402
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, TYPE, Resources  # noqa: E402, TYPE
 
-TICKS = os.sysconf("SC_CLK_TCK")
+_CPU_CLOCK = 2  # CPUCLOCK_SCHED, of clock_getcpuclockid(3)
 JSON, JSON_32_KB = "json", "json, 32 KB"
 KINDS = (JSON, JSON_32_KB, "stream", "stream, usage asked for")
 KEYS = 1_000
@@ -126,8 +127,8 @@ async def answering(port: int) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:13]) / TICKS
+    """Of all threads of a process. Its clock is finer than /proc, which counts in 10 ms: 17 µs of each of 600 streams."""
+    return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
 
 
 def plain_resources(port: int, upstream: int) -> Resources:
