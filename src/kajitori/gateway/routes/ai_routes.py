@@ -6,7 +6,7 @@ Attempts go from one backend to the next, those of a priority before those of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -45,7 +45,7 @@ from kajitori.gateway.routes.matches import why_refused
 from kajitori.gateway.routes.tables import LUA_FILTER, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kajitori.gateway.observed import Index
     from kajitori.gateway.world import World
@@ -63,6 +63,23 @@ class _Choice(msgspec.Struct):
     injection: Injection | None
 
 
+class _Rule(NamedTuple):
+    """A rule and where it stands. resilience: what holds for it."""
+
+    route: AIGatewayRoute
+    rule: AIGatewayRouteRule
+    number: int
+    resilience: Resilience
+
+    @property
+    def key(self) -> str:
+        return f"{self.route.metadata.namespace}/{self.route.metadata.name}"
+
+    @property
+    def where(self) -> str:
+        return f"rules[{self.number}]"
+
+
 def translate_ai_route(
     index: Index,
     world: World,
@@ -78,78 +95,87 @@ def translate_ai_route(
     """
     entries: list[Entry] = []
     for number, rule in enumerate(route.spec.rules):
-        held = resilience(rule.name or "")
-        entries += _translate_rule(index, world, route, rule, number, problems, notes, held)
+        place = _Rule(route, rule, number, resilience(rule.name or ""))
+        entries += _translate_rule(index, world, place, problems, notes)
     return entries
 
 
 def _translate_rule(
-    index: Index,
-    world: World,
-    route: AIGatewayRoute,
-    rule: AIGatewayRouteRule,
-    number: int,
-    problems: list[str],
-    notes: list[str],
-    resilience: Resilience,
+    index: Index, world: World, place: _Rule, problems: list[str], notes: list[str]
 ) -> list[Entry]:
-    key = f"{route.metadata.namespace}/{route.metadata.name}"
-    choices: list[_Choice] = []
-    missing: list[str] = []
-    for ref in rule.backend_refs:
-        if ref.weight == 0:
-            continue
-        choice = _choose(index, route, ref, notes)
-        if isinstance(choice, Reason):
-            missing.append(str(choice.message))
-        else:
-            choices.append(choice)
+    choices, missing = _choices(index, place, notes)
     if choices:
         # Who is missing takes nobody with it: the rule serves with the others.
-        lacking = [f"rules[{number}] serves without one of its backends: {text}" for text in missing]
+        lacking = [f"{place.where} serves without one of its backends: {text}" for text in missing]
         notes += [text for text in lacking if text not in notes]
     else:
         problems += [text for text in missing if text not in problems]
     choices = _fallbacks_last(choices)
     tiers = tiers_of(Choice("", c.name, c.preparation.model, c.ref.weight, c.ref.priority) for c in choices)
-    notes += [note for note in told_of_rule(rule, number, tiers, resilience) if note not in notes]
-    actions = _actions(world, rule, key, choices, missing, resilience)
+    told = told_of_rule(place.rule, place.number, tiers, place.resilience)
+    notes += [note for note in told if note not in notes]
+    actions = _actions(world, place.rule, place.key, choices, missing, place.resilience)
     if len(choices) > 1:
         notes += _lost(world, choices)
     entries: list[Entry] = []
-    for match_number, match in enumerate(rule.matches or [AIGatewayRouteRuleMatch()]):
+    for number, match in enumerate(place.rule.matches or [AIGatewayRouteRuleMatch()]):
         if why := why_refused(header.value for header in match.headers if header.type != "Exact"):
-            problems.append(f"rules[{number}].matches[{match_number}] is left out: {why}")
+            problems.append(f"{place.where}.matches[{number}] is left out: {why}")
+        else:
+            entries += _entries(place, match, number, actions)
+    return entries
+
+
+def _choices(index: Index, place: _Rule, notes: list[str]) -> tuple[list[_Choice], list[str]]:
+    """The backends of a rule that can be chosen, and why others cannot."""
+    choices: list[_Choice] = []
+    missing: list[str] = []
+    for ref in place.rule.backend_refs:
+        if ref.weight == 0:
             continue
-        name = f"ai/{key}/rule/{number}/match/{match_number}"
-        headers = [_header_match(header.name, header.type, header.value) for header in match.headers]
-        if not any(header.name.lower() == MODEL_HEADER for header in match.headers):
-            headers.append({"name": MODEL_HEADER, "present_match": True})
-        by_model_alone = len(headers) == 1
-        for place, (fit, found) in enumerate(actions):
-            action = {key: value for key, value in found.items() if key != "tiers"}
-            entries.append(
-                Entry(
-                    (-len(match.headers), *age_key(route), number, match_number, place),
-                    {
-                        "name": name + (f".{place}" if place else ""),
-                        "match": {"prefix": "/", "headers": [*headers, *fit_headers(fit)]},
-                        **action,
-                        "metadata": {
-                            "filter_metadata": {
-                                **action.get("metadata", {}),
-                                **named_for_answers("AIGatewayRoute", key)["filter_metadata"],
-                            }
-                        },
-                    },
-                    ai=True,
-                    models=() if place else _models(route, rule, match),
-                    rule=rule.name or "",
-                    tiers=tuple(found.get("tiers", ())),
-                    ending=resilience.stream_ending,
-                    serves=fit if by_model_alone else frozenset(),
-                )
+        choice = _choose(index, place.route, ref, notes)
+        if isinstance(choice, Reason):
+            missing.append(str(choice.message))
+        else:
+            choices.append(choice)
+    return choices, missing
+
+
+def _entries(
+    place: _Rule,
+    match: AIGatewayRouteRuleMatch,
+    number: int,
+    actions: Sequence[tuple[frozenset[str], dict[str, Any]]],
+) -> list[Entry]:
+    """The routes of Envoy for one match of a rule: one for each set of schemas that its backends speak."""
+    route, rule = place.route, place.rule
+    headers = [_header_match(header.name, header.type, header.value) for header in match.headers]
+    if not any(header.name.lower() == MODEL_HEADER for header in match.headers):
+        headers.append({"name": MODEL_HEADER, "present_match": True})
+    by_model_alone = len(headers) == 1
+    name = f"ai/{place.key}/rule/{place.number}/match/{number}"
+    answers = named_for_answers("AIGatewayRoute", place.key)["filter_metadata"]
+    entries: list[Entry] = []
+    for at, (fit, found) in enumerate(actions):
+        action = {key: value for key, value in found.items() if key != "tiers"}
+        made = {
+            "name": name + (f".{at}" if at else ""),
+            "match": {"prefix": "/", "headers": [*headers, *fit_headers(fit)]},
+            **action,
+            "metadata": {"filter_metadata": {**action.get("metadata", {}), **answers}},
+        }
+        entries.append(
+            Entry(
+                (-len(match.headers), *age_key(route), place.number, number, at),
+                made,
+                ai=True,
+                models=() if at else _models(route, rule, match),
+                rule=rule.name or "",
+                tiers=tuple(found.get("tiers", ())),
+                ending=place.resilience.stream_ending,
+                serves=fit if by_model_alone else frozenset(),
             )
+        )
     return entries
 
 
@@ -309,44 +335,12 @@ def _route_action(
     world: World, rule: AIGatewayRouteRule, choices: list[_Choice], resilience: Resilience
 ) -> dict[str, Any]:
     """`metadata` in it is what goes into the route's own, by filter; `tiers` its backends by priority."""
-    found: list[Choice] = []
-    lost: list[Choice] = []
-    with_credential = any(choice.injection for choice in choices)
-    restore = any(choice.preparation.changes_request for choice in choices)
-    lowest = max(choice.ref.priority for choice in choices)
-    for choice in choices:
-        others: set[str] = set()
-        for other in choices:
-            if other is not choice:
-                others |= other.preparation.written_headers
-        preparation = msgspec.structs.replace(
-            choice.preparation,
-            undo=tuple(sorted(others)),
-            restore=restore,
-            strip_credentials=with_credential,
-            cooled=is_remembered(len(choices), resilience),
-            spare=len(choices) > 1,
-            followed=choice.ref.priority < lowest,
-        )
-        name = cluster_name(f"ai/{choice.name}", preparation, choice.target)
-        world.add_cluster(
-            name,
-            lambda c=choice, p=preparation, n=name: ai_cluster(n, c.target, p, c.name),
-            choice.target,
-        )
-        world.backends[name] = (choice.name, preparation.model)
-        if choice.injection and choice.injection.secret:
-            world.secrets[choice.injection.credential.sds_name] = choice.injection.secret
-        made = Choice(
-            name,
-            choice.name,
-            preparation.model,
-            choice.ref.weight,
-            choice.ref.priority,
-            keyless=preparation.credential is None,
-        )
-        (lost if world.is_lost(choice.target) else found).append(made)
-    tiers = tiers_of(found or lost)
+    made = [
+        _add_cluster(world, choice, preparation)
+        for choice, preparation in zip(choices, _preparations(choices, resilience), strict=True)
+    ]
+    lost = [world.is_lost(choice.target) for choice in choices]
+    tiers = tiers_of([each for each, is_lost in zip(made, lost, strict=True) if not is_lost] or made)
     specifier = {
         "@type": TYPE
         + "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier",
@@ -371,6 +365,46 @@ def _route_action(
         "metadata": {LUA_FILTER: order_metadata(tiers, resilience)},
         "tiers": tiers,
     }
+
+
+def _preparations(choices: list[_Choice], resilience: Resilience) -> list[Preparation]:
+    """How attempts at each backend are prepared beside its siblings, of which one may have been tried before."""
+    lowest = max(choice.ref.priority for choice in choices)
+    return [
+        msgspec.structs.replace(
+            choice.preparation,
+            undo=tuple(
+                sorted(
+                    set[str]().union(
+                        *(other.preparation.written_headers for other in choices if other is not choice)
+                    )
+                )
+            ),
+            restore=any(each.preparation.changes_request for each in choices),
+            strip_credentials=any(each.injection for each in choices),
+            cooled=is_remembered(len(choices), resilience),
+            spare=len(choices) > 1,
+            followed=choice.ref.priority < lowest,
+        )
+        for choice in choices
+    ]
+
+
+def _add_cluster(world: World, choice: _Choice, preparation: Preparation) -> Choice:
+    """The cluster of a backend as a rule needs it, which the world has from now on."""
+    name = cluster_name(f"ai/{choice.name}", preparation, choice.target)
+    world.add_cluster(name, lambda: ai_cluster(name, choice.target, preparation, choice.name), choice.target)
+    world.backends[name] = (choice.name, preparation.model)
+    if choice.injection and choice.injection.secret:
+        world.secrets[choice.injection.credential.sds_name] = choice.injection.secret
+    return Choice(
+        name,
+        choice.name,
+        preparation.model,
+        choice.ref.weight,
+        choice.ref.priority,
+        keyless=preparation.credential is None,
+    )
 
 
 def _no_backend(key: str, missing: list[str]) -> dict[str, Any]:
