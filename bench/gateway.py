@@ -61,6 +61,7 @@ from kajitori.gateway.accounting.places import Places  # noqa: E402
 from kajitori.gateway.accounting.policy_delivery import PolicyServer, local_channel  # noqa: E402
 from kajitori.gateway.backends.clusters import plain_cluster  # noqa: E402
 from kajitori.gateway.backends.targets import Target  # noqa: E402
+from kajitori.gateway.collector import collector_paused  # noqa: E402
 from kajitori.gateway.envoy.server import ControlPlane  # noqa: E402
 from kajitori.gateway.limits.opening import open_engine  # noqa: E402
 from kajitori.gateway.memory import PlanMemory  # noqa: E402
@@ -324,7 +325,8 @@ async def measure_change(bench: Bench, port: int, upstream: int, changes: int) -
         documents.append(ai_route(f"r{number}", f"model-{number}", *({"name": name} for name in names)))
     memory = PlanMemory()
     observed = observe(*documents, access_log=str(bench.access_log))
-    bench.set_resources("gateway", make_plan(observed, memory=memory).resources)
+    with collector_paused():
+        bench.set_resources("gateway", make_plan(observed, memory=memory).resources)
     loop = asyncio.get_running_loop()
     while not await loop.run_in_executor(None, answer_is, port, "model-7"):
         await asyncio.sleep(0.1)
@@ -336,7 +338,8 @@ async def measure_change(bench: Bench, port: int, upstream: int, changes: int) -
         )
         observed = msgspec.structs.replace(observed, ai_routes=routes)
         began = loop.time()
-        bench.set_resources("gateway", make_plan(observed, memory=memory).resources)
+        with collector_paused():
+            bench.set_resources("gateway", make_plan(observed, memory=memory).resources)
         while not await loop.run_in_executor(None, answer_is, port, f"changed-{turn}"):
             await asyncio.sleep(0.001)
         took.append((loop.time() - began) * 1e3)
