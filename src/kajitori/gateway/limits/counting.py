@@ -95,11 +95,9 @@ def decide(
     room and, where candidates are named at all, one of them has: a candidate with room in all of its
     groups, or of which no limit speaks (open_candidates).
     """
-    if not open_candidates and len(groups) == len(holds) and max(groups, default=0) < 0:
+    if not open_candidates and 0 < len(holds) == len(groups) == groups.count(-1):
         # Each limit stands for itself, and none speaks of a backend.
-        allowed = True
-        for hold, count in zip(holds, used, strict=True):
-            allowed = allowed and room(hold, count)
+        allowed = all(map(room, holds, used))
         return allowed, (), [allowed] * len(holds)
     open_groups = [False] * len(groups)
     for hold, count in zip(holds, used, strict=True):
