@@ -5,7 +5,6 @@ The same objects give the same plan, so a change of one object changes only the 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +14,6 @@ from kajitori.api.resource import (
     AI_TRAFFIC_POLICIES,
     API_KEYS,
     BACKEND_SECURITY_POLICIES,
-    BACKEND_TLS_POLICIES,
     BACKEND_TRAFFIC_POLICIES,
     BACKENDS,
     CLIENT_TRAFFIC_POLICIES,
@@ -23,41 +21,24 @@ from kajitori.api.resource import (
     GATEWAY_CLASSES,
     GATEWAY_CONFIGS,
     GATEWAYS,
-    GRPC_ROUTES,
-    HTTP_ROUTES,
     SECURITY_POLICIES,
     TENANTS,
 )
-from kajitori.gateway.accounting.policy import BackendFacts, Policy, RouteFacts
+from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.backends.tls_policies import policy_statuses
-from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
+from kajitori.gateway.conditions import StatusUpdate, condition
 from kajitori.gateway.envoy.shards import scope
 from kajitori.gateway.fleet.front import service_addresses
 from kajitori.gateway.keys.delivery import LUA_FILTER, request_lua
 from kajitori.gateway.keys.table import KeyTable, make_key_table
-from kajitori.gateway.limits.gathering import traffic_uses
-from kajitori.gateway.limits.planning import LimitPlan, TrafficUse, make_limits
-from kajitori.gateway.memory import PlanMemory, chunks
-from kajitori.gateway.observed import Index, Observed, age_key
+from kajitori.gateway.limits.planning import LimitPlan, make_limits
+from kajitori.gateway.memory import PlanMemory
+from kajitori.gateway.observed import Observed
 from kajitori.gateway.planned_routes import (
-    Contribution,
-    Judged,
-    Placed,
-    Surroundings,
-    contribution_of_ai_routes,
-    contribution_of_doubles,
-    fault_of_ours,
     key_of,
     statuses_of,
 )
-from kajitori.gateway.policies.ai_traffic import TrafficPolicies
-from kajitori.gateway.policies.backend_traffic import BackendTraffic
-from kajitori.gateway.policies.client_traffic import ClientTraffic
-from kajitori.gateway.policies.envoy_proxies import EnvoyProxies
-from kajitori.gateway.policies.gateway_configs import GatewayConfigs
-from kajitori.gateway.policies.security.policies import SecurityPolicies
-from kajitori.gateway.policies.shaping import Shaping
-from kajitori.gateway.policies.subjects import Subjects
+from kajitori.gateway.planning import Making, take_ai_routes, take_gateway_routes
 from kajitori.gateway.refusals import refusals_told
 from kajitori.gateway.resources import (
     CLUSTER,
@@ -70,36 +51,17 @@ from kajitori.gateway.resources import (
     Resources,
 )
 from kajitori.gateway.routes.admission import Asking
-from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.backend_status import ai_backend_status, backend_status, security_policy_status
-from kajitori.gateway.routes.doubles import Doubles
 from kajitori.gateway.routes.features import SUPPORTED_FEATURES
 from kajitori.gateway.routes.gateway_status import gateway_status
 from kajitori.gateway.routes.generated import (
     Generated,
     Unwanted,
-    is_generated,
     unwanted,
 )
-from kajitori.gateway.routes.grpc_routes import translate_grpc_route
-from kajitori.gateway.routes.http_routes import translate_http_route
-from kajitori.gateway.routes.key_requirement import what_is_wrong
-from kajitori.gateway.routes.listeners import listener, listener_name, why_refused
-from kajitori.gateway.routes.rescue import Rescues
-from kajitori.gateway.routes.route_status import entry as route_entry
-from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
-from kajitori.gateway.routes.route_tables import make_tables
-from kajitori.gateway.routes.uses import backends_of_route
-from kajitori.gateway.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
-    from kajitori.api.resource import Resource
-    from kajitori.gateway.backends.tls_policies import BackendKey
-    from kajitori.gateway.routes.rule_context import RuleContext
-    from kajitori.gateway.routes.tables import Entry
+    pass
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -119,163 +81,6 @@ class Plan(msgspec.Struct, frozen=True):
     unwanted: tuple[Unwanted, ...] = ()
 
 
-class _Kind(msgspec.Struct, frozen=True):
-    """A kind of route of the Gateway API. field: of `Observed`."""
-
-    resource: Resource
-    field: str
-    translate: Callable[[Index, World, Any], tuple[list[Entry], RuleContext]]
-
-
-_KINDS = (
-    _Kind(HTTP_ROUTES, "http_routes", translate_http_route),
-    _Kind(GRPC_ROUTES, "grpc_routes", translate_grpc_route),
-)
-
-
-class _Making:
-    """The state of one run."""
-
-    def __init__(self, observed: Observed, rejected: dict[str, str], envoys: int, memory: PlanMemory) -> None:
-        self.observed = observed
-        self.envoys = envoys
-        self.rejected = rejected
-        self.memory = memory
-        self.index = memory.begin(observed)
-        self.world = World(self.index)
-        self.attachment = memory.remembered("attachment", "", (), lambda: Attachment(self.index))
-        self.attachment.begin(self.index)
-        self.ports = self.attachment.ports()
-        self.tables = make_tables(observed, self.attachment.serving())
-        self.refused_ports = {
-            port: why_refused(port, message)
-            for port in self.ports
-            if (message := rejected.get(f"{LISTENER}/{listener_name(port)}"))
-        }
-        self.statuses: list[StatusUpdate] = []
-        self.generated: list[Generated] = []
-        self.uses: dict[BackendKey, dict[tuple[str, str], str]] = {}
-        self.route_facts: dict[str, RouteFacts] = {}
-        self.traffic_uses: list[TrafficUse] = []
-        self._take_policies()
-        self.around = Surroundings(
-            self.index,
-            memory,
-            self.attachment,
-            self.traffic_policies,
-            self.gateway_configs,
-            self.refused_ports,
-            {name: message for name, message in rejected.items() if name.startswith(f"{ROUTES}/")},
-            "AIGatewayRoute" not in observed.foreign,
-        )
-        self.doubles = Doubles()
-
-    def _take_policies(self) -> None:
-        """Which attach where, and shape routes. What many routes ask is remembered."""
-        index, remembered, attached = self.index, self.memory.remembered, (self.attachment,)
-        self.subjects = Subjects(index, self.attachment)
-        self.client_traffic = ClientTraffic(index, self.subjects)
-        self.envoy_proxies = EnvoyProxies(index, self.attachment)
-        self.security = SecurityPolicies(index, self.subjects, self.world)
-        self.traffic_policies = remembered(
-            "AITrafficPolicies",
-            "",
-            attached,
-            lambda: TrafficPolicies(index, Subjects(index, self.attachment)).finish(),
-        )
-        self.gateway_configs = remembered("GatewayConfigs", "", attached, lambda: GatewayConfigs(index))
-        self.gateway_configs.begin(self.world)
-        self.backend_traffic = remembered(
-            "BackendTrafficPolicies",
-            "",
-            attached,
-            lambda: BackendTraffic(index, Subjects(index, self.attachment)).finish_reading(),
-        )
-        self.backend_traffic.begin(self.world)
-        shapers = [self.backend_traffic, self.security, self.gateway_configs]
-        self.shaping = Shaping(shapers, self.memory.derived("shaped entries"))
-        self.rescues = Rescues(self.observed.settings)
-
-    def take(self, found: Contribution) -> list[TrafficUse]:
-        """Adds what some routes come to. Returns which policies limit their requests."""
-        for binding in found.counted:
-            binding.attached_routes += 1
-        self.world.add(found.world)
-        self.route_facts |= found.facts
-        self.generated += found.generated
-        self.statuses += found.statuses
-        for judged in found.judged:
-            self.statuses.append(self._judged(judged))
-        if self.observed.tls_policies:
-            for backend, gateways in found.uses.items():
-                self.uses.setdefault(backend, {}).update(gateways)
-        for placed in found.placed:
-            self._place(placed)
-        return self._limit(found)
-
-    def _judged(self, judged: Judged) -> StatusUpdate:
-        told = self.doubles.told(judged.name, judged.places, judged.wanted)
-        if not told:
-            return judged.status
-        notes = judged.before + told + judged.after
-        status = ai_status(judged.problems, notes, "the route serves")
-        return self.memory.status(msgspec.structs.replace(judged.status, status=status))
-
-    def _limit(self, found: Contribution) -> list[TrafficUse]:
-        traffic = self.backend_traffic
-        if not traffic:
-            return []
-        uses, effects = self.memory.derived("limited routes").of(
-            found,
-            traffic,
-            None,
-            lambda: traffic.noted(
-                lambda: [use for limited in found.limited for use in traffic_uses(traffic, *limited)]
-            ),
-        )
-        traffic.note(effects)
-        self.traffic_uses += uses
-        return uses
-
-    def _place(self, placed: Placed) -> None:
-        place = placed.place
-        table = self.tables[place.table]
-        for entry in placed.entries:
-            shaped = self.shaping.shaped(entry, placed.route, place)
-            for part in self.rescues.split(shaped, place.table, place.hostname):
-                table.add(place.hostname, part, place.hidden)
-
-    def policy_status(self, policy: BackendTLSPolicy, status: dict[str, Any]) -> None:
-        """Of a policy without ancestors only if it still speaks of one of ours."""
-        before = policy.status.ancestors if policy.status else []
-        stale = any(item.controller_name in self.observed.controllers for item in before)
-        if status["ancestors"] or stale:
-            self.status(BACKEND_TLS_POLICIES, policy, status)
-
-    def listeners(self) -> dict[str, dict[str, Any]]:
-        """Envoy's listeners by name; the secrets of their TLS go to the world."""
-        serving = self.attachment.serving()
-        for binding in serving:
-            if binding.tls is not None:
-                self.world.secrets |= binding.tls.secrets()
-        found: dict[str, dict[str, Any]] = {}
-        for port in self.ports:
-            bindings = [item for item in serving if item.listener.port == port]
-            made = listener(port, self.observed.settings, bindings)
-            made = self.client_traffic.listener(made, bindings, self.world.secrets)
-            found[listener_name(port)] = self.envoy_proxies.listener(made, bindings)
-        return found
-
-    def status(self, resource: Any, item: Any, status: dict[str, Any]) -> None:
-        if resource.kind in self.observed.foreign:
-            return
-        metadata = item.metadata
-        update = StatusUpdate(
-            resource, metadata.namespace or "", metadata.name or "", metadata.generation or 0, status
-        )
-        self.statuses.append(self.memory.status(update))
-
-
 def make_plan(
     observed: Observed,
     rejected: dict[str, str] | None = None,
@@ -287,7 +92,7 @@ def make_plan(
     many are connected. memory: of the plan before; it spares work and changes nothing of the plan.
     """
     memory = memory or PlanMemory()
-    making = _Making(observed, rejected or {}, envoys, memory)
+    making = Making(observed, rejected or {}, envoys, memory)
     plan = _make(making)
     memory.end()
     if not rejected:
@@ -296,10 +101,10 @@ def make_plan(
     return msgspec.structs.replace(plan, statuses=told)
 
 
-def _make(making: _Making) -> Plan:
+def _make(making: Making) -> Plan:
     observed = making.observed
-    _ai_routes(making)
-    _gateway_routes(making)
+    take_ai_routes(making)
+    take_gateway_routes(making)
     _backends(making)
     for policy, status in policy_statuses(making.index, making.uses):
         making.policy_status(policy, status)
@@ -324,6 +129,25 @@ def _make(making: _Making) -> Plan:
         rescues_streams=bool(making.rescues),
         pushes=bool(observed.settings.access_log),
     )
+    resources = _resources(making, policy, listeners, extensions)
+    return Plan(
+        resources,
+        making.statuses,
+        making.world.backends,
+        tuple(making.ports),
+        policy,
+        tuple(making.generated),
+        tuple(unwanted(observed, making.generated) if making.around.generates else ()),
+    )
+
+
+def _resources(
+    making: Making,
+    policy: Policy,
+    listeners: dict[str, dict[str, Any]],
+    extensions: dict[str, dict[str, Any]],
+) -> Resources:
+    """What Envoy shall have. policy: by which routes are asked about."""
     asking = Asking(policy, making.memory.derived("routes that are asked about"))
     resources = Resources(
         {
@@ -341,18 +165,10 @@ def _make(making: _Making) -> Plan:
     )
     for kind, found in making.rescues.resources().items():
         resources.by_type[kind].update(found)
-    return Plan(
-        resources,
-        making.statuses,
-        making.world.backends,
-        tuple(making.ports),
-        policy,
-        tuple(making.generated),
-        tuple(unwanted(observed, making.generated) if making.around.generates else ()),
-    )
+    return resources
 
 
-def _policies(making: _Making, keys: KeyTable, limits: LimitPlan) -> None:
+def _policies(making: Making, keys: KeyTable, limits: LimitPlan) -> None:
     """Statuses of policies, when all is made that they bear upon."""
     for resource, item, status in limits.statuses:
         making.status(resource, item, status)
@@ -370,100 +186,7 @@ def _policies(making: _Making, keys: KeyTable, limits: LimitPlan) -> None:
             making.status(resource, item, status)
 
 
-def _ai_routes(making: _Making) -> None:
-    if making.around.generates:
-        _in_chunks(making, "AIGatewayRoutes", making.observed.ai_routes, contribution_of_ai_routes)
-
-
-def _in_chunks(
-    making: _Making,
-    kind: str,
-    routes: Sequence[Any],
-    contribution: Callable[[Surroundings, tuple[Any, ...]], Contribution],
-) -> None:
-    around = making.around
-    for chunk in chunks(sorted(routes, key=age_key)):
-        making.take(
-            making.memory.remembered(
-                kind,
-                key_of(chunk[0]),
-                (*chunk, *around.objects),
-                partial(contribution, around, chunk),
-                around.values,
-            )
-        )
-
-
-def _gateway_routes(making: _Making) -> None:
-    """HTTPRoutes and GRPCRoutes. Those that stand for AIGatewayRoutes carry no traffic."""
-    observed = making.observed
-    doubles = [item for item in observed.http_routes if making.around.generates and is_generated(item)]
-    if HTTP_ROUTES.kind not in observed.foreign:
-        _in_chunks(making, "doubles", doubles, contribution_of_doubles)
-    standing_in = set(map(id, doubles))
-    routes = [
-        (kind, route)
-        for kind in _KINDS
-        for route in getattr(observed, kind.field)
-        if id(route) not in standing_in
-    ]
-    for kind, route in sorted(routes, key=lambda item: age_key(item[1])):
-        try:
-            _gateway_route(making, kind, route)
-        except Exception as error:
-            making.status(kind.resource, route, _faulty_parents(making, kind.resource.kind, route, error))
-
-
-def _faulty_parents(making: _Making, kind: str, route: Any, error: Exception) -> dict[str, Any]:
-    outcomes = making.attachment.attach(
-        kind, route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
-    )
-    accepted = condition("Accepted", False, "Pending", fault_of_ours(error))
-    return {"parents": [route_entry(outcome, [accepted]) for outcome in outcomes]}
-
-
-def _gateway_route(making: _Making, kind: _Kind, route: Any) -> None:
-    """An HTTPRoute or a GRPCRoute, which attach one after the other: of two kinds one has a host."""
-    metadata, spec, around = route.metadata, route.spec, making.around
-    outcomes = making.attachment.attach(
-        kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs
-    )
-    if not outcomes:
-        if has_stale_parents(route.status, making.observed.controllers):
-            making.status(kind.resource, route, {"parents": []})
-        return
-    if kind.resource is HTTP_ROUTES:
-        making.route_facts.setdefault(f"{metadata.namespace}/{metadata.name}", RouteFacts())
-    found, context = making.memory.remembered(
-        kind.resource.kind,
-        key_of(route),
-        (route, making.attachment),
-        partial(_contribution, making, kind, route, outcomes),
-        outcomes,
-    )
-    for use in making.take(found):
-        making.route_facts.setdefault(use.route, RouteFacts())
-    refused = around.refusals(outcomes)
-    parents = [
-        parent_status(outcome, context, around.how_it_serves(outcome)[1], refused) for outcome in outcomes
-    ]
-    making.status(kind.resource, route, {"parents": parents})
-
-
-def _contribution(
-    making: _Making, kind: _Kind, route: Any, outcomes: list[ParentOutcome]
-) -> tuple[Contribution, RuleContext]:
-    found = Contribution(World(making.index))
-    entries, context = kind.translate(making.index, found.world, route)
-    context.note(what_is_wrong(route.metadata))
-    found.limit(route, outcomes)
-    found.place(making.index, route, outcomes, entries)
-    found.use(outcomes, backends_of_route(route))
-    found.world.finish()
-    return found, context.finish()
-
-
-def _backends(making: _Making) -> None:
+def _backends(making: Making) -> None:
     """Statuses of what routes refer to, whether a route does or not."""
     observed = making.observed
     for resource, items, judge in (
@@ -475,7 +198,7 @@ def _backends(making: _Making) -> None:
             making.statuses += statuses_of(making.around, resource, items, judge)
 
 
-def _gateways(making: _Making) -> None:
+def _gateways(making: Making) -> None:
     for item in making.observed.gateway_classes:
         if item.metadata.name in making.attachment.controllers:
             state = condition("Accepted", True, "Accepted", "Kajitori serves Gateways of this class")
@@ -497,7 +220,7 @@ def _gateways(making: _Making) -> None:
             making.status(GATEWAYS, gateway, status)
 
 
-def _reported_addresses(making: _Making) -> list[tuple[str, str]]:
+def _reported_addresses(making: Making) -> list[tuple[str, str]]:
     settings = making.observed.settings
     if settings.service is not None:
         return service_addresses(making.index.services.get(settings.service))

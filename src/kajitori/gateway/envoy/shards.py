@@ -91,47 +91,48 @@ class Sharding:
         return Resources({**resources.by_type, ROUTES: found, SCOPES: scopes})
 
     def _divided(self, name: str, value: Resource) -> tuple[Resource, list[Resource]]:
+        """A table without what is in its shards, and these; none where no host is cut."""
         hosts: list[Resource] = []
         of_shards: list[list[Resource]] = [[] for _ in range(SHARDS)]
-        any_is_cut = False
         natures = _Remembered(self._natures, name)
         marked = _Remembered(self._marked, name)
         for host in value["virtual_hosts"]:
-            routes: Sequence[Resource] = host["routes"]
-            place = (name, str(host["name"]))
-            if len(routes) <= SHARDS and place not in self._cut:
+            parts = self._parts(name, host, natures)
+            if parts is None:
                 hosts.append(host)
                 continue
-            known = [natures.of(route, _nature) for route in routes]
-            common, by_model = _sorted_out(known)
-            if place not in self._cut and SHARDS * len(common) > sum(map(len, by_model)):
-                hosts.append(host)
-                continue
-            any_is_cut = True
-            self._cut.add(place)
-            kept = [
-                marked.of(route, functools.partial(_marked, name))
-                if str(route.get("name", "")).startswith(_ENTRY)
-                else route
-                for route, (model, _, _) in zip(routes, known, strict=True)
-                if model is None
-            ]
-            hosts.append({**host, "routes": kept})
-            for number, own in enumerate(by_model):
-                places = sorted([*own, *common])
-                of_shards[number].append({**host, "routes": [routes[at] for at in places]})
+            kept, by_shard = parts
+            hosts.append({**host, "routes": [_entry(name, route, marked) for route in kept]})
+            for shard, routes in zip(of_shards, by_shard, strict=True):
+                shard.append({**host, "routes": routes})
         natures.finish()
         marked.finish()
         rest = {key: item for key, item in value.items() if key != "virtual_hosts"}
         # Which table it was is none of a backend's business.
         rest["request_headers_to_remove"] = [*rest.get("request_headers_to_remove", ()), TABLE_HEADER]
         table = {**rest, "virtual_hosts": hosts}
-        if not any_is_cut:
+        if not of_shards[0]:
             return table, []
         return table, [
             {**rest, "name": shard_name(name, number), "virtual_hosts": of_shard}
             for number, of_shard in enumerate(of_shards)
         ]
+
+    def _parts(
+        self, table: str, host: Resource, natures: _Remembered
+    ) -> tuple[list[Resource], list[list[Resource]]] | None:
+        """The routes of a host for requests without a model, and those of each shard; None for a host that stays whole."""
+        routes: Sequence[Resource] = host["routes"]
+        place = (table, str(host["name"]))
+        if len(routes) <= SHARDS and place not in self._cut:
+            return None
+        known = [natures.of(route, _nature) for route in routes]
+        common, by_model = _sorted_out(known)
+        if place not in self._cut and SHARDS * len(common) > sum(map(len, by_model)):
+            return None
+        self._cut.add(place)
+        kept = [route for route, (model, _, _) in zip(routes, known, strict=True) if model is None]
+        return kept, [[routes[at] for at in sorted([*own, *common])] for own in by_model]
 
 
 class _Remembered:
@@ -152,6 +153,13 @@ class _Remembered:
 
     def finish(self) -> None:
         self._all[self._table] = self._now
+
+
+def _entry(table: str, route: Resource, marked: _Remembered) -> Resource:
+    """The route, which says to the script that its host is cut if the script runs there first."""
+    if not str(route.get("name", "")).startswith(_ENTRY):
+        return route
+    return marked.of(route, functools.partial(_marked, table))
 
 
 def _nature(route: Resource) -> _Nature:
