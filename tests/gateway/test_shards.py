@@ -88,6 +88,16 @@ def test_few_routes_stay_in_one_table_and_what_was_cut_stays_cut() -> None:
     assert len(sharding.cut(table(31)).by_type[ROUTES]) == SHARDS + 1
 
 
+def test_a_host_where_a_filter_may_choose_another_model_stays_whole() -> None:
+    sharding = Sharding()
+    sharding._cut.add(("t", "host"))
+    asks = {"filter": {"typed_config": {"clear_route_cache": True}}}
+    own = {"name": "r", "match": {"prefix": "/"}, "typed_per_filter_config": asks}
+    table = {"name": "t", "virtual_hosts": [{"name": "host", "domains": ["*"], "routes": [own]}]}
+    found = sharding.cut(Resources({ROUTES: {"t": table}, SCOPES: {"t": scope("t")}})).by_type[ROUTES]
+    assert found["t"]["virtual_hosts"] == table["virtual_hosts"] and len(found) == 1
+
+
 def routes(count: int, *models: str) -> list[dict[str, Any]]:
     named = [f"m{number}" for number in range(count)]
     return [ai_route(f"r{model}", model, {"name": "a"}) for model in (*named, *models)]

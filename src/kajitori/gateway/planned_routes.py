@@ -2,7 +2,7 @@
 
 Routes go through in chunks, from the oldest to the youngest. What a chunk comes to is one part of the plan's memory: its routes of Envoy with the
 places where they serve, its clusters, and what its statuses say. Nothing in it depends on other routes; what does is found out
-for all of them each time, by whoever puts the chunks together (`kajitori.gateway.plan`).
+for all of them each time, where the chunks are put together (`kajitori.gateway.planning`).
 """
 
 from __future__ import annotations

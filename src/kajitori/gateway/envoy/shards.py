@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kajitori.gateway.envoy.route_tree import required, takes_all
-from kajitori.gateway.resources import ROUTES, SCOPES, Resources
+from kajitori.gateway.resources import EXTENSION, ROUTES, SCOPES, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,9 +30,19 @@ _ENTRY = "ai-entry"
 _MARK = "/shard-"
 _SHARD = re.compile(rf"{_MARK}\d\d(?=#|$)")
 Resource = dict[str, Any]
-# Of a route: the header's value that it wants, if one; whether a request with the header cannot take it; and whether every
-# one takes it.
-_Nature = tuple[str | None, bool, bool]
+# Filters of users that may write another model and have the route looked for anew say so.
+_LOOKS_ANEW = "clear_route_cache"
+
+
+class _Nature(NamedTuple):
+    """Of a route: the header's value that it wants, if one; whether a request with the header cannot take it; whether every
+    one takes it; and whether one of its filters may choose another route.
+    """
+
+    model: str | None
+    excluded: bool
+    takes_all: bool
+    looks_anew: bool
 
 
 def shard_name(table: str, number: int) -> str:
@@ -71,12 +81,14 @@ class Sharding:
 
     def __init__(self) -> None:
         self._cut: set[tuple[str, str]] = set()
+        self._looks_anew = False
         self._natures: dict[str, dict[int, tuple[Resource, _Nature]]] = {}
         self._marked: dict[str, dict[int, tuple[Resource, Resource]]] = {}
 
     def cut(self, resources: Resources) -> Resources:
         """The same with shards. Tables without a scope stay whole."""
         tables = resources.by_type.get(ROUTES, {})
+        self._looks_anew = _says(resources.by_type.get(EXTENSION), _LOOKS_ANEW)
         scopes = dict(resources.by_type.get(SCOPES, {}))
         found: dict[str, Resource] = {}
         for name, value in tables.items():
@@ -126,12 +138,16 @@ class Sharding:
         place = (table, str(host["name"]))
         if len(routes) <= SHARDS and place not in self._cut:
             return None
-        known = [natures.of(route, _nature) for route in routes]
+        known: list[_Nature] = [natures.of(route, _nature) for route in routes]
+        if self._looks_anew or any(nature.looks_anew for nature in known):
+            # The script names the shard of the model that was asked for, and no filter behind it could.
+            self._cut.discard(place)
+            return None
         common, by_model = _sorted_out(known)
         if place not in self._cut and SHARDS * len(common) > sum(map(len, by_model)):
             return None
         self._cut.add(place)
-        kept = [route for route, (model, _, _) in zip(routes, known, strict=True) if model is None]
+        kept = [route for route, nature in zip(routes, known, strict=True) if nature.model is None]
         return kept, [[routes[at] for at in sorted([*own, *common])] for own in by_model]
 
 
@@ -163,14 +179,26 @@ def _entry(table: str, route: Resource, marked: _Remembered) -> Resource:
 
 
 def _nature(route: Resource) -> _Nature:
-    return (*required(route), takes_all(route))
+    looks_anew = _says(route.get("typed_per_filter_config"), _LOOKS_ANEW)
+    return _Nature(*required(route), takes_all(route), looks_anew)
+
+
+def _says(value: Any, name: str) -> bool:
+    """Whether a member of this name is true anywhere in it."""
+    if isinstance(value, dict):
+        members: dict[str, Any] = value
+        return members.get(name) is True or any(_says(item, name) for item in members.values())
+    if isinstance(value, list):
+        items: list[Any] = value
+        return any(_says(item, name) for item in items)
+    return False
 
 
 def _sorted_out(natures: Sequence[_Nature]) -> tuple[list[int], list[list[int]]]:
     """Places of routes that requests for any model could take, and of those for the models of each shard."""
     common: list[int] = []
     by_model: list[list[int]] = [[] for _ in range(SHARDS)]
-    for place, (model, excluded, all_) in enumerate(natures):
+    for place, (model, excluded, all_, _) in enumerate(natures):
         if model is not None:
             by_model[shard_of(model)].append(place)
         elif not excluded:
