@@ -252,3 +252,18 @@ async def test_a_provider_that_lies_about_the_length_gets_nothing_through_as_a_w
             assert reply.status >= 500 or len(reply.body) == claimed
         except aiohttp.ClientError:
             pass
+
+
+async def test_a_short_answer_that_breaks_off_is_an_error_in_the_clients_dialect(bench: Workbench) -> None:
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5000\r\n\r\n"
+        writer.write(head.encode() + ANSWER.encode())
+        await writer.drain()
+
+    async with serving(break_off) as port:
+        await bench.apply(gateway(bench.port), *backend("a", port), ai_route("route", "m", {"name": "a"}))
+        reply = await bench.post(QUESTION)
+        assert told(reply, CHAT, 502)
+        record = await bench.record(reply)
+        assert (record.status, record.usage) == (502, None)
