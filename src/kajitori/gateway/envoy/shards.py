@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SHARDS = 32
+# By model, in a host that is worth cutting.
+_FEWEST_ROUTES = 8 * SHARDS
 TABLE_HEADER = "x-kajitori-table"
 # Where routes say to the script that their host is cut, and what comes before the number of a shard.
 FACT, _FACTS_OF = "shards", "envoy.filters.http.lua"
@@ -136,7 +138,7 @@ class Sharding:
         """The routes of a host for requests without a model, and those of each shard; None for a host that stays whole."""
         routes: Sequence[Resource] = host["routes"]
         place = (table, str(host["name"]))
-        if len(routes) <= SHARDS and place not in self._cut:
+        if len(routes) < _FEWEST_ROUTES and place not in self._cut:
             return None
         known: list[_Nature] = [natures.of(route, _nature) for route in routes]
         if self._looks_anew or any(nature.looks_anew for nature in known):
@@ -144,7 +146,8 @@ class Sharding:
             self._cut.discard(place)
             return None
         common, by_model = _sorted_out(known)
-        if place not in self._cut and SHARDS * len(common) > sum(map(len, by_model)):
+        fewest = max(_FEWEST_ROUTES, SHARDS * len(common))
+        if place not in self._cut and sum(map(len, by_model)) < fewest:
             return None
         self._cut.add(place)
         kept = [route for route, nature in zip(routes, known, strict=True) if nature.model is None]
