@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kajitori.gateway import memory as memory_module
+from kajitori.gateway import planned_routes
 from kajitori.gateway.credentials.exchange import Concealed, Token, TokenState
 from kajitori.gateway.memory import PlanMemory, chunks
-from kajitori.gateway.observed import Observed, Settings
+from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
 from tests.gateway.memory_world import FOREIGN, REFUSED, SLOTS
-from tests.gateway.workbench import KINDS
+from tests.gateway.workbench import KINDS, ai_route, backend, gateway, observe
 
 TOKENS = (None, TokenState(), TokenState(Token(Concealed("first"))), TokenState(problem="no"))
 
@@ -160,3 +161,23 @@ def test_where_policies_change_clusters_each_form_of_each_object_gives_the_plan_
             cluster.change(number, other)
             observed = cluster.observed()
             assert_same(make_plan(observed, memory=memory), make_plan(observed))
+
+
+def test_what_a_route_looked_at_before_it_met_a_defect_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    translate = planned_routes.translate_ai_route
+
+    def failing(index: Index, *others: Any) -> Any:
+        if index.backends["default", "a"].metadata.labels:
+            raise ZeroDivisionError("labels")
+        return translate(index, *others)
+
+    monkeypatch.setattr(planned_routes, "translate_ai_route", failing)
+    good = observe(gateway(80), *backend("a", 1), ai_route("r", "m", {"name": "a"}))
+    (known,) = good.backends
+    metadata = msgspec.structs.replace(known.metadata, labels={"bad": ""})
+    bad = msgspec.structs.replace(good, backends=(msgspec.structs.replace(known, metadata=metadata),))
+    memory = PlanMemory()
+    for observed in (bad, good):
+        assert_same(make_plan(observed, memory=memory), make_plan(observed))

@@ -218,11 +218,15 @@ class PlanMemory:
         part = self._parts.get(name)
         if part is None or not self._holds(part, objects, values):
             part = self._make(part, objects, values, make)
+        else:
+            self._note_all(part.looks)
         self._used[name] = part
-        if self._noting is not None:
-            for table, keys in part.looks.items():
-                self._noting.setdefault(table, {}).update(keys)
         return part.result
+
+    def _note_all(self, looks: _Looks) -> None:
+        if self._noting is not None:
+            for table, keys in looks.items():
+                self._noting.setdefault(table, {}).update(keys)
 
     def _holds(self, part: _Part, objects: tuple[Any, ...], values: Any) -> bool:
         if len(part.objects) != len(objects):
@@ -251,6 +255,8 @@ class PlanMemory:
             return _Part(objects, values, looks, make(), self._used)
         finally:
             self._noting, index.targets, self._parts, self._used = outer, targets, parts, used
+            # Also if it raised: who makes do without it depends on why.
+            self._note_all(looks)
 
     def status(self, update: StatusUpdate) -> StatusUpdate:
         """The same, and the same object as in the plan before if it says the same."""
