@@ -20,7 +20,6 @@ from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
 from kajitori.gateway.limits.wording import LIMIT_HEADERS
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes import used_up
-from kajitori.gateway.routes.endpoints import SCHEMAS_HEADER
 from kajitori.gateway.routes.exhausted import leaving_out
 
 OPEN_FILTER, CLOSED_FILTER = "kajitori.admission.open", "kajitori.admission.closed"
@@ -48,10 +47,6 @@ _FACTS = FACTS_SEPARATOR.join(
 _TOLD_ADMITTED = [{"prefix": "x-ratelimit-"}, {"prefix": "anthropic-ratelimit-"}]
 _TOLD_CLIENTS = [*_TOLD_ADMITTED, {"exact": "retry-after"}, {"exact": "x-should-retry"}]
 
-
-# Envoy looks for each of these in each answer, so it is not told to look for those of another dialect.
-_OPENAI_LIMIT_HEADERS = tuple(name for name in LIMIT_HEADERS if name.startswith("x-ratelimit-"))
-_OPENAI_SCHEMAS = frozenset({"/OpenAI/", "/AzureOpenAI/"})
 
 _OFF = {
     **{name: {"@type": _TYPE + "ExtAuthzPerRoute", "disabled": True} for name in FILTERS},
@@ -143,8 +138,7 @@ class Asking:
         if way.hides:
             # What a provider says of its own limits must not be mixed with ours.
             gone: list[str] = route.get("response_headers_to_remove", [])
-            told = _OPENAI_LIMIT_HEADERS if _is_of_openai(route) else LIMIT_HEADERS
-            changed["response_headers_to_remove"] = [*gone, *told]
+            changed["response_headers_to_remove"] = [*gone, *LIMIT_HEADERS]
         return changed
 
     def alike(self, routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -164,16 +158,6 @@ class Asking:
 
 def _switched_off(route: dict[str, Any], off: dict[str, Any]) -> dict[str, Any]:
     return {**route, "typed_per_filter_config": {**off, **_configs(route)}}
-
-
-def _is_of_openai(route: dict[str, Any]) -> bool:
-    """Whether all requests and backends of a route speak OpenAI's dialect, as its match says."""
-    schemas = [
-        header["string_match"]["contains"]
-        for header in route.get("match", {}).get("headers", ())
-        if header["name"] == SCHEMAS_HEADER and "contains" in header.get("string_match", {})
-    ]
-    return bool(schemas) and _OPENAI_SCHEMAS.issuperset(schemas)
 
 
 def _configs(route: dict[str, Any]) -> dict[str, Any]:
