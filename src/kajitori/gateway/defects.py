@@ -15,12 +15,13 @@ import msgspec
 
 from kajitori.gateway.conditions import StatusUpdate, condition
 from kajitori.gateway.envoy.search import Search
+from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.observed import OUR_CONTROLLER
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.refusals import refused_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from kajitori.api.resource import Resource
     from kajitori.gateway.memory import PlanMemory
@@ -82,52 +83,67 @@ class Defects:
         }
         try:
             plan = make_plan(_without(observed, self._known), rejected, envoys=envoys, memory=memory)
-        except Exception as error:
+        except Exception:
             _log.exception("an object meets a defect of the gateway; it is found out which")
-            self._find(observed, there, error)
+            if not self._find(observed, rejected, there):
+                if not rejected:
+                    raise
+                # Better that statuses do not tell what Envoy refuses than that nothing goes out.
+                rejected = {}
             plan = make_plan(_without(observed, self._known), rejected, envoys=envoys, memory=memory)
         self._planned = {id(item): item for item in there.values()}
         if not self._known:
             return plan
-        own = [self._status(place, defect) for place, defect in self._known.items()]
+        own = [
+            self._status(place, defect, observed)
+            for place, defect in self._known.items()
+            if self._resources[place.field].kind not in observed.foreign
+        ]
         keys = {(update.resource.kind, update.namespace, update.name) for update in own}
         others = [
             each for each in plan.statuses if (each.resource.kind, each.namespace, each.name) not in keys
         ]
         return msgspec.structs.replace(plan, statuses=[*others, *own])
 
-    def _find(self, observed: Observed, there: dict[_Place, Any], error: Exception) -> None:
-        """Adds to the known ones; raises the error if it is none of the objects."""
+    def _find(self, observed: Observed, rejected: dict[str, str], there: dict[_Place, Any]) -> bool:
+        """Adds to the known ones. False: it is none of the objects."""
         free = [place for place in there if place not in self._known]
         fresh = [place for place in free if id(there[place]) not in self._planned]
         for suspects in (fresh, free):
-            if suspects and self._words(observed, there, suspects) is None:
+            if suspects and self._words(observed, rejected, there, suspects) is None:
                 break
         else:
-            raise error
+            return False
         search = Search(tuple(suspects))
         while asked := search.asked():
             missing = set(suspects) - search.good - set(asked)
-            search.answer(self._words(observed, there, missing))
+            search.answer(self._words(observed, rejected, there, missing))
         for place, words in search.found.items():
             _log.error("%s %s/%s meets a defect of the gateway: %s", *place, words)
             self._known[place] = _Defect(there[place], words)
+        return True
 
-    def _words(self, observed: Observed, there: dict[_Place, Any], missing: Iterable[_Place]) -> str | None:
+    def _words(
+        self,
+        observed: Observed,
+        rejected: dict[str, str],
+        there: dict[_Place, Any],
+        missing: Iterable[_Place],
+    ) -> str | None:
         """What a plan without these raises, if anything."""
         left_out = self._known | {place: _Defect(there[place], "") for place in missing}
         try:
-            make_plan(_without(observed, left_out))
+            make_plan(_without(observed, left_out), rejected)
         except Exception as error:
-            return f"{type(error).__name__}: {error}"
+            return shown(f"{type(error).__name__}: {error}")
         return None
 
-    def _status(self, place: _Place, defect: _Defect) -> StatusUpdate:
+    def _status(self, place: _Place, defect: _Defect, observed: Observed) -> StatusUpdate:
         kept = "nobody is let in by it" if place.field == _SECURITY else "it is left out"
         message = f"this object meets a defect of the gateway, and {kept}: {defect.words}"
         resource, metadata = self._resources[place.field], defect.item.metadata
-        before = msgspec.to_builtins(defect.item.status) if getattr(defect.item, "status", None) else {}
-        status = refused_status(resource.kind, before or _first_status(resource.kind, defect.item), message)
+        accepted = _accepted(resource.kind, defect.item, observed.controllers)
+        status = refused_status(resource.kind, accepted, message)
         return StatusUpdate(resource, place.namespace, place.name, metadata.generation or 0, status)
 
 
@@ -172,9 +188,35 @@ def _closed(policy: Any) -> Any:
     return msgspec.structs.replace(policy, spec={**targets, "kajitoriCannotReadThis": True})
 
 
-def _first_status(kind: str, item: Any) -> dict[str, Any]:
-    """What is turned into a refusal of an object that has no status yet."""
-    accepted = [condition("Accepted", True, "Accepted", "")]
+def _accepted(kind: str, item: Any, controllers: Collection[str]) -> dict[str, Any]:
+    """What is turned into a refusal: a status of the form that the object has, or else is to get, of our entries alone."""
+    conditions = [condition("Accepted", True, "Accepted", "")]
+    before: dict[str, Any] = msgspec.to_builtins(getattr(item, "status", None)) or {}
+    for part, member in (("parents", "parentRef"), ("ancestors", "ancestorRef")):
+        entries = [
+            {
+                **{key: _given(entry[key]) for key in (member, "controllerName") if entry.get(key)},
+                "conditions": conditions,
+            }
+            for entry in before.get(part) or ()
+            if (entry.get("controllerName") or OUR_CONTROLLER) in controllers
+        ]
+        if entries:
+            return {part: entries}
+    if before.get("conditions"):
+        return {"conditions": conditions}
+    return _first_status(kind, item, conditions)
+
+
+def _given(value: Any) -> Any:
+    """A reference without members that nobody wrote."""
+    return (
+        {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+    )  # pyright: ignore[reportUnknownVariableType]
+
+
+def _first_status(kind: str, item: Any, accepted: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of an object that has no status yet."""
     spec: Any = item.spec
     if kind.endswith("Route") and kind != "AIGatewayRoute":
         refs = msgspec.to_builtins(spec.parent_refs)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 
 from kajitori.gateway import plan as planning
+from kajitori.gateway.conditions import condition
 from kajitori.gateway.controller import watched
 from kajitori.gateway.defects import Defects
 from kajitori.gateway.memory import PlanMemory
-from kajitori.gateway.observed import Observed
+from kajitori.gateway.observed import OUR_CONTROLLER, Observed
 from kajitori.gateway.plan import Plan
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.resources import ROUTES
+from kajitori.gateway.status import complete_status
 from tests.gateway.security.objects import for_route, local_jwt, plain_route, policy
 from tests.gateway.workbench import ai_route, backend, gateway, observe
 
@@ -116,3 +119,56 @@ def test_where_it_is_due_to_no_object_that_a_plan_can_do_without_the_plan_raises
     monkeypatch.setattr(planning, "make_limits", failing)
     with pytest.raises(ZeroDivisionError):
         defects().plan(world(), {}, envoys=1, memory=PlanMemory())
+
+
+def with_status(item: Any, status: dict[str, Any]) -> Any:
+    kind = get_type_hints(type(item))["status"]
+    return msgspec.structs.replace(item, status=msgspec.convert(status, kind))
+
+
+def test_what_a_status_says_of_a_defect_does_not_grow_and_leaves_others_entries_to_them(
+    broken: set[str],
+) -> None:
+    broken |= {"b", "of-web"}
+    line, memory, others = defects(), PlanMemory(), "example.com/other"
+    observed = world(budget("b"), policy("of-web", for_route("web"), jwt=local_jwt()))
+    theirs = {
+        "ancestorRef": {"kind": "Gateway", "name": "x"},
+        "controllerName": others,
+        "conditions": [condition("Accepted", True, "Accepted", "")],
+    }
+    items = {"Budget": observed.budgets[0]}
+    items["SecurityPolicy"] = with_status(observed.security_policies[0], {"ancestors": [theirs]})
+    for _ in range(3):
+        observed = msgspec.structs.replace(
+            observed, budgets=(items["Budget"],), security_policies=(items["SecurityPolicy"],)
+        )
+        plan = line.plan(observed, {}, envoys=1, memory=memory)
+        for update in plan.statuses:
+            item = items.get(update.resource.kind)
+            made = complete_status(update, item.status, "2026-01-01T00:00:00Z") if item else None
+            if made is not None:
+                items[update.resource.kind] = with_status(item, made)
+    assert state(plan, "Budget", "b")[2].count("defect of the gateway") == 1
+    ancestors = msgspec.to_builtins(items["SecurityPolicy"].status)["ancestors"]
+    assert [each["controllerName"] for each in ancestors] == [others, OUR_CONTROLLER]
+
+
+def test_where_telling_of_refusals_raises_the_plan_goes_out_without_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(planning, "refusals_told", failing)
+    plan = defects().plan(world(), {"kind/name": "no"}, envoys=1, memory=PlanMemory())
+    assert "http/80" in plan.resources.by_type[ROUTES]
+
+
+def test_a_defect_is_told_without_secrets_and_briefly(broken: set[str]) -> None:
+    name = "sk-abcdefghijklmnop" + "x" * 2000
+    broken.add(name)
+    observed = world(budget(name))
+    plan = defects().plan(observed, {}, envoys=1, memory=PlanMemory())
+    told = state(plan, "Budget", name)[2]
+    assert "sk-abc" not in told and len(told) < 1000
