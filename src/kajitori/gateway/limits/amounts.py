@@ -16,6 +16,8 @@ from kajitori.gateway.limits.limit import CEL_PREFIX, COST_PREFIX, REQUESTS, TOK
 from kajitori.gateway.limits.request import Request
 
 NOTHING = Usage()
+# No request takes more: stores count in 64 bits, and Lua has 53 of them.
+MOST = 2**53
 
 
 def capacity(limit: Limit) -> int:
@@ -35,7 +37,14 @@ def check_counts(limit: Limit) -> None:
 def real_amount(
     charger: Charger, limit: Limit, route: str, rule: str, backend: str, model: str, usage: Usage
 ) -> int | None:
-    """What a request with this usage takes; None if its price is not known."""
+    """What a request with this usage takes, up to `MOST`; None if its price is not known."""
+    amount = _amount(charger, limit, route, rule, backend, model, usage)
+    return amount if amount is None or amount <= MOST else MOST
+
+
+def _amount(
+    charger: Charger, limit: Limit, route: str, rule: str, backend: str, model: str, usage: Usage
+) -> int | None:
     fixed = limit.request_amount
     if limit.counts == REQUESTS:
         return 1 if fixed is None else fixed

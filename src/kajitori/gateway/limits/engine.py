@@ -169,7 +169,7 @@ class Engine:
         await self._settling.flush()
         settlements, unasked = await self._parted(settlements)
         if self._store.remote and len(settlements) > 1:
-            await asyncio.gather(*(self._settling.settle(self._leave(each.id), each) for each in settlements))
+            await asyncio.gather(*map(self._settle_one, settlements))
         else:
             await self._settle_together(settlements)
         if self._waiting:
@@ -181,9 +181,16 @@ class Engine:
         try:
             with self._store.together():
                 for each in settlements:
-                    await self._settling.settle(self._leave(each.id), each)
+                    await self._settle_one(each)
         except StoreLost:
             self.counts.store_failures += 1  # it keeps what it could not write
+
+    async def _settle_one(self, settlement: Settlement) -> None:
+        try:
+            await self._settling.settle(self._leave(settlement.id), settlement)
+        except Exception:
+            # A defect that one meets must not take the others of its batch with it.
+            _log.exception("request %s cannot be settled", settlement.id)
 
     async def _parted(
         self, settlements: Sequence[Settlement]
@@ -195,7 +202,7 @@ class Engine:
             entry = self._open.get(each.id)
             if entry is not None:
                 self.pushing.touch(entry)
-            passed = entry is None and self.pushing.is_unasked(each.route)
+            passed = entry is None and self.pushing.is_unasked(each.route, each.began)
             (unasked if passed and not await self._settling.is_reserved(each) else asked).append(each)
         return asked, unasked
 

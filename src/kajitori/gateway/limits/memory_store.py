@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 60.0
 _COMPACT_BYTES = 8 * 1024 * 1024
+_LARGEST = 2**63 - 1
 _RESERVE, _SETTLE, _BOOK, _GIVE_BACK, _FORGET, _COUNTER = "r", "s", "b", "g", "f", "c"
 
 
@@ -301,7 +302,10 @@ class MemoryStore:
                 place = each.counter, each.slot
                 reserved[place] = reserved.get(place, 0) + each.amount
         for name, counter in self._counters.items():
-            slots = [[slot, amount - reserved.get((name, slot), 0)] for slot, amount in counter.slots.items()]
+            slots = [
+                [slot, min(amount - reserved.get((name, slot), 0), _LARGEST)]
+                for slot, amount in counter.slots.items()
+            ]
             yield [_COUNTER, name, slots, counter.forget]
         for request_id, reservation in self._open.items():
             yield [_RESERVE, request_id, reservation.note, reservation.expires, reservation.holds]

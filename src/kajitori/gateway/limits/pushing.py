@@ -19,7 +19,7 @@ import msgspec
 
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.policy import Policy, TargetFacts
-from kajitori.gateway.limits.amounts import failed_amount, real_amount
+from kajitori.gateway.limits.amounts import MOST, failed_amount, real_amount
 from kajitori.gateway.limits.counting import Taken
 from kajitori.gateway.limits.exhaustion import KnownExhaustion
 from kajitori.gateway.limits.limit import REQUESTS, Limit, is_pushed
@@ -34,7 +34,10 @@ _log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 1.0
 _SHARED_SECONDS = 0.5
-_LONGEST_WAIT_SECONDS = 3600.0
+# What is used up, or nearly, is looked at so often without anybody's asking: a clock may be put back, and counts be taken away.
+_DOUBT_SECONDS = 60.0
+# For so long after a change of the policy Envoy may not know of it.
+_DELIVERY_SECONDS = 5.0
 _NEAR = 0.8
 _MOST_WATCHED = 2_000
 _MOST_PENDING = 100_000
@@ -55,6 +58,8 @@ class Pushing:
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._routes: frozenset[str] = frozenset()
+        # Routes that nobody was asked about before the policy changed, and who came until then is not.
+        self._unasked_until: dict[str, float] = {}
         self._limits: dict[str, CompiledLimit] = {}
         self._pending: dict[tuple[str, int], Taken] = {}
         self._touched: dict[str, CompiledLimit] = {}
@@ -63,6 +68,7 @@ class Pushing:
         self._unpriced: set[str] = set()
         self._all_anew = self._looked = False
         self._waits: float | None = None  # for which `run` sleeps
+        self._doubted = -_DOUBT_SECONDS
         self._written: str | None = None
         self.used_up: dict[str, UsedUp] = {}
 
@@ -70,7 +76,13 @@ class Pushing:
         """What holds from now on."""
         self._matcher = matcher
         pushes = policy.pushes and self._path is not None
-        self._routes = policy.unasked_routes() if pushes else frozenset()
+        before, self._routes = self._routes, policy.unasked_routes() if pushes else frozenset()
+        self._unasked_until |= dict.fromkeys(before, self._clock.now() + _DELIVERY_SECONDS)
+        self._unasked_until = {
+            route: until
+            for route, until in self._unasked_until.items()
+            if route in policy.routes and route not in self._routes
+        }
         self._limits = (
             {name: each for name, each in matcher.by_name.items() if is_pushed(each.limit)} if pushes else {}
         )
@@ -90,9 +102,9 @@ class Pushing:
         self._all_anew = True
         self._wake.set()
 
-    def is_unasked(self, route: str) -> bool:
-        """Whether requests of a route pass without a question."""
-        return route in self._routes
+    def is_unasked(self, route: str, began: float) -> bool:
+        """Whether a request of a route that came at a time passed without a question."""
+        return route in self._routes or began <= self._unasked_until.get(route, -1.0)
 
     @property
     def awaits(self) -> bool:
@@ -109,7 +121,11 @@ class Pushing:
         """Counts requests that nobody was asked about, and tells Envoy what is used up now."""
         for each in settlements:
             if each.attempted:
-                self._charge(each)
+                try:
+                    self._charge(each)
+                except Exception:
+                    # A defect that one meets must not take the others of its batch with it.
+                    _log.exception("request %s cannot be counted", each.id)
             elif each.refused_by in self._limits:
                 refused = self._counts.refused
                 refused[each.refused_by] = refused.get(each.refused_by, 0) + 1
@@ -131,10 +147,17 @@ class Pushing:
             self._wake.clear()
             if self._store.remote:
                 self._touched |= self._watched
+            self._doubt()
             try:
                 await self._catch_up()
             except Exception:
                 _log.exception("what is used up cannot be told")
+
+    def _doubt(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._doubted + _DOUBT_SECONDS:
+            self._doubted = now
+            self._touched |= self._watched | {name: each.compiled for name, each in self.used_up.items()}
 
     def _wait_seconds(self) -> float | None:
         if self._pending or self._touched or self._all_anew:
@@ -142,9 +165,9 @@ class Pushing:
         if self._store.remote and self._watched:
             return _SHARED_SECONDS
         if not self.used_up:
-            return None
+            return _DOUBT_SECONDS if self._watched else None
         frees = min(each.until for each in self.used_up.values())
-        return min(max(frees - self._clock.now(), 0.05), _LONGEST_WAIT_SECONDS)
+        return min(max(frees - self._clock.now(), 0.05), _DOUBT_SECONDS)
 
     def _charge(self, settlement: Settlement) -> None:
         request, limits = self._matcher.of_request(
@@ -170,14 +193,21 @@ class Pushing:
                 continue
             span = compiled.window.at(began)
             counter = compiled.counter(distinct, span, began)
-            self._touched[counter] = compiled
-            taken = self._pending.get((counter, span.slot))
-            if taken is not None:
-                taken.amount += amount
-            elif len(self._pending) < _MOST_PENDING:
-                self._pending[counter, span.slot] = Taken(counter, span.slot, amount, span.forget)
-            else:
-                self._counts.unsettled_dropped += 1
+            self._keep(Taken(counter, span.slot, amount, span.forget))
+            # On a route about which nobody was asked until a moment ago there may be strict ones, too.
+            if compiled.limit.name in self._limits:
+                self._touched[counter] = compiled
+
+    def _keep(self, taken: Taken) -> None:
+        """Until the store has it."""
+        place = taken.counter, taken.slot
+        known = self._pending.get(place)
+        if known is not None:
+            known.amount = min(known.amount + taken.amount, MOST)
+        elif len(self._pending) < _MOST_PENDING:
+            self._pending[place] = taken
+        else:
+            self._counts.unsettled_dropped += 1
 
     def _amount(self, limit: Limit, settlement: Settlement) -> int:
         once = failed_amount(limit)
@@ -211,7 +241,8 @@ class Pushing:
                     try:
                         await self._store.book(list(booked.values()), now=self._clock.now())
                     except StoreLost:
-                        self._postpone(booked)
+                        for taken in booked.values():
+                            self._keep(taken)
                         raise
                 await self._look()
                 self._looked = True
@@ -220,31 +251,29 @@ class Pushing:
             if self._looked:  # else the file says what an earlier process knew
                 self._tell()
 
-    def _postpone(self, booked: dict[tuple[str, int], Taken]) -> None:
-        for place, taken in booked.items():
-            newer = self._pending.get(place)
-            if newer is not None:
-                newer.amount += taken.amount
-            else:
-                self._pending[place] = taken
-
     async def _look(self) -> None:
         """Reads the counts that may have changed; after a change of the policy all of them. Raises StoreLost."""
+        known = self._limits
+        anew, self._all_anew = self._all_anew, False
         touched, self._touched = self._touched, {}
         try:
-            if self._all_anew:
-                names = await self._store.names() if self._limits else []
-                limits = ((name, self._limits.get(name.partition("|")[0])) for name in names)
+            if anew:
+                names = await self._store.names() if known else []
+                limits = ((name, known.get(name.partition("|")[0])) for name in names)
                 touched |= {name: compiled for name, compiled in limits if compiled is not None}
             places = list(touched.items())
             for start in range(0, len(places), _AT_ONCE):
                 part = places[start : start + _AT_ONCE]
                 amounts = await self._store.amounts([name for name, _ in part])
+                if self._limits is not known:
+                    return  # the policy has changed meanwhile, and all is looked at anew
                 for (name, compiled), slots in zip(part, amounts, strict=True):
                     self._judge(name, compiled, slots)
-            self._all_anew = False
+                await asyncio.sleep(0)  # whoever shares the loop waits no longer than for one part
         except StoreLost:
-            self._touched = touched | self._touched
+            if self._limits is known:
+                self._all_anew = self._all_anew or anew
+                self._touched = touched | self._touched
             raise
 
     def _judge(self, name: str, compiled: CompiledLimit, slots: dict[int, int]) -> None:

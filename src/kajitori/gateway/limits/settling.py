@@ -7,6 +7,7 @@ in the store; a stream that another backend went on with books its further legs 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict, deque
 
 import msgspec
@@ -20,6 +21,8 @@ from kajitori.gateway.limits.matching import Matcher, Tag
 from kajitori.gateway.limits.request import Settlement
 from kajitori.gateway.limits.store import Store, StoreLost
 from kajitori.gateway.rescue.legs import LEG_MARK
+
+_log = logging.getLogger(__name__)
 
 # By how much Envoy's times and ours may differ, on one machine.
 _CLOCK_SECONDS = 5.0
@@ -122,6 +125,9 @@ class Settling:
                     self._pending.appendleft(ending)
                     self.behind.set()
                     return
+                except Exception:
+                    # A defect that one meets must not keep the others back.
+                    _log.exception("the end of a request cannot be told to the store")
         finally:
             self._flushing = False
 

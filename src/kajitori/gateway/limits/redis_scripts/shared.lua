@@ -18,7 +18,12 @@ local function add(counter, slot, amount, reserved, forget)
     return
   end
   local fresh = redis.call('EXISTS', counter) == 0
-  redis.call('HINCRBY', counter, slot, whole(amount))
+  local answer = redis.pcall('HINCRBY', counter, slot, whole(amount))
+  -- A count that has reached the end of 64 bits stays there: nothing of its limit is left, and a script that fails
+  -- halfway would be tried again for ever.
+  if type(answer) == 'table' and answer.err and not string.find(answer.err, 'overflow', 1, true) then
+    error(answer.err, 0)
+  end
   if reserved ~= 0 and not fresh then
     redis.call('HINCRBY', counter, 'o' .. slot, whole(reserved))
   end

@@ -1,0 +1,158 @@
+"""What must not cost counts, nor keep a limit closed: clocks put back, policies that change meanwhile, huge amounts, defects."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kajitori.gateway.accounting.policy import CostRule
+from kajitori.gateway.limits import pushing
+from kajitori.gateway.limits.amounts import MOST
+from kajitori.gateway.limits.counting import Taken
+from kajitori.gateway.limits.limit import Limit, Window
+from kajitori.gateway.limits.matching import Tag
+from kajitori.gateway.limits.memory_store import MemoryStore
+from kajitori.gateway.limits.redis_store import RedisStore
+from kajitori.gateway.limits.request import Settlement
+from tests.gateway.limits.making import (
+    RedisServer,
+    counted,
+    ended,
+    engine,
+    limit,
+    policy,
+    request,
+)
+from tests.gateway.limits.test_used_up import Pushed, soft
+from tests.waiting import eventually
+
+
+class SlowStore(MemoryStore):
+    """Says how counts stood when it was asked, some time later."""
+
+    remote = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
+        found = await super().amounts(counters)
+        self.asked.set()
+        await self.may_answer.wait()
+        return found
+
+
+async def test_what_a_clock_used_up_that_was_ahead_is_free_when_it_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "_DOUBT_SECONDS", 0.01)
+    pushed = Pushed(tmp_path, soft(window=Window("Fixed", 60.0)))
+    pushed.clock.time += 7200
+    await pushed.end(ended("a"), ended("b"))
+    assert len(pushed.lines("C")) == 1
+    pushed.clock.time -= 7200
+    running = asyncio.create_task(pushed.engine.pushing.run())
+    await eventually(lambda: not pushed.lines("C"), what=lambda: str(pushed.lines("C")))
+    running.cancel()
+
+
+async def test_a_count_that_was_near_its_limit_is_not_waited_for_when_its_window_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "_DOUBT_SECONDS", 0.01)
+    pushed = Pushed(tmp_path, soft(amount=5))
+    await pushed.end(*map(ended, "abcd"))
+    assert pushed.engine.awaits
+    pushed.clock.time += 3600
+    running = asyncio.create_task(pushed.engine.pushing.run())
+    await eventually(lambda: not pushed.engine.awaits, what=lambda: "something is awaited still")
+    running.cancel()
+
+
+async def test_a_limit_that_is_raised_while_the_store_is_asked_opens(tmp_path: Path) -> None:
+    pushed = Pushed(tmp_path, soft())
+    pushed.store = slow = SlowStore(tmp_path / "slow")
+    pushed.begin()
+    ending = asyncio.create_task(pushed.end(ended("a"), ended("b")))
+    await slow.asked.wait()
+    pushed.configure(policy(soft(amount=1000)))
+    slow.may_answer.set()
+    await ending
+    await pushed.end()
+    assert pushed.lines("C") == []
+
+
+async def test_who_came_unasked_is_counted_when_the_route_is_asked_about_meanwhile(tmp_path: Path) -> None:
+    pushed = Pushed(tmp_path, soft())
+    began = pushed.clock.time
+    strict = limit("Budget default/strict", amount=1000)
+    pushed.configure(policy(soft(), strict))
+    pushed.clock.time += 300
+    await pushed.end(ended("a", 7, began=began), ended("b", 7, began=pushed.clock.time))
+    assert await counted(pushed.store, [("Budget default/all", 0), (strict.name, 0)]) == [1, 7]
+
+
+def huge() -> Limit:
+    return soft(name="Budget default/huge", counts="cost:huge", amount=1e18)
+
+
+@pytest.mark.parametrize("expression", ["18446744073709551615u", "input_tokens * 17000000000000u"])
+async def test_what_is_too_much_for_a_store_counts_as_much_as_there_can_be_and_takes_no_other_with_it(
+    tmp_path: Path, expression: str
+) -> None:
+    made = policy(huge(), soft(amount=9), costs=[CostRule("huge", "CEL", expression)])
+    pushed = Pushed(tmp_path, made=made)
+    await pushed.end(ended("a", 10**6), ended("b", 10**6))
+    await pushed.end(ended("c", 10**6))
+    store = MemoryStore.read(tmp_path / "journal")
+    assert await counted(store, [("Budget default/huge", 0), ("Budget default/all", 0)]) == [2 * MOST, 3]
+
+
+async def test_a_count_at_its_end_in_redis_keeps_no_other_back_and_none_is_counted_again(
+    redis: RedisServer,
+) -> None:
+    store = RedisStore(redis.url, prefix="end", timeout_seconds=30.0)
+    forget = int(time.time()) + 3600
+    for _ in range(3):
+        full, other = Taken("full", 1, 2**62, forget), Taken("other", 1, 1, forget)
+        await store.book([Taken("first", 1, 1, forget), full, other], now=time.time())
+    assert await counted(store, [("first", 0), ("full", 0), ("other", 0)]) == [3, 2**62, 3]
+    await store.close()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+async def test_a_request_that_meets_a_defect_when_it_is_settled_takes_no_other_with_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, remote: bool
+) -> None:
+    store = MemoryStore()
+    held, _ = engine(limit(amount=1000), store=store)
+    monkeypatch.setattr(store, "remote", remote)
+    for name in ("bad", "b", "c"):
+        assert (await held.admit(request(name, 10, 10))).allowed
+    real = held._settling._real
+
+    def defect(tag: Tag, settlement: Settlement, *more: object) -> int:
+        if settlement.id == "bad":
+            raise RuntimeError("a defect")
+        return real(tag, settlement, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(held._settling, "_real", defect)
+    await held.settle([ended("bad", 1, 1), ended("b", 1, 1), ended("c", 1, 1)])
+    assert await counted(store, [("Budget default/all", 0)]) == [20 + 2 + 2]
+    assert "request bad cannot be settled" in caplog.text
+
+
+async def test_a_request_that_meets_a_defect_when_it_is_counted_takes_no_other_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pushed = Pushed(tmp_path, soft())
+    bad = msgspec.structs.replace(ended("bad"), began="yesterday")  # type: ignore[arg-type]
+    await pushed.engine.pushing.book([bad, ended("a"), ended("b")])
+    assert len(pushed.lines("C")) == 1
+    assert "request bad cannot be counted" in caplog.text
