@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -209,6 +210,22 @@ def test_parts_that_are_good_alone_and_bad_together_do_not_hold_up_later_ones() 
     assert route("later") in served.value["virtual_hosts"][0]["routes"]
 
 
+@pytest.mark.parametrize("after", [[route("bad"), route("good")], [route("good")]])
+def test_nobody_is_blamed_for_what_another_one_was_that_is_mended_or_gone_meanwhile(
+    after: list[dict[str, Any]],
+) -> None:
+    case = Case(ROUTES, "http/80", as_sent(table(route("bad", BROKEN_ACTION), route("good"))), PROBE)
+    case.refused(None, "no")
+    question = case.question()
+    assert question is not None
+    case.answer(verdict(question))
+    case.change(as_sent(table(*after)))
+    while (question := case.question()) is not None:
+        case.answer(verdict(question))
+    assert not case.rejected
+    assert case.over
+
+
 def test_the_parts_of_a_plans_resources_make_them_again() -> None:
     documents = [
         gateway(80),
@@ -246,6 +263,14 @@ def snapshot_of(*routes: dict[str, Any]) -> Snapshot:
     found = Snapshot(Encoder())  # type: ignore[arg-type]
     found.set_resources("gateway", Resources({ROUTES: {"http/80": table(*routes)}}))
     return found
+
+
+def test_what_is_refused_is_called_by_its_name_though_that_is_like_the_name_of_a_shard() -> None:
+    name = "backend/default/shard-12"
+    found = snapshot_of()
+    found.set_resources("other", Resources({CLUSTER: {name: {"name": name}}}))
+    found.refuse(CLUSTER, name, found.resources[CLUSTER][name], "no")
+    assert found.rejected == {f"{CLUSTER}/{name}": "no"}
 
 
 def units_of(sent: Encoded | None) -> dict[str, bool]:

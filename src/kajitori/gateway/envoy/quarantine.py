@@ -225,12 +225,15 @@ class Case:
         weaker: list[_Thing] = []
         words: dict[Part, str] = {}
         changed: list[Part] = []
+        # Then what was inferred of others may be due to what is there no more.
+        moved = any(self._contents.get(part, _MISSING) != content for part, content in done.contents.items())
         for part, form in done.things:
             content = self._contents.get(part, _MISSING)
             if part not in self._unknown or content is _MISSING:
                 continue
-            told = done.search.found.get(_Thing(part, form))
-            if content != done.contents[part]:
+            thing = _Thing(part, form)
+            told = done.search.found.get(thing)
+            if content != done.contents[part] or (moved and thing in done.search.inferred):
                 changed.append(part)
             elif told is None and form is Form.FULL:
                 self._known[part] = content

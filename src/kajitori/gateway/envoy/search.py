@@ -13,10 +13,14 @@ T = TypeVar("T")
 
 
 class Search(Generic[T]):
-    """Ask about `asked()`, tell `answer()`, until nothing is asked. found: what is refused, with Envoy's words."""
+    """Ask about `asked()`, tell `answer()`, until nothing is asked.
+
+    found: what is refused, with Envoy's words. inferred: of these what was taken alone, but not with the others of its group.
+    """
 
     def __init__(self, things: tuple[T, ...]) -> None:
         self.found: dict[T, str] = {}
+        self.inferred: set[T] = set()
         self.good: set[T] = set()
         self._unknown: list[tuple[T, ...]] = [things] if things else []
         # A group in which one is refused at least, and what Envoy said of it.
@@ -50,7 +54,8 @@ class Search(Generic[T]):
             self.good |= set(half)
             self._bad = rest
         else:
-            # Alone it is taken, and with the others of its group it was not: something of the group has to go.
+            # Something of the group has to go.
+            self.inferred |= set(half)
             self._settle()
 
     def _settle(self) -> None:

@@ -19,7 +19,7 @@ from kajitori.gateway.envoy.refused_part import RefusedPart
 from kajitori.gateway.envoy.shards import Sharding, table_of
 from kajitori.gateway.envoy.stand_ins import stand_in
 from kajitori.gateway.envoy.words import shown
-from kajitori.gateway.resources import CLUSTER, SECRET, TYPES, Resources
+from kajitori.gateway.resources import CLUSTER, ROUTES, SECRET, TYPES, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,7 +63,9 @@ class Snapshot:
             found |= {f"{kind}/{name}": message for (kind, name), message in problems.items()}
         for case in self._cases.values():
             found |= case.rejected
-        return {table_of(name): message for name, message in found.items()}
+        return {
+            table_of(key) if key.startswith(f"{ROUTES}/") else key: message for key, message in found.items()
+        }
 
     def refused_of(self, kind: str) -> set[str]:
         """Names of resources of which something else is sent than what is wanted, or nothing."""
