@@ -13,7 +13,7 @@ from typing import Any
 HEADER = "x-ai-eg-model"
 # A header that is there whenever HEADER is: the request script sets both.
 _COMPANION = "x-kajitori-schemas"
-_FEWEST_ROUTES = 32
+_FEWEST_ROUTES = 12
 _MOST_GROWTH = 4
 
 
