@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -32,9 +33,11 @@ from kajitori.gateway.accounting.records import (
     LogPosition,
     RecordStore,
     RequestRecord,
+    read_position,
     read_recent,
     read_request,
 )
+from tests.waiting import eventually_blocking
 
 POLICY = Policy(
     backends={"one": BackendFacts("default/one"), "two": BackendFacts("default/two", "other-model")},
@@ -280,6 +283,50 @@ def test_a_record_that_cannot_be_written_holds_up_no_other(tmp_path: Path) -> No
     store.write([msgspec.structs.replace(odd, costs={"k": 2**70}), good])
     store.close()
     assert [record.id for record in read_recent(tmp_path)] == ["good"]
+
+
+def test_a_disk_that_is_full_when_a_store_begins_costs_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[Path] = []
+
+    def full_at_first(path: Path) -> sqlite3.Connection:
+        tries.append(path)
+        if len(tries) == 1:
+            raise sqlite3.OperationalError("database or disk is full")
+        return real(path)
+
+    real = records._open
+    monkeypatch.setattr(records, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(records, "_open", full_at_first)
+    store = RecordStore(tmp_path / FILE_NAME)
+    eventually_blocking(lambda: len(tries) == 2, what="another try")
+    ledger = Ledger(store, GatewayMetrics())
+    ledger.take([request(id="a")])
+    store.close()
+    assert read_request(tmp_path, "a") is not None
+
+
+def test_what_is_no_database_is_put_aside_and_costs_no_record(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    path.write_bytes(b"no database" * 1000)
+    assert read_position(path) == LogPosition()
+    store = RecordStore(path)
+    Ledger(store, GatewayMetrics()).take([request(id="a")])
+    store.close()
+    assert read_request(tmp_path, "a") is not None
+    assert path.with_name(FILE_NAME + ".unreadable").exists()
+
+
+def test_sums_that_cannot_be_made_cost_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> list[object]:
+        raise RuntimeError("a defect")
+
+    store = RecordStore(tmp_path / FILE_NAME)
+    monkeypatch.setattr(store._usage, "take", defect)
+    Ledger(store, GatewayMetrics()).take([request(id="a")])
+    store.close()
+    assert read_request(tmp_path, "a") is not None
 
 
 def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:

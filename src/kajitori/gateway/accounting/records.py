@@ -187,7 +187,10 @@ class RecordStore:
         self._thread.join()
 
     def _work(self) -> None:
-        with contextlib.closing(_open(self._path)) as database:
+        opened = self._open()
+        if opened is None:
+            return  # they stay in the log, and are read again
+        with contextlib.closing(opened) as database:
             pruned = time.monotonic()
             flushed = 0.0
             stopped = False
@@ -199,6 +202,22 @@ class RecordStore:
                 flushed = time.monotonic()
                 self._commit(database, batch, position)
                 self._written += len(batch)
+
+    def _open(self) -> sqlite3.Connection | None:
+        """None if it cannot be opened for as long as this lives."""
+        while True:
+            try:
+                return _open(self._path)
+            except (OSError, sqlite3.Error) as error:
+                self._complain("%s cannot be opened: %s; trying again each second", self._path, error)
+                if self._ending.wait(_RETRY_SECONDS):
+                    return None
+
+    def _complain(self, text: str, *values: object) -> None:
+        """Once a minute."""
+        if time.monotonic() - self._complained > _COMPLAINT_SECONDS:
+            self._complained = time.monotonic()
+            _log.error(text, *values)
 
     def _gather(self, until: float) -> tuple[list[RequestRecord], LogPosition | None, bool]:
         """What is handed over until a time, and something at least; whether that is all that will ever be."""
@@ -225,25 +244,29 @@ class RecordStore:
         while True:
             try:
                 if usage is None:
-                    usage = self._usage.take(database, batch)
+                    usage = self._sums(database, batch)
                 with database:
                     _insert(database, batch, encoded, position)
                     write_rows(database, usage)
                 self.saved = position or self.saved
                 return
             except sqlite3.Error as error:
-                if time.monotonic() - self._complained > _COMPLAINT_SECONDS:
-                    self._complained = time.monotonic()
-                    _log.error(
-                        "%d request records cannot be written to %s: %s; trying again each second",
-                        len(batch),
-                        self._path,
-                        error,
-                    )
+                text = "%d request records cannot be written to %s: %s; trying again each second"
+                self._complain(text, len(batch), self._path, error)
                 if self._ending.is_set():
                     return  # they stay in the log, and are read again
                 time.sleep(_RETRY_SECONDS)
                 self._prune(database)
+
+    def _sums(self, database: sqlite3.Connection, batch: list[RequestRecord]) -> list[Row]:
+        try:
+            return self._usage.take(database, batch)
+        except sqlite3.Error:
+            raise
+        except Exception:
+            # The records are worth more, and without this thread nothing would ever be booked again.
+            _log.exception("%d requests are counted in no sum of usage", len(batch))
+            return []
 
     def _prune(self, database: sqlite3.Connection) -> None:
         try:
@@ -317,16 +340,40 @@ def _key(request_id: str) -> bytes:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    """Raises OSError, sqlite3.Error. What is no database is put aside: booking anew is better than not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600, exist_ok=True)
+    try:
+        return _made_ready(path)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        aside = path.with_name(path.name + ".unreadable")
+        _log.error("%s cannot be read, and is kept as %s: %s", path, aside, error)
+        path.replace(aside)
+        for beside in ("-wal", "-shm"):
+            path.with_name(path.name + beside).unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        return _made_ready(path)
+
+
+def _made_ready(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False)
+    try:
+        _prepare(database)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA page_size=32768")  # few large writes: each costs a call of the system
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=NORMAL")
     database.execute("PRAGMA wal_autocheckpoint=1000")  # 32 MB: a page is written back once for many
     database.execute("PRAGMA cache_size=-16000")
     database.executescript(_SCHEMA + USAGE_SCHEMA)
-    return database
 
 
 def read_request(home: Path, request_id: str) -> RequestRecord | None:
@@ -355,14 +402,14 @@ def each_record(home: Path, since: float, until: float) -> Iterator[RequestRecor
 
 
 def read_position(path: Path) -> LogPosition:
-    """How far the log was read whose records are in this database; the start of no file if it has none."""
+    """How far the log was read whose records are in this database; the start of no file if it has none, or is none."""
     if not path.exists():
         return LogPosition()
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        try:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
             row = database.execute("SELECT position FROM log_position").fetchone()
-        except sqlite3.OperationalError:
-            return LogPosition()  # made by an earlier version, or a moment ago
+    except sqlite3.DatabaseError:
+        return LogPosition()  # made by an earlier version, or a moment ago, or no database
     return _position_decoder.decode(row[0]) if row else LogPosition()
 
 
