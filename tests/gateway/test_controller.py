@@ -21,6 +21,7 @@ from kajitori.api.resource import (
 )
 from kajitori.base.errors import Invalid
 from kajitori.gateway import verdicts
+from kajitori.gateway.controller import GatewayController
 from tests.gateway.cluster import QUESTION, Cluster
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, key_policy
 from tests.waiting import eventually
@@ -240,3 +241,31 @@ async def test_v1alpha1_and_v1beta1_show_the_same_object(cluster: Cluster) -> No
     new = await cluster.client.get(AI_GATEWAY_ROUTES, "route", "default")
     assert new["spec"]["rules"][0]["backendRefs"][0] | {} == {"name": "a", "priority": 0, "weight": 1}
     assert any("v1beta1" in warning for warning in warnings)
+
+
+async def test_an_object_that_is_deleted_and_made_again_between_two_plans_gets_a_status_again(
+    cluster: Cluster, first: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.apply(gateway(cluster.bench.port), *backend("a", first.port))
+    await cluster.condition(AI_SERVICE_BACKENDS, "a", "Accepted", status="True")
+    seen: set[str | None] = set()
+    make_plan = GatewayController._make_plan
+
+    def seeing(self: GatewayController) -> list[Any]:
+        seen.update(item.metadata.uid for item in self.observe().ai_backends)
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GatewayController, "_make_plan", seeing)
+        await cluster.client.delete(AI_SERVICE_BACKENDS, "a", "default")
+        await cluster.apply(*backend("a", first.port))
+        made = await cluster.client.get(AI_SERVICE_BACKENDS, "a", "default")
+        assert "status" not in made or not made["status"].get("conditions")
+
+        async def is_seen() -> bool:
+            return made["metadata"]["uid"] in seen
+
+        await eventually(is_seen, "the new one is seen")
+    assert GatewayController._make_plan is make_plan
+    await cluster.apply(*backend("b", first.port))
+    await cluster.condition(AI_SERVICE_BACKENDS, "a", "Accepted", status="True")

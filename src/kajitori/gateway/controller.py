@@ -7,6 +7,7 @@ one refused write holds up no other.
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -181,6 +182,8 @@ class GatewayController:
         self._statuses: dict[Key, StatusUpdate] = {}
         # By identity, which the object itself keeps from being another's.
         self._told: dict[int, tuple[StatusUpdate, Key]] = {}
+        # Objects that came under the name of one that had a status.
+        self._made_again: set[Key] = set()
         # Of plans, and of what is looked up for them.
         self._memory, self._asked = PlanMemory(), PlanMemory()
         self._defects = Defects({field: resource for field, (resource, _) in _WATCHED.items()})
@@ -197,6 +200,8 @@ class GatewayController:
         self._writes = runtime.controller("gateway-status", self._write_status, workers=4)
         for informer in self._informers.values():
             self._plans.watch(informer, lambda _: (_EVERYTHING,), when=_matters)
+        for resource, informer in self._by_resource.items():
+            informer.on_change(functools.partial(self._note_made_again, resource))
         ads.on_change(lambda: self._plans.enqueue(_EVERYTHING))
         if envoys is not None:
             envoys.on_change(lambda: self._plans.enqueue(_EVERYTHING))
@@ -271,6 +276,18 @@ class GatewayController:
             if previous.get(key) != update:
                 self._writes.enqueue(key)
 
+        for key in self._made_again & self._statuses.keys():
+            self._writes.enqueue(key)
+        self._made_again.clear()
+
+    def _note_made_again(self, resource: Resource, old: Any, new: Any) -> None:
+        """An object that was deleted and made again has no status, though plans may say the same of both."""
+        if new is None or (old is not None and old.metadata.uid == new.metadata.uid):
+            return
+        key = _object_key(resource, new.metadata.namespace or "", new.metadata.name)
+        if key in self._statuses:
+            self._made_again.add(key)
+
     async def _write_status(self, key: Key) -> None:
         update = self._statuses.get(key)
         if update is None:
@@ -298,7 +315,11 @@ class GatewayController:
 
 
 def _status_key(update: StatusUpdate) -> Key:
-    return Key(update.namespace, f"{update.resource.qualified_name}/{update.name}")
+    return _object_key(update.resource, update.namespace, update.name)
+
+
+def _object_key(resource: Resource, namespace: str, name: str) -> Key:
+    return Key(namespace, f"{resource.qualified_name}/{name}")
 
 
 def _matters(old: Any, new: Any) -> bool:
