@@ -54,6 +54,7 @@ class Engine(Admission, Protocol):
 
     @property
     def awaits(self) -> bool: ...
+    def knows(self, request_id: str) -> bool: ...
     def configure(self, policy: Policy) -> None: ...
     async def settle(self, settlements: Sequence[Settlement]) -> None: ...
     async def run(self) -> None: ...
@@ -162,11 +163,16 @@ class Accountant:
         await _kept_up(self._reader.run, once=True)
 
     async def _settle(self, records: list[RequestRecord]) -> None:
-        settlements = [settlement(record) for record in records if record.route in self._limited]
-        if not settlements or self._engine is None:
+        engine = self._engine
+        if engine is None:
+            return
+        # What passed under limits is settled, too, when its route is gone meanwhile, or they are.
+        concerned = [each for each in records if each.route in self._limited or engine.knows(each.id)]
+        settlements = [settlement(record) for record in concerned]
+        if not settlements:
             return
         try:
-            await self._engine.settle(settlements)
+            await engine.settle(settlements)
         except Exception:
             # The reservations run out by themselves; the requests are booked all the same.
             _log.exception("%d requests cannot be settled", len(settlements))

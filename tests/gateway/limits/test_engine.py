@@ -434,13 +434,15 @@ async def test_usage_is_all_that_counts_when_a_request_ends_well() -> None:
 
 
 async def test_ends_are_awaited_only_where_they_may_let_somebody_pass() -> None:
-    held, _ = engine(limit(amount=1000, clip=True))
+    held, clock = engine(limit(amount=1000, clip=True))
     await held.settle([])
     assert (await held.admit(request("a", 100, 100))).allowed
     assert not held.awaits  # more than half is left
     assert (await held.admit(request("b", 100, 300))).allowed
     assert held.awaits
     await held.settle([ended("b", 100, 20)])
+    assert held.awaits  # the end of the other one that had come by then
+    await held.settle([ended("a", 100, 20)])
     assert not held.awaits
     assert (await held.admit(request("c", 100, 2000))).allowed
     await held.settle([])
@@ -449,3 +451,7 @@ async def test_ends_are_awaited_only_where_they_may_let_somebody_pass() -> None:
     assert held.awaits  # somebody waits, whatever was settled since
     await held.settle([ended("c", 10, 10)])
     assert (await waiting).allowed
+    await held.settle([ended("d", 10, 10)])
+    clock.time += 1
+    assert (await held.admit(request("e", 10, 10))).allowed
+    assert not held.awaits  # it came when there was enough

@@ -10,7 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kajitori.gateway.accounting.policy import CostRule
+from kajitori.gateway.accountant import Accountant
+from kajitori.gateway.accounting.costs import Usage
+from kajitori.gateway.accounting.places import Places
+from kajitori.gateway.accounting.policy import CostRule, Policy
+from kajitori.gateway.accounting.records import RequestRecord
 from kajitori.gateway.limits import pushing
 from kajitori.gateway.limits.amounts import MOST
 from kajitori.gateway.limits.counting import Taken
@@ -20,6 +24,7 @@ from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.redis_store import RedisStore
 from kajitori.gateway.limits.request import Settlement
 from tests.gateway.limits.making import (
+    ROUTE,
     RedisServer,
     counted,
     ended,
@@ -156,3 +161,39 @@ async def test_a_request_that_meets_a_defect_when_it_is_counted_takes_no_other_w
     await pushed.engine.pushing.book([bad, ended("a"), ended("b")])
     assert len(pushed.lines("C")) == 1
     assert "request bad cannot be counted" in caplog.text
+
+
+async def test_what_passed_under_a_limit_is_settled_when_its_route_is_gone_meanwhile(tmp_path: Path) -> None:
+    store = MemoryStore()
+    held, _ = engine(limit(amount=1000), store=store)
+    sockets = [tmp_path / name for name in ("log", "admission", "envoy", "rescue", "inner")]
+    accountant = Accountant(Places(tmp_path, *sockets), lambda: pytest.fail("nobody connects"), held)
+    assert (await held.admit(request("a", 100, 100))).allowed
+    accountant.configure(Policy(limits=(limit(amount=1000),)))
+    record = RequestRecord(
+        "a",
+        1_800_000_000.0,
+        ROUTE,
+        0,
+        "POST",
+        "/",
+        200,
+        "answered",
+        backend="default/a",
+        usage=Usage(10, 5, 15),
+    )
+    await accountant._settle([record])
+    assert await counted(store, [("Budget default/all", 0)]) == [15]
+    accountant._store.close()
+
+
+async def test_a_limit_that_was_tight_is_awaited_until_all_is_settled_that_had_come_by_then() -> None:
+    held, _ = engine(limit(amount=100))
+    for name in "abc":
+        assert (await held.admit(request(name, 10, 20))).allowed
+    await held.settle([ended("a", 1, 1)])
+    assert not (await held.admit(request("d", 20, 25))).allowed
+    await held.settle([ended("c", 1, 1)])
+    assert held.awaits
+    await held.settle([ended("b", 1, 1)])
+    assert not held.awaits

@@ -76,7 +76,8 @@ class Engine:
         self._twice = 0
         self._patience_seconds = patience_seconds
         self._waiting = 0
-        self._tight = True
+        # When somebody came last who found half of a limit used or reserved, in seconds since 1970.
+        self._tight_at = 0.0
         self._settled = asyncio.Event()
         self.counts = Counts()
         self._settling = Settling(store, clock, self._matcher, self.counts, name)
@@ -165,7 +166,6 @@ class Engine:
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Books how requests ended. Each is booked once: a second settlement of a request changes nothing."""
-        self._tight = False  # whoever comes next will tell
         await self._settling.flush()
         settlements, unasked = await self._parted(settlements)
         if self._store.remote and len(settlements) > 1:
@@ -248,7 +248,14 @@ class Engine:
 
         Of a limit that nobody is asked about the same holds.
         """
-        return bool(self._waiting) or (self._tight and bool(self._open)) or self.pushing.awaits
+        if self._waiting or self.pushing.awaits:
+            return True
+        oldest = next(iter(self._open.values()), None)
+        return oldest is not None and oldest.since <= self._tight_at
+
+    def knows(self, request_id: str) -> bool:
+        """Whether a request has passed and is not settled yet."""
+        return request_id in self._open
 
     @property
     def pending(self) -> int:
@@ -286,7 +293,8 @@ class Engine:
     def _verdict(
         self, request: Request, entry: OpenRequest, asked: Asked, outcome: Outcome, now: float
     ) -> Verdict:
-        self._tight = self._tight or is_tight(asked, outcome)
+        if is_tight(asked, outcome):
+            self._tight_at = now
         for name in over_limits(asked, outcome):
             self.counts.shadowed[name] = self.counts.shadowed.get(name, 0) + 1
         headers = limit_headers(readings(asked, outcome), request.dialect, now)
