@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +17,14 @@ from kajitori.gateway.envoy.inquiry import Inquiry
 from kajitori.gateway.envoy.parts import assemble, divide
 from kajitori.gateway.envoy.parts_of_tables import owner_of, unit_of
 from kajitori.gateway.envoy.quarantine import Case
+from kajitori.gateway.envoy.route_tree import HEADER
 from kajitori.gateway.envoy.search import Search
+from kajitori.gateway.envoy.shards import SHARDS, scope, shard_name, shard_of
+from kajitori.gateway.envoy.stream import Stream
 from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.plan import make_plan
-from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, TYPES, Resources
+from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, SCOPES, TYPES, Resources
 from tests.gateway.workbench import ai_route, backend, gateway, observe
 
 BROKEN_ACTION, BROKEN_MATCH = "action", "match"
@@ -340,3 +344,50 @@ def test_an_envoy_that_refuses_what_another_one_takes_is_asked_and_served_like_t
     ask(lax, verdict)
     assert not found.asks
     assert units_of(found.effective(ROUTES, "http/80")) == {"one": False, "two": True}
+
+
+def test_a_table_that_is_cut_for_the_first_time_waits_for_a_shard_of_which_a_part_is_refused() -> None:
+    def resources(count: int) -> Resources:
+        routes = [
+            {**route(f"r{at}"), "match": {"prefix": "/", "headers": [_model(f"m{at}")]}}
+            for at in range(count)
+        ]
+        return Resources({ROUTES: {"http/80": table(*routes)}, SCOPES: {"http/80": scope("http/80")}})
+
+    found = snapshot_of()
+    found.set_resources("gateway", resources(10))
+    stream = Stream(SimpleNamespace(), found)  # type: ignore[arg-type]
+    subscription = stream._subscriptions[ROUTES]
+    subscription.names = {"http/80"} | {shard_name("http/80", number) for number in range(SHARDS)}
+
+    def sent(refused: str = "") -> set[str]:
+        due = stream._due(ROUTES, subscription)
+        for name, each in due.items():
+            subscription.has[name] = each.version
+            if name == refused:
+                found.refuse(ROUTES, name, each, "no", stream._inquiry)
+            else:
+                found.accept(ROUTES, name, each)
+        return set(due)
+
+    assert sent() == {"http/80"}
+    found.set_resources("gateway", resources(1000))
+    shard = shard_name("http/80", shard_of("m5"))
+    assert "http/80" not in sent(shard)
+    assert sent() == set()
+    bad = "http/default/r5/rule/0/match/0"
+    while (case := found.case_for(stream._inquiry)) is not None:
+        question = case.question()
+        if question is not None:
+            found.answered(stream._inquiry, "no" if bad in str(_leading(question)) else None)
+    assert sent() == {shard}
+    assert sent() == {"http/80"}
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"name": HEADER, "string_match": {"exact": name}}
+
+
+def _leading(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Routes that lead to a backend."""
+    return [each for host in value["virtual_hosts"] for each in host["routes"] if "route" in each]

@@ -275,6 +275,9 @@ class Stream:
             shard = shard_name(table, number)
             encoded = self._snapshot.effective(ROUTES, shard)
             asked = shard in subscription.names
+            if asked and encoded is None and self._snapshot.asks:
+                # It was refused before there was one, and goes out when it is known what has to be left out.
+                return True
             if asked and encoded is not None and subscription.has.get(shard) != encoded.version:
                 return True
             if not asked and shard not in subscription.unasked:
