@@ -6,9 +6,18 @@ of a module stay together where they share a cluster. What takes longest begins 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test asserts speed, so no example has a deadline. In CI the examples are the same each time: a change is judged by
+# what it changed. Everybody else looks for new ones.
+settings.register_profile(
+    "kajitori", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("kajitori")
 
 pytest_plugins = ["tests.servers"]
 
