@@ -7,6 +7,7 @@ for all of them each time, where the chunks are put together (`kajitori.gateway.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ from kajitori.api.resource import AI_GATEWAY_ROUTES, HTTP_ROUTES, Resource
 from kajitori.gateway.accounting.costs import check_costs
 from kajitori.gateway.accounting.policy import CostRule, RouteFacts, TargetFacts
 from kajitori.gateway.conditions import StatusUpdate, ai_status
+from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.limits.planning import targets_of
 from kajitori.gateway.memory import chunks
 from kajitori.gateway.policies.subjects import RouteKey, route_key
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from kajitori.gateway.resilience.settings import Resilience
     from kajitori.gateway.routes.attachment import Attachment
     from kajitori.gateway.routes.tables import Entry
+
+_log = logging.getLogger(__name__)
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -259,8 +263,9 @@ def key_of(item: Any) -> tuple[str, str]:
 
 
 def fault_of_ours(error: Exception) -> str:
-    """A defect of ours that one route meets; it must not take the others with it."""
-    return f"this route meets a defect of the gateway and is left out: {type(error).__name__}: {error}"
+    """A defect of ours that one route meets; it must not take the others with it. Where it is goes to the log."""
+    _log.error("a route meets a defect of the gateway", exc_info=error)
+    return f"this route meets a defect of the gateway and is left out: {shown(f'{type(error).__name__}: {error}')}"
 
 
 def _ai_route(around: Surroundings, made: Contribution, route: AIGatewayRoute) -> None:

@@ -272,8 +272,9 @@ def take_gateway_routes(making: Making) -> None:
 
 
 def _faulty_parents(making: Making, kind: str, route: Any, error: Exception) -> dict[str, Any]:
+    # It has been counted already.
     outcomes = making.attachment.attach(
-        kind, route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs
+        kind, route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs, stands_in=True
     )
     accepted = condition("Accepted", False, "Pending", fault_of_ours(error))
     return {"parents": [route_entry(outcome, [accepted]) for outcome in outcomes]}

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from kajitori.gateway import plan as planning
+from kajitori.gateway import planning as planning_routes
 from kajitori.gateway.conditions import condition
 from kajitori.gateway.controller import watched
 from kajitori.gateway.defects import Defects
@@ -172,3 +173,19 @@ def test_a_defect_is_told_without_secrets_and_briefly(broken: set[str]) -> None:
     plan = defects().plan(observed, {}, envoys=1, memory=PlanMemory())
     told = state(plan, "Budget", name)[2]
     assert "sk-abc" not in told and len(told) < 1000
+
+
+def test_a_route_that_meets_a_defect_is_told_so_without_secrets_and_counted_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: Any) -> Any:
+        raise ZeroDivisionError("sk-abcdefghijklmnop")
+
+    kinds = tuple(msgspec.structs.replace(kind, translate=failing) for kind in planning_routes._KINDS)
+    monkeypatch.setattr(planning_routes, "_KINDS", kinds)
+    plan = planning.make_plan(observe(gateway(80), plain_route("web", "/web")))
+    statuses = {update.resource.kind: update.status for update in plan.statuses}
+    assert statuses["Gateway"]["listeners"][0]["attachedRoutes"] == 1
+    (told,) = statuses["HTTPRoute"]["parents"][0]["conditions"]
+    assert "ZeroDivisionError: sk-***" in told["message"]
+    assert "failing" in caplog.text
