@@ -88,6 +88,27 @@ def test_few_routes_stay_in_one_table_and_what_was_cut_stays_cut() -> None:
     assert len(sharding.cut(table(31)).by_type[ROUTES]) == SHARDS + 1
 
 
+def test_of_tables_that_are_gone_nothing_is_kept() -> None:
+    sharding = Sharding()
+    for name in ("t", "u"):
+        table = {
+            "name": name,
+            "virtual_hosts": [{"name": "host", "domains": ["*"], "routes": by_model(MANY)}],
+        }
+        sharding.cut(Resources({ROUTES: {name: table}, SCOPES: {name: scope(name)}}))
+        sharding.cut(Resources({}))
+    assert sharding._cut == {("u", "host")}
+    assert sharding._natures.keys() == sharding._marked.keys() == {"u"}
+
+
+def by_model(count: int) -> list[dict[str, Any]]:
+    wanted = [{"name": HEADER, "string_match": {"exact": f"m{number}"}} for number in range(count)]
+    return [
+        {"name": each["string_match"]["exact"], "match": {"prefix": "/", "headers": [each]}}
+        for each in wanted
+    ]
+
+
 def test_a_host_where_a_filter_may_choose_another_model_stays_whole() -> None:
     sharding = Sharding()
     sharding._cut.add(("t", "host"))

@@ -146,6 +146,7 @@ class Case:
                     again.append(part)
                     self._doubted[part] = bad
         self._unknown &= self._contents.keys()
+        self._known = {part: content for part, content in self._known.items() if part in self._contents}
         self._doubted = {part: bad for part, bad in self._doubted.items() if part in self._contents}
         self._try(again)
         return True

@@ -19,7 +19,7 @@ from kajitori.gateway.envoy.route_tree import required, takes_all
 from kajitori.gateway.resources import EXTENSION, ROUTES, SCOPES, Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
 SHARDS = 32
 # By model, in a host that is worth cutting.
@@ -92,6 +92,8 @@ class Sharding:
         tables = resources.by_type.get(ROUTES, {})
         self._looks_anew = _says(resources.by_type.get(EXTENSION), _LOOKS_ANEW)
         scopes = dict(resources.by_type.get(SCOPES, {}))
+        if scopes:
+            self._forget_all_but(tables.keys())
         found: dict[str, Resource] = {}
         for name, value in tables.items():
             if name not in scopes:
@@ -103,6 +105,13 @@ class Sharding:
                 found[shard_name(name, number)] = shard
                 scopes[shard_name(name, number)] = scope(shard_name(name, number))
         return Resources({**resources.by_type, ROUTES: found, SCOPES: scopes})
+
+    def _forget_all_but(self, tables: Set[str]) -> None:
+        """Of tables that are gone, nothing."""
+        self._cut = {place for place in self._cut if place[0] in tables}
+        for known in (self._natures, self._marked):
+            for name in known.keys() - tables:
+                del known[name]
 
     def _divided(self, name: str, value: Resource) -> tuple[Resource, list[Resource]]:
         """A table without what is in its shards, and these; none where no host is cut."""
