@@ -95,6 +95,7 @@ def observe(
     body_limit_bytes: int = 32 * 1024 * 1024,
     access_log: str = "",
     logged_headers: tuple[str, ...] = (),
+    bind_address: str = "127.0.0.1",
 ) -> Observed:
     """Objects (dicts, or YAML text of several) as the informers would show them."""
     found: dict[str, list[Any]] = {}
@@ -108,7 +109,7 @@ def observe(
             name, kind = KINDS[copy["kind"]]
             found.setdefault(name, []).append(msgspec.convert(copy, kind))
     settings = Settings(
-        bind_address="127.0.0.1",
+        bind_address=bind_address,
         body_limit_bytes=body_limit_bytes,
         access_log=access_log,
         logged_headers=logged_headers,
@@ -117,7 +118,7 @@ def observe(
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.bind((address, 0))
         return probe.getsockname()[1]
 

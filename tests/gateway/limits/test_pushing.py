@@ -14,7 +14,15 @@ import pytest
 from kajitori.gateway.limits.request import Request
 from tests.gateway.limits.limited_workbench import LimitedWorkbench
 from tests.gateway.limits.questions import budget, key_of, lower, question
-from tests.gateway.workbench import Provider, Reply, ai_route, backend, gateway, running_provider
+from tests.gateway.workbench import (
+    Provider,
+    Reply,
+    ai_route,
+    backend,
+    free_port,
+    gateway,
+    running_provider,
+)
 from tests.waiting import eventually
 
 Shared = tuple[LimitedWorkbench, Provider]
@@ -231,6 +239,31 @@ async def test_whom_the_script_cannot_tell_it_has_the_accountant_asked_about(sha
     assert reply.json["error"]["message"].startswith("Budget default/ranges: 0 of 1 requests are left")
     assert int(lower(reply)["retry-after"]) > 0
     assert [each.route for each in asked] == ["default/ranges"]
+
+
+async def test_clients_of_ipv6_are_refused_by_the_name_under_which_they_were_counted(shared: Shared) -> None:
+    bench, provider = shared
+    port = free_port("::1")
+    await bench.apply(
+        gateway(port),
+        *backend("a", provider.port),
+        ai_route("six", "m", {"name": "a"}),
+        soft("six", {"requests": 1}, countApart=["client"]),
+        bind_address="::1",
+    )
+    asked = watched(bench)
+    async with aiohttp.ClientSession(f"http://[::1]:{port}") as clients:
+
+        async def status() -> int:
+            async with clients.post("/v1/chat/completions", json=question()) as answer:
+                return answer.status
+
+        assert await status() == 200
+        await used_up(bench, "Budget default/six")
+        assert await status() == 429
+    assert [each.client for each in asked] == [
+        "::1"
+    ]  # no name of a count that the script could make has colons
 
 
 async def test_what_is_used_up_stays_so_whoever_is_killed(shared: Shared) -> None:

@@ -6,6 +6,7 @@
 -- Where it cannot tell whom a limit concerns the accountant is asked; while that is away, such requests pass.
 local HEAD, WAIT = 'kajitori-used-up-1', '{}'
 local LOOK_MILLISECONDS, ASK_MILLISECONDS = 100, 2000
+local NO_SUCH_FILE = 2
 local FACTS_HEADER, EXHAUSTED = 'x-kajitori-facts', 'x-kajitori-exhausted'
 -- What is known now: nil where nothing is used up.
 local known, first_line, looked_at = nil, nil, -math.huge
@@ -64,8 +65,12 @@ local function read_file(text)
 end
 
 local function look()
-  local file = io.open(USED_UP_FILE)
+  local file, why, code = io.open(USED_UP_FILE)
   if not file then
+    if code ~= NO_SUCH_FILE then
+      if first_line then return end  -- as without a descriptor left: what was known holds until it can be read again
+      error(why)
+    end
     known, first_line = nil, nil
     return
   end
@@ -82,7 +87,10 @@ local function fact_of(handle, name)
   if name == 'model' then return headers:get('x-ai-eg-model') end
   if name == 'key' then return headers:get('x-kajitori-key') end
   if name == 'tenant' then return headers:get('x-kajitori-tenant') end
-  if name == 'client' then return string.match(handle:streamInfo():downstreamDirectRemoteAddress(), '^(.*):%d+$') end
+  if name == 'client' then
+    local address = string.match(handle:streamInfo():downstreamDirectRemoteAddress(), '^(.*):%d+$')
+    return address and (string.match(address, '^%[(.*)%]$') or address)  -- the log has those of IPv6 without brackets
+  end
   -- As accounting/route_names.py reads it.
   local kind, namespace, route, rule = string.match(handle:streamInfo():routeName(), '^(%a+)/([^/]+)/([^/]+)/rule/(%d+)')
   if name == 'rule' then return rule end
@@ -212,6 +220,13 @@ local function ask(handle)
   end
 end
 
+-- Whether the accountant has to be asked; who is kept back has got an answer.
+local function must_ask(handle, now)
+  local count, asked = find_count(handle, now)
+  if not count then return asked end
+  refuse_for(handle, count, now)
+end
+
 function envoy_on_request(handle)
   local now = tonumber(handle:timestamp())
   if now - looked_at >= LOOK_MILLISECONDS or now < looked_at then
@@ -224,10 +239,8 @@ function envoy_on_request(handle)
     end
   end
   if not known then return end
-  local count, asked = find_count(handle, now / 1000)
-  if count then
-    refuse_for(handle, count, now / 1000)
-  elseif asked then
-    ask(handle)
-  end
+  local fine, asked = pcall(must_ask, handle, now / 1000)
+  -- A fault must not open a limit: Envoy lets a request go on whose script has failed.
+  if not fine then handle:logErr('whom a limit concerns cannot be told: ' .. tostring(asked)) end
+  if asked then ask(handle) end
 end
