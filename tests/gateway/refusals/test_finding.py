@@ -17,6 +17,7 @@ from kajitori.gateway.envoy.inquiry import Inquiry
 from kajitori.gateway.envoy.parts import assemble, divide
 from kajitori.gateway.envoy.parts_of_tables import owner_of, unit_of
 from kajitori.gateway.envoy.quarantine import Case
+from kajitori.gateway.envoy.refused_part import RefusedPart, digest
 from kajitori.gateway.envoy.route_tree import HEADER
 from kajitori.gateway.envoy.search import Search
 from kajitori.gateway.envoy.shards import SHARDS, scope, shard_name, shard_of
@@ -308,6 +309,24 @@ def test_what_envoys_of_one_replica_refuse_goes_to_those_of_no_other_until_it_is
     assert units_of(there.effective(ROUTES, "http/80")) == {"one": False, "two": True}
     there.heed([])
     assert units_of(there.effective(ROUTES, "http/80")) == {"one": False, "two": False}
+
+
+def test_of_a_rule_that_stands_in_several_shards_each_part_is_heeded() -> None:
+    here = snapshot_of()
+    for name, model in (("http/80/shard-01", "a"), ("http/80/shard-02", "b")):
+        bad = {**route("one", BROKEN_ACTION), "match": {"prefix": "/", "model": model}}
+        here.set_resources(name, Resources({ROUTES: {name: {**table(bad), "name": name}}}))
+    parts = [
+        RefusedPart(ROUTES, "http/80", "*", "http/default/one/rule/0", digest(contents), Form.ANSWER.value)
+        for name in ("http/80/shard-01", "http/80/shard-02")
+        for part, contents in divide(ROUTES, here.resources[ROUTES][name].value).items()
+        if part == ("*", "http/default/one/rule/0")
+    ]
+    here.heed(parts)
+    for name in ("http/80/shard-01", "http/80/shard-02"):
+        assert units_of(here.effective(ROUTES, name)) == {"one": True}
+    here.heed(parts[:1])
+    assert units_of(here.effective(ROUTES, "http/80/shard-02")) == {"one": False}
 
 
 def test_an_envoy_that_refuses_what_another_one_takes_is_asked_and_served_like_the_other() -> None:

@@ -159,16 +159,19 @@ class Case:
             if not bad.elsewhere
         ]
 
-    def heed(self, refused: Mapping[Part, RefusedPart]) -> None:
-        """Leaves out what Envoys of other replicas refuse, as long as it is that, and nothing else of theirs."""
+    def heed(self, refused: Mapping[tuple[Part, str], RefusedPart]) -> None:
+        """Leaves out what Envoys of other replicas refuse, as long as it is that, and nothing else of theirs.
+
+        refused: by part and digest, since shards of one table may have different parts by the same name.
+        """
         for part, bad in list(self._bad.items()):
-            if bad.elsewhere and (part not in refused or refused[part].digest != digest(bad.content)):
+            if bad.elsewhere and (part, digest(bad.content)) not in refused:
                 del self._bad[part]
-        for part, told in refused.items():
+        for (part, refused_digest), told in refused.items():
             content = self._contents.get(part, _MISSING)
             if part in self._bad or part in self._unknown or content is _MISSING:
                 continue
-            if digest(content) == told.digest:
+            if digest(content) == refused_digest:
                 self._bad[part] = Bad(content, Form(told.form), "", elsewhere=True)
 
     def mend(self, encode: Encode) -> None:

@@ -49,7 +49,7 @@ class Snapshot:
         self._unsendable: set[tuple[str, str]] = set()
         self._stand_ins: dict[str, Encoded] = {}
         # What other processes' Envoys refuse, by resource.
-        self._heeded: dict[tuple[str, str], dict[Part, RefusedPart]] = {}
+        self._heeded: dict[tuple[str, str], dict[tuple[Part, str], RefusedPart]] = {}
         # Who finds out for a case what is refused.
         self._askers: dict[tuple[str, str], Inquiry] = {}
         self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
@@ -80,7 +80,7 @@ class Snapshot:
         """What Envoys of other processes refuse goes to none of this one either."""
         self._heeded = {}
         for each in refused:
-            self._heeded.setdefault((each.kind, each.name), {})[each.part] = each
+            self._heeded.setdefault((each.kind, each.name), {})[each.part, each.digest] = each
         self._follow()
 
     @property
