@@ -345,3 +345,25 @@ async def test_a_host_of_a_narrower_listener_is_not_served_by_a_wider_one(
     assert (await bench.get("/one", {"host": "one.example"})).status == 200
     assert (await bench.get("/x", {"host": "one.example"})).status == 404
     await eventually(lambda: len(first.seen) == 2)
+
+
+async def test_of_a_listener_that_goes_envoy_keeps_no_table(bench: Workbench, first: Provider) -> None:
+    authority = Authority()
+    names = ("one.example", "two.example")
+    documents = [
+        *(authority.secret(name, name) for name in names),
+        *backend("a", first.port),
+        *(web(name, name, "a") for name in names),
+    ]
+
+    def all_of(count: int) -> list[dict[str, Any]]:
+        return [secure_gateway(*(https(name, bench.port, name, name) for name in names[:count])), *documents]
+
+    async def tables() -> list[str]:
+        dump = await bench.admin("/config_dump?resource=dynamic_scoped_route_configs")
+        return [name for name in names if f'"https/{bench.port}/{name}"' in dump]
+
+    await bench.apply(*all_of(2))
+    assert await tables() == list(names)
+    await bench.apply(*all_of(1))
+    assert await tables() == list(names[:1])

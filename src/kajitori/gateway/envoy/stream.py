@@ -331,7 +331,9 @@ class Stream:
             self._send_endpoints_again(due)
         if kind == LISTENER and not all(map(is_probe, due)):
             # The first listener of an Envoy waits for the scopes of tables, but only asks for them once, ever.
-            self._subscriptions[SCOPES].has.clear()
+            # What goes is to be remembered, or it would never be taken away.
+            scopes = self._subscriptions[SCOPES]
+            scopes.has = dict.fromkeys(scopes.has, "")
         subscription.outstanding = (nonce, due)
         return response
 
