@@ -71,6 +71,7 @@ async def test_a_count_that_was_near_its_limit_is_not_waited_for_when_its_window
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pushing, "_DOUBT_SECONDS", 0.01)
+    monkeypatch.setattr(pushing, "_READING_SECONDS", 0.01)
     pushed = Pushed(tmp_path, soft(amount=5))
     await pushed.end(*map(ended, "abcd"))
     assert pushed.engine.awaits
@@ -78,6 +79,15 @@ async def test_a_count_that_was_near_its_limit_is_not_waited_for_when_its_window
     running = asyncio.create_task(pushed.engine.pushing.run())
     await eventually(lambda: not pushed.engine.awaits, what=lambda: "something is awaited still")
     running.cancel()
+
+
+@pytest.mark.parametrize(("amount", "awaited"), [(100, True), (1000, False)])
+async def test_a_limit_that_will_be_used_up_by_the_next_reading_is_awaited(
+    tmp_path: Path, amount: int, awaited: bool
+) -> None:
+    pushed = Pushed(tmp_path, soft(amount=amount))
+    await pushed.end(*(ended(str(number)) for number in range(8)))  # in a tenth of a second, after a silence
+    assert pushed.engine.awaits is awaited
 
 
 async def test_a_limit_that_is_raised_while_the_store_is_asked_opens(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ _DOUBT_SECONDS = 60.0
 # For so long after a change of the policy Envoy may not know of it.
 _DELIVERY_SECONDS = 5.0
 _NEAR = 0.8
+# Envoy writes so often, and what it wrote is read so often while nobody waits (see `LogReader`).
+_WRITING_SECONDS, _READING_SECONDS = 0.1, 1.0
 _MOST_WATCHED = 2_000
 _MOST_PENDING = 100_000
 _AT_ONCE = 500
@@ -67,6 +69,10 @@ class Pushing:
         # Those of which a request was booked that has no price: all are asked about, and such a one is refused.
         self._unpriced: set[str] = set()
         self._all_anew = self._looked = False
+        self._stale = True  # what is written
+        # What counts will have taken by the next reading, if it goes on so.
+        self._soon: dict[str, float] = {}
+        self._booked_at = 0.0
         self._waits: float | None = None  # for which `run` sleeps
         self._doubted = -_DOUBT_SECONDS
         self._written: str | None = None
@@ -99,7 +105,7 @@ class Pushing:
             for name, each, compiled in kept
             if compiled is not None and compiled.limit == each.compiled.limit
         }
-        self._all_anew = True
+        self._all_anew = self._stale = True
         self._wake.set()
 
     def is_unasked(self, route: str, began: float) -> bool:
@@ -108,7 +114,7 @@ class Pushing:
 
     @property
     def awaits(self) -> bool:
-        """Whether a count is near its limit, so that what ended should be known soon."""
+        """Whether a count is near its limit, or will be by the next reading, so that what ended should be known soon."""
         return bool(self._watched)
 
     def touch(self, entry: OpenRequest) -> None:
@@ -155,6 +161,8 @@ class Pushing:
 
     def _doubt(self) -> None:
         now = asyncio.get_running_loop().time()
+        if now > self._booked_at + 2 * _READING_SECONDS:
+            self._soon = {}  # it has not gone on so
         if now >= self._doubted + _DOUBT_SECONDS:
             self._doubted = now
             self._touched |= self._watched | {name: each.compiled for name, each in self.used_up.items()}
@@ -227,7 +235,7 @@ class Pushing:
             )
             if found is None and limit.unpriced == "Deny" and limit.name not in self._unpriced:
                 self._unpriced.add(limit.name)
-                self._all_anew = True
+                self._all_anew = self._stale = True
             amount = once if found is None else found
         # What is taken for each request is taken once, however many backends went on with its stream.
         return amount - once if LEG_MARK in settlement.id else amount
@@ -244,12 +252,20 @@ class Pushing:
                         for taken in booked.values():
                             self._keep(taken)
                         raise
+                    self._look_ahead(booked.values())
                 await self._look()
                 self._looked = True
             except StoreLost:
                 self._counts.store_failures += 1
             if self._looked:  # else the file says what an earlier process knew
                 self._tell()
+
+    def _look_ahead(self, booked: Iterable[Taken]) -> None:
+        now = asyncio.get_running_loop().time()
+        took, self._booked_at = now - self._booked_at, now
+        # After a silence what came first is read at once.
+        took = _WRITING_SECONDS if took > 2 * _READING_SECONDS else max(took, _WRITING_SECONDS)
+        self._soon = {taken.counter: taken.amount * _READING_SECONDS / took for taken in booked}
 
     async def _look(self) -> None:
         """Reads the counts that may have changed; after a change of the policy all of them. Raises StoreLost."""
@@ -291,7 +307,8 @@ class Pushing:
             self.used_up[name] = count
         else:
             self.used_up.pop(name, None)
-        near = count is None and span.used(slots) >= _NEAR * compiled.capacity
+        self._stale = self._stale or count != known
+        near = count is None and span.used(slots) + self._soon.get(name, 0) >= _NEAR * compiled.capacity
         if near and len(self._watched) < _MOST_WATCHED:
             self._watched[name] = compiled
         else:
@@ -304,6 +321,10 @@ class Pushing:
         now = self._clock.now()
         for name in [name for name, each in self.used_up.items() if each.until <= now]:
             del self.used_up[name]
+            self._stale = True
+        if not self._stale:
+            return
+        self._stale = False
         self._exhaustion.pushed(self.used_up)
         # What allows nothing at all needs no count.
         asked = [
@@ -319,7 +340,7 @@ class Pushing:
             self._written = text
         except OSError as error:
             _log.error("Envoy cannot be told what is used up: %s", error)
-            self._all_anew = True
+            self._all_anew = self._stale = True
 
 
 def _replace(path: Path, text: str) -> None:
