@@ -27,6 +27,7 @@ from tests.gateway.limits.making import (
     ROUTE,
     RedisServer,
     counted,
+    distinct,
     ended,
     engine,
     limit,
@@ -111,6 +112,22 @@ async def test_who_came_unasked_is_counted_when_the_route_is_asked_about_meanwhi
     pushed.clock.time += 300
     await pushed.end(ended("a", 7, began=began), ended("b", 7, began=pushed.clock.time))
     assert await counted(pushed.store, [("Budget default/all", 0), (strict.name, 0)]) == [1, 7]
+
+
+async def test_of_a_limit_with_very_many_counts_that_are_used_up_some_are_kept_and_all_others_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "_MOST_USED_UP", 3)
+    pushed = Pushed(tmp_path, soft(amount=1, selectors=(distinct("client"),)))
+    await pushed.end(*(ended(str(number), client=f"10.0.0.{number}") for number in range(10)))
+    assert len(pushed.engine.pushing.used_up) == 3
+    assert [line[1] for line in pushed.lines("C")] == ["10.0.0.0", "10.0.0.1", "10.0.0.2"]
+    assert [line[1] for line in pushed.lines("L")] == ["1"]
+    assert not (await pushed.engine.admit(request("a", client="10.0.0.9"))).allowed
+    assert (await pushed.engine.admit(request("b", client="10.0.0.10"))).allowed
+    pushed.clock.time += 3600
+    await pushed.end(ended("c", client="10.0.1.1"))
+    assert [line[1] for line in pushed.lines("L")] == ["0"]
 
 
 def huge() -> Limit:

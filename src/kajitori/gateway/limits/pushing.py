@@ -42,6 +42,8 @@ _NEAR = 0.8
 # Envoy writes so often, and what it wrote is read so often while nobody waits (see `LogReader`).
 _WRITING_SECONDS, _READING_SECONDS = 0.1, 1.0
 _MOST_WATCHED = 2_000
+# Clients choose their addresses. Of a limit of which more counts are used up all requests are asked about.
+_MOST_USED_UP = 2_000
 _MOST_PENDING = 100_000
 _AT_ONCE = 500
 
@@ -77,6 +79,8 @@ class Pushing:
         self._doubted = -_DOUBT_SECONDS
         self._written: str | None = None
         self.used_up: dict[str, UsedUp] = {}
+        # Limits of which more counts are used up than are kept, with when the last of them frees.
+        self._crowded: dict[str, float] = {}
 
     def configure(self, policy: Policy, matcher: Matcher) -> None:
         """What holds from now on."""
@@ -96,6 +100,7 @@ class Pushing:
         self._touched.clear()
         self._watched.clear()
         self._unpriced.intersection_update(self._limits)
+        self._crowded.clear()
         # What a limit says that has changed is not known before its counts were read anew.
         kept = (
             (name, each, self._limits.get(each.compiled.limit.name)) for name, each in self.used_up.items()
@@ -173,7 +178,7 @@ class Pushing:
         if self._store.remote and self._watched:
             return _SHARED_SECONDS
         if not self.used_up:
-            return _DOUBT_SECONDS if self._watched else None
+            return _DOUBT_SECONDS if self._watched or self._crowded else None
         frees = min(each.until for each in self.used_up.values())
         return min(max(frees - self._clock.now(), 0.05), _DOUBT_SECONDS)
 
@@ -269,6 +274,7 @@ class Pushing:
 
     async def _look(self) -> None:
         """Reads the counts that may have changed; after a change of the policy all of them. Raises StoreLost."""
+        self._forget_past()
         known = self._limits
         anew, self._all_anew = self._all_anew, False
         touched, self._touched = self._touched, {}
@@ -292,6 +298,15 @@ class Pushing:
                 self._touched = touched | self._touched
             raise
 
+    def _forget_past(self) -> None:
+        now = self._clock.now()
+        for name in [name for name, each in self.used_up.items() if each.until <= now]:
+            del self.used_up[name]
+            self._stale = True
+        for name in [name for name, until in self._crowded.items() if until <= now]:
+            del self._crowded[name]
+            self._stale = True
+
     def _judge(self, name: str, compiled: CompiledLimit, slots: dict[int, int]) -> None:
         now = self._clock.now()
         span = compiled.window.at(now)
@@ -303,10 +318,15 @@ class Pushing:
                 shadowed = self._counts.shadowed
                 shadowed[compiled.limit.name] = shadowed.get(compiled.limit.name, 0) + 1
             return
-        if count is not None:
+        if count is None:
+            self.used_up.pop(name, None)
+        elif known is not None or len(self.used_up) < _MOST_USED_UP:
             self.used_up[name] = count
         else:
-            self.used_up.pop(name, None)
+            limit = compiled.limit.name
+            self._stale = self._stale or limit not in self._crowded
+            self._crowded[limit] = max(count.until, self._crowded.get(limit, 0.0))
+            return
         self._stale = self._stale or count != known
         near = count is None and span.used(slots) + self._soon.get(name, 0) >= _NEAR * compiled.capacity
         if near and len(self._watched) < _MOST_WATCHED:
@@ -318,10 +338,7 @@ class Pushing:
         """Writes the file, if it says something new."""
         if self._path is None:
             return
-        now = self._clock.now()
-        for name in [name for name, each in self.used_up.items() if each.until <= now]:
-            del self.used_up[name]
-            self._stale = True
+        self._forget_past()
         if not self._stale:
             return
         self._stale = False
@@ -330,7 +347,9 @@ class Pushing:
         asked = [
             each
             for name, each in self._limits.items()
-            if name in self._unpriced or (each.capacity == 0 and not each.limit.shadow)
+            if name in self._unpriced
+            or name in self._crowded
+            or (each.capacity == 0 and not each.limit.shadow)
         ]
         text = render(self._concerned, self.used_up.values(), asked)
         if text == self._written or (self._written is None and not text and not self._path.exists()):
