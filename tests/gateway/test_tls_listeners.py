@@ -10,9 +10,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kajitori.gateway.plan import Plan, make_plan
-from kajitori.gateway.resources import LISTENER, SECRET
+from kajitori.gateway.resources import LISTENER, ROUTES, SECRET
+from kajitori.gateway.routes.hostnames import covering, covers
 from tests.gateway.authority import Authority
 from tests.gateway.test_http_routes import echoing, http_route, matching, path, to
 from tests.gateway.workbench import Provider, Workbench, backend, gateway, observe
@@ -367,3 +370,25 @@ async def test_of_a_listener_that_goes_envoy_keeps_no_table(bench: Workbench, fi
     assert await tables() == list(names)
     await bench.apply(*all_of(1))
     assert await tables() == list(names[:1])
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_however_many_listeners_a_port_has_each_ones_table_has_few_hosts(count: int) -> None:
+    names = [f"h{number}.example" for number in range(count)]
+    listeners = [https(name, 443, "c", name) for name in names]
+    secret = Authority().secret("c", *names)
+    tables = make_plan(observe(secure_gateway(*listeners), secret)).resources.by_type[ROUTES]
+    for name in names:
+        own, others = tables[f"https/443/{name}"]["virtual_hosts"]
+        assert own["domains"] == [name]
+        assert sorted([*own["domains"], *others["domains"]]) == ["*", *sorted(names)]
+
+
+@given(st.data())
+def test_the_patterns_that_cover_a_hostname_are_those_that_are_looked_up(data: st.DataObject) -> None:
+    names = st.lists(st.sampled_from("ab"), max_size=3).map(lambda parts: ".".join([*parts, "com"]))
+    names |= names.map(lambda name: f"*.{name}") | st.just("*")
+    hostname, pattern = data.draw(names), data.draw(names)
+    assert (pattern in covering(hostname)) == covers(pattern, hostname)
+    found = covering(hostname)
+    assert found == sorted(found, key=lambda each: (each.startswith("*"), -len(each)))

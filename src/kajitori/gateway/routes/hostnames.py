@@ -36,3 +36,10 @@ def covers(pattern: str, hostname: str) -> bool:
     return (
         pattern.startswith("*.") and hostname.removeprefix("*").endswith(pattern[1:]) and hostname != pattern
     )
+
+
+def covering(hostname: str) -> list[str]:
+    """Every pattern that covers a hostname, from itself to `*`: so many look-ups, however many hosts there are."""
+    ends = hostname.removeprefix("*")
+    wider = [f"*{ends[at:]}" for at, letter in enumerate(ends) if letter == "."]
+    return list(dict.fromkeys((hostname, *wider, ANY_HOST)))

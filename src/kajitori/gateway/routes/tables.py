@@ -26,7 +26,7 @@ from kajitori.gateway.routes.endpoints import (
     unnamed_routes,
     wrong_methods,
 )
-from kajitori.gateway.routes.hostnames import ANY_HOST, covers
+from kajitori.gateway.routes.hostnames import ANY_HOST, covering, covers
 from kajitori.gateway.routes.protected_routes import HostSecurity
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class Table:
         self._body_limit_bytes = body_limit_bytes
         self._hosts: dict[str, list[tuple[Entry, tuple[str, ...]]]] = {host: [] for host in hosts}
         self._elsewhere = frozenset(elsewhere) - self._hosts.keys()
-        self._narrower = [name for name in self._elsewhere if any(covers(host, name) for host in self._hosts)]
+        wildcards = [host for host in self._hosts if host.startswith("*")]
+        self._narrower = {name for name in self._elsewhere if any(covers(host, name) for host in wildcards)}
 
     def add(self, hostname: str, entry: Entry, hidden: tuple[str, ...] = ()) -> None:
         """hidden: narrower hostnames at which the route does not serve."""
@@ -90,6 +91,10 @@ class Table:
     def route_configuration(self, asking: Asking | None = None) -> dict[str, Any]:
         """The RouteConfiguration of Envoy. asking: about which routes the accountant is asked."""
         self._asking = asking or self._asking
+        misdirected = {name for name in self._hosts.keys() | self._elsewhere if self._is_elsewhere(name)}
+        hosts = [self._virtual_host(name) for name in sorted(self._hosts.keys() - misdirected)]
+        if misdirected:
+            hosts.append(_misdirected(sorted(misdirected)))
         return {
             "name": self.name,
             "max_direct_response_body_size_bytes": _LONGEST_BODY_BYTES,
@@ -97,22 +102,18 @@ class Table:
             "most_specific_header_mutations_wins": True,
             # Backends see the host as the client wrote it, with its port.
             "ignore_port_in_host_matching": True,
-            "virtual_hosts": [
-                self._virtual_host(hostname) for hostname in sorted(self._hosts.keys() | self._elsewhere)
-            ],
+            "virtual_hosts": hosts,
         }
 
+    def _is_elsewhere(self, hostname: str) -> bool:
+        return hostname in self._elsewhere or not self._narrower.isdisjoint(covering(hostname))
+
     def _virtual_host(self, hostname: str) -> dict[str, Any]:
-        if hostname in self._elsewhere or any(covers(name, hostname) for name in self._narrower):
-            return {"name": hostname, "domains": [hostname], "routes": [_misdirected()]}
         # Every pattern that covers this host contributes, the most specific first.
-        patterns = sorted(
-            (pattern for pattern in self._hosts if covers(pattern, hostname)),
-            key=lambda pattern: (pattern.startswith("*"), -len(pattern)),
-        )
         found = [
             (pattern, entry)
-            for pattern in patterns
+            for pattern in covering(hostname)
+            if pattern in self._hosts
             for entry, hidden in sorted(self._hosts[pattern], key=lambda item: item[0].rank)
             if not any(covers(name, hostname) for name in hidden)
         ]
@@ -173,11 +174,14 @@ def _distinct(models: list[Model]) -> list[Model]:
     return list({model.id: model for model in reversed(models)}.values())[::-1]
 
 
-def _misdirected() -> dict[str, Any]:
+def _misdirected(hostnames: list[str]) -> dict[str, Any]:
+    """The hosts of other listeners together: each listener of a port has all the others'."""
     told = "this connection was made for another host than %REQ(:AUTHORITY)%; open one of its own"
-    return {
+    route = {
         "name": "misdirected",
         "match": {"prefix": "/"},
         "direct_response": direct_error(421, told),
         "typed_per_filter_config": PLAIN_FILTERS,
     }
+    # No hostname has a stroke.
+    return {"name": "other/listeners", "domains": hostnames, "routes": [route]}
