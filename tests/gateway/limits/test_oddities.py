@@ -15,7 +15,7 @@ from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.places import Places
 from kajitori.gateway.accounting.policy import CostRule, Policy
 from kajitori.gateway.accounting.records import RequestRecord
-from kajitori.gateway.limits import pushing
+from kajitori.gateway.limits import known_counts, pushing
 from kajitori.gateway.limits.amounts import MOST
 from kajitori.gateway.limits.counting import Taken
 from kajitori.gateway.limits.limit import Limit, Window
@@ -72,7 +72,7 @@ async def test_a_count_that_was_near_its_limit_is_not_waited_for_when_its_window
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pushing, "_DOUBT_SECONDS", 0.01)
-    monkeypatch.setattr(pushing, "_READING_SECONDS", 0.01)
+    monkeypatch.setattr(known_counts, "_READING_SECONDS", 0.01)
     pushed = Pushed(tmp_path, soft(amount=5))
     await pushed.end(*map(ended, "abcd"))
     assert pushed.engine.awaits
@@ -117,7 +117,7 @@ async def test_who_came_unasked_is_counted_when_the_route_is_asked_about_meanwhi
 async def test_of_a_limit_with_very_many_counts_that_are_used_up_some_are_kept_and_all_others_asked_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pushing, "_MOST_USED_UP", 3)
+    monkeypatch.setattr(known_counts, "_MOST_USED_UP", 3)
     pushed = Pushed(tmp_path, soft(amount=1, selectors=(distinct("client"),)))
     await pushed.end(*(ended(str(number), client=f"10.0.0.{number}") for number in range(10)))
     assert len(pushed.engine.pushing.used_up) == 3
