@@ -176,7 +176,7 @@ class GatewayController:
         self._port_listeners: list[Callable[[], None]] = []
         self._secrets = ReferencedObjects(runtime, SECRETS, Secret, self._plan_soon)
         self._config_maps = ReferencedObjects(runtime, CONFIG_MAPS, ConfigMap, self._plan_soon)
-        self._tokens = TokenSource(runtime, lambda: self._plans.enqueue(_EVERYTHING), surroundings)
+        self._tokens = TokenSource(runtime, self._plan_soon, surroundings)
         self._issuers = IssuerSource(runtime, self._plan_soon)
         self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
@@ -198,17 +198,21 @@ class GatewayController:
         )
         self._plans = runtime.controller("gateway", self._plan, everywhere=True)
         self._writes = runtime.controller("gateway-status", self._write_status, workers=4)
+        self._listen()
+        if envoys is not None:
+            envoys.on_change(self._plan_soon)
+        exhaustion.on_change(self._plan_soon)
+        # An empty cluster has no object whose arrival would start the first plan.
+        self._plan_soon()
+
+    def _listen(self) -> None:
+        """Plans anew whenever what plans look at is another."""
         for informer in self._informers.values():
             self._plans.watch(informer, lambda _: (_EVERYTHING,), when=_matters)
         for resource, informer in self._by_resource.items():
             informer.on_change(functools.partial(self._note_made_again, resource))
-        ads.on_change(lambda: self._plans.enqueue(_EVERYTHING))
-        if envoys is not None:
-            envoys.on_change(lambda: self._plans.enqueue(_EVERYTHING))
-        self._upstream.on_change(lambda: self._plans.enqueue(_EVERYTHING))
-        exhaustion.on_change(self._plan_soon)
-        # An empty cluster has no object whose arrival would start the first plan.
-        self._plans.enqueue(_EVERYTHING)
+        self._ads.on_change(self._plan_soon)
+        self._upstream.on_change(self._plan_soon)
 
     def _plan_soon(self) -> None:
         self._plans.enqueue(_EVERYTHING)

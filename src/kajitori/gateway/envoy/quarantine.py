@@ -66,7 +66,12 @@ class Bad(msgspec.Struct, frozen=True):
 
 
 class Case:
-    """One resource. probe: the name that a resource has which is only to be tried."""
+    """One resource. probe: the name that a resource has which is only to be tried.
+
+    A part that was never doubted is in none of these: `_unknown`, while it is asked about in one of the `_rounds`, the latest first;
+    then `_known`, with the content that was taken, or `_bad`. Of what was bad and has changed `_doubted` has what was said of it.
+    While it `_waits` for the suspects of a refusal, or has `_failed` for what is no part's own, all stays as it was taken last.
+    """
 
     def __init__(self, kind: str, name: str, wanted: Encoded, probe: str) -> None:
         self.kind = kind

@@ -1,4 +1,4 @@
-"""The resources that Envoy shall have, from several sources, encoded and versioned.
+"""The resources that Envoy shall have, and what becomes of those that it refuses.
 
 A version is a digest of the content. So an unchanged resource keeps its version across restarts of this process,
 and an Envoy that kept running is sent nothing it already has. What many objects share, and Envoy refuses, is a
@@ -7,19 +7,18 @@ and an Envoy that kept running is sent nothing it already has. What many objects
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
-from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.envoy.encoded import Encoded, encoded
 from kajitori.gateway.envoy.forms import PROBE, Part
 from kajitori.gateway.envoy.parts import divide
 from kajitori.gateway.envoy.quarantine import Case
 from kajitori.gateway.envoy.refused_part import RefusedPart
-from kajitori.gateway.envoy.shards import Sharding, table_of
+from kajitori.gateway.envoy.shards import table_of
+from kajitori.gateway.envoy.sources import Sources
 from kajitori.gateway.envoy.stand_ins import stand_in
 from kajitori.gateway.envoy.words import shown
-from kajitori.gateway.resources import CLUSTER, ROUTES, SECRET, TYPES, Resources
+from kajitori.gateway.resources import CLUSTER, ROUTES, SECRET, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,30 +36,31 @@ class Snapshot:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encode = encoder.encode
-        self._sharding = Sharding()
-        self._sources: dict[str, dict[str, dict[str, Encoded]]] = {}
+        self._wanted = Sources(encoder.encode)
         self._good: dict[tuple[str, str], Encoded] = {}
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
         self._retried: set[tuple[str, str]] = set()
-        self._malformed: dict[str, dict[tuple[str, str], str]] = {}
         self._cases: dict[tuple[str, str], Case] = {}
-        self._counts = itertools.count(1)
-        # What is wanted and no message of Envoy as a whole.
-        self._unsendable: set[tuple[str, str]] = set()
         self._stand_ins: dict[str, Encoded] = {}
         # What other processes' Envoys refuse, by resource.
         self._heeded: dict[tuple[str, str], dict[tuple[Part, str], RefusedPart]] = {}
         # Who finds out for a case what is refused.
         self._askers: dict[tuple[str, str], Inquiry] = {}
-        self.resources: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
-        # Of the same, so that an Envoy that has all of it is found out by one comparison.
-        self.versions: dict[str, dict[str, str]] = {kind: {} for kind in TYPES}
+
+    @property
+    def resources(self) -> dict[str, dict[str, Encoded]]:
+        """What is wanted, by type and name."""
+        return self._wanted.resources
+
+    @property
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Of all of it."""
+        return self._wanted.versions
 
     @property
     def rejected(self) -> dict[str, str]:
         found = {f"{kind}/{name}": message for (kind, name), (_, message) in self._refused.items()}
-        for problems in self._malformed.values():
-            found |= {f"{kind}/{name}": message for (kind, name), message in problems.items()}
+        found |= {f"{kind}/{name}": message for (kind, name), message in self._wanted.malformed.items()}
         for case in self._cases.values():
             found |= case.rejected
         return {
@@ -95,74 +95,30 @@ class Snapshot:
 
     def sources(self) -> set[str]:
         """Which sources have set their resources."""
-        return set(self._sources)
+        return self._wanted.names()
 
     def set_resources(self, source: str, resources: Resources) -> bool:
-        """Replaces all resources of one source; encodes only what changed. True: something did.
-
-        The names of different sources must differ; a later source (by its name) would win.
-        """
-        resources = self._sharding.cut(resources)
-        known = self._sources.get(source, {})
-        fresh: dict[str, dict[str, Encoded]] = {}
-        changed = source not in self._sources
-        malformed: dict[tuple[str, str], str] = {}
-        for kind, values in resources.by_type.items():
-            before = known.get(kind, {})
-            after: dict[str, Encoded] = {}
-            for name, value in values.items():
-                old = before.get(name)
-                if old is not None and (old.value is value or old.value == value):
-                    after[name] = old
-                    continue
-                changed = True
-                try:
-                    after[name] = encoded(kind, value, self.encode)
-                except InvalidManifest as error:
-                    if divide(kind, value):
-                        after[name] = Encoded(value, b"", f"unsendable {next(self._counts)}")
-                        continue
-                    malformed[kind, name] = str(error)
-                    if old is not None:
-                        after[name] = old
-            changed = changed or len(after) != len(before)
-            fresh[kind] = after
-        changed = changed or any(items and kind not in fresh for kind, items in known.items())
-        self._sources[source] = fresh
-        self._malformed[source] = malformed
+        """Replaces all resources of one source. True: something changed."""
+        changed = self._wanted.set_resources(source, resources)
         if changed:
-            self._merge()
+            self._forget_what_changed()
+            self._follow()
         return changed
 
-    def _merge(self) -> None:
-        merged: dict[str, dict[str, Encoded]] = {kind: {} for kind in TYPES}
-        for source in sorted(self._sources):
-            for kind, items in self._sources[source].items():
-                merged[kind].update(items)
-        self.resources = merged
-        self.versions = {
-            kind: {name: item.version for name, item in items.items()} for kind, items in merged.items()
-        }
-        self._unsendable = {
-            (kind, name)
-            for items in self._sources.values()
-            for kind, found in items.items()
-            for name, each in found.items()
-            if not each.data
-        }
-        # A refusal is of one version; another one is to be tried.
+    def _forget_what_changed(self) -> None:
+        """A refusal is of one version; another one is to be tried."""
+        versions = self.versions
         self._refused = {
             (kind, name): refused
             for (kind, name), refused in self._refused.items()
-            if name in merged[kind] and merged[kind][name].version == refused[0]
+            if versions[kind].get(name) == refused[0]
         }
         self._retried &= self._refused.keys()
         self._stand_ins = {
             name: sent for name, sent in self._stand_ins.items() if (CLUSTER, name) in self._refused
         }
-        for key in [key for key in self._good if key[1] not in merged[key[0]]]:
+        for key in [key for key in self._good if key[1] not in versions[key[0]]]:
             del self._good[key]
-        self._follow()
 
     def _follow(self) -> None:
         """Tells cases what is wanted now, and opens one for what cannot even be sent as a whole."""
@@ -174,7 +130,7 @@ class Snapshot:
             for name in self.resources[kind]
             if (kind, table_of(name)) in self._heeded
         }
-        for kind, name in self._cases.keys() | self._unsendable | heeded:
+        for kind, name in self._cases.keys() | self._wanted.unsendable | heeded:
             wanted = self.resources[kind].get(name)
             if wanted is None:
                 continue
