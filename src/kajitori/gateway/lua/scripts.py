@@ -14,9 +14,9 @@ def _parts(*names: str) -> str:
     return "".join((_FOLDER / f"{name}.lua").read_text() for name in names)
 
 
-def _room(name: str, *exported: str) -> str:
-    """A part whose names but `exported`, which are functions, are its own: Lua takes no more than 200 in one place."""
-    text = _parts(name)
+def _room(*names: str, exported: tuple[str, ...] = ()) -> str:
+    """Parts whose names but `exported`, which are functions, are their own: Lua takes no more than 200 in one place."""
+    text = _parts(*names)
     for function in exported:
         text = text.replace(f"\nlocal function {function}(", f"\nfunction {function}(")
     declared = f"local {', '.join(exported)}\n" if exported else ""
@@ -31,9 +31,9 @@ REQUEST_SCRIPT = (
     + _parts("models", "sha256", "context", "facts", "logins", "keys")
     + lua_operations()
     + _parts("memory")
-    + _room("order", "arrange")
+    + _room("order", exported=("arrange",))
     + _parts("shards", "request")
-    + _room("usage")
+    + _room("counts", "usage")
 )
 COOLING_SCRIPT = _parts("memory", "facts", "cooling")
 ATTEMPT_SCRIPT = _parts("scanner", "forms", "facts", "attempt")
