@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kajitori.api.resource import HTTP_ROUTES
+from kajitori.gateway.conditions import StatusUpdate, condition
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.routes.features import SUPPORTED_FEATURES
 from kajitori.gateway.status import complete_status
@@ -145,3 +147,12 @@ def test_fields_of_a_gateway_that_change_nothing_are_named() -> None:
     message = next(item["message"] for item in status["conditions"] if item["type"] == "Accepted")
     for field in ("spec.addresses", "spec.allowedListeners", "spec.tls.backend"):
         assert f"{field} is not honoured" in message
+
+
+def test_a_message_is_no_longer_than_api_servers_take() -> None:
+    told = condition("Accepted", False, "Invalid", "x" * 40_000)
+    update = StatusUpdate(HTTP_ROUTES, "default", "web", 1, {"parents": [parent("gateway", [told])]})
+    status = complete_status(update, None, "2026-01-01T00:00:00Z")
+    assert status is not None
+    message = status["parents"][0]["conditions"][0]["message"]
+    assert len(message) == 32_768 and message.endswith("x...")

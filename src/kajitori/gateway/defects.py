@@ -154,6 +154,7 @@ def _same(item: Any, before: Any) -> bool:
         mine.uid == theirs.uid
         and mine.generation == theirs.generation
         and mine.annotations == theirs.annotations
+        and mine.labels == theirs.labels
         and item.spec == before.spec
     )
 

@@ -11,6 +11,8 @@ from kajitori.gateway.observed import CONTROLLERS
 
 # Lists with an entry for each controller, and the member that says of whom the entry speaks.
 _BY_CONTROLLER = {"parents": "parentRef", "ancestors": "ancestorRef"}
+# An API server takes no longer one of a condition, and with it nothing of the status.
+_LONGEST_MESSAGE = 32_768
 
 
 def complete_status(
@@ -78,5 +80,10 @@ def _conditions(
         old = known.get(item["type"])
         same = old is not None and old.get("status") == item["status"]
         time = old.get("lastTransitionTime") if old is not None and same else now
-        completed.append({**item, "observedGeneration": generation, "lastTransitionTime": time or now})
+        message = item["message"]
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[: _LONGEST_MESSAGE - 3]}..."
+        completed.append(
+            {**item, "message": message, "observedGeneration": generation, "lastTransitionTime": time or now}
+        )
     return completed
