@@ -37,9 +37,9 @@ class Encoder:
         self.schema = envoy_schema
         self._fields = functools.cache(self._compile)
         # Routes by the place they have: most stay the same from one table to the next.
-        self._routes: dict[tuple[str, str, str], tuple[dict[str, Any], bytes]] = {}
+        self._routes: dict[str, dict[tuple[str, str], tuple[dict[str, Any], bytes]]] = {}
         # Branches of look-up trees, by table and host.
-        self._branches: dict[tuple[str, str], _Branches] = {}
+        self._branches: dict[str, dict[str, _Branches]] = {}
 
     def message(self, full_name: str, value: dict[str, Any], where: str = "") -> Any:
         """The message; raises InvalidManifest that names the field."""
@@ -75,17 +75,17 @@ class Encoder:
         table = str(value.get("name"))
         rest = {key: item for key, item in value.items() if key != "virtual_hosts"}
         parts = [self.message(_ROUTE_CONFIGURATION, rest).SerializeToString(deterministic=True)]
-        used: dict[tuple[str, str, str], tuple[dict[str, Any], bytes]] = {}
-        kept = {place: known for place, known in self._branches.items() if place[0] != table}
+        before, used = self._routes.get(table, {}), dict[tuple[str, str], tuple[dict[str, Any], bytes]]()
+        trees, kept = self._branches.get(table, {}), dict[str, _Branches]()
         for host in value.get("virtual_hosts", ()):
             plain = {key: item for key, item in host.items() if key != "routes"}
             encoded = [self.message(_VIRTUAL_HOST, plain).SerializeToString(deterministic=True)]
             routes: list[bytes] = []
             for index, route in enumerate(host.get("routes", ())):
-                key = (table, str(host["name"]), str(route.get("name") or index))
-                known = self._routes.get(key)
+                key = (str(host["name"]), str(route.get("name") or index))
+                known = before.get(key)
                 if known is None or (known[0] is not route and known[0] != route):
-                    data = self.message(_ROUTE, route, f"route {key[2]}").SerializeToString(
+                    data = self.message(_ROUTE, route, f"route {key[1]}").SerializeToString(
                         deterministic=True
                     )
                     known = (route, data)
@@ -95,12 +95,11 @@ class Encoder:
             if tree is None:
                 encoded += [_length_delimited(_ROUTES_FIELD, data) for data in routes]
             else:
-                branches = self._branches.get((table, str(host["name"])), {})
-                matcher, kept[table, str(host["name"])] = _matcher(routes, *tree, branches)
+                host_name = str(host["name"])
+                matcher, kept[host_name] = _matcher(routes, *tree, trees.get(host_name, {}))
                 encoded.append(_length_delimited(_MATCHER_FIELD, matcher))
             parts.append(_length_delimited(_HOSTS_FIELD, b"".join(encoded)))
-        self._routes = {key: item for key, item in self._routes.items() if key[0] != table} | used
-        self._branches = kept
+        self._routes[table], self._branches[table] = used, kept
         return b"".join(parts)
 
     def _compile(self, full_name: str) -> dict[str, tuple[str, Callable[[Any, str], Any]]]:
