@@ -308,3 +308,18 @@ def test_no_interleaving_exceeds_a_limit_in_redis(
             await store.close()
 
     asyncio.run(run())
+
+
+async def test_what_is_only_booked_stays_as_long_as_its_window_and_goes_when_that_is_over(
+    store: Store,
+) -> None:
+    start = int(now())
+    for number in range(400):
+        keep = start + number - 120
+        await store.book([Taken("c", start + number, 1, start + 2 + number, keep)], now=start)
+    (slots,) = await store.amounts(["c"])
+    assert sum(amount for slot, amount in slots.items() if slot >= start + 300) == 100
+    assert len(slots) <= 257
+    await asyncio.sleep(max(0.0, start + 2.5 - time.time()))  # the first of it is over
+    (slots,) = await store.amounts(["c"])
+    assert sum(amount for slot, amount in slots.items() if slot >= start + 300) == 100

@@ -59,7 +59,7 @@ class Charges:
                 continue
             span = compiled.window.at(began)
             counter = compiled.counter(distinct, span, began)
-            self._keep(Taken(counter, span.slot, amount, span.forget))
+            self._keep(Taken(counter, span.slot, amount, span.forget, span.keep))
             charged[counter] = compiled
         return charged
 

@@ -60,12 +60,13 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class Taken(msgspec.Struct, array_like=True, gc=False):
-    """What a reservation holds of one counter."""
+    """What is taken of one counter, or reserved. keep: the first slot that is of use still, if that is known."""
 
     counter: str
     slot: int
     amount: int
     forget: int
+    keep: int = 0
 
 
 def room(hold: Hold, used: int) -> bool:

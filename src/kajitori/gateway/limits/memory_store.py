@@ -16,7 +16,7 @@ import msgspec
 
 from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken, decide, room, wanted
 from kajitori.gateway.limits.journal import Journal, read_journal
-from kajitori.gateway.limits.store import LATE_SECONDS, Reservation, StoreLost
+from kajitori.gateway.limits.store import LATE_SECONDS, MOST_SLOTS, Reservation, StoreLost
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class MemoryStore:
             self._write([_RESERVE, request_id, note, expires, taken])
             self._reserve(request_id, Reservation(note, taken, expires))
             for hold in holds:
-                self._prune(hold)
+                self._prune(hold.counter, hold.keep)
         return Outcome(allowed, tuple(standings), candidates)
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
@@ -122,7 +122,7 @@ class MemoryStore:
     async def book(self, taken: Sequence[Taken], *, now: float) -> None:
         self._write([_BOOK, list(taken)])
         for each in taken:
-            self._add(each, each.amount)
+            self._book(each)
 
     async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
         return [dict(known.slots) if (known := self._counters.get(name)) else {} for name in counters]
@@ -180,11 +180,16 @@ class MemoryStore:
                 return slot
         return hold.slot
 
-    def _prune(self, hold: Hold) -> None:
-        slots = self._counters[hold.counter].slots
+    def _book(self, taken: Taken) -> None:
+        self._add(taken, taken.amount)
+        if len(self._counters[taken.counter].slots) > MOST_SLOTS:
+            self._prune(taken.counter, taken.keep)
+
+    def _prune(self, name: str, keep: int) -> None:
+        slots = self._counters[name].slots
         if len(slots) > 1:
-            reserved = self._counters[hold.counter].open
-            for slot in [slot for slot in slots if slot < hold.keep]:
+            reserved = self._counters[name].open
+            for slot in [slot for slot in slots if slot < keep]:
                 del slots[slot]
                 reserved.pop(slot, None)
 
@@ -277,8 +282,8 @@ class MemoryStore:
         elif kind == _SETTLE:
             self._settle(values[0], values[1])
         elif kind == _BOOK:
-            for each in (Taken(*each) for each in values[0]):
-                self._add(each, each.amount)
+            for each in values[0]:
+                self._book(Taken(*each))
         elif kind == _GIVE_BACK and values[0] in self._open:
             self._expire(values[0])
         elif kind == _FORGET:

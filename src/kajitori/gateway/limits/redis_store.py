@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken
-from kajitori.gateway.limits.store import LATE_SECONDS, Reservation, StoreLost
+from kajitori.gateway.limits.store import LATE_SECONDS, MOST_SLOTS, Reservation, StoreLost
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -138,9 +138,9 @@ class RedisStore:
             return Reservation(fields.get(b"note", b"").decode(), taken, float(score or 0.0))
 
     async def book(self, taken: Sequence[Taken], *, now: float) -> None:
-        values: list[Any] = [self._prefix, now]
+        values: list[Any] = [self._prefix, now, MOST_SLOTS]
         for each in taken:
-            values += [each.slot, each.amount, each.forget]
+            values += [each.slot, each.amount, each.forget, each.keep]
         await self._run(_BOOK, [self._open_key, *(self._counter(each.counter) for each in taken)], values)
 
     async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:

@@ -18,6 +18,8 @@ from kajitori.gateway.limits.counting import Hold, Outcome, Taken
 
 # After a reservation was given back for its age, its end is waited for this long.
 LATE_SECONDS = 86_400.0
+# Where a count has more slots, those that are of no use are taken away when something is booked.
+MOST_SLOTS = 256
 _Answer = TypeVar("_Answer")
 
 

@@ -27,7 +27,8 @@ local function add(counter, slot, amount, reserved, forget)
   if reserved ~= 0 and not fresh then
     redis.call('HINCRBY', counter, 'o' .. slot, whole(reserved))
   end
-  if fresh then
+  -- What is only booked, and never reserved, must not be forgotten with the first window that it was counted in.
+  if fresh or tonumber(forget) - now > redis.call('TTL', counter) then
     redis.call('EXPIREAT', counter, forget)
   end
 end
