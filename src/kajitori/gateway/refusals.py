@@ -42,6 +42,8 @@ class _Object(NamedTuple):
     section: str = ""
 
 
+# Kind, namespace, name and rule.
+_Owner = tuple[str, str, str, str]
 # Of each object what is to be said, and where: the same is said once for all places.
 _Told = dict[_Object, dict[str, dict[str, None]]]
 
@@ -57,13 +59,14 @@ def refusals_told(
         return list(statuses)
     told: _Told = {}
     whole: dict[str, dict[str, str]] = {}
+    owners = _Owners(resources.by_type.get(ROUTES, {}))
     for key, message in sorted(rejected.items()):
         kind, _, name = key.partition("/")
         if "#" not in name:
             whole.setdefault(kind, {})[name] = message
             continue
         name, place, unit = name.split("#", 2)
-        for item, where in _of_part(kind, place, unit, resources.by_type.get(kind, {}).get(name), gateways):
+        for item, where in _of_part(kind, place, unit, owners.of(name, place), gateways):
             told.setdefault(item, {}).setdefault(message, {})[where] = None
     gateways = list(gateways)
     _of_whole(resources, whole, gateways, told)
@@ -71,10 +74,28 @@ def refusals_told(
     return [_said(update, told) for update in statuses] if told else list(statuses)
 
 
+class _Owners:
+    """Which rules have routes in a table, by host. Of each table it is found out once, if somebody asks."""
+
+    def __init__(self, tables: Mapping[str, dict[str, Any]]) -> None:
+        self._tables = tables
+        self._known: dict[str, dict[str, set[_Owner]]] = {}
+
+    def of(self, table: str, host: str) -> set[_Owner]:
+        """host: empty for all of them."""
+        if table not in self._known:
+            found = self._known[table] = {"": set[_Owner]()}
+            for name, unit in divide_table(self._tables.get(table, {})):
+                if (owner := owner_of(unit)) is not None:
+                    found.setdefault(name, set()).add(owner)
+                    found[""].add(owner)
+        return self._known[table].get(host, set())
+
+
 def _of_part(
-    kind: str, place: str, unit: str, value: dict[str, Any] | None, gateways: Iterable[Gateway]
+    kind: str, place: str, unit: str, owners: Iterable[_Owner], gateways: Iterable[Gateway]
 ) -> list[tuple[_Object, str]]:
-    """Whose part it is, and where."""
+    """Whose part it is, and where. owners: of the routes of its host."""
     if kind == EXTENSION:
         names = [name.split("/", 1) for name in place.split("+") if "/" in name]
         return [(_Object("SecurityPolicy", *name), "jwt") for name in names]
@@ -84,10 +105,8 @@ def _of_part(
     if owner is not None:
         return [(_Object(*owner[:3]), owner[3])]
     # What stands in a host for all its routes, or what is said of the host or the table itself.
-    parts = divide_table(value) if value is not None else {}
-    owners = {owner_of(other) for host, other in parts if place in ("", host)} - {None}
     where = f"host {place}, {unit}" if unit else f"host {place}" if place else "the whole route table"
-    return [(_Object(*found[:3]), where) for found in sorted(filter(None, owners))]
+    return [(_Object(*found[:3]), where) for found in sorted(owners)]
 
 
 def _listeners_of(chain: str, gateways: Iterable[Gateway]) -> list[_Object]:

@@ -25,6 +25,7 @@ from kajitori.gateway.envoy.stream import Stream
 from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.plan import make_plan
+from kajitori.gateway.refusals import refusals_told
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, SCOPES, TYPES, Resources
 from tests.gateway.workbench import ai_route, backend, gateway, observe
 
@@ -250,6 +251,20 @@ def test_the_parts_of_a_plans_resources_make_them_again() -> None:
     ]
     assert not divide(CLUSTER, next(iter(resources.by_type[CLUSTER].values())))
     assert not divide(LISTENER, resources.by_type[LISTENER]["http/80"])
+
+
+@pytest.mark.parametrize(("place", "where", "told"), [("h0", "host h0", 1), ("", "the whole route table", 3)])
+def test_what_is_refused_of_a_host_or_a_table_is_told_of_each_rule_there(
+    place: str, where: str, told: int
+) -> None:
+    routes = [ai_route(f"r{n}", "m", {"name": "b"}) for n in range(3)]
+    for n, each in enumerate(routes):
+        each["spec"]["hostnames"] = [f"h{n}"]
+    plan = make_plan(observe(gateway(80), *backend("b", 1), *routes))
+    statuses = refusals_told(plan.statuses, plan.resources, {f"{ROUTES}/http/80#{place}#": "no"})
+    found = [each for each in statuses if f"{where}: no" in str(each.status)]
+    assert {each.resource.kind for each in found} == {"AIGatewayRoute"}
+    assert len(found) == told
 
 
 def test_envoys_words_are_shown_in_one_line_without_secrets() -> None:
