@@ -31,10 +31,13 @@ class Charges:
     def configure(self, matcher: Matcher, limits: Mapping[str, CompiledLimit]) -> None:
         """limits: by name, those that nobody is asked about."""
         self._matcher = matcher
+        self._limits = limits
         self.unpriced.intersection_update(limits)
 
-    def add(self, settlement: Settlement) -> dict[str, CompiledLimit]:
-        """Charges a request; the counts that it was charged to."""
+    def add(self, settlement: Settlement, charged: dict[str, CompiledLimit]) -> None:
+        """Charges a request. charged: gets the counts of limits that nobody is asked about; where nobody was until a moment
+        ago there may be strict ones, too.
+        """
         request, limits = self._matcher.of_request(
             Request(
                 id=settlement.id,
@@ -48,7 +51,6 @@ class Charges:
         )
         began = settlement.began or self._clock.now()
         target = TargetFacts(0, 0, settlement.backend, settlement.backend_model)
-        charged: dict[str, CompiledLimit] = {}
         for compiled in limits:
             conditions = compiled.conditions
             if conditions.of_backend and not settlement.backend:
@@ -59,9 +61,13 @@ class Charges:
                 continue
             span = compiled.window.at(began)
             counter = compiled.counter(distinct, span, began)
-            self._keep(Taken(counter, span.slot, amount, span.forget, span.keep))
-            charged[counter] = compiled
-        return charged
+            known = self._pending.get((counter, span.slot))
+            if known is not None:
+                known.amount = min(known.amount + amount, MOST)
+            else:
+                self._keep(Taken(counter, span.slot, amount, span.forget, span.keep))
+            if compiled.limit.name in self._limits:
+                charged[counter] = compiled
 
     def take(self) -> list[Taken]:
         """All, which is the store's from now on."""

@@ -109,17 +109,10 @@ class Pushing:
         for each in settlements:
             if each.attempted:
                 try:
-                    charged = self._charges.add(each)
+                    self._charges.add(each, self._touched)
                 except Exception:
                     # A defect that one meets must not take the others of its batch with it.
                     _log.exception("request %s cannot be counted", each.id)
-                    continue
-                # On a route about which nobody was asked until a moment ago there may be strict ones, too.
-                self._touched |= {
-                    name: compiled
-                    for name, compiled in charged.items()
-                    if compiled.limit.name in self._limits
-                }
             elif each.refused_by in self._limits:
                 refused = self._counts.refused
                 refused[each.refused_by] = refused.get(each.refused_by, 0) + 1
