@@ -68,6 +68,18 @@ async def test_what_a_clock_used_up_that_was_ahead_is_free_when_it_is_put_back(
     running.cancel()
 
 
+async def test_a_file_that_somebody_takes_away_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "_DOUBT_SECONDS", 0.01)
+    pushed = Pushed(tmp_path, soft())
+    await pushed.end(ended("a"), ended("b"))
+    pushed.path.unlink()
+    running = asyncio.create_task(pushed.engine.pushing.run())
+    await eventually(lambda: pushed.lines("C"), what="the file")
+    running.cancel()
+
+
 async def test_a_count_that_was_near_its_limit_is_not_waited_for_when_its_window_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

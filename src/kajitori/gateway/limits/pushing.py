@@ -146,6 +146,8 @@ class Pushing:
         if now >= self._doubted + _DOUBT_SECONDS:
             self._doubted = now
             self._touched |= self._known.in_doubt()
+            if self._written and self._path is not None and not self._path.exists():
+                self._written, self._known.stale = None, True  # somebody has tidied up
 
     def _wait_seconds(self) -> float | None:
         if self._charges or self._touched or self._all_anew:
