@@ -1,6 +1,7 @@
 -- Runs after admission: leaves out the backends that have nothing left for this request. The header names them, each with the
--- seconds until it has (0: it never will); it is the accountant's answer. Where an order was arranged before, that order is kept without them. Where all are left out that
--- a request of this dialect can go to, it is refused: the accountant knows of backends that only another dialect can use.
+-- seconds until it has (0: it never will); it is the accountant's answer. Where an order was arranged before, that order is kept
+-- without them. Where all are left out that a request of this dialect can go to, it is refused: the accountant knows of backends
+-- that only another dialect can use.
 --
 -- Context of the route: groups (of the specifier, one an attempt: lists of cluster, name, weight). Needs scanner.lua, error
 -- names, refusals.lua and facts.lua in front.
@@ -47,11 +48,8 @@ local function refuse_all(handle, groups, gone)
   refuse(handle, dialect, '429', USED_UP .. '; it frees in ' .. wait .. ' s', { ['retry-after'] = wait })
 end
 
-function envoy_on_request(handle)
+local function leave_out(handle, text)
   local headers = handle:headers()
-  local text = headers:get(HEADER)
-  if not text then return end
-  headers:remove(HEADER)
   local gone, left, clusters = {}, {}, {}
   for name, seconds in string.gmatch(text, '([^,=]+)=(%d+)') do gone[name] = tonumber(seconds) end
   local groups = handle:filterContext():get('groups')
@@ -81,4 +79,15 @@ function envoy_on_request(handle)
   headers:replace('x-envoy-max-retries', string.format('%d', #clusters - 1))
   handle:streamInfo():dynamicMetadata():set(ORDER_METADATA, 'priority_groups', order)
   handle:clearRouteCache()
+end
+
+function envoy_on_request(handle)
+  local text = handle:headers():get(HEADER)
+  if not text then return end
+  handle:headers():remove(HEADER)
+  local fine, problem = pcall(leave_out, handle, text)
+  if fine then return end
+  -- A fault must not open a quota: Envoy lets a request go on whose script has failed.
+  handle:logErr('which backends have quota left cannot be told: ' .. tostring(problem))
+  refuse(handle, 'openai', '500', 'which backends have quota left could not be found out')
 end
