@@ -13,6 +13,7 @@ from tools.kubernetes.build import build
 
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, LEADER_WORKER_SETS
+from kajitori.app.install.definitions import storage_version_hash
 from kajitori.app.install.render import render
 from kajitori.app.install.values import complete
 from kajitori.kube.config import load_config
@@ -226,7 +227,15 @@ def test_an_upgrade_rewrites_what_is_stored_in_an_old_version(installed: Install
             "backendRef": {"name": "b", "kind": "Backend", "group": "gateway.envoyproxy.io"},
         },
     }
-    where = "/apis/aigateway.envoyproxy.io/v1alpha1/namespaces/default/aiservicebackends/b"
+    group = "/apis/aigateway.envoyproxy.io/v1alpha1"
+    where = f"{group}/namespaces/default/aiservicebackends/b"
+    hashed = storage_version_hash("aigateway.envoyproxy.io", "v1alpha1", "AIServiceBackend")
+    installed.until(
+        lambda: any(
+            item.get("storageVersionHash") == hashed for item in installed.client.get(group)["resources"]
+        ),
+        "the server writes the old version",
+    )
     installed.until(lambda: _tried(lambda: installed.apply(backend, where)), "the old version takes it")
     before = installed.client.get(where)["metadata"]
     told = installed.kaji("upgrade", "--no-wait")

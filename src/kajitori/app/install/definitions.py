@@ -6,6 +6,8 @@ and controllers of others may depend on it. It is named instead, with what that 
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -119,3 +121,8 @@ def stored_elsewhere(definition: Mapping[str, Any]) -> tuple[str, Sequence[str]]
     storage = next(version["name"] for version in definition["spec"]["versions"] if version["storage"])
     stored = (definition.get("status") or {}).get("storedVersions") or [storage]
     return storage, [version for version in stored if version != storage]
+
+
+def storage_version_hash(group: str, version: str, kind: str) -> str:
+    """What discovery says of a resource that is stored so (`StorageVersionHash` of k8s.io/apiserver)."""
+    return base64.b64encode(hashlib.sha256(f"{group}/{version}/{kind}".encode()).digest()[:8]).decode()

@@ -31,6 +31,7 @@ from kajitori.app.install.definitions import (
     decide,
     is_newer,
     is_ours,
+    storage_version_hash,
     stored_elsewhere,
 )
 from kajitori.app.install.render import render
@@ -51,6 +52,7 @@ Say = Callable[[str, str], None]
 RECORD_NAME = "kajitori-install"
 _RECORD_KEY = "install.json"
 _POLL_SECONDS = 0.2
+_STORAGE_SECONDS = 30.0
 _OURS = "app.kubernetes.io/part-of=kajitori"
 
 
@@ -360,9 +362,15 @@ def migrate_stored_versions(client: DirectClient, say: Say) -> int:
         storage, others = stored_elsewhere(definition)
         if not others:
             continue
+        name = definition["metadata"]["name"]
+        if not _stores_as(client, definition, storage):
+            say(
+                "left",
+                f"{name}: the server does not yet store {storage}; the next upgrade rewrites its objects",
+            )
+            continue
         count = _rewrite_all(client, definition, storage)
         total += count
-        name = definition["metadata"]["name"]
         patch = {"status": {"storedVersions": [storage]}}
         client.request(
             "PATCH",
@@ -373,6 +381,23 @@ def migrate_stored_versions(client: DirectClient, say: Say) -> int:
         )
         say("migrated", f"{name}: {count} objects are stored as {storage} now, none as {', '.join(others)}")
     return total
+
+
+def _stores_as(client: DirectClient, definition: dict[str, Any], storage: str) -> bool:
+    """Whether the server writes this version; waits for that. One that has not seen a changed definition yet goes on with the
+    old version, and would rewrite nothing. Its discovery tells by a hash; without one a definition holds at once.
+    """
+    spec = definition["spec"]
+    wanted = storage_version_hash(spec["group"], storage, spec["names"]["kind"])
+    deadline = time.monotonic() + _STORAGE_SECONDS
+    while True:
+        served = get(client, f"/apis/{spec['group']}/{storage}") or {}
+        told = {item["name"]: item.get("storageVersionHash") for item in served.get("resources", ())}
+        if told.get(spec["names"]["plural"], "") in (None, wanted):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
 
 
 def _rewrite_all(client: DirectClient, definition: dict[str, Any], storage: str) -> int:
