@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kajitori.api.resource import LEASES, NODES, PODS
@@ -78,7 +78,9 @@ class FakeNodes:
         self._client = client
         self._bodies = list(bodies) or [_node(number) for number in range(1, count + 1)]
         self._names = [body["metadata"]["name"] for body in self._bodies]
-        self._addresses = 0
+        # By uid of the pod: a write that was given up may have reached the server, and a pod has one address.
+        self._addresses: dict[str, str] = {}
+        self._given = 0
         self._seen: dict[str, str] = {}
         self._restarts: Counter[str] = Counter()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -147,6 +149,7 @@ class FakeNodes:
         if task is not None:
             task.cancel()
         self._seen.pop(uid, None)
+        self._addresses.pop(uid, None)
         self._restarts.pop(uid, None)
 
     def _take(self, pod: Object) -> None:
@@ -194,19 +197,38 @@ class FakeNodes:
         if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
             await self._write(pod, "Failed", False, {"terminated": _terminated(143)})
         metadata = pod["metadata"]
-        with contextlib.suppress(NotFound, Conflict):
-            await self._client.delete(
+        await self._insist(
+            pod,
+            lambda: self._client.delete(
                 PODS,
                 metadata["name"],
                 metadata["namespace"],
                 grace_period_seconds=0,
                 preconditions_uid=metadata["uid"],
-            )
+            ),
+        )
+
+    async def _insist(self, pod: Object, write: Callable[[], Awaitable[Any]]) -> None:
+        """Write again where others wrote in between: nothing else would make these nodes look at the pod once more.
+
+        Raises Conflict where this pod is gone and another has its name, NotFound where none has.
+        """
+        metadata = pod["metadata"]
+        while True:
+            try:
+                await write()
+            except Conflict:
+                found = await self._client.get(PODS, metadata["name"], metadata["namespace"])
+                if found["metadata"]["uid"] != metadata["uid"]:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return
 
     async def _write(self, pod: Object, phase: str, ready: bool, state: Object) -> None:
         metadata = pod["metadata"]
         status = pod.get("status") or {}
-        address = status.get("podIP") or self._address()
+        address = status.get("podIP") or self._address(metadata["uid"])
         now = _now()
         conditions = [
             {"type": kind, "status": "True" if ready else "False", "lastTransitionTime": now}
@@ -237,18 +259,23 @@ class FakeNodes:
                 "containerStatuses": statuses,
             },
         }
-        await self._client.patch(
-            PODS,
-            metadata["name"],
-            patch,
-            namespace=metadata["namespace"],
-            subresource="status",
-            patch_type="strategic",
+        await self._insist(
+            pod,
+            lambda: self._client.patch(
+                PODS,
+                metadata["name"],
+                patch,
+                namespace=metadata["namespace"],
+                subresource="status",
+                patch_type="strategic",
+            ),
         )
 
-    def _address(self) -> str:
-        self._addresses += 1
-        return f"10.244.{self._addresses // 250 % 250}.{self._addresses % 250 + 1}"
+    def _address(self, uid: str) -> str:
+        if uid not in self._addresses:
+            self._given += 1
+            self._addresses[uid] = f"10.244.{self._given // 250 % 250}.{self._given % 250 + 1}"
+        return self._addresses[uid]
 
 
 def _terminated(code: int) -> Object:
