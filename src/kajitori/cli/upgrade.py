@@ -36,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from kajitori.app.install import installer
+    from kajitori.app.install.stored_versions import migrate_stored_versions
     from kajitori.app.install.values import complete, overlay, read_choices
 
     with open_client(options) as client:
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         installer.refuse_downgrade(found)
         if options.only_definitions:
             installer.apply_definitions(client, found, say)
-            installer.migrate_stored_versions(client, say)
+            migrate_stored_versions(client, say)
             return 0
         if not found.installed:
             raise UsageError(
@@ -63,6 +64,6 @@ def run(options: argparse.Namespace) -> int:
             installer.dry_run(client, found, say)
             return 0
         installer.apply_definitions(client, found, say)
-        installer.migrate_stored_versions(client, say)
+        migrate_stored_versions(client, say)
         bring(client, found, options, definitions=False)
     return 0
