@@ -62,8 +62,8 @@ kubernetes: $(STAMP)  ## build a real control plane and Go clients for the tests
 fuzz: $(STAMP)  ## fuzz whoever reads foreign bytes by coverage (FUZZ_SECONDS for each, 60; x86_64 and Python 3.11 only)
 	$(BIN)/python -m tests.fuzz.long_run .fuzz $${FUZZ_SECONDS:-60}
 
-gateway-conformance: $(STAMP)  ## run the Gateway API's own conformance suite against the gateway (minutes; needs Go and the ports 80, 443, 8080, 8443)
-	$(BIN)/python -m tools.gateway_conformance
+gateway-conformance: $(STAMP)  ## run the Gateway API's own conformance suite against the gateway (minutes; needs Go and the ports 80, 443, 8080, 8443; SERVER=kubernetes: on a real API server)
+	$(BIN)/python -m tools.gateway_conformance --server $(or $(SERVER),embedded)
 
 schemas: $(STAMP)  ## make the wire types anew from the published schemas of Kubernetes
 	$(BIN)/python tools/generate_kubernetes_schemas.py

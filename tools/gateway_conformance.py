@@ -1,26 +1,32 @@
 """Run the Gateway API's conformance suite against the gateway: `make gateway-conformance`.
 
-The suite is built from its published Go module. It talks to the embedded API server, the gateway's controller and a
-real Envoy; processes of its echo server stand in for the pods that its manifests ask for, so what it reads from pods
-themselves (their logs, their addresses) cannot be tried. Ports 80, 443, 8080 and 8443 of 127.0.0.1 must be free.
+The suite is built from its published Go module. It talks to the embedded API server (`SERVER=kubernetes`: to a real
+one with etcd and its controllers), the gateway's controller and a real Envoy; processes of its echo server stand in
+for the pods that its manifests ask for, so what it reads from pods themselves (their logs, their addresses) cannot be
+tried. Ports 80, 443, 8080 and 8443 of 127.0.0.1 must be free.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 from tests.gateway.workbench import CLASS, free_port, running_workbench
+from tests.waiting import eventually
 from tools.kubernetes.build import cache_folder
+from tools.kubernetes.control_plane import CONTROLLERS, running_control_plane
 
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import (
@@ -35,7 +41,7 @@ from kajitori.api.resource import (
 )
 from kajitori.base.errors import NotFound
 from kajitori.control.runtime import Runtime
-from kajitori.gateway import controller
+from kajitori.gateway.controller import GatewayController
 from kajitori.gateway.observed import Settings
 from kajitori.gateway.routes.features import SUPPORTED_FEATURES
 from kajitori.kube.client import Client
@@ -60,6 +66,10 @@ ALONE = (
     "GatewayInvalidFrontendClientCertificateValidation",
 )
 IN_THE_WAY = "same-namespace-with-https-listener"
+LOG = "last-run.log"
+SERVERS = ("embedded", "kubernetes")
+# Without nodes its pods would wait for ever, and the suite for them.
+NO_PODS = "--controllers=*,-deployment-controller"
 
 
 def build() -> Path:
@@ -87,10 +97,11 @@ def build() -> Path:
 class Pods:
     """Stand-ins for the pods of the suite's Deployments: a process of the echo server each."""
 
-    def __init__(self, client: Client, echo: Path, folder: Path) -> None:
+    def __init__(self, client: Client, echo: Path, folder: Path, address: str) -> None:
         self._client = client
         self._echo = echo
         self._folder = folder
+        self._address = address
         # Namespace and name -> process, its ports by the pod's, labels of the pod.
         self._running: dict[tuple[str, str], tuple[subprocess.Popen[bytes], dict[int, int], Any]] = {}
         self.without: str = ""
@@ -186,7 +197,7 @@ class Pods:
                     "kind": ENDPOINT_SLICES.kind,
                     "metadata": {"name": f"{name}-stand-in", "namespace": namespace, "labels": labels},
                     "addressType": "IPv4",
-                    "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+                    "endpoints": [{"addresses": [self._address], "conditions": {"ready": True}}],
                     "ports": named,
                 },
                 field_manager="pods",
@@ -212,39 +223,81 @@ async def judge(programs: Path, kubeconfig: Path, *more: str) -> dict[str, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
-    (programs / "last-run.log").write_bytes(output)
+    with (programs / LOG).open("ab") as log:
+        log.write(output)
     found = re.findall(r"^    --- (PASS|FAIL): TestConformance/(\w+)", output.decode(), re.MULTILINE)
     return {name: result for result, name in found}
 
 
-async def main(only: list[str]) -> int:
+@contextlib.asynccontextmanager
+async def running_server(kind: str) -> AsyncGenerator[tuple[Path, str]]:
+    """The kubeconfig of an administrator, and the address at which endpoints of this machine are.
+
+    kind: one of SERVERS. A real API server takes no loopback address for an endpoint.
+    """
+    if kind == "kubernetes":
+        with running_control_plane(flags={CONTROLLERS: [NO_PODS]}) as plane:
+            yield plane.kubeconfig, own_address()
+        return
+    async with running_api_server() as server:
+        yield server.kubeconfig, "127.0.0.1"
+
+
+def own_address() -> str:
+    """This machine's address towards others; asks nobody."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("198.51.100.1", 9))
+        return probe.getsockname()[0]
+
+
+async def define(client: Client) -> None:
+    """Waits until the kinds are served."""
+    names = [definition["metadata"]["name"] for definition in all_crds()]
+    for definition in all_crds():
+        await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="conformance")
+
+    async def served(name: str) -> bool:
+        found: Any = await client.get(CUSTOM_RESOURCE_DEFINITIONS, name)
+        conditions = found.get("status", {}).get("conditions", ())
+        return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+    for name in names:
+        await eventually(lambda name=name: served(name), f"{name} is served")
+
+
+async def run_suite(programs: Path, kubeconfig: Path, pods: Pods, only: list[str]) -> dict[str, str]:
     """only: names of tests; all of them if none are given."""
+    results: dict[str, str] = {}
+    (programs / LOG).unlink(missing_ok=True)
+    if not only:
+        skipped = ",".join((*OF_PODS, *ALONE))
+        results |= await judge(programs, kubeconfig, f"-skip-tests={skipped}")
+    for name in only or ALONE:
+        pods.without = IN_THE_WAY if name in ALONE else ""
+        results |= await judge(programs, kubeconfig, f"-run-test={name}")
+    return results
+
+
+async def conformance(kind: str, only: list[str]) -> int:
+    """The exit status. kind: one of SERVERS."""
     programs = build()
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = await stack.enter_async_context(running_api_server())
+        kubeconfig, address = await stack.enter_async_context(running_server(kind))
         bench = await stack.enter_async_context(running_workbench())
-        client = await stack.enter_async_context(Client(load_config(str(server.kubeconfig))))
-        for definition in all_crds():
-            await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="conformance")
+        client = await stack.enter_async_context(Client(load_config(str(kubeconfig))))
+        await define(client)
         runtime = Runtime(client)
         settings = Settings(bind_address="127.0.0.1", access_log=str(bench.access_log))
-        controller.register(runtime, bench.ads, bench.ledger, settings)
+        GatewayController(runtime, bench.ads, bench.ledger, settings)
         stop = asyncio.Event()
         running = asyncio.create_task(runtime.run(stop))
-        pods = Pods(client, programs / "echo", folder)
+        pods = Pods(client, programs / "echo", folder, address)
         following = asyncio.create_task(pods.follow())
         try:
             manifest = {"apiVersion": GATEWAY_CLASSES.api_version, **CLASS}
             await client.apply(GATEWAY_CLASSES, manifest, field_manager="conformance")
-            kubeconfig = Path(str(server.kubeconfig))
-            results: dict[str, str] = {}
-            if not only:
-                skipped = ",".join((*OF_PODS, *ALONE))
-                results |= await judge(programs, kubeconfig, f"-skip-tests={skipped}")
-            for name in only or ALONE:
-                pods.without = IN_THE_WAY if name in ALONE else ""
-                results |= await judge(programs, kubeconfig, f"-run-test={name}")
+            results = await run_suite(programs, kubeconfig, pods, only)
         finally:
             following.cancel()
             pods.close()
@@ -253,11 +306,18 @@ async def main(only: list[str]) -> int:
     for name, result in sorted(results.items()):
         print(result, name)
     passed = sum(result == "PASS" for result in results.values())
-    print(
-        f"{passed} of {len(results)} passed; not run: {', '.join(OF_PODS)}; output: {programs / 'last-run.log'}"
-    )
+    print(f"{passed} of {len(results)} passed on the server {kind!r}; not run: {', '.join(OF_PODS)}")
+    print(f"output: {programs / LOG}")
     return 0 if results and passed == len(results) else 1
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the Gateway API's conformance suite.")
+    parser.add_argument("--server", choices=SERVERS, default=SERVERS[0])
+    parser.add_argument("tests", nargs="*", help="names of tests; all of them if none are given")
+    arguments = parser.parse_args()
+    return asyncio.run(conformance(arguments.server, arguments.tests))
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1:])))
+    sys.exit(main())
