@@ -120,7 +120,7 @@ class Played:
                 return True
             self.refusals += 1
             self.case = self.case or Case(ROUTES, "http/80", self.wanted, PROBE)
-            self.case.refused(self.good, refused)
+            self.case.refused(sent, self.good, refused)
         if self.case is None:
             return False
         question = self.case.question()
@@ -197,16 +197,16 @@ def test_parts_that_are_good_alone_and_bad_together_do_not_hold_up_later_ones() 
     good = as_sent(table(route("left")))
     wanted = as_sent(table(route("left"), route("right"), route("other")))
     case = Case(ROUTES, "http/80", wanted, PROBE)
-    case.refused(good, "left and right exclude each other")
+    case.refused(wanted, good, "left and right exclude each other")
     while (question := case.question()) is not None:
         case.answer(of_pairs(question))
     # All are well alone, so it goes out once more; then who changed has to wait.
     assert case.served(good, encode) is wanted
-    case.refused(good, "left and right exclude each other")
+    case.refused(wanted, good, "left and right exclude each other")
     while (question := case.question()) is not None:
         case.answer(of_pairs(question))
     assert case.served(good, encode) is wanted
-    case.refused(good, "left and right exclude each other")
+    case.refused(wanted, good, "left and right exclude each other")
     served = case.served(good, encode)
     assert served is not None
     assert of_pairs(served.value) is None
@@ -220,8 +220,9 @@ def test_parts_that_are_good_alone_and_bad_together_do_not_hold_up_later_ones() 
 def test_nobody_is_blamed_for_what_another_one_was_that_is_mended_or_gone_meanwhile(
     after: list[dict[str, Any]],
 ) -> None:
-    case = Case(ROUTES, "http/80", as_sent(table(route("bad", BROKEN_ACTION), route("good"))), PROBE)
-    case.refused(None, "no")
+    wanted = as_sent(table(route("bad", BROKEN_ACTION), route("good")))
+    case = Case(ROUTES, "http/80", wanted, PROBE)
+    case.refused(wanted, None, "no")
     question = case.question()
     assert question is not None
     case.answer(verdict(question))

@@ -36,6 +36,8 @@ class AdsServer:
         self._streams: set[Stream] = set()
         self._retries: set[tuple[str, str]] = set()
         self._listeners: list[Callable[[], None]] = []
+        # What other replicas told that this one does not understand.
+        self._strange: set[RefusedPart] = set()
         self.request_class = schema.message("envoy.service.discovery.v3.DeltaDiscoveryRequest")
         self.response_class = schema.message("envoy.service.discovery.v3.DeltaDiscoveryResponse")
 
@@ -78,7 +80,17 @@ class AdsServer:
     def heed(self, refused: list[RefusedPart]) -> None:
         """Takes in what other processes' Envoys refuse: none is sent it."""
         before = self._snapshot.rejected
-        self._snapshot.heed(refused)
+        strange = {part for part in refused if not part.understood}
+        for part in sorted(strange - self._strange, key=lambda part: part.unit)[:_MOST_LINES]:
+            _log.warning(
+                "another replica leaves out %s of %s/%s in a way that is unknown here (%d); it is served by this one",
+                part.unit or part.place,
+                part.kind,
+                part.name,
+                part.form,
+            )
+        self._strange = strange
+        self._snapshot.heed([part for part in refused if part not in strange])
         self.found_out(before)
 
     def retry_later(self, kind: str, name: str) -> None:

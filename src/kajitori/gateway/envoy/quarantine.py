@@ -11,15 +11,13 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.envoy.encoded import Encoded, encoded
 from kajitori.gateway.envoy.forms import REST, Form, Part
+from kajitori.gateway.envoy.part_states import Asked, Refused, State, Taken, ladder
 from kajitori.gateway.envoy.parts import assemble, divide, sample
 from kajitori.gateway.envoy.refused_part import RefusedPart, digest
 from kajitori.gateway.envoy.search import Search
-from kajitori.gateway.resources import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,14 +25,6 @@ if TYPE_CHECKING:
     from kajitori.gateway.envoy.encoded import Encode
 
 _MISSING = object()
-# Of a route there can be an answer in its place; of other parts only what was there before.
-_LADDERS = {ROUTES: (Form.FULL, Form.ANSWER, Form.OUT)}
-_LADDER = (Form.FULL, Form.BEFORE)
-_TOLD = {
-    Form.ANSWER: "requests for it are answered with 500, since Envoy refuses it",
-    Form.OUT: "it is left out, since Envoy refuses it and what it matches",
-    Form.BEFORE: "what was in force before stays, if anything was, since Envoy refuses it",
-}
 
 
 class _Thing(NamedTuple):
@@ -43,96 +33,105 @@ class _Thing(NamedTuple):
 
 
 class _Round:
-    """One search, and what the parts were when it began."""
+    """One search among parts as they were when it began: an answer is about what was asked, whatever changes meanwhile."""
 
-    def __init__(self, things: Iterable[_Thing], contents: dict[Part, Any], words: dict[Part, str]) -> None:
-        self.things = tuple(things)
-        self.contents = contents
-        # Of the fuller form, which was refused before.
-        self.words = words
-        self.search = Search(self.things)
-
-
-class Bad(msgspec.Struct, frozen=True):
-    """A part that is refused. content: when it was. form: that is there in its place. words: Envoy's.
-
-    elsewhere: by Envoys of another replica of the control plane, which tells of it itself.
-    """
-
-    content: Any
-    form: Form
-    words: str
-    elsewhere: bool = False
+    def __init__(self, value: dict[str, Any], asked: dict[Part, Asked]) -> None:
+        self.value = value
+        self.asked = asked
+        self.search = Search(tuple(_Thing(part, state.form) for part, state in asked.items()))
 
 
 class Case:
     """One resource. probe: the name that a resource has which is only to be tried.
 
-    A part that was never doubted is in none of these: `_unknown`, while it is asked about in one of the `_rounds`, the latest first;
-    then `_known`, with the content that was taken, or `_bad`. Of what was bad and has changed `_doubted` has what was said of it.
-    While it `_waits` for the suspects of a refusal, or has `_failed` for what is no part's own, all stays as it was taken last.
+    `_states` has what is known of parts (`kajitori.gateway.envoy.part_states`), by the content that they have now. `_round` asks
+    about some that are `Asked`. `_failed`: why Envoy refuses the resource for what is no part's own; then all stays as it was.
     """
 
     def __init__(self, kind: str, name: str, wanted: Encoded, probe: str) -> None:
         self.kind = kind
         self.name = name
         self._probe = probe
+        self._ladder = ladder(kind)
         self._wanted = wanted
         self._contents = divide(kind, wanted.value)
-        self._bad: dict[Part, Bad] = {}
-        self._unknown: set[Part] = set()
-        # What was said of parts that have changed since, until it is known what is to be said now.
-        self._doubted: dict[Part, Bad] = {}
-        self._known: dict[Part, Any] = {}
-        self._rounds: list[_Round] = []
-        self._waits = False
+        self._states: dict[Part, State] = {}
+        self._round: _Round | None = None
         self._failed = ""
         self._made: tuple[str, frozenset[tuple[Part, Form]], Encoded] | None = None
 
     @property
     def open(self) -> bool:
         """Whether there is a question to ask."""
-        return bool(self._rounds)
+        return bool(self._asked)
 
     @property
     def over(self) -> bool:
         """Whether the resource as it is wanted may go out again."""
-        return not (self._bad or self._unknown or self._failed)
+        return not self._failed and all(isinstance(state, Taken) for state in self._states.values())
 
     @property
     def holds_all(self) -> bool:
         """Whether nothing new of the resource goes out for now."""
-        return self._waits or bool(self._failed)
+        return bool(self._failed) or any(state.holds for state in self._asked.values())
 
     @property
     def rejected(self) -> dict[str, str]:
         """`type/name#place#unit` of each part that is refused, or `type/name` of all of it, and why."""
         key = f"{self.kind}/{self.name}"
-        found = {
-            f"{key}#{place}#{unit}": f"{_TOLD[bad.form]}: {bad.words}"
-            for (place, unit), bad in (self._doubted | self._bad).items()
-            if not bad.elsewhere
-        }
-        return found | ({key: self._failed} if self._failed else {})
+        found = {key: self._failed} if self._failed else {}
+        for (place, unit), state in self._states.items():
+            told = state.earlier if isinstance(state, Asked) else state
+            if isinstance(told, Refused) and not told.elsewhere:
+                found[f"{key}#{place}#{unit}"] = told.told
+        return found
 
-    def refused(self, before: Encoded | None, words: str, *, by_another: bool = False) -> None:
-        """Envoy did not take what was sent last. before: what it took last. by_another: than the one that was asked until now,
-        which may take other things.
+    @property
+    def _asked(self) -> dict[Part, Asked]:
+        return {part: state for part, state in self._states.items() if isinstance(state, Asked)}
+
+    def _as_wanted(self) -> list[Part]:
+        """Parts that go out as they are wanted."""
+        return [part for part in self._contents if isinstance(self._states.get(part), Taken | None)]
+
+    def refused(
+        self,
+        sent: Encoded,
+        before: Encoded | None,
+        words: str,
+        *,
+        late: bool = False,
+        by_another: bool = False,
+    ) -> None:
+        """Envoy did not take what was sent. before: what it took last. late: something else is to be sent by now.
+        by_another: than the one that was asked until now, which may take other things.
         """
         if by_another:
-            self._known.clear()
-        taken = divide(self.kind, before.value) if before is not None else {}
-        free = [part for part in self._contents if part not in self._bad and part not in self._unknown]
-        fresh = [part for part in free if taken.get(part, _MISSING) != self._contents[part]]
-        untried = [part for part in free if self._known.get(part, _MISSING) != self._contents[part]]
-        suspects = [part for part in fresh if part in untried] or untried
+            self._states = {
+                part: state for part, state in self._states.items() if not isinstance(state, Taken)
+            }
+        had, got = (
+            divide(self.kind, before.value) if before is not None else {},
+            divide(self.kind, sent.value),
+        )
+        free = self._as_wanted()
+        # New in what was refused, and other than before still.
+        fresh = [
+            part
+            for part in free
+            if had.get(part, _MISSING) not in (self._contents[part], got.get(part, _MISSING))
+        ]
+        untried = [part for part in free if part not in self._states]
+        suspects = [part for part in fresh if part not in self._states] or ([] if late else untried)
         if suspects:
-            self._waits = True
-            self._try(suspects)
+            for part in suspects:
+                self._states[part] = Asked(self._contents[part], holds=True)
+        elif late:
+            return
         elif fresh and not self._failed:
             # Each is taken alone, but not all together: who changed has to wait.
-            lowest = _LADDERS.get(self.kind, _LADDER)[1]
-            self._bad |= {part: Bad(self._contents[part], lowest, words) for part in fresh}
+            for part in fresh:
+                self._settle(part, Refused(self._contents[part], self._ladder[1], words))
         else:
             self._failed = words
 
@@ -142,26 +141,23 @@ class Case:
             return False
         self._wanted, self._failed = wanted, ""
         self._contents = divide(self.kind, wanted.value)
-        again: list[Part] = []
-        for part, bad in list(self._bad.items()):
+        for part, state in list(self._states.items()):
             content = self._contents.get(part, _MISSING)
-            if content != bad.content:
-                del self._bad[part]
-                if content is not _MISSING and not bad.elsewhere:
-                    again.append(part)
-                    self._doubted[part] = bad
-        self._unknown &= self._contents.keys()
-        self._known = {part: content for part, content in self._known.items() if part in self._contents}
-        self._doubted = {part: bad for part, bad in self._doubted.items() if part in self._contents}
-        self._try(again)
+            if content == state.content:
+                continue
+            after = state.after_change(content) if content is not _MISSING else None
+            if after is None:
+                del self._states[part]
+            else:
+                self._states[part] = after
         return True
 
     def refused_parts(self, name: str) -> list[RefusedPart]:
         """What other replicas are told. name: of the resource there."""
         return [
-            RefusedPart(self.kind, name, *part, digest(bad.content), bad.form.value)
-            for part, bad in self._bad.items()
-            if not bad.elsewhere
+            RefusedPart(self.kind, name, *part, digest(state.content), state.form.value)
+            for part, state in self._states.items()
+            if isinstance(state, Refused) and not state.elsewhere
         ]
 
     def heed(self, refused: Mapping[tuple[Part, str], RefusedPart]) -> None:
@@ -169,120 +165,89 @@ class Case:
 
         refused: by part and digest, since shards of one table may have different parts by the same name.
         """
-        for part, bad in list(self._bad.items()):
-            if bad.elsewhere and (part, digest(bad.content)) not in refused:
-                del self._bad[part]
-        for (part, refused_digest), told in refused.items():
+        for part, state in list(self._states.items()):
+            told = isinstance(state, Refused) and state.elsewhere
+            if told and (part, digest(state.content)) not in refused:
+                del self._states[part]
+        for (part, refused_digest), each in refused.items():
             content = self._contents.get(part, _MISSING)
-            if part in self._bad or part in self._unknown or content is _MISSING:
+            if content is _MISSING or isinstance(self._states.get(part), Asked | Refused):
                 continue
-            if digest(content) == refused_digest:
-                self._bad[part] = Bad(content, Form(told.form), "", elsewhere=True)
+            if each.understood and digest(content) == refused_digest:
+                self._states[part] = Refused(content, Form(each.form), "", elsewhere=True)
 
     def mend(self, encode: Encode) -> None:
         """Finds the parts that are no messages of Envoy at all, which nobody needs to be asked about."""
-        ladder = _LADDERS.get(self.kind, _LADDER)
-        suspects = [part for part in self._contents if part not in self._bad and part not in self._unknown]
-        for form, weaker in itertools.pairwise(ladder):
+        suspects = self._as_wanted()
+        for form, weaker in itertools.pairwise(self._ladder):
             search = Search(tuple(_Thing(part, form) for part in suspects))
-            while asked := search.asked():
-                search.answer(self._problem(asked, encode))
-            for thing, words in search.found.items():
-                self._isolate(thing.part, weaker, words)
-            suspects = [thing.part for thing in search.found]
+            while things := search.asked():
+                search.answer(self._problem(things, encode))
+            for (part, _), words in search.found.items():
+                self._settle(part, Refused(self._contents[part], weaker, words))
+            suspects = [part for part, _ in search.found]
 
-    def _problem(self, asked: Iterable[_Thing], encode: Encode) -> str | None:
+    def _problem(self, things: Iterable[_Thing], encode: Encode) -> str | None:
         try:
-            encode(self.kind, sample(self.kind, self._probe, self._wanted.value, asked))
+            encode(self.kind, sample(self.kind, self._probe, self._wanted.value, things))
         except InvalidManifest as error:
             return str(error)
         return None
 
-    def _try(self, parts: list[Part]) -> None:
-        if parts:
-            self._unknown |= set(parts)
-            self._begin([_Thing(part, Form.FULL) for part in parts], {})
-
-    def _begin(self, things: list[_Thing], words: dict[Part, str]) -> None:
-        contents = {part: self._contents[part] for part, _ in things}
-        self._rounds.append(_Round(things, contents, words))
-
     def question(self) -> dict[str, Any] | None:
-        """What to try next, if anything is to be tried."""
-        while self._rounds:
-            current = self._rounds[-1]
-            asked = [thing for thing in current.search.asked() if thing.part in self._contents]
-            if asked:
-                return sample(self.kind, self._probe, self._wanted.value, asked)
-            if current.search.asked():
-                current.search.answer(None)
-            else:
-                self._end()
-        return None
+        """What to try next, if anything is to be tried; the same until it is answered."""
+        if self._round is not None and not any(map(self._is_now, self._round.asked.items())):
+            self._round = None
+        if self._round is None:
+            asked = self._asked
+            if not asked:
+                return None
+            urgent = {part: state for part, state in asked.items() if state.holds}
+            self._round = _Round(self._wanted.value, urgent or asked)
+        return sample(self.kind, self._probe, self._round.value, self._round.search.asked())
+
+    def _is_now(self, known: tuple[Part, State]) -> bool:
+        """Whether a part is in that very state, so that it has not changed, and not changed back."""
+        return self._states.get(known[0]) is known[1]
 
     def answer(self, refused: str | None) -> None:
         """What Envoy says to the latest question: None that it takes it, else why not."""
-        if self._rounds:
-            self._rounds[-1].search.answer(refused)
-            if not self._rounds[-1].search.asked():
-                self._end()
+        if self._round is not None:
+            self._round.search.answer(refused)
+            if not self._round.search.asked():
+                self._conclude(self._round)
+                self._round = None
 
-    def _end(self) -> None:
-        """Draws the conclusions of a round."""
-        done = self._rounds.pop()
-        ladder = _LADDERS.get(self.kind, _LADDER)
-        weaker: list[_Thing] = []
-        words: dict[Part, str] = {}
-        changed: list[Part] = []
+    def _conclude(self, done: _Round) -> None:
+        """What is known by a round; parts that changed since it began stay to be asked about."""
         # Then what was inferred of others may be due to what is there no more.
-        moved = any(self._contents.get(part, _MISSING) != content for part, content in done.contents.items())
-        for part, form in done.things:
-            content = self._contents.get(part, _MISSING)
-            if part not in self._unknown or content is _MISSING:
-                continue
-            thing = _Thing(part, form)
-            told = done.search.found.get(thing)
-            if content != done.contents[part] or (moved and thing in done.search.inferred):
-                changed.append(part)
-            elif told is None and form is Form.FULL:
-                self._known[part] = content
-                self._unknown.discard(part)
-                self._doubted.pop(part, None)
-            elif told is None:
-                self._isolate(part, form, done.words[part])
-            elif form is ladder[0] and len(ladder) > 2:
-                weaker.append(_Thing(part, ladder[1]))
-                words[part] = told
-            else:
-                self._isolate(part, ladder[-1], done.words.get(part, told))
-        if weaker:
-            self._begin(weaker, words)
-        elif not self._rounds:
-            self._waits = False
-        # What changed meanwhile holds up nobody.
-        self._try(changed)
+        moved = not all(map(self._is_now, done.asked.items()))
+        for part, state in done.asked.items():
+            thing = _Thing(part, state.form)
+            if self._is_now((part, state)) and not (moved and thing in done.search.inferred):
+                self._settle(part, state.answered(done.search.found.get(thing), self._ladder))
 
     def give_up(self, words: str) -> None:
         """Nothing can be tried, so all of it stays as it was."""
-        self._rounds.clear()
-        self._unknown.clear()
-        self._doubted.clear()
-        self._waits, self._failed = False, words
+        self._round, self._failed = None, words
+        self._states = {part: state for part, state in self._states.items() if not isinstance(state, Asked)}
 
-    def _isolate(self, part: Part, form: Form, words: str) -> None:
-        self._unknown.discard(part)
-        self._doubted.pop(part, None)
-        if part == REST and form is Form.OUT:
-            self._failed = words
+    def _settle(self, part: Part, state: State) -> None:
+        if part == REST and isinstance(state, Refused) and state.form is Form.OUT:
+            self._states.pop(part, None)
+            self._failed = state.words
         else:
-            self._bad[part] = Bad(self._contents[part], form, words)
+            self._states[part] = state
 
     def served(self, before: Encoded | None, encode: Encode) -> Encoded | None:
         """What to send now. before: what Envoy took last."""
         if self.holds_all:
             return before
-        forms = {part: bad.form for part, bad in self._bad.items()}
-        forms |= dict.fromkeys(self._unknown, Form.BEFORE)
+        forms = {
+            part: state.form if isinstance(state, Refused) else Form.BEFORE
+            for part, state in self._states.items()
+            if not isinstance(state, Taken)
+        }
         if not forms:
             return self._wanted
         key = frozenset(forms.items())

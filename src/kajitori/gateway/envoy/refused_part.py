@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from kajitori.gateway.envoy.forms import Part
+from kajitori.gateway.envoy.forms import Form, Part
+from kajitori.gateway.envoy.part_states import ladder
 
 
 class RefusedPart(msgspec.Struct, frozen=True, array_like=True):
@@ -23,6 +24,11 @@ class RefusedPart(msgspec.Struct, frozen=True, array_like=True):
     @property
     def part(self) -> Part:
         return self.place, self.unit
+
+    @property
+    def understood(self) -> bool:
+        """Whether there is such a form of such a part here: a newer replica may know others."""
+        return self.form in {form.value for form in ladder(self.kind) if form is not Form.FULL}
 
 
 def digest(content: Any) -> str:

@@ -188,20 +188,21 @@ class Snapshot:
     def refuse(self, kind: str, name: str, sent: Encoded, message: str, asker: Inquiry | None = None) -> None:
         """Envoy did not take this one and keeps what it had. asker: by whom it can be asked what it did not like."""
         told = shown(message, (secret.value for secret in self.resources[SECRET].values()))
-        case, wanted = self._cases.get((kind, name)), self.resources[kind].get(name)
+        wanted = self.resources[kind].get(name)
         if wanted is None or asker is None or not divide(kind, wanted.value):
-            self._refused[kind, name] = (sent.version, told)
-            self._retried.discard((kind, name))
+            if wanted is not None and wanted.version == sent.version:
+                self._refused[kind, name] = (sent.version, told)
+                self._retried.discard((kind, name))
             return
-        if case is None:
-            case = self._cases[kind, name] = Case(kind, name, wanted, PROBE)
-        else:
-            now = self.effective(kind, name)
-            if now is None or now.version != sent.version:
-                return  # it has become another one meanwhile
-        another = self._askers.get((kind, name)) is not asker
-        self._askers[kind, name] = asker
-        case.refused(self._good.get((kind, name)), told, by_another=another)
+        now = self.effective(kind, name)
+        late = now is None or now.version != sent.version
+        another = not late and self._askers.get((kind, name)) is not asker
+        case = self._cases.get((kind, name)) or Case(kind, name, wanted, PROBE)
+        case.refused(sent, self._good.get((kind, name)), told, late=late, by_another=another)
+        if not case.over:
+            self._cases[kind, name] = case
+            if another:
+                self._askers[kind, name] = asker
 
     def case_for(self, asker: Inquiry) -> Case | None:
         """A case that this one shall ask about. Whose asker has left is taken over."""
