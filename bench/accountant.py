@@ -34,16 +34,16 @@ import msgspec
 import uvloop
 
 from kajitori.gateway.accountant import Accountant
-from kajitori.gateway.accounting.log_format import FIELD_SEPARATOR, LINE_START, REQUEST_VERSION, RequestLine
-from kajitori.gateway.accounting.places import Places
-from kajitori.gateway.accounting.policy import (
+from kajitori.gateway.accounting.accountant_policy import (
+    AccountantPolicy,
     BackendFacts,
     CostRule,
     KeyFacts,
-    Policy,
     RouteFacts,
     TargetFacts,
 )
+from kajitori.gateway.accounting.log_format import FIELD_SEPARATOR, LINE_START, REQUEST_VERSION, RequestLine
+from kajitori.gateway.accounting.places import Places
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME, PolicyServer, local_channel
 from kajitori.gateway.accounting.records import FILE_NAME as LEDGER
 from kajitori.gateway.accounting.records import read_position
@@ -56,7 +56,7 @@ CONNECTIONS, KEYS = 32, 20
 CLUSTER = "ai/default/a~46b5a007"
 COST = CostRule("cost", "CEL", "input_tokens / uint(3) + output_tokens")
 BUDGET = Limit("Budget default/month", "tokens", 1e15, Window("Calendar", unit="Month"))
-POLICY = Policy(
+POLICY = AccountantPolicy(
     backends={CLUSTER: BackendFacts("default/a")},
     routes={
         "default/keyed": RouteFacts((COST,)),

@@ -64,8 +64,8 @@ from kajitori.gateway.backends.targets import Target  # noqa: E402
 from kajitori.gateway.collector import collector_paused  # noqa: E402
 from kajitori.gateway.envoy.server import ControlPlane  # noqa: E402
 from kajitori.gateway.limits.opening import open_engine  # noqa: E402
-from kajitori.gateway.memory import PlanMemory  # noqa: E402
 from kajitori.gateway.plan import make_plan  # noqa: E402
+from kajitori.gateway.plan_memory import PlanMemory  # noqa: E402
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, TYPE, Resources  # noqa: E402, TYPE
 
 _CPU_CLOCK = 2  # CPUCLOCK_SCHED, of clock_getcpuclockid(3)

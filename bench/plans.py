@@ -48,10 +48,10 @@ from kajitori.gateway.conditions import StatusUpdate  # noqa: E402
 from kajitori.gateway.envoy.encode import Encoder  # noqa: E402
 from kajitori.gateway.envoy.schema import schema  # noqa: E402
 from kajitori.gateway.envoy.xds import Snapshot  # noqa: E402
-from kajitori.gateway.memory import PlanMemory  # noqa: E402
 from kajitori.gateway.observed import Observed  # noqa: E402
 from kajitori.gateway.plan import Plan, make_plan  # noqa: E402
-from kajitori.gateway.wanted import asked_objects  # noqa: E402
+from kajitori.gateway.plan_memory import PlanMemory  # noqa: E402
+from kajitori.gateway.references import find_references  # noqa: E402
 
 BACKENDS_EACH = 3
 Change = Callable[[Observed, int], Observed]
@@ -176,7 +176,7 @@ class Controller:
         clock = time.process_time
         marks = [clock()]
         for _ in range(2):  # what Secrets say decides which tokens are asked for
-            asked_objects(observed, self._asked)
+            find_references(observed, self._asked)
         marks.append(clock())
         self.plan = plan = make_plan(observed, memory=self._memory)
         marks.append(clock())

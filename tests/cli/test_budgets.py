@@ -11,7 +11,7 @@ from tests.gateway.limits.making import ended, policy, request
 
 from kajitori.base.clock import SystemClock
 from kajitori.cli import main
-from kajitori.gateway.accounting.policy import Price
+from kajitori.gateway.accounting.accountant_policy import Price
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Limit, Selector, Window
 from kajitori.gateway.limits.memory_store import MemoryStore

@@ -15,8 +15,8 @@ from kajitori.base.errors import UserError
 from kajitori.cli.gateway import without_effect
 from kajitori.cli.gateway_try import read_records
 from kajitori.cli.manifests import read_manifests
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.costs import CostExpression, Usage, check_costs
-from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME, PolicyFollower
 from kajitori.gateway.envoy.encode import encoder
 from kajitori.gateway.limits.journal import Journal
@@ -57,7 +57,7 @@ def journals(data: bytes) -> None:
     path.with_name(path.name + ".unreadable").unlink(missing_ok=True)
 
 
-@reads("policies", msgspec.msgpack.encode(Policy()))
+@reads("policies", msgspec.msgpack.encode(AccountantPolicy()))
 def policies(data: bytes) -> None:
     (folder() / FILE_NAME).write_bytes(data)
     PolicyFollower(lambda: None, folder(), lambda policy: None).restore()  # type: ignore[arg-type, return-value]

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kajitori.api.aigateway.v1beta1 import LLMRequestCost
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.costs import CostExpression, Usage, check_costs
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_format import FIELD_SEPARATOR, LINE_START, REQUEST_FORMAT, parse_line
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME, PolicyFollower
 from kajitori.gateway.accounting.records import RecordStore
 from kajitori.gateway.rescue.dialects import story_of
@@ -131,13 +131,13 @@ def test_an_expression_of_a_cost_gives_a_number_or_is_refused_with_its_place(tex
 @often
 @given(st.one_of(st.binary(max_size=60), st.integers(0, 400)))
 def test_no_policy_on_disk_keeps_an_accountant_from_starting(tmp_path: Path, damage: bytes | int) -> None:
-    good = msgspec.msgpack.encode(Policy())
+    good = msgspec.msgpack.encode(AccountantPolicy())
     content = (
         damage
         if isinstance(damage, bytes)
         else good[: damage % len(good)] + b"\xc1" + good[damage % len(good) :]
     )
     (tmp_path / FILE_NAME).write_bytes(content)
-    taken: list[Policy] = []
+    taken: list[AccountantPolicy] = []
     PolicyFollower(lambda: pytest.fail("asked"), tmp_path, taken.append).restore()
-    assert all(isinstance(policy, Policy) for policy in taken)
+    assert all(isinstance(policy, AccountantPolicy) for policy in taken)

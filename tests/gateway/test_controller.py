@@ -20,7 +20,7 @@ from kajitori.api.resource import (
     Resource,
 )
 from kajitori.base.errors import Invalid
-from kajitori.gateway import verdicts
+from kajitori.gateway import problem_events
 from kajitori.gateway.controller import GatewayController
 from tests.gateway.cluster import QUESTION, Cluster
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, key_policy
@@ -84,7 +84,7 @@ async def until_events(cluster: Cluster, name: str, wanted: list[tuple[str, str]
 async def test_what_is_mended_at_once_leaves_no_event_and_what_stays_leaves_two(
     cluster: Cluster, first: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verdicts, "QUIET_SECONDS", 2.0)
+    monkeypatch.setattr(problem_events, "QUIET_SECONDS", 2.0)
     documents = backend("a", first.port)
     await cluster.apply(
         gateway(cluster.bench.port), ai_route("together", "gpt-4o", {"name": "a"}), *documents

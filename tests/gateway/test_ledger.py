@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from kajitori.gateway.accounting import records
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, BackendFacts, CostRule, RouteFacts
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_format import (
@@ -27,7 +28,6 @@ from kajitori.gateway.accounting.log_format import (
     Who,
 )
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.policy import BackendFacts, CostRule, Policy, RouteFacts
 from kajitori.gateway.accounting.records import (
     FILE_NAME,
     LogPosition,
@@ -39,7 +39,7 @@ from kajitori.gateway.accounting.records import (
 )
 from tests.waiting import eventually_blocking
 
-POLICY = Policy(
+POLICY = AccountantPolicy(
     backends={"one": BackendFacts("default/one"), "two": BackendFacts("default/two", "other-model")},
     routes={"default/route": RouteFacts(costs=(CostRule("sum", "CEL", "input_tokens + output_tokens"),))},
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kajitori.base.errors import InvalidManifest
 from kajitori.engines.envoy import find_envoy
-from kajitori.gateway import planned_routes
+from kajitori.gateway import route_translation
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.envoy.encode import Encoder, encoder
 from kajitori.gateway.envoy.schema import load_schema, read_descriptors, schema
@@ -348,14 +348,14 @@ def test_a_route_says_that_its_only_listener_does_not_serve() -> None:
 
 
 def test_a_defect_met_by_one_route_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    translate = planned_routes.translate_ai_route
+    translate = route_translation.translate_ai_route
 
     def broken(index: Any, world: Any, route: Any, *more: Any) -> Any:
         if route.metadata.name == "bad":
             raise KeyError("unforeseen")
         return translate(index, world, route, *more)
 
-    monkeypatch.setattr(planned_routes, "translate_ai_route", broken)
+    monkeypatch.setattr(route_translation, "translate_ai_route", broken)
     documents = [
         gateway(8080),
         *backend("a", 1),

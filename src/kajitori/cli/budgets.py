@@ -20,7 +20,7 @@ import msgspec
 from kajitori.base.errors import NotFound
 from kajitori.cli.connection import cluster_arguments, cluster_config, is_local, local_home
 from kajitori.cli.output import print_rows, warn
-from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.opening import JOURNAL, STORE_VARIABLE, open_store
@@ -96,7 +96,7 @@ def _print_table(shown: dict[str, list[Stand]]) -> None:
 async def _read(home: Path) -> _Counted:
     path = home / FILE_NAME
     try:
-        policy = msgspec.msgpack.decode(path.read_bytes(), type=Policy)
+        policy = msgspec.msgpack.decode(path.read_bytes(), type=AccountantPolicy)
     except FileNotFoundError:
         raise NotFound(
             f"no gateway has kept a policy in {home}", hint="`kaji up` or `kaji gateway run` starts one"

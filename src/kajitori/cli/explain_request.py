@@ -11,7 +11,7 @@ import msgspec
 
 from kajitori.base.errors import NotFound
 from kajitori.cli.output import paint
-from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME as POLICY_FILE
 from kajitori.gateway.accounting.records import Attempt, RequestRecord, read_request
 from kajitori.gateway.accounting.time_spent import time_spent
@@ -76,7 +76,7 @@ def _other_legs(home: Path, record: RequestRecord) -> list[RequestRecord]:
 def _limits(home: Path, record: RequestRecord) -> list[str]:
     """The names of limits that hold for such requests, by the policy that is kept here. Headers are in no record."""
     try:
-        policy = msgspec.msgpack.decode((home / POLICY_FILE).read_bytes(), type=Policy)
+        policy = msgspec.msgpack.decode((home / POLICY_FILE).read_bytes(), type=AccountantPolicy)
     except (OSError, msgspec.MsgspecError):
         return [record.limit] if record.limit else []
     request = Request(

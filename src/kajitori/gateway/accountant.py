@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.admission_server import Admission, AdmissionServer, Page
 from kajitori.gateway.accounting.exhaustion import ExhaustionTeller
 from kajitori.gateway.accounting.header_attributes import read_header_attributes
@@ -23,7 +24,6 @@ from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.places import Places
-from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.policy_delivery import PolicyFollower
 from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
 from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
@@ -55,7 +55,7 @@ class Engine(Admission, Protocol):
     @property
     def awaits(self) -> bool: ...
     def knows(self, request_id: str) -> bool: ...
-    def configure(self, policy: Policy) -> None: ...
+    def configure(self, policy: AccountantPolicy) -> None: ...
     async def settle(self, settlements: Sequence[Settlement]) -> None: ...
     async def run(self) -> None: ...
 
@@ -113,7 +113,7 @@ class Accountant:
         self._rescue = partial(self._relay_streams, rescue_counts)
         self.scraping.register(RescueMetrics(rescue_counts))
 
-    def configure(self, policy: Policy) -> None:
+    def configure(self, policy: AccountantPolicy) -> None:
         """Takes a policy; requests that end later are booked by it."""
         self._ledger.configure(policy)
         self._limited = policy.limited_routes()

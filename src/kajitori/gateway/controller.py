@@ -62,23 +62,23 @@ from kajitori.api.resource import (
 from kajitori.base.clock import rfc3339
 from kajitori.base.errors import NotFound
 from kajitori.control.controller import After, Key, Result
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.exhaustion import Exhaustion, ExhaustionServer
-from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.collector import collector_paused
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.credentials.tokens import TokenSource
-from kajitori.gateway.defects import Defects
-from kajitori.gateway.generation import Generation
+from kajitori.gateway.defect_isolation import DefectIsolation
+from kajitori.gateway.generated_routes import GeneratedRoutes
 from kajitori.gateway.limits.exhaustion_status import with_exhaustion
-from kajitori.gateway.memory import PlanMemory
 from kajitori.gateway.observed import Observed, Settings
+from kajitori.gateway.plan_memory import PlanMemory
 from kajitori.gateway.policies.security.discovery import IssuerSource
-from kajitori.gateway.references import ReferencedObjects
+from kajitori.gateway.problem_events import ProblemEvents
+from kajitori.gateway.reference_watches import ReferenceWatches
+from kajitori.gateway.references import find_references
 from kajitori.gateway.status import complete_status
 from kajitori.gateway.upstream import Upstream
-from kajitori.gateway.verdicts import Verdicts
-from kajitori.gateway.wanted import asked_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -138,7 +138,7 @@ class Envoys(Protocol):
 class Accountants(Protocol):
     """Who is told the policy."""
 
-    def configure(self, policy: Policy) -> None: ...
+    def configure(self, policy: AccountantPolicy) -> None: ...
 
 
 class GatewayController:
@@ -174,11 +174,11 @@ class GatewayController:
         self._upstream = upstream or Upstream()
         self._ports: tuple[int, ...] = ()
         self._port_listeners: list[Callable[[], None]] = []
-        self._secrets = ReferencedObjects(runtime, SECRETS, Secret, self._plan_soon)
-        self._config_maps = ReferencedObjects(runtime, CONFIG_MAPS, ConfigMap, self._plan_soon)
+        self._secrets = ReferenceWatches(runtime, SECRETS, Secret, self._plan_soon)
+        self._config_maps = ReferenceWatches(runtime, CONFIG_MAPS, ConfigMap, self._plan_soon)
         self._tokens = TokenSource(runtime, self._plan_soon, surroundings)
         self._issuers = IssuerSource(runtime, self._plan_soon)
-        self._verdicts = Verdicts(runtime, runtime.recorder(COMPONENT))
+        self._problem_events = ProblemEvents(runtime, runtime.recorder(COMPONENT))
         self._statuses: dict[Key, StatusUpdate] = {}
         # By identity, which the object itself keeps from being another's.
         self._told: dict[int, tuple[StatusUpdate, Key]] = {}
@@ -186,13 +186,15 @@ class GatewayController:
         self._made_again: set[Key] = set()
         # Of plans, and of what is looked up for them.
         self._memory, self._asked = PlanMemory(), PlanMemory()
-        self._defects = Defects({field: resource for field, (resource, _) in _WATCHED.items()})
+        self._defect_isolation = DefectIsolation(
+            {field: resource for field, (resource, _) in _WATCHED.items()}
+        )
         self._informers: dict[str, Informer[Any]] = {
             field: runtime.informer(resource, projection, optional=resource in unserved)
             for field, (resource, projection) in _WATCHED.items()
         }
         self._by_resource = {resource: self._informers[field] for field, (resource, _) in _WATCHED.items()}
-        self._generation = Generation(
+        self._generated_routes = GeneratedRoutes(
             runtime,
             {resource: self._by_resource[resource] for resource in (HTTP_ROUTES, HTTP_ROUTE_FILTERS)},
         )
@@ -241,11 +243,11 @@ class GatewayController:
         self._port_listeners.append(callback)
 
     async def _plan(self, key: Key) -> Result:
-        asked = asked_objects(self.observe(), self._asked)
+        asked = find_references(self.observe(), self._asked)
         await self._secrets.want(asked.secrets)
         await self._config_maps.want(asked.config_maps)
         # What Secrets say decides which tokens are exchanged.
-        await self._tokens.want(asked_objects(self.observe(), self._asked).exchanges)
+        await self._tokens.want(find_references(self.observe(), self._asked).exchanges)
         await self._issuers.want(asked.issuers)
         with collector_paused():
             exhausted = self._make_plan()
@@ -256,7 +258,7 @@ class GatewayController:
     def _make_plan(self) -> list[Exhaustion]:
         """Returns what is used up."""
         observed, exhausted = self.observe(), self._exhausted(self._runtime.clock.now())
-        plan = self._defects.plan(
+        plan = self._defect_isolation.plan(
             observed, self._envoys.rejected, envoys=self._envoys.connected, memory=self._memory
         )
         if plan.ports != self._ports:
@@ -265,7 +267,7 @@ class GatewayController:
                 callback()
         self._accountants.configure(plan.policy)
         self._ads.set_resources(SOURCE, plan.resources)
-        self._generation.want(plan.generated, plan.unwanted)
+        self._generated_routes.want(plan.generated, plan.unwanted)
         self._take_statuses(with_exhaustion(plan.statuses, exhausted, observed.tenants))
         return exhausted
 
@@ -275,7 +277,7 @@ class GatewayController:
         for update in updates:
             self._told[id(update)] = known.get(id(update)) or (update, _status_key(update))
         previous, self._statuses = self._statuses, {key: update for update, key in self._told.values()}
-        self._verdicts.keep(set(self._statuses))
+        self._problem_events.keep(set(self._statuses))
         for update, key in (self._told[new] for new in self._told.keys() - known.keys()):
             if previous.get(key) != update:
                 self._writes.enqueue(key)
@@ -302,7 +304,7 @@ class GatewayController:
         now = rfc3339(self._runtime.clock.now())
         status = complete_status(update, item.status, now, self._upstream.controllers)
         if status is None:
-            self._verdicts.judge(key, update.resource, item, update.status)
+            self._problem_events.judge(key, update.resource, item, update.status)
             return
         try:
             await self._runtime.client.patch(
@@ -315,7 +317,7 @@ class GatewayController:
             )
         except NotFound:
             return
-        self._verdicts.judge(key, update.resource, item, update.status)
+        self._problem_events.judge(key, update.resource, item, update.status)
 
 
 def _status_key(update: StatusUpdate) -> Key:

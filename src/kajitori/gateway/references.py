@@ -1,75 +1,124 @@
-"""Secrets and ConfigMaps that our objects refer to, each watched by itself: no other one of the cluster is ever read.
+"""The Secrets and ConfigMaps that our objects may refer to: all that is ever read. Pure.
 
-RBAC cannot say "what is referred to", so the right is wider than its use; who wants it narrower names namespaces.
+A reference across namespaces counts only where a ReferenceGrant allows it, and a Secret only where the installation
+lets the gateway read Secrets.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
-from kajitori.control.cache import HasMetadata, Informer
+import msgspec
+
+from kajitori.gateway.backends.certificates import AuthorityRef
+from kajitori.gateway.backends.tls import BackendTls, authority_refs
+from kajitori.gateway.credentials.exchange import Exchange
+from kajitori.gateway.credentials.exchanges import wanted_exchanges
+from kajitori.gateway.credentials.secrets import referenced_secrets
+from kajitori.gateway.policies.backend_traffic import answers_in_config_maps
+from kajitori.gateway.policies.client_traffic import referenced_authorities
+from kajitori.gateway.policies.security.references import config_maps_of_security_policies, issuers_asked
+from kajitori.gateway.policies.security.references import referenced_secrets as secrets_of_security_policies
+from kajitori.gateway.routes.extension_filters import GROUP, KIND
+from kajitori.gateway.routes.tls import referenced_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from kajitori.api.resource import Resource
-    from kajitori.control.runtime import Runtime
+    from kajitori.gateway.observed import Index, Observed
+    from kajitori.gateway.plan_memory import PlanMemory
 
-T = TypeVar("T", bound=HasMetadata)
 ObjectKey = tuple[str, str]
-# An object that cannot be read holds up the first plan that needs it no longer than this.
-_PATIENCE_SECONDS = 3.0
 
 
-class ReferencedObjects(Generic[T]):
-    """Follows the objects of a kind that are wanted now. on_change: called when one of them changes."""
+class References(msgspec.Struct, frozen=True):
+    """What the objects ask to be looked up: Secrets and ConfigMaps, tokens to be exchanged, issuers of tokens."""
 
-    def __init__(
-        self, runtime: Runtime, resource: Resource, projection: type[T], on_change: Callable[[], None]
-    ) -> None:
-        self._runtime = runtime
-        self._resource = resource
-        self._projection = projection
-        self._on_change = on_change
-        self._informers: dict[ObjectKey, Informer[T]] = {}
-        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
-        runtime.service(f"referenced {resource.plural}", self._end_with_the_process, everywhere=True)
+    secrets: set[ObjectKey]
+    config_maps: set[ObjectKey]
+    exchanges: dict[ObjectKey, Exchange]
+    issuers: set[str]
 
-    async def want(self, keys: set[ObjectKey]) -> None:
-        """Follow exactly these; returns when the new ones have been read, or cannot be."""
-        for key in self._tasks.keys() - keys:
-            self._tasks.pop(key).cancel()
-            del self._informers[key]
-        fresh = [self._follow(key) for key in sorted(keys - self._tasks.keys())]
-        if fresh:
-            waiting = [asyncio.ensure_future(informer.synced()) for informer in fresh]
-            _, late = await asyncio.wait(waiting, timeout=_PATIENCE_SECONDS)
-            for task in late:
-                task.cancel()
 
-    def list(self) -> tuple[T, ...]:
-        """Those that are there."""
-        return tuple(item for informer in self._informers.values() for item in informer.list())
+def find_references(observed: Observed, memory: PlanMemory) -> References:
+    """All of that. memory: of what was asked before; not that of the plans."""
+    index = memory.begin(observed)
+    found = References(
+        memory.remembered("secrets", "", (), lambda: wanted_secrets(index)),
+        memory.remembered("config maps", "", (), lambda: wanted_config_maps(index)),
+        memory.remembered("exchanges", "", (), lambda: wanted_exchanges(index)),
+        memory.remembered("issuers", "", (), lambda: issuers_asked(index)),
+    )
+    memory.end()
+    return found
 
-    def _follow(self, key: ObjectKey) -> Informer[T]:
-        namespace, name = key
-        informer = Informer(
-            self._runtime.client, self._resource, self._projection, namespace=namespace, field_selector=f"metadata.name={name}",
-            metrics=self._runtime.metrics,
-        )  # fmt: skip
-        informer.on_change(lambda old, new: self._on_change())
-        self._informers[key] = informer
-        self._tasks[key] = asyncio.create_task(
-            informer.run(), name=f"{self._resource.plural} {namespace}/{name}"
-        )
-        return informer
 
-    async def _end_with_the_process(self) -> None:
+def wanted_secrets(index: Index) -> set[ObjectKey]:
+    """Namespace and name of each."""
+    settings = index.observed.settings
+    certificates = {
+        (ref.namespace, ref.name)
+        for ref in _references(index)
+        if (ref.group, ref.kind) == ("", "Secret") and settings.may_read_secrets_of(ref.namespace)
+    }
+    return certificates | referenced_secrets(index) | secrets_of_security_policies(index)
+
+
+def wanted_config_maps(index: Index) -> set[ObjectKey]:
+    """Namespace and name of each."""
+    return (
+        {
+            (ref.namespace, ref.name)
+            for ref in _references(index)
+            if (ref.group, ref.kind) == ("", "ConfigMap")
+        }
+        | config_maps_of_security_policies(index)
+        | answers_in_config_maps(index)
+    )
+
+
+def _references(index: Index) -> Iterator[AuthorityRef]:
+    observed = index.observed
+    classes = {
+        item.metadata.name
+        for item in observed.gateway_classes
+        if item.spec.controller_name in observed.controllers
+    }
+    ours = [gateway for gateway in observed.gateways if gateway.spec.gateway_class_name in classes]
+    yield from referenced_objects(index, ours)
+    for policy in observed.tls_policies:
+        refs = policy.spec.validation.ca_certificate_refs
+        yield from authority_refs(policy.metadata.namespace or "", refs)
+    yield from referenced_authorities(index)
+    yield from _of_backends(index)
+    yield from _of_route_filters(index)
+
+
+def _of_backends(index: Index) -> Iterator[AuthorityRef]:
+    for backend in index.observed.backends:
+        namespace = backend.metadata.namespace or ""
+        if backend.spec.tls is None:
+            continue
         try:
-            await asyncio.Event().wait()
-        finally:
-            tasks, self._tasks = list(self._tasks.values()), {}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            tls = msgspec.convert(backend.spec.tls, BackendTls)
+        except msgspec.ValidationError:
+            continue
+        yield from authority_refs(namespace, tls.ca_certificate_refs)
+        ref = tls.client_certificate_ref
+        if ref is not None:
+            key = (ref.namespace or namespace, ref.name)
+            if index.granted("gateway.envoyproxy.io", "Backend", namespace, ref.group, ref.kind, key):
+                yield AuthorityRef(ref.group, ref.kind, *key)
+
+
+def _of_route_filters(index: Index) -> Iterator[AuthorityRef]:
+    for item in index.observed.route_filters:
+        namespace, spec = item.metadata.namespace or "", item.spec
+        body = spec.direct_response.body if spec.direct_response else None
+        if body is not None and body.value_ref is not None:
+            yield AuthorityRef(body.value_ref.group, body.value_ref.kind, namespace, body.value_ref.name)
+        if spec.credential_injection is not None:
+            ref = spec.credential_injection.credential.value_ref
+            key = (ref.namespace or namespace, ref.name)
+            if index.granted(GROUP, KIND, namespace, ref.group, ref.kind, key):
+                yield AuthorityRef(ref.group, ref.kind, *key)

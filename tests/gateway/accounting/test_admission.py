@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, KeyFacts, RouteFacts
 from kajitori.gateway.accounting.admission_server import AdmissionServer
-from kajitori.gateway.accounting.policy import KeyFacts, Policy, RouteFacts
 from kajitori.gateway.limits.limit import Limit, Selector, Window
 from kajitori.gateway.limits.request import ALLOWED, Request, Verdict
 from kajitori.gateway.routes.admission import CLOSED_FILTER, OPEN_FILTER, Asking
@@ -169,7 +169,7 @@ async def test_without_an_accountant_requests_pass_or_not_as_the_limits_of_their
 
 async def test_only_the_headers_that_limits_select_by_are_told() -> None:
     window = Window("Fixed", seconds=60.0)
-    policy = Policy(
+    policy = AccountantPolicy(
         routes={"default/r": RouteFacts(limits=(0, 1)), "default/s": RouteFacts()},
         limits=(
             Limit("one", "requests", 5.0, window, (Selector("header:x-team", "Distinct"),)),
@@ -186,7 +186,7 @@ async def test_only_the_headers_that_limits_select_by_are_told() -> None:
     other = {"name": "ai/default/s/rule/0/match/0"}
     assert asking.asked(other) is other and not asking.concerns("default/s")
     # A budget of a key holds wherever the key may be used.
-    keyed = Policy(
+    keyed = AccountantPolicy(
         routes=policy.routes,
         limits=policy.limits,
         budgets={"default/b": 0},

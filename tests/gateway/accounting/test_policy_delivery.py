@@ -10,9 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from kajitori.gateway.accounting.policy import BackendFacts, CostRule, KeyFacts, Policy, Price, RouteFacts
+from kajitori.gateway.accounting.accountant_policy import (
+    AccountantPolicy,
+    BackendFacts,
+    CostRule,
+    KeyFacts,
+    Price,
+    RouteFacts,
+)
+from kajitori.gateway.accounting.policy_decoding import read_policy
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME, PolicyFollower, PolicyServer, local_channel
-from kajitori.gateway.accounting.policy_reading import read_policy
 from kajitori.gateway.envoy.ads import AdsServer
 from kajitori.gateway.envoy.encode import Encoder
 from kajitori.gateway.envoy.schema import schema
@@ -24,8 +31,8 @@ from kajitori.gateway.limits.request import Request
 from tests.waiting import eventually
 
 
-def policy(number: int) -> Policy:
-    return Policy(
+def policy(number: int) -> AccountantPolicy:
+    return AccountantPolicy(
         backends={"one": BackendFacts(f"default/{number}", "model")},
         routes={"default/r": RouteFacts(costs=(CostRule("k", "CEL", "input_tokens"),), limits=(0,))},
         limits=(
@@ -58,7 +65,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
 async def test_the_latest_policy_comes_at_once_then_each_change_and_again_after_the_control_plane_was_away(
     plane: Plane, tmp_path: Path
 ) -> None:
-    taken: list[Policy] = []
+    taken: list[AccountantPolicy] = []
     plane.policies.configure(policy(1))
     follower = PolicyFollower(lambda: local_channel(plane.socket), tmp_path, taken.append)
     task = asyncio.create_task(follower.run())
@@ -77,7 +84,7 @@ async def test_the_latest_policy_comes_at_once_then_each_change_and_again_after_
         await asyncio.gather(task, return_exceptions=True)
     kept = tmp_path / FILE_NAME
     assert kept.stat().st_mode & 0o077 == 0
-    later: list[Policy] = []
+    later: list[AccountantPolicy] = []
     restored = PolicyFollower(lambda: local_channel(plane.socket), tmp_path, later.append)
     restored.restore()
     assert later == [policy(3)] and restored.known.is_set()
@@ -114,7 +121,7 @@ def of_tomorrow() -> dict[str, Any]:
         Limit("Budget a/two", "requests", 6.0, Window("Fixed", 60.0)),
     )
     whole: dict[str, Any] = msgspec.to_builtins(
-        Policy(
+        AccountantPolicy(
             routes={"a/r": RouteFacts(costs=(CostRule("k", "CEL", "input_tokens"),), limits=(0, 1))},
             limits=limits,
             keys={"id": KeyFacts("a/key")},
@@ -143,9 +150,9 @@ def test_parts_of_a_policy_that_cannot_be_read_are_named_and_leave_the_others_in
 async def test_a_policy_that_cannot_be_taken_leaves_the_one_before_in_force_and_the_stream_open(
     plane: Plane, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    taken: list[Policy] = []
+    taken: list[AccountantPolicy] = []
 
-    def take(found: Policy) -> None:
+    def take(found: AccountantPolicy) -> None:
         if found == policy(2):
             raise RuntimeError("a defect of ours")
         taken.append(found)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kajitori.cli import main
-from kajitori.gateway.accounting.policy import KeyFacts, Policy, RouteFacts
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, KeyFacts, RouteFacts
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME as POLICY_FILE
 from kajitori.gateway.accounting.records import Attempt, RequestRecord
 from kajitori.gateway.accounting.time_spent import time_spent
@@ -36,7 +36,7 @@ def test_every_attempt_is_told_with_its_reason_its_answer_its_time_and_its_cost(
 ) -> None:
     limits = (Limit("Budget default/team", "usd", 5.0, Window("Calendar", unit="Month")),)
     keys = {"k1": KeyFacts("default/anna", "default/team", ("default/team",))}
-    policy = Policy(
+    policy = AccountantPolicy(
         routes={"default/route": RouteFacts()}, limits=limits, keys=keys, budgets={"default/team": 0}
     )
     policy = msgspec.structs.replace(policy, limits=(msgspec.structs.replace(limits[0], counts="requests"),))

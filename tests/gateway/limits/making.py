@@ -13,8 +13,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kajitori.gateway.accounting.accountant_policy import (
+    AccountantPolicy,
+    CostRule,
+    Price,
+    RouteFacts,
+    TargetFacts,
+)
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.policy import CostRule, Policy, Price, RouteFacts, TargetFacts
 from kajitori.gateway.limits.counting import Hold
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Limit, Selector, Window
@@ -49,10 +55,10 @@ def policy(
     targets: Sequence[TargetFacts] = (TargetFacts(0, 0, "default/a"),),
     costs: Sequence[CostRule] = (),
     prices: Sequence[Price] = (),
-) -> Policy:
+) -> AccountantPolicy:
     """All limits hold for one route."""
     facts = RouteFacts(costs=tuple(costs), limits=tuple(range(len(limits))), targets=tuple(targets))
-    return Policy(routes={ROUTE: facts}, limits=limits, prices=tuple(prices))
+    return AccountantPolicy(routes={ROUTE: facts}, limits=limits, prices=tuple(prices))
 
 
 def request(id: str, input_tokens: int = 1, output_tokens: int | None = 1, **fields: object) -> Request:

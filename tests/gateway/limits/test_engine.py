@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from kajitori.base.clock import rfc3339
+from kajitori.gateway.accounting.accountant_policy import (
+    AccountantPolicy,
+    CostRule,
+    KeyFacts,
+    Price,
+    RouteFacts,
+    TargetFacts,
+)
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.policy import CostRule, KeyFacts, Policy, Price, RouteFacts, TargetFacts
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Selector, Window
 from kajitori.gateway.limits.memory_store import MemoryStore
@@ -269,7 +276,7 @@ async def test_a_shadow_bucket_does_not_stand_in_for_one_that_is_meant() -> None
 async def test_a_key_is_charged_to_the_budgets_that_it_names_on_every_route() -> None:
     held, _ = engine()
     held.configure(
-        Policy(
+        AccountantPolicy(
             routes={ROUTE: RouteFacts(targets=TWO)},
             limits=(limit(amount=1, counts="requests"),),
             keys={
@@ -289,7 +296,7 @@ async def test_limits_select_by_the_name_of_a_key_and_by_its_tenant() -> None:
     facts = RouteFacts(limits=(0,), targets=TWO)
     selectors = (Selector("tenant", "Exact", "default/red"), distinct("key"))
     held.configure(
-        Policy(
+        AccountantPolicy(
             routes={ROUTE: facts},
             limits=(limit(amount=1, counts="requests", selectors=selectors),),
             keys={"abc123": KeyFacts("default/ann", "default/red")},

@@ -27,7 +27,7 @@ from kajitori.gateway.limits.limit import Selector
 from tests.gateway.cluster import running_cluster
 from tests.gateway.limits.making import distinct, ended, engine, limit, request
 from tests.gateway.limits.test_complaints import budget
-from tests.gateway.limits.test_planning import of_model, quota
+from tests.gateway.limits.test_limit_plan import of_model, quota
 from tests.gateway.workbench import backend
 from tests.waiting import eventually
 

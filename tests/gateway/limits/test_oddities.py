@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from kajitori.gateway.accountant import Accountant
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, CostRule
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.places import Places
-from kajitori.gateway.accounting.policy import CostRule, Policy
 from kajitori.gateway.accounting.records import RequestRecord
 from kajitori.gateway.limits import known_counts, pushing
 from kajitori.gateway.limits.amounts import MOST
@@ -208,7 +208,7 @@ async def test_what_passed_under_a_limit_is_settled_when_its_route_is_gone_meanw
     sockets = [tmp_path / name for name in ("log", "admission", "envoy", "rescue", "inner")]
     accountant = Accountant(Places(tmp_path, *sockets), lambda: pytest.fail("nobody connects"), held)
     assert (await held.admit(request("a", 100, 100))).allowed
-    accountant.configure(Policy(limits=(limit(amount=1000),)))
+    accountant.configure(AccountantPolicy(limits=(limit(amount=1000),)))
     record = RequestRecord(
         "a",
         1_800_000_000.0,

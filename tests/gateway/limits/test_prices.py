@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kajitori.gateway.accounting.accountant_policy import (
+    AccountantPolicy,
+    CostRule,
+    Price,
+    RouteFacts,
+    TargetFacts,
+)
 from kajitori.gateway.accounting.charges import Charger
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.policy import CostRule, Policy, Price, RouteFacts, TargetFacts
 from kajitori.gateway.accounting.prices import PriceBook, catalogue, nano_usd
 
 USAGE = Usage(input_tokens=1000, output_tokens=100, total_tokens=1100)
@@ -83,7 +89,7 @@ def charger(*costs: CostRule) -> Charger:
     facts = RouteFacts(
         costs=costs, targets=(TargetFacts(0, 0, "default/foo"), TargetFacts(0, 1, "default/bar", "m"))
     )
-    return Charger(Policy(routes={"default/r": facts}, prices=(Price("m", "", 1.0, 2.0),)))
+    return Charger(AccountantPolicy(routes={"default/r": facts}, prices=(Price("m", "", 1.0, 2.0),)))
 
 
 @pytest.mark.parametrize(

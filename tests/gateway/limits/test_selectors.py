@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kajitori.base.errors import UserError
-from kajitori.gateway.accounting.policy import TargetFacts
+from kajitori.gateway.accounting.accountant_policy import TargetFacts
 from kajitori.gateway.limits.limit import Selector
 from kajitori.gateway.limits.regular import LinearPattern
 from kajitori.gateway.limits.selectors import Conditions

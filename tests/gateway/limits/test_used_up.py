@@ -7,7 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kajitori.gateway.accounting.policy import KeyFacts, Policy, Price, RouteFacts, TargetFacts
+from kajitori.gateway.accounting.accountant_policy import (
+    AccountantPolicy,
+    KeyFacts,
+    Price,
+    RouteFacts,
+    TargetFacts,
+)
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Limit, Selector, Window
 from kajitori.gateway.limits.memory_store import MemoryStore
@@ -21,7 +27,7 @@ A = TargetFacts(0, 0, "default/a")
 class Pushed:
     """An engine whose limits are pushed, with its clock and its file."""
 
-    def __init__(self, folder: Path, *limits: Limit, made: Policy | None = None) -> None:
+    def __init__(self, folder: Path, *limits: Limit, made: AccountantPolicy | None = None) -> None:
         self.path = folder / "used-up"
         self.clock = ManualClock()
         self.store = MemoryStore(folder / "journal")
@@ -32,7 +38,7 @@ class Pushed:
         self.engine = Engine(self.store, self.clock, used_up=self.path)
         self.configure(self.policy)
 
-    def configure(self, made: Policy) -> None:
+    def configure(self, made: AccountantPolicy) -> None:
         self.engine.configure(msgspec.structs.replace(made, pushes=True))
 
     async def end(self, *settlements: Settlement) -> None:
@@ -91,7 +97,7 @@ async def test_each_value_that_is_counted_apart_closes_alone_and_keys_are_told_b
     each = soft(
         selectors=(distinct("key"), distinct("model"), Selector("tenant", "Exact", "red", invert=True))
     )
-    made = Policy(
+    made = AccountantPolicy(
         routes={"default/chat": RouteFacts(targets=(A,))},
         limits=(each,),
         keys={"id1": KeyFacts("default/ann", budgets=("default/all",)), "id2": KeyFacts("default/ben")},
@@ -129,7 +135,7 @@ async def test_what_finds_no_room_in_the_file_is_asked_about(tmp_path: Path) -> 
     routes = {
         f"default/r{number}": RouteFacts(limits=(0,), targets=(A,)) for number in range(MOST_PLACES + 1)
     }
-    wide = Pushed(tmp_path / "wide", made=Policy(routes=routes, limits=(soft(amount=1),)))
+    wide = Pushed(tmp_path / "wide", made=AccountantPolicy(routes=routes, limits=(soft(amount=1),)))
     await wide.end(Settlement(id="a", route="default/r1", model="gpt", backend="default/a"))
     assert wide.path.read_text().splitlines()[1:] == ["A"]
 
@@ -183,11 +189,13 @@ async def test_a_new_process_finds_out_what_is_used_up_and_a_larger_amount_opens
     ],
 )
 def test_a_route_is_asked_about_if_any_of_its_limits_must_be(other: Limit) -> None:
-    alone = Policy(routes=policy(soft()).routes, limits=(soft(),), pushes=True)
+    alone = AccountantPolicy(routes=policy(soft()).routes, limits=(soft(),), pushes=True)
     assert alone.unasked_routes() == {"default/chat"}
     both = policy(soft(), other)
-    assert Policy(routes=both.routes, limits=both.limits, pushes=True).unasked_routes() == frozenset()
-    of_a_key = Policy(
+    assert (
+        AccountantPolicy(routes=both.routes, limits=both.limits, pushes=True).unasked_routes() == frozenset()
+    )
+    of_a_key = AccountantPolicy(
         routes=alone.routes,
         limits=(soft(), other),
         keys={"k": KeyFacts("default/k", budgets=("default/b",))},

@@ -25,7 +25,7 @@ from kajitori.gateway.envoy.stream import Stream
 from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.plan import make_plan
-from kajitori.gateway.refusals import refusals_told
+from kajitori.gateway.refusal_status import refusals_told
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES, SCOPES, TYPES, Resources
 from tests.gateway.workbench import ai_route, backend, gateway, observe
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from kajitori.gateway.accounting.accountant_policy import BackendFacts
 from kajitori.gateway.accounting.flags import NO_HOST, outcome_of
 from kajitori.gateway.accounting.log_format import AttemptLine, RequestLine, parse_line
-from kajitori.gateway.accounting.policy import BackendFacts
 from kajitori.gateway.accounting.records import Attempt
 from kajitori.gateway.resilience.spare import NOBODY
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, BackendFacts
 from kajitori.gateway.accounting.charges import Charger, Tariff
 from kajitori.gateway.accounting.flags import outcome_of
 from kajitori.gateway.accounting.log_format import RequestLine, Who
-from kajitori.gateway.accounting.policy import BackendFacts, Policy
 from kajitori.gateway.accounting.records import Attempt, RequestRecord
 from kajitori.gateway.accounting.reported import answered_model
 from kajitori.gateway.accounting.route_names import read_route
@@ -52,7 +52,7 @@ class Booking(NamedTuple):
 class Bookings:
     """Those of a policy."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: AccountantPolicy) -> None:
         self._backends: Mapping[str, BackendFacts] = policy.backends
         self._keys = policy.keys
         self._charger = Charger(policy)

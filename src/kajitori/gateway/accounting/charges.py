@@ -13,8 +13,8 @@ from operator import attrgetter
 import msgspec
 
 from kajitori.base.errors import KajitoriError
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, CostRule, Price, RouteFacts
 from kajitori.gateway.accounting.costs import COST_FIELDS, CostExpression, Usage
-from kajitori.gateway.accounting.policy import CostRule, Policy, Price, RouteFacts
 from kajitori.gateway.accounting.prices import NANO_USD, PriceBook, nano_usd
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Tariff:
 class Charger:
     """Charges requests as a policy says."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: AccountantPolicy) -> None:
         self._routes = policy.routes
         self._book = PriceBook(policy.prices)
         self._expressions: dict[str, CostExpression | None] = {}

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.attempts import Attempts
 from kajitori.gateway.accounting.booking import Booking, Bookings
 from kajitori.gateway.accounting.charges import Charge
 from kajitori.gateway.accounting.log_format import RequestLine, parse_line, read_headers, read_who
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.policy import Policy
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
 from kajitori.gateway.accounting.reported import read_usage
 from kajitori.gateway.accounting.verdict_notes import NOTHING, VerdictNotes
@@ -51,11 +51,11 @@ class Ledger:
         self._notes = notes
         self._metrics = metrics
         self._on_record = on_record
-        self._bookings = Bookings(Policy())
+        self._bookings = Bookings(AccountantPolicy())
         self._attempts = Attempts()
         self.unreadable_lines = 0
 
-    def configure(self, policy: Policy) -> None:
+    def configure(self, policy: AccountantPolicy) -> None:
         """Takes a new policy; requests that end later are booked by it."""
         self._bookings = Bookings(policy)
         self._attempts.backends = policy.backends

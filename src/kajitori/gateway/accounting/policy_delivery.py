@@ -1,7 +1,7 @@
 """How the accountant gets its policy: a stream from the control plane, and a file for when that is away.
 
 A follower is sent the latest policy at once and then each change; what changes faster than it reads is left out. Messages
-are msgpack of `Policy`, over gRPC on the control plane's own socket or port.
+are msgpack of `AccountantPolicy`, over gRPC on the control plane's own socket or port.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import grpc
 import grpc.aio
 import msgspec
 
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.exhaustion import ExhaustionServer
-from kajitori.gateway.accounting.policy import Policy
-from kajitori.gateway.accounting.policy_reading import read_policy
+from kajitori.gateway.accounting.policy_decoding import read_policy
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class PolicyServer:
         self._latest: bytes | None = None
         self._changed = asyncio.Event()
 
-    def configure(self, policy: Policy) -> None:
+    def configure(self, policy: AccountantPolicy) -> None:
         """Sends a policy to all who follow, unless it is the one that they have."""
         encoded = _encoder.encode(policy)
         if encoded != self._latest:
@@ -69,7 +69,10 @@ class PolicyFollower:
     """
 
     def __init__(
-        self, connect: Callable[[], grpc.aio.Channel], folder: Path, on_policy: Callable[[Policy], None]
+        self,
+        connect: Callable[[], grpc.aio.Channel],
+        folder: Path,
+        on_policy: Callable[[AccountantPolicy], None],
     ) -> None:
         self._connect = connect
         self._path = folder / FILE_NAME

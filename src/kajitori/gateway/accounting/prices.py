@@ -13,8 +13,8 @@ from importlib.resources import files
 
 import msgspec
 
+from kajitori.gateway.accounting.accountant_policy import Price
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.policy import Price
 
 NANO_USD = 1_000_000_000
 _MOST_REMEMBERED = 10_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.api.kajitori_gateway import GROUP
-from kajitori.gateway.accounting.policy import KeyFacts
+from kajitori.gateway.accounting.accountant_policy import KeyFacts
 from kajitori.gateway.conditions import ai_status
 from kajitori.gateway.observed import age_key
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kajitori.base.errors import UserError
+from kajitori.gateway.accounting.accountant_policy import TargetFacts
 from kajitori.gateway.accounting.charges import Charger
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.policy import TargetFacts
 from kajitori.gateway.accounting.prices import NANO_USD
 from kajitori.gateway.limits.limit import CEL_PREFIX, COST_PREFIX, REQUESTS, TOKENS, USD, Limit
 from kajitori.gateway.limits.request import Request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kajitori.base.clock import Clock
-from kajitori.gateway.accounting.policy import TargetFacts
+from kajitori.gateway.accounting.accountant_policy import TargetFacts
 from kajitori.gateway.limits.amounts import MOST, failed_amount, real_amount
 from kajitori.gateway.limits.counting import Taken
 from kajitori.gateway.limits.limit import REQUESTS, Limit

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.errors import UserError
-from kajitori.gateway.accounting.policy import Price
+from kajitori.gateway.accounting.accountant_policy import Price
 from kajitori.gateway.limits.limit import COST_PREFIX, REQUESTS, TOKENS, USD, Limit, Selector, Window
 from kajitori.gateway.limits.matching import CompiledLimit
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from kajitori.base.clock import Clock
-from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.limits.counting import Outcome
 from kajitori.gateway.limits.exhaustion import KnownExhaustion
 from kajitori.gateway.limits.matching import Asked, Matcher
@@ -71,7 +71,7 @@ class Engine:
         self._clock = clock
         self._name = name
         self._reservation_seconds = reservation_seconds
-        self._matcher = Matcher(Policy())
+        self._matcher = Matcher(AccountantPolicy())
         self._open: dict[str, OpenRequest] = {}
         self._twice = 0
         self._patience_seconds = patience_seconds
@@ -84,7 +84,7 @@ class Engine:
         self.exhaustion = KnownExhaustion(clock)
         self.pushing = Pushing(store, clock, self.counts, used_up, self.exhaustion)
 
-    def configure(self, policy: Policy) -> None:
+    def configure(self, policy: AccountantPolicy) -> None:
         """What holds from now on. Counters go on: a limit is known by its name."""
         self._matcher = self._settling.matcher = Matcher(policy)
         self.pushing.configure(policy, self._matcher)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from kajitori.base.errors import UserError
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, KeyFacts, RouteFacts, TargetFacts
 from kajitori.gateway.accounting.charges import Charger
-from kajitori.gateway.accounting.policy import KeyFacts, Policy, RouteFacts, TargetFacts
 from kajitori.gateway.limits.amounts import capacity, check_counts, reserved_amount
 from kajitori.gateway.limits.counting import Hold, HoldKind
 from kajitori.gateway.limits.limit import REQUESTS, USD, Limit
@@ -96,7 +96,7 @@ class _Scope(NamedTuple):
 class Matcher:
     """The limits of one policy. Limits that cannot be compiled are left out and logged; the plan tells of them."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: AccountantPolicy) -> None:
         self.charger = Charger(policy)
         self._routes = policy.routes
         self._keys = policy.keys

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kajitori.base.clock import Clock
-from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.limits.charging import Charges
 from kajitori.gateway.limits.exhaustion import KnownExhaustion
 from kajitori.gateway.limits.known_counts import KnownCounts
@@ -64,7 +64,7 @@ class Pushing:
         self._written: str | None = None
         self._told_unpriced: set[str] = set()
 
-    def configure(self, policy: Policy, matcher: Matcher) -> None:
+    def configure(self, policy: AccountantPolicy, matcher: Matcher) -> None:
         """What holds from now on."""
         pushes = policy.pushes and self._path is not None
         before, self._routes = self._routes, policy.unasked_routes() if pushes else frozenset()

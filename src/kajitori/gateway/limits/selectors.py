@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from kajitori.base.errors import UserError
-from kajitori.gateway.accounting.policy import TargetFacts
+from kajitori.gateway.accounting.accountant_policy import TargetFacts
 from kajitori.gateway.internal_headers import problem_of_reading
 from kajitori.gateway.limits.limit import BACKEND_FACTS, FACTS, Selector
 from kajitori.gateway.limits.regular import linear_pattern

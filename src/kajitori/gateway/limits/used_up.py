@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.limits.limit import REQUESTS, TOKENS, USD, Limit, Selector
 from kajitori.gateway.limits.matching import OTHERS, CompiledLimit
 from kajitori.gateway.limits.selectors import is_plain
@@ -67,7 +67,7 @@ def used_up(
 class Concerned:
     """Whom the limits of a policy concern: routes and keys by the number of a limit, and ids of keys by their name."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: AccountantPolicy) -> None:
         # One that holds for some rules of a route shares its name and its counts with that for others.
         self.numbers: dict[str, list[int]] = {}
         for number, limit in enumerate(policy.limits):

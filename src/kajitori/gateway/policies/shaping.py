@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kajitori.gateway.derived import Derived
+    from kajitori.gateway.object_memo import ObjectMemo
     from kajitori.gateway.policies.subjects import RouteKey
     from kajitori.gateway.routes.attachment import Place
     from kajitori.gateway.routes.tables import Entry
@@ -44,7 +44,7 @@ class Shaper(Protocol):
 class Shaping:
     """Applies the shapers one after another and remembers what came out. known: from plan to plan."""
 
-    def __init__(self, shapers: Sequence[Shaper], known: Derived) -> None:
+    def __init__(self, shapers: Sequence[Shaper], known: ObjectMemo) -> None:
         self._shapers = [shaper for shaper in shapers if shaper]
         self._known = known
         # An entry and an effect live as long as the plan is made, so their identities tell them apart.

@@ -12,12 +12,12 @@ import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from kajitori.gateway.accounting.policy import Policy
+from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.route_names import read_route
-from kajitori.gateway.derived import Derived
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
 from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
 from kajitori.gateway.limits.wording import LIMIT_HEADERS
+from kajitori.gateway.object_memo import ObjectMemo
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes import used_up
 from kajitori.gateway.routes.exhausted import leaving_out
@@ -84,9 +84,9 @@ class _Way(NamedTuple):
 class Asking:
     """Which routes of Envoy the accountant is asked about, by the policy that it has. known: from plan to plan."""
 
-    def __init__(self, policy: Policy | None = None, known: Derived | None = None) -> None:
-        policy = policy or Policy()
-        self._known = known or Derived()
+    def __init__(self, policy: AccountantPolicy | None = None, known: ObjectMemo | None = None) -> None:
+        policy = policy or AccountantPolicy()
+        self._known = known or ObjectMemo()
         self._ways: dict[tuple[frozenset[int], bool], _Way] = {}
         self._limits, self._routes, self._backends = policy.limits, policy.routes, policy.backends
         # What keys are charged to holds on every route that they may use.

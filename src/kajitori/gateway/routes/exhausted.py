@@ -13,7 +13,7 @@ from kajitori.gateway.resources import TYPE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kajitori.gateway.accounting.policy import BackendFacts
+    from kajitori.gateway.accounting.accountant_policy import BackendFacts
 
 FILTER = "kajitori.exhausted"
 _LUA = TYPE + "envoy.extensions.filters.http.lua.v3."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.api.resource import BUDGETS, PRICE_LISTS, QUOTA_POLICIES, Resource
-from kajitori.gateway.accounting.policy import Price, RouteFacts, TargetFacts
+from kajitori.gateway.accounting.accountant_policy import Price, RouteFacts, TargetFacts
 from kajitori.gateway.conditions import ai_status
 from kajitori.gateway.limits import strictness
 from kajitori.gateway.limits.compile_budget import budget_limit, budget_routes, list_prices
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
     from kajitori.api.envoygateway.rate_limit import GlobalRateLimit
     from kajitori.api.kajitori_gateway.budget import Budget
-    from kajitori.gateway.accounting.policy import KeyFacts
+    from kajitori.gateway.accounting.accountant_policy import KeyFacts
     from kajitori.gateway.observed import Observed
 
 PolicyKey = tuple[str, str]
@@ -48,7 +48,7 @@ class TrafficUse(msgspec.Struct, frozen=True):
 
 
 class LimitPlan(msgspec.Struct, frozen=True):
-    """routes: the facts of each, with the numbers of its limits. budgets, prices: as in `Policy`.
+    """routes: the facts of each, with the numbers of its limits. budgets, prices: as in `AccountantPolicy`.
 
     statuses: of QuotaPolicies, Budgets and PriceLists. traffic_notes: what of a BackendTrafficPolicy is not honoured.
     """

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kajitori.gateway import memory as memory_module
-from kajitori.gateway import planned_routes
+from kajitori.gateway import plan_memory, route_translation
 from kajitori.gateway.credentials.exchange import Concealed, Token, TokenState
-from kajitori.gateway.memory import PlanMemory, chunks
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
-from tests.gateway.memory_world import FOREIGN, REFUSED, SLOTS
+from kajitori.gateway.plan_memory import PlanMemory, chunks
+from tests.gateway.plan_memory_world import FOREIGN, REFUSED, SLOTS
 from tests.gateway.workbench import KINDS, ai_route, backend, gateway, observe
 
 TOKENS = (None, TokenState(), TokenState(Token(Concealed("first"))), TokenState(problem="no"))
@@ -108,7 +107,7 @@ def test_whatever_changes_a_plan_with_a_memory_is_the_plan_from_scratch(
 ) -> None:
     cluster, memory = Cluster(), PlanMemory()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory_module, "CHUNK", chunk)
+        patch.setattr(plan_memory, "CHUNK", chunk)
         for changes in ([], *steps):
             for what, form in changes:
                 cluster.change(what, form)
@@ -133,7 +132,7 @@ def test_chunks_hold_all_objects_in_their_order_and_a_new_one_leaves_most_chunks
         names([*numbers[: len(numbers) // 2], fresh, *numbers[len(numbers) // 2 :]]),
     )
     assert [name for chunk in before for name in chunk] == [f"n{number}" for number in numbers]
-    longest = 4 * memory_module.CHUNK
+    longest = 4 * plan_memory.CHUNK
     if all(len(chunk) < longest for chunk in (*before, *after)):
         assert len(set(before) - set(after)) <= 1
 
@@ -166,14 +165,14 @@ def test_where_policies_change_clusters_each_form_of_each_object_gives_the_plan_
 def test_what_a_route_looked_at_before_it_met_a_defect_is_not_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    translate = planned_routes.translate_ai_route
+    translate = route_translation.translate_ai_route
 
     def failing(index: Index, *others: Any) -> Any:
         if index.backends["default", "a"].metadata.labels:
             raise ZeroDivisionError("labels")
         return translate(index, *others)
 
-    monkeypatch.setattr(planned_routes, "translate_ai_route", failing)
+    monkeypatch.setattr(route_translation, "translate_ai_route", failing)
     good = observe(gateway(80), *backend("a", 1), ai_route("r", "m", {"name": "a"}))
     (known,) = good.backends
     metadata = msgspec.structs.replace(known.metadata, labels={"bad": ""})

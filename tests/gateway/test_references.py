@@ -6,7 +6,7 @@ from typing import Any
 
 from kajitori.api.resource import GATEWAYS
 from kajitori.gateway.observed import Index
-from kajitori.gateway.wanted import wanted_config_maps, wanted_secrets
+from kajitori.gateway.references import wanted_config_maps, wanted_secrets
 from tests.gateway.authority import Authority
 from tests.gateway.cluster import Cluster
 from tests.gateway.test_backend_tls import TO_BACKEND, by_config_map, policy

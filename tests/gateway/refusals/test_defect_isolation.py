@@ -7,14 +7,14 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
-from kajitori.gateway import plan as planning
-from kajitori.gateway import planning as planning_routes
+from kajitori.gateway import plan as plan_module
+from kajitori.gateway import plan_draft
 from kajitori.gateway.conditions import condition
 from kajitori.gateway.controller import watched
-from kajitori.gateway.defects import Defects
-from kajitori.gateway.memory import PlanMemory
+from kajitori.gateway.defect_isolation import DefectIsolation
 from kajitori.gateway.observed import OUR_CONTROLLER, Observed
 from kajitori.gateway.plan import Plan
+from kajitori.gateway.plan_memory import PlanMemory
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.resources import ROUTES
 from kajitori.gateway.status import complete_status
@@ -39,7 +39,7 @@ def budget(name: str, requests: int = 5) -> dict[str, Any]:
 def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of Budgets and SecurityPolicies on which the plan raises."""
     names: set[str] = set()
-    make_limits, protection = planning.make_limits, SecurityPolicies._protection
+    make_limits, protection = plan_module.make_limits, SecurityPolicies._protection
 
     def failing(observed: Observed, *others: Any) -> Any:
         for item in observed.budgets:
@@ -52,13 +52,13 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             raise ZeroDivisionError(f"in {one.key[1]}")
         return protection(self, one, parent)
 
-    monkeypatch.setattr(planning, "make_limits", failing)
+    monkeypatch.setattr(plan_module, "make_limits", failing)
     monkeypatch.setattr(SecurityPolicies, "_protection", failing_protection)
     return names
 
 
-def defects() -> Defects:
-    return Defects({field: resource for field, (resource, _) in watched().items()})
+def defects() -> DefectIsolation:
+    return DefectIsolation({field: resource for field, (resource, _) in watched().items()})
 
 
 def state(plan: Plan, kind: str, name: str) -> tuple[str, str, str]:
@@ -117,7 +117,7 @@ def test_where_it_is_due_to_no_object_that_a_plan_can_do_without_the_plan_raises
     def failing(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(planning, "make_limits", failing)
+    monkeypatch.setattr(plan_module, "make_limits", failing)
     with pytest.raises(ZeroDivisionError):
         defects().plan(world(), {}, envoys=1, memory=PlanMemory())
 
@@ -161,7 +161,7 @@ def test_where_telling_of_refusals_raises_the_plan_goes_out_without_that(
     def failing(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(planning, "refusals_told", failing)
+    monkeypatch.setattr(plan_module, "refusals_told", failing)
     plan = defects().plan(world(), {"kind/name": "no"}, envoys=1, memory=PlanMemory())
     assert "http/80" in plan.resources.by_type[ROUTES]
 
@@ -181,9 +181,9 @@ def test_a_route_that_meets_a_defect_is_told_so_without_secrets_and_counted_once
     def failing(*_: Any) -> Any:
         raise ZeroDivisionError("sk-abcdefghijklmnop")
 
-    kinds = tuple(msgspec.structs.replace(kind, translate=failing) for kind in planning_routes._KINDS)
-    monkeypatch.setattr(planning_routes, "_KINDS", kinds)
-    plan = planning.make_plan(observe(gateway(80), plain_route("web", "/web")))
+    kinds = tuple(msgspec.structs.replace(kind, translate=failing) for kind in plan_draft._KINDS)
+    monkeypatch.setattr(plan_draft, "_KINDS", kinds)
+    plan = plan_module.make_plan(observe(gateway(80), plain_route("web", "/web")))
     statuses = {update.resource.kind: update.status for update in plan.statuses}
     assert statuses["Gateway"]["listeners"][0]["attachedRoutes"] == 1
     (told,) = statuses["HTTPRoute"]["parents"][0]["conditions"]

@@ -77,7 +77,7 @@ class Price(msgspec.Struct, frozen=True):
     request_usd: float = 0.0
 
 
-class Policy(msgspec.Struct, frozen=True):
+class AccountantPolicy(msgspec.Struct, frozen=True):
     """backends: by cluster. routes: by AIGatewayRoute as namespace/name. keys: by the id that stands in the key.
 
     budgets: Budget as namespace/name -> number of its limit, for the keys that name it.

@@ -36,7 +36,7 @@ class _Verdict(msgspec.Struct, frozen=True):
     since: float
 
 
-class Verdicts:
+class ProblemEvents:
     """Remembers what was told of each object, and tells what is new."""
 
     def __init__(self, runtime: Runtime, recorder: EventRecorder) -> None:

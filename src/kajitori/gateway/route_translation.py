@@ -2,7 +2,7 @@
 
 Routes go through in chunks, from the oldest to the youngest. What a chunk comes to is one part of the plan's memory: its routes of Envoy with the
 places where they serve, its clusters, and what its statuses say. Nothing in it depends on other routes; what does is found out
-for all of them each time, where the chunks are put together (`kajitori.gateway.planning`).
+for all of them each time, where the chunks are put together (`kajitori.gateway.plan_draft`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from kajitori.api.resource import AI_GATEWAY_ROUTES, HTTP_ROUTES, Resource
+from kajitori.gateway.accounting.accountant_policy import CostRule, RouteFacts, TargetFacts
 from kajitori.gateway.accounting.costs import check_costs
-from kajitori.gateway.accounting.policy import CostRule, RouteFacts, TargetFacts
 from kajitori.gateway.conditions import StatusUpdate, ai_status
 from kajitori.gateway.envoy.words import shown
-from kajitori.gateway.limits.planning import targets_of
-from kajitori.gateway.memory import chunks
+from kajitori.gateway.limits.limit_plan import targets_of
+from kajitori.gateway.plan_memory import chunks
 from kajitori.gateway.policies.subjects import RouteKey, route_key
 from kajitori.gateway.resources import ROUTES
 from kajitori.gateway.routes.ai_routes import translate_ai_route
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from kajitori.api.aigateway.v1beta1 import AIGatewayRoute
     from kajitori.gateway.backends.tls_policies import BackendKey
-    from kajitori.gateway.memory import PlanMemory
     from kajitori.gateway.observed import Index
+    from kajitori.gateway.plan_memory import PlanMemory
     from kajitori.gateway.policies.ai_traffic import TrafficPolicies
     from kajitori.gateway.policies.gateway_configs import GatewayConfigs
     from kajitori.gateway.resilience.settings import Resilience

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kajitori.gateway.accounting.route_names import GRPC_PREFIX
-from kajitori.gateway.limits.planning import PolicyKey, TrafficUse
+from kajitori.gateway.limits.limit_plan import PolicyKey, TrafficUse
 from kajitori.gateway.limits.strictness import is_strict, problems
 
 if TYPE_CHECKING:

@@ -18,15 +18,15 @@ from kajitori.gateway.envoy.search import Search
 from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.observed import OUR_CONTROLLER
 from kajitori.gateway.plan import make_plan
-from kajitori.gateway.refusals import refused_status
+from kajitori.gateway.refusal_status import refused_status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from kajitori.api.resource import Resource
-    from kajitori.gateway.memory import PlanMemory
     from kajitori.gateway.observed import Observed
     from kajitori.gateway.plan import Plan
+    from kajitori.gateway.plan_memory import PlanMemory
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class _Defect(NamedTuple):
     words: str
 
 
-class Defects:
+class DefectIsolation:
     """Of one line of plans. resources: of the fields of `Observed`."""
 
     def __init__(self, resources: Mapping[str, Resource]) -> None:

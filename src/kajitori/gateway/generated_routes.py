@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 FIELD_MANAGER = "kajitori-gateway"
 
 
-class Generation:
+class GeneratedRoutes:
     """Keeps the generated objects as the latest plan has them. informers: of the kinds that are generated."""
 
     def __init__(self, runtime: Runtime, informers: Mapping[Resource, Informer[Any]]) -> None:

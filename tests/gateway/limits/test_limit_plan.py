@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kajitori.gateway.accounting.policy import Price
+from kajitori.gateway.accounting.accountant_policy import Price
 from kajitori.gateway.limits.limit import Limit, Selector, Window
 from kajitori.gateway.limits.matching import CompiledLimit
 from kajitori.gateway.plan import Plan, make_plan

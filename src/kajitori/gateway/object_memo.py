@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Derived:
-    """Of one kind. Cheaper than a part of a `kajitori.gateway.memory.PlanMemory`: nothing may be looked up while it is made."""
+class ObjectMemo:
+    """Of one kind. Cheaper than a part of a `kajitori.gateway.plan_memory.PlanMemory`: nothing may be looked up while it is made."""
 
     def __init__(self) -> None:
         self._before: dict[tuple[int, int], tuple[Any, Any, Any, Any]] = {}

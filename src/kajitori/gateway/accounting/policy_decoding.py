@@ -10,10 +10,16 @@ from typing import Any, cast
 
 import msgspec
 
-from kajitori.gateway.accounting.policy import BackendFacts, KeyFacts, Policy, Price, RouteFacts
+from kajitori.gateway.accounting.accountant_policy import (
+    AccountantPolicy,
+    BackendFacts,
+    KeyFacts,
+    Price,
+    RouteFacts,
+)
 from kajitori.gateway.limits.limit import Limit, Window
 
-_decoder = msgspec.msgpack.Decoder(Policy)
+_decoder = msgspec.msgpack.Decoder(AccountantPolicy)
 _BY_NAME: dict[str, type[Any]] = {
     "backends": BackendFacts,
     "routes": RouteFacts,
@@ -24,7 +30,7 @@ _BY_NAME: dict[str, type[Any]] = {
 UNREADABLE = "nothing"
 
 
-def read_policy(message: bytes) -> tuple[Policy, list[str]]:
+def read_policy(message: bytes) -> tuple[AccountantPolicy, list[str]]:
     """The policy, and what of it is left out and why. Raises msgspec.DecodeError for what is no policy at all."""
     try:
         try:
@@ -38,7 +44,7 @@ def read_policy(message: bytes) -> tuple[Policy, list[str]]:
     return _readable(cast("dict[str, Any]", raw))
 
 
-def _readable(raw: dict[str, Any]) -> tuple[Policy, list[str]]:
+def _readable(raw: dict[str, Any]) -> tuple[AccountantPolicy, list[str]]:
     problems: list[str] = []
     found: dict[str, Any] = {}
     for field, kind in _BY_NAME.items():
@@ -55,7 +61,7 @@ def _readable(raw: dict[str, Any]) -> tuple[Policy, list[str]]:
     read_prices = [_read(item, Price, f"prices[{number}]", problems) for number, item in enumerate(prices)]
     found["prices"] = [price for price in read_prices if price is not None]
     rest = {name: item for name, item in raw.items() if name not in found}
-    policy = msgspec.convert(rest, Policy)
+    policy = msgspec.convert(rest, AccountantPolicy)
     return msgspec.structs.replace(
         policy,
         **found | {"limits": tuple(found["limits"]), "prices": tuple(found["prices"])},

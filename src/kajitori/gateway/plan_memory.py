@@ -5,7 +5,7 @@ objects that it was made of, and whatever it looked up in the index meanwhile, w
 something was not there is noted likewise. Informers give the same object while nothing changed, so same means identical.
 
 A plan without a memory is made with an empty one, on the same way; so the result cannot depend on whether there is one, but for a
-part that looks at something besides its index. `tests/gateway/test_memory.py` holds the two to each other.
+part that looks at something besides its index. `tests/gateway/test_plan_memory.py` holds the two to each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from kajitori.gateway.backends.tls_policies import policies_by_target
 from kajitori.gateway.conditions import StatusUpdate
-from kajitori.gateway.derived import Derived
+from kajitori.gateway.object_memo import ObjectMemo
 from kajitori.gateway.observed import Index, Observed
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class PlanMemory:
         self._noting: _Looks | None = None
         self._index: Index | None = None
         self._making = False
-        self._derived: dict[str, Derived] = {}
+        self._memos: dict[str, ObjectMemo] = {}
 
     def begin(self, observed: Observed) -> Index:
         """The index for a plan of these objects."""
@@ -169,17 +169,17 @@ class PlanMemory:
         """The plan is made. Parts that it did not ask for are forgotten: whether they still hold is not looked after."""
         self._parts, self._used = self._used, {}
         self._statuses, self._told = self._told, {}
-        for derived in self._derived.values():
+        for derived in self._memos.values():
             derived.turn()
         self._noting = None
         self._making = False
 
-    def derived(self, kind: str) -> Derived:
+    def memo(self, kind: str) -> ObjectMemo:
         """Where things of one kind are kept that are made of an object each."""
-        return self._derived.setdefault(kind, Derived())
+        return self._memos.setdefault(kind, ObjectMemo())
 
     def _forget(self) -> None:
-        self._derived = {}
+        self._memos = {}
         self._fields, self._parts, self._used, self._statuses, self._told = {}, {}, {}, {}, {}
         self._noting = None
 

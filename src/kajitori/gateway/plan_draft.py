@@ -1,6 +1,6 @@
 """The state of a plan while it is made: which policies hold, what routes came to so far, and what was said of objects.
 
-Routes are taken in here, AIGatewayRoutes in chunks (`kajitori.gateway.planned_routes`); `kajitori.gateway.plan` finishes it. Pure.
+Routes are taken in here, AIGatewayRoutes in chunks (`kajitori.gateway.route_translation`); `kajitori.gateway.plan` finishes it. Pure.
 """
 
 from __future__ import annotations
@@ -15,22 +15,12 @@ from kajitori.api.resource import (
     GRPC_ROUTES,
     HTTP_ROUTES,
 )
-from kajitori.gateway.accounting.policy import RouteFacts
+from kajitori.gateway.accounting.accountant_policy import RouteFacts
 from kajitori.gateway.conditions import StatusUpdate, ai_status, condition
-from kajitori.gateway.limits.gathering import traffic_uses
-from kajitori.gateway.limits.planning import TrafficUse
-from kajitori.gateway.memory import PlanMemory, chunks
+from kajitori.gateway.limits.limit_plan import TrafficUse
+from kajitori.gateway.limits.traffic_uses import traffic_uses
 from kajitori.gateway.observed import Index, Observed, age_key
-from kajitori.gateway.planned_routes import (
-    Contribution,
-    Judged,
-    Placed,
-    Surroundings,
-    contribution_of_ai_routes,
-    contribution_of_doubles,
-    fault_of_ours,
-    key_of,
-)
+from kajitori.gateway.plan_memory import PlanMemory, chunks
 from kajitori.gateway.policies.ai_traffic import TrafficPolicies
 from kajitori.gateway.policies.backend_traffic import BackendTraffic
 from kajitori.gateway.policies.client_traffic import ClientTraffic
@@ -42,6 +32,16 @@ from kajitori.gateway.policies.subjects import Subjects
 from kajitori.gateway.resources import (
     LISTENER,
     ROUTES,
+)
+from kajitori.gateway.route_translation import (
+    Contribution,
+    Judged,
+    Placed,
+    Surroundings,
+    contribution_of_ai_routes,
+    contribution_of_doubles,
+    fault_of_ours,
+    key_of,
 )
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
 from kajitori.gateway.routes.doubles import Doubles
@@ -84,7 +84,7 @@ _KINDS = (
 )
 
 
-class Making:
+class PlanDraft:
     """The state of one run."""
 
     def __init__(self, observed: Observed, rejected: dict[str, str], envoys: int, memory: PlanMemory) -> None:
@@ -144,7 +144,7 @@ class Making:
         )
         self.backend_traffic.begin(self.world)
         shapers = [self.backend_traffic, self.security, self.gateway_configs]
-        self.shaping = Shaping(shapers, self.memory.derived("shaped entries"))
+        self.shaping = Shaping(shapers, self.memory.memo("shaped entries"))
         self.rescues = Rescues(self.observed.settings)
 
     def take(self, found: Contribution) -> list[TrafficUse]:
@@ -176,7 +176,7 @@ class Making:
         traffic = self.backend_traffic
         if not traffic:
             return []
-        uses, effects = self.memory.derived("limited routes").of(
+        uses, effects = self.memory.memo("limited routes").of(
             found,
             traffic,
             None,
@@ -227,21 +227,21 @@ class Making:
         self.statuses.append(self.memory.status(update))
 
 
-def take_ai_routes(making: Making) -> None:
-    if making.around.generates:
-        _in_chunks(making, "AIGatewayRoutes", making.observed.ai_routes, contribution_of_ai_routes)
+def take_ai_routes(draft: PlanDraft) -> None:
+    if draft.around.generates:
+        _in_chunks(draft, "AIGatewayRoutes", draft.observed.ai_routes, contribution_of_ai_routes)
 
 
 def _in_chunks(
-    making: Making,
+    draft: PlanDraft,
     kind: str,
     routes: Sequence[Any],
     contribution: Callable[[Surroundings, tuple[Any, ...]], Contribution],
 ) -> None:
-    around = making.around
+    around = draft.around
     for chunk in chunks(sorted(routes, key=age_key)):
-        making.take(
-            making.memory.remembered(
+        draft.take(
+            draft.memory.remembered(
                 kind,
                 key_of(chunk[0]),
                 (*chunk, *around.objects),
@@ -251,12 +251,12 @@ def _in_chunks(
         )
 
 
-def take_gateway_routes(making: Making) -> None:
+def take_gateway_routes(draft: PlanDraft) -> None:
     """HTTPRoutes and GRPCRoutes. Those that stand for AIGatewayRoutes carry no traffic."""
-    observed = making.observed
-    doubles = [item for item in observed.http_routes if making.around.generates and is_generated(item)]
+    observed = draft.observed
+    doubles = [item for item in observed.http_routes if draft.around.generates and is_generated(item)]
     if HTTP_ROUTES.kind not in observed.foreign:
-        _in_chunks(making, "doubles", doubles, contribution_of_doubles)
+        _in_chunks(draft, "doubles", doubles, contribution_of_doubles)
     standing_in = set(map(id, doubles))
     routes = [
         (kind, route)
@@ -266,56 +266,56 @@ def take_gateway_routes(making: Making) -> None:
     ]
     for kind, route in sorted(routes, key=lambda item: age_key(item[1])):
         try:
-            _gateway_route(making, kind, route)
+            _gateway_route(draft, kind, route)
         except Exception as error:
-            making.status(kind.resource, route, _faulty_parents(making, kind.resource.kind, route, error))
+            draft.status(kind.resource, route, _faulty_parents(draft, kind.resource.kind, route, error))
 
 
-def _faulty_parents(making: Making, kind: str, route: Any, error: Exception) -> dict[str, Any]:
+def _faulty_parents(draft: PlanDraft, kind: str, route: Any, error: Exception) -> dict[str, Any]:
     # It has been counted already.
-    outcomes = making.attachment.attach(
+    outcomes = draft.attachment.attach(
         kind, route.metadata.namespace or "", route.spec.hostnames, route.spec.parent_refs, stands_in=True
     )
     accepted = condition("Accepted", False, "Pending", fault_of_ours(error))
     return {"parents": [route_entry(outcome, [accepted]) for outcome in outcomes]}
 
 
-def _gateway_route(making: Making, kind: _Kind, route: Any) -> None:
+def _gateway_route(draft: PlanDraft, kind: _Kind, route: Any) -> None:
     """An HTTPRoute or a GRPCRoute, which attach one after the other: of two kinds one has a host."""
-    metadata, spec, around = route.metadata, route.spec, making.around
-    outcomes = making.attachment.attach(
+    metadata, spec, around = route.metadata, route.spec, draft.around
+    outcomes = draft.attachment.attach(
         kind.resource.kind, metadata.namespace or "", spec.hostnames, spec.parent_refs
     )
     if not outcomes:
-        if has_stale_parents(route.status, making.observed.controllers):
-            making.status(kind.resource, route, {"parents": []})
+        if has_stale_parents(route.status, draft.observed.controllers):
+            draft.status(kind.resource, route, {"parents": []})
         return
     if kind.resource is HTTP_ROUTES:
-        making.route_facts.setdefault(f"{metadata.namespace}/{metadata.name}", RouteFacts())
-    found, context = making.memory.remembered(
+        draft.route_facts.setdefault(f"{metadata.namespace}/{metadata.name}", RouteFacts())
+    found, context = draft.memory.remembered(
         kind.resource.kind,
         key_of(route),
-        (route, making.attachment),
-        partial(_contribution, making, kind, route, outcomes),
+        (route, draft.attachment),
+        partial(_contribution, draft, kind, route, outcomes),
         outcomes,
     )
-    for use in making.take(found):
-        making.route_facts.setdefault(use.route, RouteFacts())
+    for use in draft.take(found):
+        draft.route_facts.setdefault(use.route, RouteFacts())
     refused = around.refusals(outcomes)
     parents = [
         parent_status(outcome, context, around.how_it_serves(outcome)[1], refused) for outcome in outcomes
     ]
-    making.status(kind.resource, route, {"parents": parents})
+    draft.status(kind.resource, route, {"parents": parents})
 
 
 def _contribution(
-    making: Making, kind: _Kind, route: Any, outcomes: list[ParentOutcome]
+    draft: PlanDraft, kind: _Kind, route: Any, outcomes: list[ParentOutcome]
 ) -> tuple[Contribution, RuleContext]:
-    found = Contribution(World(making.index))
-    entries, context = kind.translate(making.index, found.world, route)
+    found = Contribution(World(draft.index))
+    entries, context = kind.translate(draft.index, found.world, route)
     context.note(what_is_wrong(route.metadata))
     found.limit(route, outcomes)
-    found.place(making.index, route, outcomes, entries)
+    found.place(draft.index, route, outcomes, entries)
     found.use(outcomes, backends_of_route(route))
     found.world.finish()
     return found, context.finish()
