@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _MAGIC = b"kajitori limits 1\n"
 _HEAD = struct.Struct("<II")
 _LARGEST_BYTES = 64 * 1024 * 1024
+_MOST_HELD_BYTES = 4 * 1024 * 1024
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -38,6 +39,8 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.size_bytes = 0
         self._held = bytearray()
+        # Whether so much waited for a full disk that it was let go: what is there now is of no use until it is written anew.
+        self.overdue = False
         # What was written since a snapshot was taken that is not in place yet.
         self._since: bytearray | None = None
 
@@ -72,14 +75,21 @@ class Journal:
 
     def hold(self, record: Any) -> None:
         """Keeps a record for the next write."""
+        if self.overdue:
+            return
         self._held += _framed(record)
+        if len(self._held) > _MOST_HELD_BYTES:
+            self._held.clear()
+            self.overdue = True
 
     def flush(self) -> None:
-        """Hands what was held back to the system; what cannot be written is kept."""
-        if self._held:
+        """Hands what was held back to the system; what cannot be written is kept, up to a bound."""
+        if self._held or self.overdue:
             self._put(bytes(self._held))
 
     def _put(self, data: bytes) -> None:
+        if self.overdue:
+            raise OSError(f"{self._path}: it has to be written anew, and could not be")
         written = os.write(self._file, data)
         if written != len(data):  # the disk is full: what is half there is a torn tail
             os.ftruncate(self._file, self.size_bytes)
@@ -112,6 +122,7 @@ class Journal:
         finally:
             self._since = None
         os.close(self._file)
+        self.overdue = False
         self._file = fresh
         self.size_bytes = os.lseek(fresh, 0, os.SEEK_END)
 

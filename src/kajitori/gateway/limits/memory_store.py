@@ -16,14 +16,14 @@ import msgspec
 
 from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken, decide, room, wanted
 from kajitori.gateway.limits.journal import Journal, read_journal
-from kajitori.gateway.limits.store import LATE_SECONDS, MOST_SLOTS, Reservation, StoreLost
+from kajitori.gateway.limits.store import LATE_SECONDS, MOST_SLOTS, Receipt, Reservation, StoreLost
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 60.0
 _COMPACT_BYTES = 8 * 1024 * 1024
 _LARGEST = 2**63 - 1
-_RESERVE, _SETTLE, _BOOK, _GIVE_BACK, _FORGET, _COUNTER = "r", "s", "b", "g", "f", "c"
+_RESERVE, _SETTLE, _BOOK, _GIVE_BACK, _FORGET, _COUNTER, _RECEIPT = "r", "s", "b", "g", "f", "c", "p"
 
 
 class _Counter(msgspec.Struct, gc=False):
@@ -52,6 +52,7 @@ class MemoryStore:
         self._counters: dict[str, _Counter] = {}
         self._open: dict[str, Reservation] = {}
         self._late: dict[str, Reservation] = {}
+        self._receipts: dict[str, Receipt] = {}
         self._looked_at = 0.0
         # Before this no reservation is over its time.
         self._first_expires = 0.0
@@ -119,10 +120,21 @@ class MemoryStore:
     async def find(self, request_id: str) -> Reservation | None:
         return self._open.get(request_id) or self._late.get(request_id)
 
-    async def book(self, taken: Sequence[Taken], *, now: float) -> None:
-        self._write([_BOOK, list(taken)])
-        for each in taken:
-            self._book(each)
+    async def book(self, taken: Sequence[Taken], *, now: float, receipt: Receipt | None = None) -> None:
+        if receipt is not None:
+            known = self._receipts.get(receipt.source)
+            if known is not None and known.number == receipt.number:
+                return
+        # What has happened is counted though it cannot be written: the log tells of it after a crash.
+        self._write([_BOOK, list(taken), *(receipt or ())], may_wait=True)
+        if not self._together:
+            with contextlib.suppress(StoreLost):
+                self._flush()
+        self._book_all(taken, receipt)
+
+    async def position(self, source: str) -> bytes:
+        known = self._receipts.get(source)
+        return known.position if known is not None else b""
 
     async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
         return [dict(known.slots) if (known := self._counters.get(name)) else {} for name in counters]
@@ -131,11 +143,13 @@ class MemoryStore:
         return sorted(self._counters)
 
     async def sweep(self, now: float) -> None:
-        self._flush()
+        if self._journal is not None and self._journal.overdue:
+            await self._compact(self._journal)
         self._give_back(now, most=len(self._open))
         for request_id in [key for key, each in self._late.items() if each.expires <= now]:
-            self._write([_FORGET, request_id])
+            self._write([_FORGET, request_id], may_wait=True)
             del self._late[request_id]
+        self._flush()
         if not self._looked_at <= now < self._looked_at + _LOOK_SECONDS:
             self._looked_at = now
             for name in [name for name, counter in self._counters.items() if counter.forget <= now]:
@@ -179,6 +193,14 @@ class MemoryStore:
             if over <= 0:
                 return slot
         return hold.slot
+
+    def _book_all(self, taken: Sequence[Taken], receipt: Receipt | None) -> None:
+        if receipt is not None:
+            before = self._receipts.get(receipt.source)
+            kept = receipt.position or (before.position if before is not None else b"")
+            self._receipts[receipt.source] = receipt._replace(position=kept)
+        for each in taken:
+            self._book(each)
 
     def _book(self, taken: Taken) -> None:
         self._add(taken, taken.amount)
@@ -233,7 +255,7 @@ class MemoryStore:
             self._first_expires = self._open[request_id].expires
             if self._first_expires > now:
                 return
-            self._write([_GIVE_BACK, request_id])
+            self._write([_GIVE_BACK, request_id], may_wait=True)
             self._expire(request_id)
 
     def _expire(self, request_id: str) -> None:
@@ -282,8 +304,10 @@ class MemoryStore:
         elif kind == _SETTLE:
             self._settle(values[0], values[1])
         elif kind == _BOOK:
-            for each in values[0]:
-                self._book(Taken(*each))
+            receipt = Receipt(*values[1:]) if len(values) > 1 else None
+            self._book_all([Taken(*each) for each in values[0]], receipt)
+        elif kind == _RECEIPT:
+            self._receipts[values[0]] = Receipt(*values)
         elif kind == _GIVE_BACK and values[0] in self._open:
             self._expire(values[0])
         elif kind == _FORGET:
@@ -312,6 +336,8 @@ class MemoryStore:
                 for slot, amount in counter.slots.items()
             ]
             yield [_COUNTER, name, slots, counter.forget]
+        for receipt in self._receipts.values():
+            yield [_RECEIPT, *receipt]
         for request_id, reservation in self._open.items():
             yield [_RESERVE, request_id, reservation.note, reservation.expires, reservation.holds]
         for request_id, reservation in self._late.items():

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha1
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken
-from kajitori.gateway.limits.store import LATE_SECONDS, MOST_SLOTS, Reservation, StoreLost
+from kajitori.gateway.limits.store import LATE_SECONDS, MOST_SLOTS, Receipt, Reservation, StoreLost
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -30,7 +29,8 @@ _log = logging.getLogger(__name__)
 
 _FOLDER = files("kajitori.gateway.limits") / "redis_scripts"
 _SHARED = (_FOLDER / "shared.lua").read_text()
-_MOST_AT_ONCE = 256
+# More than a piece of the log tells of: its endings and what is kept of them go in one write.
+_MOST_AT_ONCE = 1_000
 
 
 class _Script:
@@ -64,6 +64,8 @@ class RedisStore:
         self._url = url
         self._prefix = f"{{{prefix}}}:"
         self._open_key = f"{self._prefix}open"
+        # Of all counters, by when they are of no use: whoever else uses this server may have millions of keys.
+        self._names_key = f"{self._prefix}names"
         self._timeout_seconds = timeout_seconds
         self._back_off_seconds = back_off_seconds
         self._client: Redis | None = None
@@ -84,7 +86,8 @@ class RedisStore:
         now: float,
         expires: float,
     ) -> Outcome:
-        keys = [self._open_key, self._own_key(request_id), *(self._counter(hold.counter) for hold in holds)]
+        keys = [self._open_key, self._names_key, self._own_key(request_id)]
+        keys += [self._counter(hold.counter) for hold in holds]
         values: list[Any] = [self._prefix, now, LATE_SECONDS, request_id, note, expires]
         values += [len(groups), *groups, len(open_candidates), *open_candidates]
         for hold in holds:
@@ -116,7 +119,7 @@ class RedisStore:
             return Outcome(answer[0] == b"1", standings, candidates)
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
-        keys = [self._open_key, self._own_key(request_id)]
+        keys = [self._open_key, self._names_key, self._own_key(request_id)]
         return bool(await self._run(_SETTLE, keys, [self._prefix, now, request_id, *amounts]))
 
     def together(self) -> AbstractContextManager[None]:
@@ -137,11 +140,17 @@ class RedisStore:
             taken = [each for _, each in sorted(found)]
             return Reservation(fields.get(b"note", b"").decode(), taken, float(score or 0.0))
 
-    async def book(self, taken: Sequence[Taken], *, now: float) -> None:
-        values: list[Any] = [self._prefix, now, MOST_SLOTS]
+    async def book(self, taken: Sequence[Taken], *, now: float, receipt: Receipt | None = None) -> None:
+        source, number, position = receipt or ("", "", b"")
+        values: list[Any] = [self._prefix, now, MOST_SLOTS, number, position]
         for each in taken:
             values += [each.slot, each.amount, each.forget, each.keep]
-        await self._run(_BOOK, [self._open_key, *(self._counter(each.counter) for each in taken)], values)
+        keys = [self._open_key, self._names_key, self._source_key(source)]
+        await self._run(_BOOK, [*keys, *(self._counter(each.counter) for each in taken)], values)
+
+    async def position(self, source: str) -> bytes:
+        found: bytes | None = await self._ask(None, ("HGET", self._source_key(source), "position"))
+        return found or b""
 
     async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
         async def one(name: str) -> dict[int, int]:
@@ -154,17 +163,18 @@ class RedisStore:
     async def names(self) -> list[str]:
         start, found, cursor = f"{self._prefix}c:", set[str](), 0
         while True:
-            answer: tuple[int, list[bytes]] = await self._ask(
-                None, ("SCAN", cursor, "MATCH", f"{_escaped(start)}*", "COUNT", 1000)
+            answer: tuple[int, list[tuple[bytes, float]]] = await self._ask(
+                None, ("ZSCAN", self._names_key, cursor, "COUNT", 1000)
             )
             with _understanding():
                 cursor = int(answer[0])
-                found.update(name.decode().removeprefix(start) for name in answer[1])
+                found.update(name.decode().removeprefix(start) for name, _ in answer[1])
             if cursor == 0:
                 return sorted(found)
 
     async def sweep(self, now: float) -> None:
-        while await self._run(_SWEEP, [self._open_key], [self._prefix, now, LATE_SECONDS]) == 100:
+        keys = [self._open_key, self._names_key]
+        while await self._run(_SWEEP, keys, [self._prefix, now, LATE_SECONDS]) == 100:
             pass
 
     async def close(self) -> None:
@@ -173,6 +183,9 @@ class RedisStore:
             await asyncio.gather(self._sender, return_exceptions=True)
         self._fail(self._waiting, "the store is closed")
         await self._disconnect()
+
+    def _source_key(self, source: str) -> str:
+        return f"{self._prefix}s:{source}"
 
     def _own_key(self, request_id: str) -> str:
         return f"{self._prefix}r:{request_id}"
@@ -293,11 +306,6 @@ def _at_node(url: str, host: str, port: int) -> str:
     parts = urlsplit(url)
     user, at, _ = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{user}{at}{f'[{host}]' if ':' in host else host}:{port}").geturl()
-
-
-def _escaped(text: str) -> str:
-    """As it stands, in a pattern of Redis."""
-    return re.sub(r"([\\*?\[\]^])", r"\\\1", text)
 
 
 async def _pipeline(client: Redis, calls: list[_Call]) -> list[Any]:

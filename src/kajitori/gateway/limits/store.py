@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -33,6 +33,17 @@ class Reservation(msgspec.Struct, gc=False):
     note: str
     holds: list[Taken]
     expires: float
+
+
+class Receipt(NamedTuple):
+    """What is remembered of a booking. source: whose it is. number: none of its other bookings has it.
+
+    position: of the log, up to which everything is booked with this one; empty: as before.
+    """
+
+    source: str
+    number: str
+    position: bytes = b""
 
 
 def at_once(answer: Coroutine[Any, Any, _Answer]) -> _Answer:
@@ -80,8 +91,14 @@ class Store(Protocol):
         """The reservation of a request."""
         ...
 
-    async def book(self, taken: Sequence[Taken], *, now: float) -> None:
-        """Counts what no reservation was made for."""
+    async def book(self, taken: Sequence[Taken], *, now: float, receipt: Receipt | None = None) -> None:
+        """Counts what no reservation was made for, and keeps the receipt, in one step. One whose number is that of the
+        last one of its source was carried out already, and changes nothing.
+        """
+        ...
+
+    async def position(self, source: str) -> bytes:
+        """How far the log of a source is booked; empty if that is not known."""
         ...
 
     async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:

@@ -1,10 +1,10 @@
--- KEYS: open, reservation, a counter for each hold.
+-- KEYS: open, names, reservation, a counter for each hold.
 -- ARGV: prefix, now, late seconds, id, note, expires, number of groups, groups, number of open candidates, these,
 -- then for each hold slot, oldest, newest, keep, amount, capacity, kind, group, forget. See `counting.decide`.
 local late_seconds = tonumber(ARGV[3])
 give_back(8, late_seconds)
 
-local own_key, id, note, expires = KEYS[2], ARGV[4], ARGV[5], ARGV[6]
+local own_key, id, note, expires = KEYS[3], ARGV[4], ARGV[5], ARGV[6]
 local at = 7
 local function read()
   local value = ARGV[at]
@@ -22,7 +22,7 @@ for _ = 1, tonumber(read()) do
 end
 
 local holds, has_room = {}, {}
-for number = 3, #KEYS do
+for number = 4, #KEYS do
   local hold = {
     counter = KEYS[number], slot = read(), oldest = tonumber(read()), newest = tonumber(read()), keep = tonumber(read()),
     amount = tonumber(read()), capacity = tonumber(read()), kind = read(), group = tonumber(read()) + 1,
@@ -113,7 +113,7 @@ for number, hold in ipairs(holds) do
     if taken ~= 0 then
       redis.call('HINCRBY', hold.counter, hold.slot, whole(taken))
       redis.call('HINCRBY', hold.counter, 'o' .. hold.slot, whole(taken))
-      redis.call('EXPIREAT', hold.counter, hold.forget)
+      expire(hold.counter, hold.forget)
     end
     redis.call('HSET', own_key, whole(number), hold.slot .. ':' .. whole(taken) .. ':' .. hold.forget .. ':' .. hold.counter)
   end

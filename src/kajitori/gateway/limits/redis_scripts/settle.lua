@@ -1,5 +1,5 @@
--- KEYS: open, reservation. ARGV: prefix, now, id, amounts.
-local own_key, id = KEYS[2], ARGV[3]
+-- KEYS: open, names, reservation. ARGV: prefix, now, id, amounts.
+local own_key, id = KEYS[3], ARGV[3]
 local fields = redis.call('HGETALL', own_key)
 if #fields == 0 then
   return 0

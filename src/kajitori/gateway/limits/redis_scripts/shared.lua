@@ -1,7 +1,8 @@
 -- A reservation is a hash: `note`, `late` once it was given back, and for each hold, by number,
 -- `slot:amount:forget:counter`. A counter is a hash of slots; `o` and a slot is what is reserved of it. Whole numbers are written out by hand: Lua's own way
 -- loses digits beyond the 14th.
-local open_key = KEYS[1]
+-- `names` has the counters by when they are forgotten.
+local open_key, names_key = KEYS[1], KEYS[2]
 local prefix = ARGV[1]
 local now = tonumber(ARGV[2])
 
@@ -11,6 +12,11 @@ end
 
 local function parse(value)
   return string.match(value, '^(-?%d+):(-?%d+):(%d+):(.*)$')
+end
+
+local function expire(counter, forget)
+  redis.call('EXPIREAT', counter, forget)
+  redis.call('ZADD', names_key, forget, counter)
 end
 
 local function add(counter, slot, amount, reserved, forget)
@@ -29,7 +35,7 @@ local function add(counter, slot, amount, reserved, forget)
   end
   -- What is only booked, and never reserved, must not be forgotten with the first window that it was counted in.
   if fresh or tonumber(forget) - now > redis.call('TTL', counter) then
-    redis.call('EXPIREAT', counter, forget)
+    expire(counter, forget)
   end
 end
 
