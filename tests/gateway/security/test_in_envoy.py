@@ -140,7 +140,12 @@ async def test_a_policy_of_one_model_asks_for_that_model_alone(bench: Workbench,
     assert [each["id"] for each in (await bench.get("/v1/models")).json["data"]] == ["open-model"]
 
 
-async def test_tokens_are_checked_and_rules_look_into_them(bench: Workbench, first: Provider) -> None:
+@pytest.mark.parametrize(
+    "more", [[], [{"action": "Deny", "cel": "request.path == '/never'"}]], ids=["plain", "beside CEL"]
+)
+async def test_tokens_are_checked_and_rules_look_into_them(
+    bench: Workbench, first: Provider, more: list[dict[str, Any]]
+) -> None:
     provider = {"audiences": ["us"], "claimToHeaders": [{"claim": "team.name", "header": "x-team"}]}
     rules = [
         {"action": "Deny", "principal": {"headers": [{"name": "x-ai-eg-model", "values": ["secret"]}]},
@@ -153,7 +158,7 @@ async def test_tokens_are_checked_and_rules_look_into_them(bench: Workbench, fir
     ]  # fmt: skip
     await bench.apply(
         *parts(bench, first, ai_route("s", "secret", {"name": "a"})),
-        policy("p", jwt=local_jwt(**provider), authorization={"rules": rules}),
+        policy("p", jwt=local_jwt(**provider), authorization={"rules": [*more, *rules]}),
     )
 
     async def told(model: str = "m", **claims: Any) -> int:
@@ -174,6 +179,65 @@ async def test_tokens_are_checked_and_rules_look_into_them(bench: Workbench, fir
     ).status == 401
     refused = await ask(bench, authorization=f"Bearer {token(aud='us')}")
     assert refused.json["error"]["code"] == "403"
+
+
+async def test_rules_by_expressions(bench: Workbench, first: Provider) -> None:
+    rules = [
+        {"action": "Deny", "cel": "request.headers['x-ai-eg-model'] == 'secret'"},
+        {"action": "Deny", "cel": "request.query.contains('debug')", "operation": {"methods": ["GET"]}},
+        {"action": "Allow", "cel": "request.headers['x-tenant'].matches('^team-[a-c]$')",
+         "operation": {"path": {"type": "RegularExpression", "value": "/v1/.*|/plain", "invert": False}}},
+        {"action": "Allow", "cel": "has(request.headers.referer) && request.url_path.endsWith('/x')"},
+    ]  # fmt: skip
+    await bench.apply(
+        *parts(bench, first, ai_route("s", "secret", {"name": "a"})),
+        policy("p", authorization={"rules": rules}),
+    )
+    assert accepted(bench, "p") == ("True", "the policy holds")
+    for model, headers, status in (
+        ("m", {"x_tenant": "team-a"}, 200),
+        ("m", {"x_tenant": "team-d"}, 403),
+        ("m", {}, 403),
+        ("secret", {"x_tenant": "team-a"}, 403),
+    ):
+        assert (await ask(bench, model, **headers)).status == status, (model, headers)
+    for path, headers, status in (
+        ("/plain", {"x-tenant": "team-a"}, 200),
+        ("/plain?a=debug", {"x-tenant": "team-a"}, 403),
+        ("/plain/y", {"x-tenant": "team-a"}, 403),
+        ("/plain/x", {"referer": "here"}, 200),
+        ("/plain/x?q=1", {"referer": "here"}, 200),
+        ("/plain/x", {}, 403),
+    ):
+        assert (await bench.get(path, headers)).status == status, (path, headers)
+
+
+async def test_envoy_takes_each_function_that_an_expression_may_have(
+    bench: Workbench, first: Provider
+) -> None:
+    times = ("FullYear", "Month", "Date", "DayOfMonth", "DayOfWeek", "DayOfYear", "Hours", "Minutes", "Seconds",
+             "Milliseconds")  # fmt: skip
+    holding = [
+        "int('5') + 1 == 6 && uint('5') / 2u == 2u && double('5') * 2.0 - 1.5 == 8.5 && -1 < 0 && 5 % 3 >= 2",
+        "bytes('a') == b'a' && bool('true') && type(1) == int && dyn(1) == 1 && !false",
+        "duration('1s') < duration('2s') && request.time > timestamp('2020-01-01T00:00:00Z')",
+        "[1, 2].size() == 2 && size(request.path) == 6 && request.headers.size() > 1 && 'x-a' in request.headers",
+        "request.path.startsWith('/') && request.host.contains(':') && request.method in ['GET', 'PUT']",
+        "(request.scheme == 'http' ? request.query : 'q') != 'q' && request.protocol == 'HTTP/1.1'",
+        "source.address.startsWith('127.0.0.1:') && destination.port > 0 && !connection.mtls && connection.id >= 0u",
+        " && ".join(f"request.time.get{part}() >= 0" for part in times),
+        "request.time.getHours('Europe/Berlin') <= 23 || null == null",
+    ]
+    rules = [{"action": "Deny", "cel": f"!({each})"} for each in holding]
+    await bench.apply(
+        *parts(bench, first), policy("p", authorization={"rules": rules, "defaultAction": "Allow"})
+    )
+    assert accepted(bench, "p") == ("True", "the policy holds")
+    assert (await bench.get("/plain", {"x-a": "b"})).status == 200
+    assert (await bench.get("/plain")).status == 403
+    allowing = [{"action": "Allow", "cel": " && ".join(f"({each})" for each in holding)}]
+    await bench.apply(*parts(bench, first), policy("p", authorization={"rules": allowing}))
+    assert (await bench.get("/plain", {"x-a": "b"})).status == 200
 
 
 async def test_keys_of_tokens_are_fetched(bench: Workbench, first: Provider) -> None:
@@ -275,7 +339,7 @@ async def test_requests_of_foreign_pages_that_change_something_are_refused(
         ({"basicAuth": {"users": {"name": "keys"}}}, "has no key '.htpasswd'"),
         ({"basicAuth": {"users": {"name": "plain"}}}, "line 1: not a user with a password"),
         ({"jwt": {"providers": [{"name": "x", "localJWKS": {"type": "Inline", "inline": "{}"}}]}}, "no list `keys`"),
-        ({"authorization": {"rules": [{"action": "Deny", "cel": "true"}]}}, "spec.authorization.rules[0].cel"),
+        ({"authorization": {"rules": [{"action": "Deny", "cel": "1"}]}}, "spec.authorization.rules[0].cel: ERROR: <input>:1:1"),
         ({"extAuth": {"http": {"backendRefs": [{"name": "none", "port": 1}]}}}, "none"),
         ({"sentinel": {}}, "spec.sentinel is not honoured"),
         ({"authorization": {"rules": [{"action": "Allow", "principal": {"headers": [{"name": "x", "values": ["y"]}]},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +18,10 @@ from kajitori.api.envoygateway.authorization import (
     Principal,
 )
 from kajitori.api.envoygateway.rate_limit import PathMatch
+from kajitori.base.cel.errors import CompileError
 from kajitori.gateway.observed import Index
 from kajitori.gateway.policies.security.authorization import make_authorization
+from kajitori.gateway.policies.security.expressions import compile_request_expression
 from kajitori.gateway.policies.security.making import Making
 from kajitori.gateway.routes.security_filters import RULES
 from kajitori.gateway.world import World
@@ -46,6 +51,37 @@ def holds(expression: dict[str, Any], request: Request) -> bool:
             return request[":path"].startswith(path["prefix"])
         case other:
             raise AssertionError(other)
+
+
+def matches(predicate: dict[str, Any], request: Request) -> bool:
+    """As Envoy's matchers read a predicate."""
+    ((kind, value),) = predicate.items()
+    match kind:
+        case "and_matcher":
+            return all(matches(each, request) for each in value["predicate"])
+        case "or_matcher":
+            return any(matches(each, request) for each in value["predicate"])
+        case "not_matcher":
+            return not matches(value, request)
+        case _ if "value_match" in value:
+            return request.get(value["input"]["typed_config"]["header_name"]) == value["value_match"]["exact"]
+        case _:
+            tree = value["custom_match"]["typed_config"]["expr_match"]["cel_expr_parsed"]["expr"]
+            return of_path(tree, request[":path"])
+
+
+def of_path(tree: dict[str, Any], path: str) -> bool:
+    """The three kinds of expressions that paths come to."""
+    if "const_expr" in tree:
+        return tree["const_expr"]["bool_value"]
+    call = tree["call_expr"]
+    if call["function"] == "_==_":
+        return path == call["args"][1]["const_expr"]["string_value"]
+    text = call["args"][0]["const_expr"]["string_value"]
+    if call["function"] == "startsWith":
+        return path.startswith(text)
+    assert call["function"] == "matches"
+    return re.search(text, path) is not None
 
 
 def allowed(authorization: Authorization, request: Request) -> bool:
@@ -113,3 +149,58 @@ def test_the_first_rule_that_holds_decides(authorization: Authorization, request
     principals = policies["allowed"]["principals"] if policies else []
     for request in requests:
         assert any(holds(each, request) for each in principals) == allowed(authorization, request)
+    beside_cel = msgspec.structs.replace(
+        authorization, rules=[*authorization.rules, AuthorizationRule(action="Deny", cel="false")]
+    )
+    make_authorization(making, beside_cel, frozenset())
+    matcher = making.steps[RULES]["rbac"]["matcher"]
+    for request in requests:
+        deciding = (
+            each["on_match"]
+            for each in matcher["matcher_list"]["matchers"]
+            if matches(each["predicate"], request)
+        )
+        action = next(deciding, matcher["on_no_match"])["action"]["typed_config"]["action"]
+        assert (action == "ALLOW") == allowed(authorization, request)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("1", 1, "a rule must evaluate to a bool, not to int"),
+        ("request.path.split('/').size() > 1", 19, "Envoy has no split() in rules"),
+        ("request.headers.exists(name, name == 'x')", 23, "Envoy has no exists() in rules"),
+        ("request.nope == 'a'", 8, "undefined field 'nope'"),
+        ("response.code == 200", 1, "undeclared reference to 'response'"),
+        ("request.path + 'a' == '/a'", 14, "Envoy joins no texts or lists in rules"),
+        ("{'a': 1}['a'] == 1", 1, "Envoy makes no maps"),
+        ("request.?path == request.?path", 8, "Envoy has no optional values"),
+        ("request.path.matches(request.host)", 21, "a regular expression must be written out"),
+        ("request.path.matches('(')", 21, "missing closing )"),
+        (" && ".join(["request.path.contains('a')"] * 33), 1, "a rule may look through 32 texts"),
+        ("(" * 300, 0, ""),
+    ],
+)
+def test_an_expression_that_envoy_cannot_evaluate_is_told_with_its_place(
+    text: str, place: int, said: str
+) -> None:
+    with pytest.raises(CompileError) as told:
+        compile_request_expression(text)
+    assert said in str(told.value)
+    assert not place or f"<input>:1:{place}: " in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "waits"),
+    [
+        ("request.headers['x-tenant'] == 'a'", False),
+        ("has(request.headers.x) && 'y' in request.headers", False),
+        ("request.headers['X-AI-EG-Model'] == 'a'", True),
+        ("'x-ai-eg-model' in request.headers", True),
+        ("request.headers[request.path] == 'a'", True),
+        ("request.headers.size() > 9", True),
+        ("metadata.headers['x'] == 'a'", True),
+    ],
+)
+def test_an_expression_over_the_model_waits_for_it(text: str, waits: bool) -> None:
+    assert compile_request_expression(text).by_model == waits

@@ -88,7 +88,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class AuthorizationRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The first rule that holds decides. cel is not honoured, and lets nobody in."""
+    """The first rule that holds decides. cel: over what Envoy knows of the request; it holds where it is true."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [

@@ -1,7 +1,8 @@
 """`authorization`: ordered rules of ours as one policy of Envoy's RBAC filter.
 
 Envoy's policies have no order. A request may pass where an allowing rule holds and no denying one before it does, or,
-with Allow as the default, where no denying rule holds at all; that is one expression.
+with Allow as the default, where no denying rule holds at all; that is one expression. It cannot hold CEL: where a rule
+has some, the same parts become a list of Envoy's matchers (`matchers`), which has an order.
 """
 
 from __future__ import annotations
@@ -9,10 +10,15 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
+from kajitori.base.cel.errors import CompileError
+from kajitori.gateway.policies.security.expressions import MODEL_HEADERS, compile_request_expression
+from kajitori.gateway.policies.security.matchers import first_match
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.security_filters import RULES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kajitori.api.envoygateway.authorization import (
         Authorization,
         AuthorizationRule,
@@ -24,32 +30,39 @@ if TYPE_CHECKING:
     from kajitori.api.envoygateway.rate_limit import PathMatch
     from kajitori.gateway.policies.security.making import Making
 
-MODEL_HEADERS = ("x-ai-eg-",)
 _TOKENS = "envoy.filters.http.jwt_authn"
 _SCOPES = ("scope", "scp")
 
 
 def make_authorization(making: Making, authorization: Authorization, providers: frozenset[str]) -> None:
     """The configuration of the RBAC filter. providers: names of the policy's own `jwt.providers`."""
-    denied: list[dict[str, Any]] = []
-    allowed: list[dict[str, Any]] = []
+    held: list[tuple[str, dict[str, Any]]] = []
     for number, rule in enumerate(authorization.rules):
         holds = _rule(making, rule, f"spec.authorization.rules[{number}]", providers)
         if holds is None:
             return
-        if rule.action == "Deny":
+        held.append((rule.action, holds))
+    if any(rule.cel is not None for rule in authorization.rules):
+        rules = {"matcher": first_match(held, authorization.default_action)}
+    else:
+        rules = {"rules": {"action": "ALLOW", "policies": _policies(held, authorization.default_action)}}
+    making.steps[RULES] = {
+        "@type": TYPE + "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+        "rbac": rules,
+    }
+
+
+def _policies(held: Sequence[tuple[str, dict[str, Any]]], default_action: str) -> dict[str, Any]:
+    denied: list[dict[str, Any]] = []
+    allowed: list[dict[str, Any]] = []
+    for action, holds in held:
+        if action == "Deny":
             denied.append(holds)
         else:
             allowed.append(_all([holds, *(_not(each) for each in denied)]))
-    if authorization.default_action == "Allow":
+    if default_action == "Allow":
         allowed.append(_all([_not(each) for each in denied]))
-    policies: dict[str, Any] = {}
-    if allowed:
-        policies["allowed"] = {"permissions": [{"any": True}], "principals": allowed}
-    making.steps[RULES] = {
-        "@type": TYPE + "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
-        "rbac": {"rules": {"action": "ALLOW", "policies": policies}},
-    }
+    return {"allowed": {"permissions": [{"any": True}], "principals": allowed}} if allowed else {}
 
 
 def _all(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -72,8 +85,14 @@ def _rule(
     """When it holds; None: it cannot be said, and the problem is told."""
     parts: list[dict[str, Any]] = []
     if rule.cel is not None:
-        making.problems.append(f"{where}.cel is not honoured")
-        return None
+        try:
+            expression = compile_request_expression(rule.cel)
+        except CompileError as error:
+            making.problems.append(f"{where}.cel: {error}")
+            return None
+        if expression.by_model:
+            making.behind.add(RULES)
+        parts.append({"cel": expression.tree})
     if rule.operation is not None:
         parts += _operation(rule.operation)
     if rule.principal is not None:
