@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def cluster_config(home: Path | None, user: str) -> ClusterConfig:
-    """In a laptop's home the kubeconfig of this component's own user, elsewhere the usual search."""
+    """In a laptop's home that of this component's own user, elsewhere the usual search."""
     # The accountant, which uses this module too, asks no API server.
-    from kajitori.kube.config import load_config
+    from kajitori.kube.config import load_config, load_own_config
 
-    return load_config(str(home / "pki" / "clients" / f"{user}.kubeconfig") if home else None)
+    return load_own_config(home, user) if home else load_config()
 
 
 def run_daemon(main: Coroutine[Any, Any, None]) -> None:

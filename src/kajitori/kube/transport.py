@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
@@ -24,12 +25,15 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from kajitori.base.errors import Unreachable, api_error
+from kajitori.base.unix_sockets import short_path
 from kajitori.kube.config import ClusterConfig
 from kajitori.kube.credentials import Credentials, Identity
 
 Headers = Sequence[tuple[str, str]]
 
 _CONNECT_SECONDS = 10.0
+_KEEPALIVE_SECONDS = 30.0
+_BASE_OF_UNIX_SOCKETS = "http://localhost"
 _CHUNK_BYTES = 1 << 18
 _GOODBYE_SECONDS = 2.0
 _GOODBYE_LOOK_SECONDS = 0.005
@@ -82,6 +86,7 @@ class HttpTransport:
 
     def __init__(self, config: ClusterConfig, *, user_agent: str) -> None:
         self._config = config
+        self._base = _BASE_OF_UNIX_SOCKETS if config.unix_socket else config.server
         self._credentials = Credentials(config)
         self._proxy = URL(config.proxy) if config.proxy else None
         self._server_name = config.tls_server_name or None
@@ -93,6 +98,7 @@ class HttpTransport:
         )
         self._session: aiohttp.ClientSession | None = None
         self._sockets = Sockets()
+        self._at_close = contextlib.ExitStack()
 
     async def send(
         self, method: str, target: str, headers: Headers, body: bytes | None, timeout_seconds: float
@@ -141,7 +147,7 @@ class HttpTransport:
             self._session = self._new_session()
         with self._errors():
             async with self._session.ws_connect(
-                URL(self._config.server + target, encoded=True),
+                URL(self._base + target, encoded=True),
                 protocols=protocols,
                 headers=CIMultiDict([*self._base_headers, *identity.headers]),
                 ssl=identity.ssl_context if identity.ssl_context is not None else True,
@@ -164,7 +170,7 @@ class HttpTransport:
             self._session = self._new_session()
         return self._session.request(
             method,
-            URL(self._config.server + target, encoded=True),
+            URL(self._base + target, encoded=True),
             data=body,
             headers=CIMultiDict([*self._base_headers, *headers, *identity.headers]),
             timeout=timeout,
@@ -175,15 +181,25 @@ class HttpTransport:
         )
 
     def _new_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=0, socket_factory=self._sockets, ttl_dns_cache=30, keepalive_timeout=30.0
-        )
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=self._new_connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Content-Type", "Accept"),
             read_bufsize=_CHUNK_BYTES,
             trust_env=False,
+        )
+
+    def _new_connector(self) -> aiohttp.BaseConnector:
+        if self._config.unix_socket:
+            try:
+                path = self._at_close.enter_context(short_path(Path(self._config.unix_socket)))
+            except OSError as error:
+                raise NeverSent(
+                    f"cannot connect: {_reason(error)}", where=self._config.unix_socket
+                ) from error
+            return aiohttp.UnixConnector(path, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
+        return aiohttp.TCPConnector(
+            limit=0, socket_factory=self._sockets, ttl_dns_cache=30, keepalive_timeout=_KEEPALIVE_SECONDS
         )
 
     async def _identity(self) -> Identity:
@@ -202,6 +218,7 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        self._at_close.close()
         await self._sockets.closed()
 
 

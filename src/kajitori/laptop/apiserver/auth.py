@@ -74,8 +74,13 @@ class Authenticator:
         self._certificates: dict[bytes, User] = {}
         self._tokens: dict[str, _Checked] = {}
 
-    def authenticate(self, certificate: bytes | None, authorization: str | None) -> User:
-        """The user. certificate: of the client, DER, already verified by TLS. Raises StatusError 401."""
+    def authenticate(
+        self, certificate: bytes | None, authorization: str | None, peer: User | None = None
+    ) -> User:
+        """The user. certificate: of the client, DER, already verified by TLS. peer: whose socket this came by.
+
+        Raises StatusError 401.
+        """
         if authorization:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() == "bearer" and token:
@@ -87,7 +92,7 @@ class Authenticator:
             return self._certificates.get(certificate) or self._read_certificate(certificate)
         if authorization:
             raise status.unauthorized()
-        return ANONYMOUS
+        return peer or ANONYMOUS
 
     def _read_certificate(self, der: bytes) -> User:
         certificate = x509.load_der_x509_certificate(der)

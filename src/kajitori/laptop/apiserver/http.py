@@ -73,21 +73,17 @@ _SUBRESOURCES: dict[tuple[str, str], Callable[[ServerState, Call], Awaitable[web
 
 
 class Handler:
-    """One request in, one answer out."""
+    """One request in, one answer out. peer: who asks where the socket says so, and no token says otherwise."""
 
-    def __init__(self, state: ServerState) -> None:
+    def __init__(self, state: ServerState, peer: User | None = None) -> None:
         self._state = state
-        self.open_requests = 0
+        self._peer = peer
 
     async def __call__(self, http: BaseRequest) -> web.StreamResponse:
-        self.open_requests += 1
-        try:
-            answer = await self._answer_or_refuse(http)
-            if not http.content.is_eof() and not answer.prepared:
-                await _drop_body(http, answer)
-            return answer
-        finally:
-            self.open_requests -= 1
+        answer = await self._answer_or_refuse(http)
+        if not http.content.is_eof() and not answer.prepared:
+            await _drop_body(http, answer)
+        return answer
 
     async def _answer_or_refuse(self, http: BaseRequest) -> web.StreamResponse:
         warnings: list[str] = []
@@ -164,7 +160,9 @@ class Handler:
         transport = http.transport
         secure: Any = transport.get_extra_info("ssl_object") if transport is not None else None
         certificate: bytes | None = secure.getpeercert(True) if secure is not None else None
-        user = self._state.authenticator.authenticate(certificate, http.headers.get("Authorization"))
+        user = self._state.authenticator.authenticate(
+            certificate, http.headers.get("Authorization"), self._peer
+        )
         if any(name.lower().startswith("impersonate-") for name in http.headers):
             return self._impersonated(http, user)
         return user

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from aiohttp import web
 
 from kajitori.base.clock import parse_rfc3339
 from kajitori.base.errors import UsageError
+from kajitori.base.unix_sockets import short_path
 from kajitori.laptop.apiserver import pki
 from kajitori.laptop.apiserver.addresses import ServiceAddresses
-from kajitori.laptop.apiserver.auth import Authenticator, read_static_tokens
+from kajitori.laptop.apiserver.auth import AUTHENTICATED, Authenticator, User, read_static_tokens
 from kajitori.laptop.apiserver.bodies import BODY_BYTES_LIMIT
 from kajitori.laptop.apiserver.bootstrap import bootstrap
 from kajitori.laptop.apiserver.definitions import Definitions
@@ -55,11 +57,12 @@ class ApiServer:
 
     def __init__(self, home: Path, settings: ClusterSettings, *, port: int | None = None) -> None:
         self._home = home
+        self._clients = home / "pki" / "clients"
         self._settings = settings
         self.port = settings.port if port is None else port
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: asyncio.Server | None = None
-        self._web: web.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._webs: list[web.Server] = []
         self.state: ServerState
 
     async def start(self) -> None:
@@ -94,28 +97,19 @@ class ApiServer:
         definitions.load()
         state.api_services.load()
         aggregation = RoleAggregation(state.store)
-        handler = Handler(state)
         log_in_one_line()
         # Requests wait in the socket until everything is in place.
-        self._web = web.Server(
-            handler,
-            request_factory=_make_request,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=0,
-            max_line_size=REQUEST_LINE_BYTES,
-            max_field_size=REQUEST_LINE_BYTES,
-        )
-        await self._listen(self._web, self._context(authority))
+        await self._listen(self._context(authority))
+        for identity in pki.component_identities(self._settings.node_names):
+            await self._listen_for(identity)
         state.server = f"https://{HOST}:{self.port}"
         moved = await renumber(state, self._settings)
         if moved:
             log.warning("another cluster took this one's addresses: %d objects have new ones", moved)
         await bootstrap(state, self._settings.kubernetes_service_address, self.port)
         self._write_kubeconfigs(authority)
-        assert self._server is not None
-        await self._server.start_serving()
+        for server in self._servers:
+            await server.start_serving()
         for run in (
             definitions.run,
             aggregation.run,
@@ -135,40 +129,67 @@ class ApiServer:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    async def _listen(self, handler: web.Server, context: ssl.SSLContext) -> None:
+    async def _listen(self, context: ssl.SSLContext) -> None:
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                handler, HOST, self.port, ssl=context, backlog=1_024, start_serving=False
+            server = await asyncio.get_running_loop().create_server(
+                self._new_web(), HOST, self.port, ssl=context, backlog=1_024, start_serving=False
             )
         except OSError as error:
             raise UsageError(
                 f"cannot listen on {HOST}:{self.port}: {error.strerror or error}",
                 hint="another program has this port; choose one with --port",
             ) from None
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._servers.append(server)
+        self.port = server.sockets[0].getsockname()[1]
+
+    async def _listen_for(self, identity: pki.Identity) -> None:
+        """A socket beside the identity's kubeconfig, for whoever may read that: what lives on this machine does without TLS."""
+        path = self._clients / f"{identity.file}.sock"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        peer = User(identity.user, (*identity.groups, AUTHENTICATED))
+        with short_path(path) as name:
+            server = await asyncio.get_running_loop().create_unix_server(
+                self._new_web(peer), name, backlog=1_024, start_serving=False
+            )
+            os.chmod(name, 0o600)
+        self._servers.append(server)
+
+    def _new_web(self, peer: User | None = None) -> web.Server:
+        made = web.Server(
+            Handler(self.state, peer),
+            request_factory=_make_request,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=0,
+            max_line_size=REQUEST_LINE_BYTES,
+            max_field_size=REQUEST_LINE_BYTES,
+        )
+        self._webs.append(made)
+        return made
 
     def _write_kubeconfigs(self, authority: pki.Authority) -> None:
         server = self.state.server
         pki.write_kubeconfig(self._home / "kubeconfig", server, authority, pki.ADMIN)
         for identity in pki.component_identities(self._settings.node_names):
-            path = self._home / "pki" / "clients" / f"{identity.file}.kubeconfig"
+            path = self._clients / f"{identity.file}.kubeconfig"
             pki.write_kubeconfig(path, server, authority, identity)
 
     async def stop(self) -> None:
         state = self.state
         state.stopping.set()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         state.hub.end_all()
-        if self._web is not None:
-            # Watches have been told to end: their last bytes go out before connections are closed.
-            await asyncio.sleep(0.05)
-            # Without this, connections that are merely kept alive would be waited for.
-            self._web.pre_shutdown()
-            await self._web.shutdown(STOP_SECONDS)
+        # Watches have been told to end: their last bytes go out before connections are closed.
+        await asyncio.sleep(0.05)
+        # Without this, connections that are merely kept alive would be waited for.
+        for each in self._webs:
+            each.pre_shutdown()
+        await asyncio.gather(*(each.shutdown(STOP_SECONDS) for each in self._webs))
         await state.admission.close()
         await state.api_services.close()
         await state.store.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kajitori.control.logs import configure_logging
 from kajitori.kube.client import Client
-from kajitori.kube.config import load_config
+from kajitori.kube.config import load_own_config
 from kajitori.laptop.node.agent import Agent
 from kajitori.laptop.node.native import compile_programs
 from kajitori.laptop.node.node import NodeOptions
@@ -24,7 +24,7 @@ async def _run(home: Path, name: str, options: NodeOptions) -> None:
         await asyncio.sleep(0.1)
     settings = read_node_settings(home) if is_joined_home(home) else read_settings(home).node(name)
     native = await asyncio.to_thread(compile_programs, home / "cache")
-    async with Client(load_config(str(kubeconfig)), user_agent=f"kajitori-node/{name}") as client:
+    async with Client(load_own_config(home, name), user_agent=f"kajitori-node/{name}") as client:
         agent = Agent(home, client, settings, native, options)
         running = asyncio.ensure_future(agent.run())
         loop = asyncio.get_running_loop()
