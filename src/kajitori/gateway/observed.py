@@ -152,6 +152,14 @@ class Index:
         return _by_key(self.observed.http_routes)
 
     @cached_property
+    def ai_routes(self) -> dict[tuple[str, str], AIGatewayRoute]:
+        return _by_key(self.observed.ai_routes)
+
+    @cached_property
+    def grpc_routes(self) -> dict[tuple[str, str], GRPCRoute]:
+        return _by_key(self.observed.grpc_routes)
+
+    @cached_property
     def route_filters(self) -> dict[tuple[str, str], EnvoyHTTPRouteFilter]:
         return _by_key(self.observed.route_filters)
 

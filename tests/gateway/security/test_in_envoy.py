@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from aiohttp import web
+from google.protobuf.json_format import MessageToDict
 
 from kajitori.gateway.envoy.schema import schema
 from tests.gateway.security.objects import (
@@ -431,15 +432,33 @@ async def test_a_service_is_asked_by_grpc(bench: Workbench, first: Provider, tel
                     "valueRef": {"group": "", "kind": "ConfigMap", "name": "c", "key": "k"},
                 },
             ]
+        else:
+            ask_it["includeRouteMetadata"] = True
         config = {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "gold"}}
+        other = ai_route("other", "m2", {"name": "a"})
+        other["metadata"]["annotations"] = {"gateway.envoyproxy.io/team": "red", "another": "one"}
         await bench.apply(
-            *parts(bench, first, backend("service", port)[0], config, policy("p", extAuth=ask_it))
+            *parts(bench, first, backend("service", port)[0], config, policy("p", extAuth=ask_it), other)
         )
-        assert accepted(bench, "p")[0] == "True"
+        assert accepted(bench, "p") == ("True", "the policy holds")
         assert (await ask(bench, x_pass="yes")).status == 200
         assert (await ask(bench)).status == 403
         assert (await bench.get("/plain", {"x-pass": "yes"})).status == 200
+        assert (await ask(bench, "m2", x_pass="yes")).status == 200
         assert dict(seen[0].context_extensions) == ({"zone": "north", "plan": "gold"} if telling else {})
+        told = [MessageToDict(each.route_metadata_context).get("filterMetadata", {}) for each in seen]
+        if telling:
+            assert told == [{}] * 4
+        else:
+            of_routes = [each["envoy-gateway"]["resources"][0] for each in told]
+            assert [each["name"] for each in of_routes] == ["r", "r", "plain", "other"]
+            expected = {
+                "kind": "HTTPRoute",
+                "namespace": "default",
+                "name": "other",
+                "annotations": {"team": "red"},
+            }
+            assert of_routes[-1] == expected
     finally:
         await server.stop(None)
 

@@ -172,7 +172,7 @@ class ContextExtension(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 
 
 class ExtAuth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A service decides. failOpen: where it gives no answer, requests pass."""
+    """A service decides. failOpen: where it gives no answer, requests pass. includeRouteMetadata: it is told the route."""
 
     __crd__: ClassVar[dict[str, Any]] = {
         "x-kubernetes-validations": [
@@ -190,5 +190,6 @@ class ExtAuth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     timeout: Duration | None = None
     fail_open: bool = False
     recompute_route: bool | None = None
+    include_route_metadata: bool | None = None
     context_extensions: Annotated[list[ContextExtension], map_list("name")] = field(default_factory=list)
     status_on_error: ErrorStatus | None = None

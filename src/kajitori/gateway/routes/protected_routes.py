@@ -14,6 +14,7 @@ import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.routes.answers import direct_error, literal
+from kajitori.gateway.routes.protection import ROUTE_NAMESPACE
 from kajitori.gateway.routes.route_filters import CORS_FILTER
 from kajitori.gateway.routes.security_filters import ASK_TELLING, early, late, switched_off_late
 
@@ -30,9 +31,9 @@ _NO_KEYS = "Off"
 
 def protected_plain(entry: Entry, protection: Protection) -> Entry:
     """A route whose filters are settled when a request comes in."""
-    route = entry.route
     if protection.broken:
-        return msgspec.structs.replace(entry, route=_closed(route, protection))
+        return msgspec.structs.replace(entry, route=_closed(entry.route, protection))
+    route = _described(entry.route, protection)
     configs = dict(route.get("typed_per_filter_config", {}))
     configs |= {
         (late if step in protection.behind else early)(step): config
@@ -86,7 +87,8 @@ class HostSecurity:
         self._asks_late = self._asks_late or ASK_TELLING in steps
         configs = dict(entry.route.get("typed_per_filter_config", {}))
         configs |= {late(step): protection.steps[step] for step in steps if step in protection.steps}
-        route = {**entry.route, "typed_per_filter_config": configs} if configs else entry.route
+        route = _described(entry.route, protection)
+        route = {**route, "typed_per_filter_config": configs} if configs else route
         if protection.guard:
             route = _told(route, {"guard": protection.guard})
         # Who may see a model can only be asked where all models ask the same.
@@ -130,8 +132,18 @@ def _closed(route: dict[str, Any], protection: Protection) -> dict[str, Any]:
     return {**kept, "direct_response": direct_error(500, literal(protection.broken))}
 
 
+def _described(route: dict[str, Any], protection: Protection) -> dict[str, Any]:
+    """With what a service is told of it."""
+    return _noted(route, ROUTE_NAMESPACE, protection.told) if protection.told else route
+
+
 def _told(route: dict[str, Any], told: dict[str, str]) -> dict[str, Any]:
+    return _noted(route, LUA_FILTER, told)
+
+
+def _noted(route: dict[str, Any], namespace: str, told: dict[str, Any]) -> dict[str, Any]:
+    """With more metadata in a namespace."""
     metadata = route.get("metadata", {})
     by_filter = metadata.get("filter_metadata", {})
-    ours = {**by_filter.get(LUA_FILTER, {}), **told}
-    return {**route, "metadata": {**metadata, "filter_metadata": {**by_filter, LUA_FILTER: ours}}}
+    known = {**by_filter.get(namespace, {}), **told}
+    return {**route, "metadata": {**metadata, "filter_metadata": {**by_filter, namespace: known}}}

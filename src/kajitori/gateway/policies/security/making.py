@@ -21,7 +21,7 @@ class Making:
     """The state while a policy becomes a Protection.
 
     problems: what cannot be honoured, so that nobody is let in. notes: what is honoured less than fully. tokens: a
-    provider of `jwt` by its name in Envoy, with its configuration.
+    provider of `jwt` by its name in Envoy, with its configuration. tells_route: whether a service is told the route.
     """
 
     def __init__(self, index: Index, world: World, namespace: str, name: str) -> None:
@@ -35,6 +35,7 @@ class Making:
         self.behind: set[str] = set()
         self.login_line = ""
         self.cors: dict[str, Any] | None = None
+        self.tells_route = False
         self.jwt_providers: dict[str, dict[str, Any]] = {}
         self.jwt_requirement: dict[str, Any] | None = None
         self.secrets = PolicySecrets(index, namespace, name)

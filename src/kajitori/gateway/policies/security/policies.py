@@ -20,7 +20,7 @@ from kajitori.gateway.policies.security.logging_in import make_login_at_provider
 from kajitori.gateway.policies.security.logins import make_login
 from kajitori.gateway.policies.security.making import KIND, Making
 from kajitori.gateway.policies.security.origins import make_cors, make_csrf
-from kajitori.gateway.policies.security.questions import make_question
+from kajitori.gateway.policies.security.questions import described_route, make_question
 from kajitori.gateway.policies.security.tokens import make_tokens, token_filter
 from kajitori.gateway.policies.statuses import policy_status
 from kajitori.gateway.resources import EXTENSION
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # Members by which strategic merges join the items of lists.
 _KEYED_LISTS = {"providers": "name", "contextExtensions": "name"}
 # Fields that say how to speak to a service; without them it is asked all the same.
-_HARMLESS = (".backendSettings.", ".includeRouteMetadata", ".fallback")
+_HARMLESS = (".backendSettings.", ".fallback")
 
 
 class SecurityPolicies:
@@ -54,6 +54,7 @@ class SecurityPolicies:
         self._attachment = PolicyAttachment(KIND, policies, index, subjects) if policies else None
         self._made: dict[tuple[str, ...], Making] = {}
         self._protections: dict[tuple[str, ...], Protection] = {}
+        self._told: dict[tuple[str, ...], Protection] = {}
 
     def __bool__(self) -> bool:
         return bool(self._attachment)
@@ -67,7 +68,16 @@ class SecurityPolicies:
             return None
         policy = chain[0]
         parent = self._attachment.parent(place) if policy.spec.get("mergeType") else None
-        return self._protection(policy, parent if parent is not policy else None)
+        parent = parent if parent is not policy else None
+        protection = self._protection(policy, parent)
+        if not self._made[_key(policy, parent)].tells_route:
+            return protection
+        # Each rule has its own then, so that those by model each ask for themselves.
+        told = (*_key(policy, parent), *route, rule)
+        if told not in self._told:
+            described = described_route(self._index, route, rule)
+            self._told[told] = msgspec.structs.replace(protection, told=described)
+        return self._told[told]
 
     def shape(self, entry: Entry, effect: Protection) -> Entry:
         """A route by model waits for the others of its host."""
@@ -83,7 +93,7 @@ class SecurityPolicies:
         """Nothing is gathered of routes that ask for nothing."""
 
     def _protection(self, policy: Policy, parent: Policy | None) -> Protection:
-        key = (*policy.key, *(parent.key if parent else ()))
+        key = _key(policy, parent)
         if key not in self._protections:
             self._made[key] = self._make(policy, parent)
             self._protections[key] = self._made[key].protection()
@@ -147,6 +157,10 @@ class SecurityPolicies:
 
     def _is_merged(self, policy: Policy) -> bool:
         return any(key[:2] == policy.key and len(key) > 2 for key in self._made)
+
+
+def _key(policy: Policy, parent: Policy | None) -> tuple[str, ...]:
+    return (*policy.key, *(parent.key if parent else ()))
 
 
 def _translate(making: Making, spec: SecurityPolicySpec) -> None:

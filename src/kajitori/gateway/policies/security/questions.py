@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kajitori.base.duration import protobuf_duration
-from kajitori.gateway.policies.security.authorization import MODEL_HEADERS
+from kajitori.gateway.policies.security.expressions import MODEL_HEADERS
 from kajitori.gateway.policies.security.services import service_cluster
 from kajitori.gateway.resources import TYPE
+from kajitori.gateway.routes.protection import ROUTE_NAMESPACE
 from kajitori.gateway.routes.security_filters import ASK, ASK_TELLING, KEEPS_OURS, brought
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kajitori.api.envoygateway.authorization import ContextExtension, ExtAuth, HTTPExtAuthService
+    from kajitori.gateway.observed import Index
     from kajitori.gateway.policies.security.making import Making
+    from kajitori.gateway.policies.subjects import RouteKey
 
 _TYPE = TYPE + "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 _TIMEOUT = "10s"
+_ANNOTATIONS = "gateway.envoyproxy.io/"
 
 
 def make_question(making: Making, ask: ExtAuth) -> None:
@@ -40,6 +44,7 @@ def make_question(making: Making, ask: ExtAuth) -> None:
                 ("failOpen", ask.fail_open),
                 ("recomputeRoute", ask.recompute_route),
                 ("statusOnError", ask.status_on_error),
+                ("includeRouteMetadata", ask.include_route_metadata),
             )
             if given
         ]
@@ -50,7 +55,30 @@ def make_question(making: Making, ask: ExtAuth) -> None:
         making.notes.append(
             "spec.extAuth.contextExtensions is for gRPC services; one by HTTP is not told them"
         )
+    if ask.include_route_metadata and ask.grpc is None:
+        making.notes.append(
+            "spec.extAuth.includeRouteMetadata is for gRPC services; one by HTTP is not told the route"
+        )
+    making.tells_route = bool(ask.include_route_metadata) and ask.grpc is not None
     making.steps[step] = brought("envoy.filters.http.ext_authz", {**_whole(ask), **service})
+
+
+def described_route(index: Index, route: RouteKey, rule: str) -> dict[str, Any]:
+    """What a service is told of a route: annotations without the group of Envoy Gateway, of which alone it tells."""
+    kind, *key = route
+    tables = (index.grpc_routes,) if kind == "GRPCRoute" else (index.ai_routes, index.http_routes)
+    metadata = next((found.metadata for table in tables if (found := table.get((key[0], key[1])))), None)
+    annotations = {
+        name.removeprefix(_ANNOTATIONS): value
+        for name, value in (metadata.annotations if metadata else {}).items()
+        if name.startswith(_ANNOTATIONS)
+    }
+    told: dict[str, Any] = {"kind": kind, "namespace": key[0], "name": key[1]}
+    if annotations:
+        told["annotations"] = annotations
+    if rule:
+        told["sectionName"] = rule
+    return {"resources": [told]}
 
 
 def _whole(ask: ExtAuth) -> dict[str, Any]:
@@ -62,6 +90,8 @@ def _whole(ask: ExtAuth) -> dict[str, Any]:
         "clear_route_cache": bool(ask.recompute_route),
         "decoder_header_mutation_rules": KEEPS_OURS,
     }
+    if ask.include_route_metadata:
+        config["route_metadata_context_namespaces"] = [ROUTE_NAMESPACE]
     if ask.headers_to_ext_auth:
         config["allowed_headers"] = _names(ask.headers_to_ext_auth)
     if ask.status_on_error is not None:
