@@ -6,6 +6,7 @@ from kajitori.api.resource import CONFIG_MAPS, CUSTOM_RESOURCE_DEFINITIONS, NODE
 from kajitori.base.errors import ApiError, NotFound
 from kajitori.kube.objects import owner_reference
 from kajitori.laptop.controllers import garbage
+from kajitori.laptop.controllers.views import View
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 
@@ -156,7 +157,7 @@ async def test_two_that_own_each_other_go_in_the_foreground(collected):
     await gone(collected, "one", "two")
 
 
-async def test_custom_resources_are_followed_from_their_definition_on(collected):
+async def define_widgets(world):
     definition = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -173,24 +174,65 @@ async def test_custom_resources_are_followed_from_their_definition_on(collected)
             ],
         },
     }  # fmt: skip
-    await collected.client.create(CUSTOM_RESOURCE_DEFINITIONS, definition)
+    await world.client.create(CUSTOM_RESOURCE_DEFINITIONS, definition)
 
+
+async def delete_widgets(world):
+    await world.client.delete(CUSTOM_RESOURCE_DEFINITIONS, "widgets.example.com")
+    await gone(world, "widgets.example.com", resource=CUSTOM_RESOURCE_DEFINITIONS)
+
+
+async def owners_and_dependents_go_with_widgets(world):
     async def served():
         try:
-            return await make(collected, "w", resource=WIDGETS)
+            return await make(world, "w", resource=WIDGETS)
         except ApiError:
             return None
 
-    widget = await collected.until(served)
-    await make(collected, "of-widget", widget)
-    owner = await make(collected, "owner")
-    await make(collected, "v", owner, resource=WIDGETS)
-    await collected.client.delete(WIDGETS, "w", "default")
-    await gone(collected, "of-widget")
-    await collected.client.delete(CONFIG_MAPS, "owner", "default")
-    await gone(collected, "v", resource=WIDGETS)
-    await collected.client.delete(CUSTOM_RESOURCE_DEFINITIONS, "widgets.example.com")
-    await gone(collected, "widgets.example.com", resource=CUSTOM_RESOURCE_DEFINITIONS)
+    widget = await world.until(served)
+    await make(world, "of-widget", widget)
+    owner = await make(world, "owner")
+    await make(world, "v", owner, resource=WIDGETS)
+    await world.client.delete(WIDGETS, "w", "default")
+    await gone(world, "of-widget")
+    await world.client.delete(CONFIG_MAPS, "owner", "default")
+    await gone(world, "v", resource=WIDGETS)
+
+
+async def test_custom_resources_are_followed_from_their_definition_on(collected):
+    await define_widgets(collected)
+    await owners_and_dependents_go_with_widgets(collected)
+    await delete_widgets(collected)
+
+
+async def test_what_others_of_the_process_watch_is_watched_once_and_collected_all_the_same(world):
+    def register(runtime):
+        runtime.informer(CONFIG_MAPS, View)
+        runtime.informer(WIDGETS, View, optional=True)
+        # These have not all, or not all of it.
+        runtime.informer(SECRETS, View, label_selector="some")
+
+    await world.start(garbage, register=register)
+    root = await make(world, "root")
+    child = await make(world, "child", root, block=True)
+    await make(world, "grandchild", child, block=True)
+    orphaned = await make(world, "orphaned")
+    await make(world, "orphan", orphaned)
+    await make(world, "secret", orphaned, resource=SECRETS)
+    await world.client.delete(CONFIG_MAPS, "root", "default", propagation_policy="Foreground")
+    await gone(world, "root", "child", "grandchild")
+    await world.client.delete(CONFIG_MAPS, "orphaned", "default", propagation_policy="Orphan")
+    await gone(world, "orphaned")
+    for name, resource in (("orphan", CONFIG_MAPS), ("secret", SECRETS)):
+        assert "ownerReferences" not in (await exists(world, name, resource))["metadata"]
+    hub = world.server.server.state.hub
+    assert len(hub.live("configmaps")) == 1
+    assert len(hub.live("secrets")) == 2
+    for _ in range(2):
+        await define_widgets(world)
+        await owners_and_dependents_go_with_widgets(world)
+        assert len(hub.live("widgets.example.com")) == 1
+        await delete_widgets(world)
 
 
 async def test_what_happened_while_it_was_away_is_caught_up_with(world):

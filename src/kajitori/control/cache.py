@@ -69,6 +69,13 @@ class PartialObject(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     metadata: Metadata = msgspec.field(default_factory=Metadata)
 
 
+class HasWholeMetadata(Protocol):
+    """A projection that leaves nothing out of the metadata that controllers read."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+
 class HasMetadata(Protocol):
     """Any projection: a struct with `metadata` that has name, namespace, uid and resource_version."""
 

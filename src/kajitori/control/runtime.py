@@ -17,9 +17,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar, cast
 
+import msgspec
+
 from kajitori.api.resource import Resource
 from kajitori.base.clock import Clock, SystemClock
-from kajitori.control.cache import HasMetadata, Indexers, Informer
+from kajitori.control.cache import HasMetadata, HasWholeMetadata, Indexers, Informer, Metadata
 from kajitori.control.controller import Controller, Reconcile
 from kajitori.control.endpoint import serve_endpoint
 from kajitori.control.metrics import Metrics
@@ -32,6 +34,9 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=HasMetadata)
 _Service = tuple[str, Callable[[], Awaitable[None]]]
+
+# Resource, projection, namespace, label selector, field selector, whether it is of the metadata only.
+_Key = tuple[Resource, type[Any], str | None, str, str, bool]
 
 _GRACE_SECONDS = 20.0
 _LONGEST_SERVICE_BACKOFF_SECONDS = 30.0
@@ -69,7 +74,7 @@ class Runtime:
         self._election = election
         self._instance = instance
         self._grace_seconds = grace_seconds
-        self._informers: dict[object, Informer[Any]] = {}
+        self._informers: dict[_Key, Informer[Any]] = {}
         self._required: list[Informer[Any]] = []
         self._controllers: list[Controller] = []
         self._services: list[_Service] = []
@@ -110,6 +115,16 @@ class Runtime:
         if not optional and known not in self._required:
             self._required.append(known)
         return known
+
+    def shared_informer(self, resource: Resource) -> Informer[HasWholeMetadata] | None:
+        """One of those made so far that has all objects of the resource with their whole metadata, for who reads no more.
+
+        What others ask for is watched already; a second watch would bring the same once more.
+        """
+        for key, informer in self._informers.items():
+            if key[0] == resource and not any(key[2:5]) and _has_whole_metadata(key[1]):
+                return informer
+        return None
 
     def controller(
         self,
@@ -262,3 +277,9 @@ class Runtime:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _has_whole_metadata(projection: type[Any]) -> bool:
+    return any(
+        field.name == "metadata" and field.type is Metadata for field in msgspec.structs.fields(projection)
+    )
