@@ -61,8 +61,8 @@ from kajitori.gateway.accounting.places import Places  # noqa: E402
 from kajitori.gateway.accounting.policy_delivery import PolicyServer, local_channel  # noqa: E402
 from kajitori.gateway.backends.clusters import plain_cluster  # noqa: E402
 from kajitori.gateway.backends.targets import Target  # noqa: E402
-from kajitori.gateway.collector import collector_paused  # noqa: E402
 from kajitori.gateway.envoy.server import ControlPlane  # noqa: E402
+from kajitori.gateway.garbage_collector import collector_paused  # noqa: E402
 from kajitori.gateway.limits.opening import open_engine  # noqa: E402
 from kajitori.gateway.plan import make_plan  # noqa: E402
 from kajitori.gateway.plan_memory import PlanMemory  # noqa: E402

@@ -43,11 +43,11 @@ from tests.gateway.workbench import (  # noqa: E402
 
 from kajitori.control.controller import Key  # noqa: E402
 from kajitori.gateway.accounting.policy_delivery import PolicyServer  # noqa: E402
-from kajitori.gateway.collector import collector_paused  # noqa: E402
 from kajitori.gateway.conditions import StatusUpdate  # noqa: E402
 from kajitori.gateway.envoy.encode import Encoder  # noqa: E402
 from kajitori.gateway.envoy.schema import schema  # noqa: E402
 from kajitori.gateway.envoy.xds import Snapshot  # noqa: E402
+from kajitori.gateway.garbage_collector import collector_paused  # noqa: E402
 from kajitori.gateway.observed import Observed  # noqa: E402
 from kajitori.gateway.plan import Plan, make_plan  # noqa: E402
 from kajitori.gateway.plan_memory import PlanMemory  # noqa: E402

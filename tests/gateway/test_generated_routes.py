@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from kajitori.api.resource import AI_GATEWAY_ROUTES, GATEWAYS, HTTP_ROUTE_FILTERS, HTTP_ROUTES
+from kajitori.gateway.foreign_kinds import AI_KINDS
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.resources import ROUTES
-from kajitori.gateway.upstream import AI_KINDS
 from tests.gateway.cluster import Cluster
 from tests.gateway.workbench import ai_route, backend, gateway, observe
 from tests.waiting import eventually

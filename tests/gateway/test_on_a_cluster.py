@@ -9,10 +9,10 @@ import msgspec
 from kajitori.api.kubernetes.core_v1 import Service
 from kajitori.gateway.credentials.secrets import referenced_secrets
 from kajitori.gateway.fleet.front import Front, differs, service_addresses, service_body
+from kajitori.gateway.foreign_kinds import ForeignKinds
 from kajitori.gateway.observed import Index, Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import LISTENER
-from kajitori.gateway.upstream import Upstream
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy, observe
 
 ON_A_CLUSTER = Settings(service=("system", "envoy"))
@@ -85,9 +85,11 @@ def test_the_service_is_written_only_if_it_lacks_something() -> None:
 
 def test_what_envoy_ai_gateway_serves_gets_neither_routes_nor_statuses_from_us() -> None:
     documents = [gateway(8080), *backend("a", 1), *key_policy("a", "k"), ai_route("one", "m", {"name": "a"})]
-    upstream = Upstream()
-    upstream.set(ai_gateway=True, envoy_gateway=False)
-    plan = make_plan(on_a_cluster(*documents, foreign=upstream.foreign, controllers=upstream.controllers))
+    foreign_kinds = ForeignKinds()
+    foreign_kinds.set(ai_gateway=True, envoy_gateway=False)
+    plan = make_plan(
+        on_a_cluster(*documents, foreign=foreign_kinds.foreign, controllers=foreign_kinds.controllers)
+    )
     assert {each.resource.kind for each in plan.statuses} == {"GatewayClass", "Gateway", "Backend"}
     assert "a" not in str(plan.backends)
 
@@ -100,14 +102,16 @@ def test_classes_of_envoy_gateway_are_left_to_it_while_it_is_there() -> None:
     }
     of_theirs = gateway(8080)
     of_theirs["spec"]["gatewayClassName"] = "eg"
-    upstream = Upstream()
+    foreign_kinds = ForeignKinds()
     heard: list[int] = []
-    upstream.on_change(lambda: heard.append(1))
+    foreign_kinds.on_change(lambda: heard.append(1))
     assert make_plan(on_a_cluster(theirs, of_theirs)).ports == (8080,)
     for there in (True, True, False):
-        upstream.set(ai_gateway=False, envoy_gateway=there)
+        foreign_kinds.set(ai_gateway=False, envoy_gateway=there)
         plan = make_plan(
-            on_a_cluster(theirs, of_theirs, foreign=upstream.foreign, controllers=upstream.controllers)
+            on_a_cluster(
+                theirs, of_theirs, foreign=foreign_kinds.foreign, controllers=foreign_kinds.controllers
+            )
         )
         assert plan.ports == (() if there else (8080,))
     assert len(heard) == 2

@@ -48,8 +48,8 @@ from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings
 
 if TYPE_CHECKING:
+    from kajitori.gateway.foreign_kinds import ForeignKinds
     from kajitori.gateway.observed import Settings
-    from kajitori.gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
     from kajitori.gateway.fleet.front_controller import FrontController
     from kajitori.gateway.fleet.identity import Certificates
     from kajitori.gateway.fleet.reports import Reports
-    from kajitori.gateway.upstream import Upstream
+    from kajitori.gateway.foreign_kinds import ForeignKinds
 
     stop = stop_on_signals()
     identity = own_identity()
@@ -212,7 +212,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
         policies = PolicyServer()
         schema = load_schema(cache_folder=options.cache)
         ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
-        upstream = Upstream()
+        foreign_kinds = ForeignKinds()
         settings = _gateway_settings(options)
         reports = Reports(runtime, ads, options.namespace, identity, policies.exhaustion)
         gateway = GatewayController(
@@ -223,14 +223,14 @@ async def serve_gateway(options: GatewayOptions) -> None:
             envoys=reports,
             exhaustion=policies.exhaustion,
             exhausted=reports.exhausted,
-            upstream=upstream,
+            foreign_kinds=foreign_kinds,
             unserved=await _unserved(client, watched_resources()),
             surroundings=Surroundings(environment=dict(os.environ)),
         )
         if options.front is not None:
             FrontController(runtime, gateway, settings, options.front)
         certificates = Certificates(runtime, options.namespace, LABELS)
-        _leave_to_upstream(runtime, options, upstream)
+        _leave_to_upstream(runtime, options, foreign_kinds)
         control_plane = ControlPlane(ads, policies)
         stack.push_async_callback(control_plane.close)
         listener = SecureListener(control_plane, options.discovery, certificates)
@@ -253,13 +253,13 @@ def _gateway_settings(options: GatewayOptions) -> Settings:
     )
 
 
-def _leave_to_upstream(runtime: Runtime, options: GatewayOptions, upstream: Upstream) -> None:
+def _leave_to_upstream(runtime: Runtime, options: GatewayOptions, foreign_kinds: ForeignKinds) -> None:
     """What an upstream controller serves is left to it for as long as it is there."""
     standby = Standby(runtime, "gateway", options.namespace, yields=options.yields)
 
     def follow(states: list[State]) -> None:
         ai_routes, envoy_classes = states
-        upstream.set(ai_gateway=not ai_routes.acts, envoy_gateway=not envoy_classes.acts)
+        foreign_kinds.set(ai_gateway=not ai_routes.acts, envoy_gateway=not envoy_classes.acts)
 
     standby.on_change(follow)
 

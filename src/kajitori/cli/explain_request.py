@@ -18,7 +18,7 @@ from kajitori.gateway.accounting.time_spent import time_spent
 from kajitori.gateway.limits.matching import Asked, Matcher
 from kajitori.gateway.limits.request import Request
 from kajitori.gateway.rescue.legs import MOST_LEGS, leg_id, leg_number
-from kajitori.gateway.routes.own import meaning_of_own
+from kajitori.gateway.routes.built_in_routes import meaning_of_own
 
 # The ledger has what Envoy reported; Envoy reports within this time.
 _PATIENCE_SECONDS = 2.0

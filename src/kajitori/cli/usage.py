@@ -30,7 +30,7 @@ from kajitori.cli.usage_time import first_day, last_day
 from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, each_record
 from kajitori.gateway.accounting.usage_tables import BY, Answer, UsageQuestion, read_usage_totals
 from kajitori.gateway.accounting.usage_totals import COUNTS, SUBJECT_FIELDS, Totals
-from kajitori.gateway.routes.own import meaning_of_own
+from kajitori.gateway.routes.built_in_routes import meaning_of_own
 
 _TIMES = ("day", "month")
 _DAY_SECONDS = 86_400.0

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.admission_server import Admission, AdmissionServer, Page
-from kajitori.gateway.accounting.exhaustion import ExhaustionTeller
+from kajitori.gateway.accounting.exhaustion_reports import ExhaustionTeller
 from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader

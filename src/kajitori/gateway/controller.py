@@ -63,12 +63,13 @@ from kajitori.base.clock import rfc3339
 from kajitori.base.errors import NotFound
 from kajitori.control.controller import After, Key, Result
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
-from kajitori.gateway.accounting.exhaustion import Exhaustion, ExhaustionServer
-from kajitori.gateway.collector import collector_paused
+from kajitori.gateway.accounting.exhaustion_reports import Exhaustion, ExhaustionServer
 from kajitori.gateway.conditions import StatusUpdate
 from kajitori.gateway.credentials.exchange import Surroundings
 from kajitori.gateway.credentials.tokens import TokenSource
 from kajitori.gateway.defect_isolation import DefectIsolation
+from kajitori.gateway.foreign_kinds import ForeignKinds
+from kajitori.gateway.garbage_collector import collector_paused
 from kajitori.gateway.generated_routes import GeneratedRoutes
 from kajitori.gateway.limits.exhaustion_status import with_exhaustion
 from kajitori.gateway.observed import Observed, Settings
@@ -78,7 +79,6 @@ from kajitori.gateway.problem_events import ProblemEvents
 from kajitori.gateway.reference_watches import ReferenceWatches
 from kajitori.gateway.references import find_references
 from kajitori.gateway.status import complete_status
-from kajitori.gateway.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -144,7 +144,7 @@ class Accountants(Protocol):
 class GatewayController:
     """Keeps Envoy and the statuses in step with the objects; made, it has its informers and controllers in the process.
 
-    envoys: whom statuses speak of; those of `ads` if not given. upstream: what other controllers serve.
+    envoys: whom statuses speak of; those of `ads` if not given. foreign_kinds: what other controllers serve.
     unserved: resources that the cluster does not serve, or not yet: what is there works without them.
     surroundings: what the exchange of tokens knows of this process; nothing of its environment if not given. exhaustion: what
     accountants tell of limits that are used up. exhausted: which are at a time; as those tell, if not given.
@@ -158,7 +158,7 @@ class GatewayController:
         settings: Settings,
         *,
         envoys: Envoys | None = None,
-        upstream: Upstream | None = None,
+        foreign_kinds: ForeignKinds | None = None,
         unserved: Collection[Resource] = (),
         surroundings: Surroundings | None = None,
         exhaustion: ExhaustionServer | None = None,
@@ -171,7 +171,7 @@ class GatewayController:
         exhaustion = exhaustion or ExhaustionServer()
         self._exhausted = exhausted or exhaustion.known
         self._envoys: Envoys = envoys or ads
-        self._upstream = upstream or Upstream()
+        self._foreign_kinds = foreign_kinds or ForeignKinds()
         self._ports: tuple[int, ...] = ()
         self._port_listeners: list[Callable[[], None]] = []
         self._secrets = ReferenceWatches(runtime, SECRETS, Secret, self._plan_soon)
@@ -214,7 +214,7 @@ class GatewayController:
         for resource, informer in self._by_resource.items():
             informer.on_change(functools.partial(self._note_made_again, resource))
         self._ads.on_change(self._plan_soon)
-        self._upstream.on_change(self._plan_soon)
+        self._foreign_kinds.on_change(self._plan_soon)
 
     def _plan_soon(self) -> None:
         self._plans.enqueue(_EVERYTHING)
@@ -224,8 +224,8 @@ class GatewayController:
         found: dict[str, Any] = {field: tuple(informer.list()) for field, informer in self._informers.items()}
         return Observed(
             settings=self._settings,
-            controllers=self._upstream.controllers,
-            foreign=self._upstream.foreign,
+            controllers=self._foreign_kinds.controllers,
+            foreign=self._foreign_kinds.foreign,
             secrets=self._secrets.list(),
             config_maps=self._config_maps.list(),
             tokens=self._tokens.states(),
@@ -302,7 +302,7 @@ class GatewayController:
         if item is None:
             return
         now = rfc3339(self._runtime.clock.now())
-        status = complete_status(update, item.status, now, self._upstream.controllers)
+        status = complete_status(update, item.status, now, self._foreign_kinds.controllers)
         if status is None:
             self._problem_events.judge(key, update.resource, item, update.status)
             return

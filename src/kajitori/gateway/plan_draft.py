@@ -39,12 +39,13 @@ from kajitori.gateway.route_translation import (
     Placed,
     Surroundings,
     contribution_of_ai_routes,
-    contribution_of_doubles,
+    contribution_of_stand_ins,
     fault_of_ours,
     key_of,
 )
 from kajitori.gateway.routes.attachment import Attachment, ParentOutcome
-from kajitori.gateway.routes.doubles import Doubles
+from kajitori.gateway.routes.backends_of_routes import backends_of_route
+from kajitori.gateway.routes.duplicate_matches import DuplicateMatches
 from kajitori.gateway.routes.generated import (
     Generated,
     is_generated,
@@ -57,7 +58,6 @@ from kajitori.gateway.routes.rescue import Rescues
 from kajitori.gateway.routes.route_status import entry as route_entry
 from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
 from kajitori.gateway.routes.route_tables import make_tables
-from kajitori.gateway.routes.uses import backends_of_route
 from kajitori.gateway.world import World
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class PlanDraft:
             {name: message for name, message in rejected.items() if name.startswith(f"{ROUTES}/")},
             "AIGatewayRoute" not in observed.foreign,
         )
-        self.doubles = Doubles()
+        self.duplicate_matches = DuplicateMatches()
 
     def _take_policies(self) -> None:
         """Which attach where, and shape routes. What many routes ask is remembered."""
@@ -165,7 +165,7 @@ class PlanDraft:
         return self._limit(found)
 
     def _judged(self, judged: Judged) -> StatusUpdate:
-        told = self.doubles.told(judged.name, judged.places, judged.wanted)
+        told = self.duplicate_matches.told(judged.name, judged.places, judged.wanted)
         if not told:
             return judged.status
         notes = judged.before + told + judged.after
@@ -254,10 +254,10 @@ def _in_chunks(
 def take_gateway_routes(draft: PlanDraft) -> None:
     """HTTPRoutes and GRPCRoutes. Those that stand for AIGatewayRoutes carry no traffic."""
     observed = draft.observed
-    doubles = [item for item in observed.http_routes if draft.around.generates and is_generated(item)]
+    stand_ins = [item for item in observed.http_routes if draft.around.generates and is_generated(item)]
     if HTTP_ROUTES.kind not in observed.foreign:
-        _in_chunks(draft, "doubles", doubles, contribution_of_doubles)
-    standing_in = set(map(id, doubles))
+        _in_chunks(draft, "stand-ins", stand_ins, contribution_of_stand_ins)
+    standing_in = set(map(id, stand_ins))
     routes = [
         (kind, route)
         for kind in _KINDS

@@ -23,13 +23,13 @@ from kajitori.gateway.policies.subjects import RouteKey, route_key
 from kajitori.gateway.resources import ROUTES
 from kajitori.gateway.routes.ai_routes import translate_ai_route
 from kajitori.gateway.routes.attachment import Binding, ParentOutcome, Place
-from kajitori.gateway.routes.doubles import Wanted, wanted
+from kajitori.gateway.routes.backends_of_routes import backends_of_ai_route
+from kajitori.gateway.routes.duplicate_matches import Wanted, wanted
 from kajitori.gateway.routes.generated import Generated, foreign_names, generate
 from kajitori.gateway.routes.key_requirement import asking_places, marked, what_is_wrong
 from kajitori.gateway.routes.route_filters import at_listener
 from kajitori.gateway.routes.route_status import has_stale_parents, parent_status
 from kajitori.gateway.routes.rule_context import checked_references
-from kajitori.gateway.routes.uses import backends_of_ai_route
 from kajitori.gateway.world import World
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def contribution_of_ai_routes(around: Surroundings, routes: tuple[AIGatewayRoute
     return made
 
 
-def contribution_of_doubles(around: Surroundings, routes: tuple[Any, ...]) -> Contribution:
+def contribution_of_stand_ins(around: Surroundings, routes: tuple[Any, ...]) -> Contribution:
     """What HTTPRoutes come to that stand for AIGatewayRoutes: they carry no traffic and have a status."""
     made = Contribution(World(around.index))
     for route in routes:

@@ -21,7 +21,7 @@ from kajitori.gateway.accounting.accountant_policy import (
     TargetFacts,
 )
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.limits.counting import Hold
+from kajitori.gateway.limits.decision import Hold
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Limit, Selector, Window
 from kajitori.gateway.limits.memory_store import MemoryStore

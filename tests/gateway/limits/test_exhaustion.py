@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from kajitori.api.resource import BUDGETS, QUOTA_POLICIES, TENANTS
-from kajitori.gateway.accounting.exhaustion import (
+from kajitori.gateway.accounting.exhaustion_reports import (
     Exhaustion,
     ExhaustionServer,
     ExhaustionTeller,
@@ -75,9 +75,9 @@ def test_of_what_several_accountants_tell_the_whole_time_holds() -> None:
 async def test_accountants_tell_the_control_plane_and_one_that_begins_anew_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kajitori.gateway.accounting.exhaustion._BUNCH_SECONDS", 0.0)
-    monkeypatch.setattr("kajitori.gateway.accounting.exhaustion._RENEW_SECONDS", 0.1)
-    monkeypatch.setattr("kajitori.gateway.accounting.exhaustion._AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("kajitori.gateway.accounting.exhaustion_reports._BUNCH_SECONDS", 0.0)
+    monkeypatch.setattr("kajitori.gateway.accounting.exhaustion_reports._RENEW_SECONDS", 0.1)
+    monkeypatch.setattr("kajitori.gateway.accounting.exhaustion_reports._AGAIN_SECONDS", 0.1)
     made, clock = engine(limit("Budget default/strict", 1, "requests", selectors=(distinct("model"),)))
     teller = ExhaustionTeller(lambda: local_channel(tmp_path / "ads.sock"), "first", made.exhaustion)
     telling = asyncio.create_task(teller.run())

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kajitori.gateway.limits.counting import Taken
+from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.journal import Journal
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.store import StoreLost

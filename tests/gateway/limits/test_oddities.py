@@ -15,9 +15,9 @@ from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, Cost
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.places import Places
 from kajitori.gateway.accounting.records import RequestRecord
-from kajitori.gateway.limits import known_counts, pushing
+from kajitori.gateway.limits import known_counts, soft_limits
 from kajitori.gateway.limits.amounts import MOST
-from kajitori.gateway.limits.counting import Taken
+from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.limit import Limit, Window
 from kajitori.gateway.limits.matching import Tag
 from kajitori.gateway.limits.memory_store import MemoryStore
@@ -34,7 +34,7 @@ from tests.gateway.limits.making import (
     policy,
     request,
 )
-from tests.gateway.limits.test_used_up import Pushed, soft
+from tests.gateway.limits.test_used_up_file import Pushed, soft
 from tests.waiting import eventually
 
 
@@ -57,13 +57,13 @@ class SlowStore(MemoryStore):
 async def test_what_a_clock_used_up_that_was_ahead_is_free_when_it_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pushing, "_DOUBT_SECONDS", 0.01)
+    monkeypatch.setattr(soft_limits, "_DOUBT_SECONDS", 0.01)
     pushed = Pushed(tmp_path, soft(window=Window("Fixed", 60.0)))
     pushed.clock.time += 7200
     await pushed.end(ended("a"), ended("b"))
     assert len(pushed.lines("C")) == 1
     pushed.clock.time -= 7200
-    running = asyncio.create_task(pushed.engine.pushing.run())
+    running = asyncio.create_task(pushed.engine.soft_limits.run())
     await eventually(lambda: not pushed.lines("C"), what=lambda: str(pushed.lines("C")))
     running.cancel()
 
@@ -71,11 +71,11 @@ async def test_what_a_clock_used_up_that_was_ahead_is_free_when_it_is_put_back(
 async def test_a_file_that_somebody_takes_away_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pushing, "_DOUBT_SECONDS", 0.01)
+    monkeypatch.setattr(soft_limits, "_DOUBT_SECONDS", 0.01)
     pushed = Pushed(tmp_path, soft())
     await pushed.end(ended("a"), ended("b"))
     pushed.path.unlink()
-    running = asyncio.create_task(pushed.engine.pushing.run())
+    running = asyncio.create_task(pushed.engine.soft_limits.run())
     await eventually(lambda: pushed.lines("C"), what="the file")
     running.cancel()
 
@@ -83,13 +83,13 @@ async def test_a_file_that_somebody_takes_away_is_written_again(
 async def test_a_count_that_was_near_its_limit_is_not_waited_for_when_its_window_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pushing, "_DOUBT_SECONDS", 0.01)
+    monkeypatch.setattr(soft_limits, "_DOUBT_SECONDS", 0.01)
     monkeypatch.setattr(known_counts, "_READING_SECONDS", 0.01)
     pushed = Pushed(tmp_path, soft(amount=5))
     await pushed.end(*map(ended, "abcd"))
     assert pushed.engine.awaits
     pushed.clock.time += 3600
-    running = asyncio.create_task(pushed.engine.pushing.run())
+    running = asyncio.create_task(pushed.engine.soft_limits.run())
     await eventually(lambda: not pushed.engine.awaits, what=lambda: "something is awaited still")
     running.cancel()
 
@@ -132,7 +132,7 @@ async def test_of_a_limit_with_very_many_counts_that_are_used_up_some_are_kept_a
     monkeypatch.setattr(known_counts, "_MOST_USED_UP", 3)
     pushed = Pushed(tmp_path, soft(amount=1, selectors=(distinct("client"),)))
     await pushed.end(*(ended(str(number), client=f"10.0.0.{number}") for number in range(10)))
-    assert len(pushed.engine.pushing.used_up) == 3
+    assert len(pushed.engine.soft_limits.used_up) == 3
     assert [line[1] for line in pushed.lines("C")] == ["10.0.0.0", "10.0.0.1", "10.0.0.2"]
     assert [line[1] for line in pushed.lines("L")] == ["1"]
     assert not (await pushed.engine.admit(request("a", client="10.0.0.9"))).allowed
@@ -197,7 +197,7 @@ async def test_a_request_that_meets_a_defect_when_it_is_counted_takes_no_other_w
 ) -> None:
     pushed = Pushed(tmp_path, soft())
     bad = msgspec.structs.replace(ended("bad"), began="yesterday")  # type: ignore[arg-type]
-    await pushed.engine.pushing.book([bad, ended("a"), ended("b")])
+    await pushed.engine.soft_limits.book([bad, ended("a"), ended("b")])
     assert len(pushed.lines("C")) == 1
     assert "request bad cannot be counted" in caplog.text
 

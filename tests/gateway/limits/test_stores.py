@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kajitori.gateway.limits.counting import Taken
+from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Window
 from kajitori.gateway.limits.memory_store import MemoryStore

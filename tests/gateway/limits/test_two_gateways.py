@@ -14,7 +14,7 @@ from kajitori.gateway.limits.store import StoreLost
 from tests.gateway.limits.limited_workbench import LimitedWorkbench, running_limited_workbench
 from tests.gateway.limits.making import RedisServer, counted, running_redis
 from tests.gateway.limits.test_complaints import budget, question
-from tests.gateway.limits.test_pushing import soft, used_up
+from tests.gateway.limits.test_soft_limits import soft, used_up
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, running_provider
 from tests.waiting import eventually
 
@@ -115,7 +115,7 @@ async def test_what_one_gateway_has_used_up_the_other_refuses(two: Two) -> None:
     await eventually(lambda: are_booked(3), what=lambda: "three are booked")
     assert (await second.post(question())).status == 200
     await eventually(
-        lambda: second.engine.awaits, what=lambda: f"the second one knows: {vars(second.engine.pushing)}"
+        lambda: second.engine.awaits, what=lambda: f"the second one knows: {vars(second.engine.soft_limits)}"
     )
     assert (await first.post(question())).status == 200
     for bench in (first, second):
@@ -148,7 +148,7 @@ async def test_what_is_used_up_stays_so_when_the_store_is_lost(two: Two, redis: 
 
     await eventually(passes, what=lambda: "a limit that is gone holds nobody back")
     assert [await passes() for _ in range(3)] == [True] * 3
-    await eventually(lambda: bool(first.engine.pushing._charges), what=lambda: "they wait for the store")
+    await eventually(lambda: bool(first.engine.soft_limits._charges), what=lambda: "they wait for the store")
     redis.start()
     await used_up(first, "Budget default/open")
     assert (await first.post(question())).status == 429

@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kajitori.gateway.limits.counting import Hold, Taken
+from kajitori.gateway.limits.decision import Hold, Taken
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.redis_store import RedisStore

@@ -14,7 +14,7 @@ from typing import Any
 from kajitori.api.crds import all_crds
 from kajitori.api.resource import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, Resource
 from kajitori.base.errors import AlreadyExists, NotFound
-from kajitori.gateway.routes.doubles import COMES_FIRST
+from kajitori.gateway.routes.duplicate_matches import COMES_FIRST
 from kajitori.kube.direct import DirectClient
 
 FIELD_MANAGER = "kaji-gateway-run"

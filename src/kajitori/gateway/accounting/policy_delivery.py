@@ -19,7 +19,7 @@ import grpc.aio
 import msgspec
 
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
-from kajitori.gateway.accounting.exhaustion import ExhaustionServer
+from kajitori.gateway.accounting.exhaustion_reports import ExhaustionServer
 from kajitori.gateway.accounting.policy_decoding import read_policy
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import msgspec
 from kajitori.api.resource import LEASES
 from kajitori.base.clock import rfc3339_micro
 from kajitori.base.errors import Conflict, NotFound
-from kajitori.gateway.accounting.exhaustion import Exhaustion, ExhaustionServer, merged
+from kajitori.gateway.accounting.exhaustion_reports import Exhaustion, ExhaustionServer, merged
 from kajitori.gateway.envoy.refused_part import RefusedPart
 
 if TYPE_CHECKING:

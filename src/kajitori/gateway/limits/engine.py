@@ -20,8 +20,8 @@ import msgspec
 
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
-from kajitori.gateway.limits.counting import Outcome
-from kajitori.gateway.limits.exhaustion import KnownExhaustion
+from kajitori.gateway.limits.decision import Outcome
+from kajitori.gateway.limits.known_exhaustion import KnownExhaustion
 from kajitori.gateway.limits.matching import Asked, Matcher
 from kajitori.gateway.limits.outcomes import (
     exhausted_backends,
@@ -32,9 +32,9 @@ from kajitori.gateway.limits.outcomes import (
     used_up_limits,
     why_refused,
 )
-from kajitori.gateway.limits.pushing import Pushing
 from kajitori.gateway.limits.request import ALLOWED, Request, Settlement, Verdict
 from kajitori.gateway.limits.settling import Counts, Note, OpenRequest, Settling
+from kajitori.gateway.limits.soft_limits import SoftLimits
 from kajitori.gateway.limits.store import Store, StoreLost, at_once
 from kajitori.gateway.limits.wording import limit_headers, store_lost
 
@@ -82,12 +82,12 @@ class Engine:
         self.counts = Counts()
         self._settling = Settling(store, clock, self._matcher, self.counts, name)
         self.exhaustion = KnownExhaustion(clock)
-        self.pushing = Pushing(store, clock, self.counts, used_up, self.exhaustion)
+        self.soft_limits = SoftLimits(store, clock, self.counts, used_up, self.exhaustion)
 
     def configure(self, policy: AccountantPolicy) -> None:
         """What holds from now on. Counters go on: a limit is known by its name."""
         self._matcher = self._settling.matcher = Matcher(policy)
-        self.pushing.configure(policy, self._matcher)
+        self.soft_limits.configure(policy, self._matcher)
 
     def admit_at_once(self, request: Request) -> Verdict | None:
         """As `admit`, where nobody has to be waited for; None where somebody has, and nothing was done."""
@@ -175,7 +175,7 @@ class Engine:
         if self._waiting:
             self._settled.set()
             self._settled = asyncio.Event()
-        await self.pushing.book(unasked)
+        await self.soft_limits.book(unasked)
 
     async def _settle_together(self, settlements: Sequence[Settlement]) -> None:
         try:
@@ -201,8 +201,8 @@ class Engine:
         for each in settlements:
             entry = self._open.get(each.id)
             if entry is not None:
-                self.pushing.touch(entry)
-            passed = entry is None and self.pushing.is_unasked(each.route, each.began)
+                self.soft_limits.touch(entry)
+            passed = entry is None and self.soft_limits.is_unasked(each.route, each.began)
             (unasked if passed and not await self._settling.is_reserved(each) else asked).append(each)
         return asked, unasked
 
@@ -222,7 +222,7 @@ class Engine:
 
     async def run(self) -> None:
         """Sweeps every ten seconds, and sooner while the store has something to catch up with, for ever."""
-        await asyncio.gather(self._sweep_for_ever(), self.pushing.run())
+        await asyncio.gather(self._sweep_for_ever(), self.soft_limits.run())
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -248,7 +248,7 @@ class Engine:
 
         Of a limit that nobody is asked about the same holds.
         """
-        if self._waiting or self.pushing.awaits:
+        if self._waiting or self.soft_limits.awaits:
             return True
         oldest = next(iter(self._open.values()), None)
         return oldest is not None and oldest.since <= self._tight_at

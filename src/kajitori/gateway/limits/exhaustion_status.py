@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kajitori.api.kajitori_gateway.tenant import Tenant
-    from kajitori.gateway.accounting.exhaustion import Exhaustion
+    from kajitori.gateway.accounting.exhaustion_reports import Exhaustion
 
 _KINDS = ("Budget", "QuotaPolicy", "Tenant")
 

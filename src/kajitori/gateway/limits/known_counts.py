@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from kajitori.gateway.limits.counting import Taken
+from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.matching import CompiledLimit
-from kajitori.gateway.limits.used_up import UsedUp, used_up
+from kajitori.gateway.limits.used_up_file import UsedUp, used_up
 
 _NEAR = 0.8
 # Envoy writes so often, and what it wrote is read so often while nobody waits (see `LogReader`).

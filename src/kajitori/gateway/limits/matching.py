@@ -16,7 +16,7 @@ from kajitori.base.errors import UserError
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, KeyFacts, RouteFacts, TargetFacts
 from kajitori.gateway.accounting.charges import Charger
 from kajitori.gateway.limits.amounts import capacity, check_counts, reserved_amount
-from kajitori.gateway.limits.counting import Hold, HoldKind
+from kajitori.gateway.limits.decision import Hold, HoldKind
 from kajitori.gateway.limits.limit import REQUESTS, USD, Limit
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.limits.selectors import Conditions, counter_name

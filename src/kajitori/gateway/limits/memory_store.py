@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken, decide, room, wanted
+from kajitori.gateway.limits.decision import Hold, Outcome, Standing, Taken, decide, room, wanted
 from kajitori.gateway.limits.journal import Journal, read_journal
 from kajitori.gateway.limits.store import LATE_SECONDS, MOST_SLOTS, Receipt, Reservation, StoreLost
 

@@ -19,7 +19,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from kajitori.gateway.limits.counting import Hold, Outcome, Standing, Taken
+from kajitori.gateway.limits.decision import Hold, Outcome, Standing, Taken
 from kajitori.gateway.limits.store import LATE_SECONDS, MOST_SLOTS, Receipt, Reservation, StoreLost
 
 if TYPE_CHECKING:

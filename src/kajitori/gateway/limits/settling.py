@@ -15,7 +15,7 @@ import msgspec
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.limits.amounts import failed_amount, real_amount
-from kajitori.gateway.limits.counting import Hold, Taken
+from kajitori.gateway.limits.decision import Hold, Taken
 from kajitori.gateway.limits.limit import REQUESTS
 from kajitori.gateway.limits.matching import Matcher, Tag
 from kajitori.gateway.limits.request import Settlement

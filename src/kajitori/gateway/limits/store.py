@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from kajitori.base.errors import KajitoriError
-from kajitori.gateway.limits.counting import Hold, Outcome, Taken
+from kajitori.gateway.limits.decision import Hold, Outcome, Taken
 
 # After a reservation was given back for its age, its end is waited for this long.
 LATE_SECONDS = 86_400.0

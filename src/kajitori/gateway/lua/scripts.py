@@ -38,8 +38,8 @@ REQUEST_SCRIPT = (
 COOLING_SCRIPT = _parts("memory", "facts", "cooling")
 ATTEMPT_SCRIPT = _parts("scanner", "forms", "facts", "attempt")
 OVERRIDE_SCRIPT = _parts("scanner") + _REFUSALS + _parts("credential", "override")
-EXHAUSTED_SCRIPT = _parts("scanner") + _REFUSALS + _parts("facts", "exhausted")
-_USED_UP_SCRIPT = _parts("scanner") + _REFUSALS + _parts("facts", "used_up")
+EXHAUSTED_SCRIPT = _parts("scanner") + _REFUSALS + _parts("facts", "exhausted_backends")
+_USED_UP_SCRIPT = _parts("scanner") + _REFUSALS + _parts("facts", "used_up_limits")
 SIGNING_SCRIPT = _parts("scanner") + _REFUSALS + _parts("sha256", "credential", "signing")
 
 

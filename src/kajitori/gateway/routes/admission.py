@@ -19,8 +19,8 @@ from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
 from kajitori.gateway.limits.wording import LIMIT_HEADERS
 from kajitori.gateway.object_memo import ObjectMemo
 from kajitori.gateway.resources import TYPE
-from kajitori.gateway.routes import used_up
-from kajitori.gateway.routes.exhausted import leaving_out
+from kajitori.gateway.routes import used_up_limits
+from kajitori.gateway.routes.exhausted_backends import leaving_out
 
 OPEN_FILTER, CLOSED_FILTER = "kajitori.admission.open", "kajitori.admission.closed"
 FILTERS = (OPEN_FILTER, CLOSED_FILTER)
@@ -50,7 +50,7 @@ _TOLD_CLIENTS = [*_TOLD_ADMITTED, {"exact": "retry-after"}, {"exact": "x-should-
 
 _OFF = {
     **{name: {"@type": _TYPE + "ExtAuthzPerRoute", "disabled": True} for name in FILTERS},
-    used_up.FILTER: used_up.SWITCHED_OFF,
+    used_up_limits.FILTER: used_up_limits.SWITCHED_OFF,
 }
 
 
@@ -125,7 +125,7 @@ class Asking:
         }
         closed = any(limit.deny_without_store and not limit.shadow for limit in limits)
         return _Way(
-            admission(headers, fail_closed=closed) if asked else dict(used_up.SWITCHED_ON),
+            admission(headers, fail_closed=closed) if asked else dict(used_up_limits.SWITCHED_ON),
             any(selector.fact in BACKEND_FACTS for limit in limits for selector in limit.selectors),
             any(limit.headers and not limit.shadow and limit.counts != USD for limit in limits),
         )

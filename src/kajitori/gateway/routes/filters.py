@@ -13,13 +13,13 @@ from kajitori.gateway.credentials.filters import capture_filter
 from kajitori.gateway.keys.delivery import LUA_FILTER, LUA_TYPE, discovered
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.admission import admission_filters
-from kajitori.gateway.routes.exhausted import exhausted_filter
+from kajitori.gateway.routes.exhausted_backends import exhausted_filter
 from kajitori.gateway.routes.optional_filters import first_filters, later_filters
 from kajitori.gateway.routes.route_filters import CORS_FILTER
 from kajitori.gateway.routes.rule_settings import SESSION_FILTER
 from kajitori.gateway.routes.security_filters import early, late, security_filters
 from kajitori.gateway.routes.tables import DECOMPRESSOR_FILTER
-from kajitori.gateway.routes.used_up import used_up_filter
+from kajitori.gateway.routes.used_up_limits import used_up_filter
 
 if TYPE_CHECKING:
     from kajitori.gateway.observed import Settings

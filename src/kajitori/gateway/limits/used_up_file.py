@@ -1,4 +1,4 @@
-"""What Envoy is told of limits that are used up: the text of a file that lua/used_up.lua reads. Pure.
+"""What Envoy is told of limits that are used up: the text of a file that lua/used_up_limits.lua reads. Pure.
 
 Limits that nobody is asked about close by that file. Where the script can tell by itself whom a count concerns,
 it refuses; where it cannot (expressions, ranges of addresses, quotas of backends, counts that did not find room here), it has

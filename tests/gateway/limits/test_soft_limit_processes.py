@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kajitori.gateway.accounting.records import read_request
-from tests.gateway.limits.test_pushing import soft
+from tests.gateway.limits.test_soft_limits import soft
 from tests.gateway.test_process import Processes, processes  # noqa: F401  a fixture
 from tests.gateway.workbench import CLASS, Provider, ai_route, backend, gateway, running_provider
 from tests.waiting import eventually

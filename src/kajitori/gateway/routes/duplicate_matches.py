@@ -39,7 +39,7 @@ def _told(asked: Wanted) -> str:
     return f"model {model}{' with the same headers' if len(asked) > 1 else ''}"
 
 
-class Doubles:
+class DuplicateMatches:
     """Who asked first, from route to route, older ones first."""
 
     def __init__(self) -> None:

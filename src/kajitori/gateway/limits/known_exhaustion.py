@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from kajitori.gateway.accounting.exhaustion import Exhaustion, merged
+from kajitori.gateway.accounting.exhaustion_reports import Exhaustion, merged
 
 if TYPE_CHECKING:
     from kajitori.base.clock import Clock
-    from kajitori.gateway.limits.used_up import UsedUp
+    from kajitori.gateway.limits.used_up_file import UsedUp
 
 _MOST_KNOWN = 2_000
 

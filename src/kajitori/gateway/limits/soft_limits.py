@@ -17,15 +17,15 @@ from pathlib import Path
 
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
-from kajitori.gateway.limits.charging import Charges
-from kajitori.gateway.limits.exhaustion import KnownExhaustion
 from kajitori.gateway.limits.known_counts import KnownCounts
+from kajitori.gateway.limits.known_exhaustion import KnownExhaustion
 from kajitori.gateway.limits.limit import is_pushed
 from kajitori.gateway.limits.matching import CompiledLimit, Matcher
+from kajitori.gateway.limits.pending_charges import PendingCharges
 from kajitori.gateway.limits.request import Settlement
 from kajitori.gateway.limits.settling import Counts, OpenRequest
 from kajitori.gateway.limits.store import Store, StoreLost
-from kajitori.gateway.limits.used_up import HEAD, Concerned, UsedUp, render
+from kajitori.gateway.limits.used_up_file import HEAD, Concerned, UsedUp, render
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _DELIVERY_SECONDS = 5.0
 _AT_ONCE = 500
 
 
-class Pushing:
+class SoftLimits:
     """path: of the file that Envoy reads; None where it reads none, and all is asked about. exhaustion: is told, too."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Pushing:
         # Routes that nobody was asked about before the policy changed, and who came until then is not.
         self._unasked_until: dict[str, float] = {}
         self._limits: dict[str, CompiledLimit] = {}
-        self._charges = Charges(clock)
+        self._charges = PendingCharges(clock)
         self._known = KnownCounts()
         self._touched: dict[str, CompiledLimit] = {}
         self._all_anew = self._looked = False

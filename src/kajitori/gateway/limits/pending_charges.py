@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import TargetFacts
 from kajitori.gateway.limits.amounts import MOST, failed_amount, real_amount
-from kajitori.gateway.limits.counting import Taken
+from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.limit import REQUESTS, Limit
 from kajitori.gateway.limits.matching import CompiledLimit, Matcher
 from kajitori.gateway.limits.request import Request, Settlement
@@ -16,7 +16,7 @@ from kajitori.gateway.rescue.legs import LEG_MARK
 _MOST_PENDING = 100_000
 
 
-class Charges:
+class PendingCharges:
     """unpriced: limits of which a request without a price was charged that refuse such. dropped: for want of room."""
 
     def __init__(self, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""The filter that keeps requests back whose limits are used up, on routes about which nobody is asked. See lua/used_up.lua. Pure.
+"""The filter that keeps requests back whose limits are used up, on routes about which nobody is asked. See lua/used_up_limits.lua. Pure.
 
 It stands in every listener, switched off, before admission.
 """

@@ -1,5 +1,5 @@
 -- Runs before admission on routes whose limits nobody is asked about: keeps back the requests that a limit concerns which is
--- used up. The accountant says which in a file (gateway/limits/used_up.py writes it), of which each worker looks at the first
+-- used up. The accountant says which in a file (gateway/limits/used_up_file.py writes it), of which each worker looks at the first
 -- line ten times a second at most, and only as requests come. Needs scanner.lua, error names, refusals.lua and
 -- facts.lua in front, and USED_UP_FILE and ACCOUNTANT (its cluster).
 --

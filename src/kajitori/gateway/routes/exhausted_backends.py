@@ -1,4 +1,4 @@
-"""The filter after admission that keeps a request from backends whose quota is used up. See lua/exhausted.lua. Pure.
+"""The filter after admission that keeps a request from backends whose quota is used up. See lua/exhausted_backends.lua. Pure.
 
 It stands in every listener, switched off; routes with quotas of backends switch it on and say what they may go to.
 """

@@ -18,7 +18,7 @@ from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Limit, Selector, Window
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.request import Settlement
-from kajitori.gateway.limits.used_up import HEAD, MOST_COUNTS, MOST_PLACES
+from kajitori.gateway.limits.used_up_file import HEAD, MOST_COUNTS, MOST_PLACES
 from tests.gateway.limits.making import ManualClock, distinct, ended, failed, limit, policy, request
 
 A = TargetFacts(0, 0, "default/a")

@@ -14,7 +14,7 @@ AI_KINDS = frozenset(
 ENVOY_KINDS = frozenset({"EnvoyProxy", "Backend"})
 
 
-class Upstream:
+class ForeignKinds:
     """Nothing is foreign until `set` says so."""
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ async def used_up(bench: LimitedWorkbench, name: str) -> None:
     await eventually(
         lambda: bench.used_up.exists() and f"{name}" in bench.used_up.read_text(),
         what=lambda: (
-            f"{name} used up: {bench.engine.pushing.used_up} {bench.used_up.read_text() if bench.used_up.exists() else None}"
+            f"{name} used up: {bench.engine.soft_limits.used_up} {bench.used_up.read_text() if bench.used_up.exists() else None}"
         ),
     )
     await asyncio.sleep(0.15)  # so long it takes a worker to look at it again
