@@ -56,7 +56,8 @@ class Engine(Admission, Protocol):
     def awaits(self) -> bool: ...
     def knows(self, request_id: str) -> bool: ...
     def configure(self, policy: AccountantPolicy) -> None: ...
-    async def settle(self, settlements: Sequence[Settlement]) -> None: ...
+    async def settle(self, settlements: Sequence[Settlement], position: bytes = b"") -> None: ...
+    async def position(self) -> bytes: ...
     async def run(self) -> None: ...
 
 
@@ -99,6 +100,7 @@ class Accountant:
             read_position(places.folder / FILE_NAME),
             lambda: reopen_logs(places.envoy_admin),
             self._settle if engine is not None else None,
+            settled=engine.position if engine is not None else None,
             awaited=(lambda: engine.awaits) if engine is not None else (lambda: False),
         )
         self._reading = ReadingMetrics(self._ledger, self._store, self._reader)
@@ -162,7 +164,7 @@ class Accountant:
         await self._follower.known.wait()
         await _kept_up(self._reader.run, once=True)
 
-    async def _settle(self, records: list[RequestRecord]) -> None:
+    async def _settle(self, records: list[RequestRecord], position: bytes) -> None:
         engine = self._engine
         if engine is None:
             return
@@ -172,7 +174,7 @@ class Accountant:
         if not settlements:
             return
         try:
-            await engine.settle(settlements)
+            await engine.settle(settlements, position)
         except Exception:
             # The reservations run out by themselves; the requests are booked all the same.
             _log.exception("%d requests cannot be settled", len(settlements))
@@ -215,6 +217,8 @@ def settlement(record: RequestRecord) -> Settlement:
         key=record.key,
         tenant=record.tenant,
         client=record.client,
+        method=record.method,
+        path=record.path,
         answered=bool(record.backend) and 200 <= record.status < 300,
         attempted=bool(record.attempts),
         refused_by=record.decision.partition(": ")[0]

@@ -69,7 +69,7 @@ class Accountant:
             rotate_bytes=rotate_bytes,
         )
 
-    async def _settle(self, records: list[RequestRecord]) -> None:
+    async def _settle(self, records: list[RequestRecord], position: bytes) -> None:
         self.settled += [record.id for record in records]
 
     def booked(self) -> list[str]:

@@ -47,6 +47,7 @@ class LimitedWorkbench(Workbench):
             position,
             self._reopen_logs,
             self._settle,
+            settled=self.engine.position,
             awaited=lambda: self.engine.awaits,
         )
         self.admission = AdmissionServer(self.engine)
@@ -64,8 +65,8 @@ class LimitedWorkbench(Workbench):
         await self._open_accountant()
         self.start_reading()
 
-    async def _settle(self, records: list[RequestRecord]) -> None:
-        await self.engine.settle([settlement(record) for record in records])
+    async def _settle(self, records: list[RequestRecord], position: bytes) -> None:
+        await self.engine.settle([settlement(record) for record in records], position)
 
     def set(self, *documents: dict[str, Any] | str, **settings: Any) -> Plan:
         plan = super().set(*documents, **settings)

@@ -122,8 +122,8 @@ async def test_a_stream_that_another_backend_went_on_with_books_both_legs() -> N
     await held.settle([ended("id", 10, 20, backend_model="large")])
     await held.settle([ended("id~2", 30, 40, backend="default/b")])
     assert await counted(store, [("tokens", 0), ("requests", 0)]) == [100, 1]
-    await held.settle([ended("unknown~2", 30, 40)])
-    assert await counted(store, [("tokens", 0)]) == [100]
+    await held.settle([ended("unknown~2", 30, 40)])  # whose first leg came while nobody could be asked
+    assert await counted(store, [("tokens", 0), ("requests", 0)]) == [170, 1]
 
 
 async def test_each_distinct_value_has_the_whole_amount() -> None:
@@ -324,8 +324,9 @@ async def test_a_request_id_that_comes_twice_counts_twice_and_settles_twice() ->
     assert await counted(store, [("Budget default/all", 0)]) == [80]
     await held.settle([ended("same", 1, 1)])
     await held.settle([ended("same", 2, 2)])
-    await held.settle([ended("same", 3, 3)])
     assert await counted(store, [("Budget default/all", 0)]) == [6]
+    await held.settle([ended("same", 3, 3)])  # came while nobody could be asked
+    assert await counted(store, [("Budget default/all", 0)]) == [12]
 
 
 async def test_a_change_of_limits_keeps_what_was_counted() -> None:

@@ -116,14 +116,14 @@ async def test_a_limit_that_is_raised_while_the_store_is_asked_opens(tmp_path: P
     assert pushed.lines("C") == []
 
 
-async def test_who_came_unasked_is_counted_when_the_route_is_asked_about_meanwhile(tmp_path: Path) -> None:
+async def test_who_came_unasked_is_counted_where_it_should_have_been_asked_about(tmp_path: Path) -> None:
     pushed = Pushed(tmp_path, soft())
     began = pushed.clock.time
     strict = limit("Budget default/strict", amount=1000)
     pushed.configure(policy(soft(), strict))
     pushed.clock.time += 300
     await pushed.end(ended("a", 7, began=began), ended("b", 7, began=pushed.clock.time))
-    assert await counted(pushed.store, [("Budget default/all", 0), (strict.name, 0)]) == [1, 7]
+    assert await counted(pushed.store, [("Budget default/all", 0), (strict.name, 0)]) == [2, 14]
 
 
 async def test_of_a_limit_with_very_many_counts_that_are_used_up_some_are_kept_and_all_others_asked_about(
@@ -197,7 +197,9 @@ async def test_a_request_that_meets_a_defect_when_it_is_counted_takes_no_other_w
 ) -> None:
     pushed = Pushed(tmp_path, soft())
     bad = msgspec.structs.replace(ended("bad"), began="yesterday")  # type: ignore[arg-type]
-    await pushed.engine.soft_limits.book([bad, ended("a"), ended("b")])
+    for each in (bad, ended("a"), ended("b")):
+        pushed.engine.soft_limits.charge(each)
+    await pushed.engine.settle([])
     assert len(pushed.lines("C")) == 1
     assert "request bad cannot be counted" in caplog.text
 
@@ -221,7 +223,7 @@ async def test_what_passed_under_a_limit_is_settled_when_its_route_is_gone_meanw
         backend="default/a",
         usage=Usage(10, 5, 15),
     )
-    await accountant._settle([record])
+    await accountant._settle([record], b"")
     assert await counted(store, [("Budget default/all", 0)]) == [15]
     accountant._store.close()
 

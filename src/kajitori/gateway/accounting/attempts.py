@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kajitori.gateway.accounting.accountant_policy import BackendFacts
 from kajitori.gateway.accounting.flags import NO_HOST, outcome_of
@@ -33,6 +33,13 @@ class Attempts:
         self._unfinished.setdefault(request_id, []).append(line)
         if len(self._unfinished) > _MOST_UNFINISHED:
             self._unfinished.popitem(last=False)
+
+    def add(self, lines: Iterable[str]) -> None:
+        """Keeps lines that waited elsewhere."""
+        for line in lines:
+            parsed = parse_line(line)
+            if isinstance(parsed, AttemptLine):
+                self.take(parsed.id, line)
 
     @property
     def waiting(self) -> bool:

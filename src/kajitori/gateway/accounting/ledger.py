@@ -53,19 +53,34 @@ class Ledger:
         self._on_record = on_record
         self._bookings = Bookings(AccountantPolicy())
         self._attempts = Attempts()
+        # Of lines whose records are made later than their requests are settled; None if none are.
+        self._later: Attempts | None = None
         self.unreadable_lines = 0
 
     def configure(self, policy: AccountantPolicy) -> None:
         """Takes a new policy; requests that end later are booked by it."""
         self._bookings = Bookings(policy)
         self._attempts.backends = policy.backends
+        if self._later is not None:
+            self._later.backends = policy.backends
 
     def take(self, lines: Iterable[str], position: LogPosition | None = None) -> None:
         """Books lines and hands their records on."""
         self.hand_on(self.book(lines), position)
 
-    def book(self, lines: Iterable[str]) -> list[RequestRecord]:
-        """The records of what lines tell."""
+    def part(self) -> None:
+        """From now on `book` is for who settles, and the same lines come again for their records, later."""
+        self._later = Attempts()
+        self._later.backends = self._attempts.backends
+        self._later.add(self._attempts.unfinished())
+
+    def join(self) -> None:
+        """What was to come again has come."""
+        self._attempts, self._later = self._later or self._attempts, None
+
+    def book(self, lines: Iterable[str], *, later: bool = False) -> list[RequestRecord]:
+        """The records of what lines tell. later: for the records alone, see `part`."""
+        attempts = (self._later if later else None) or self._attempts
         records: list[RequestRecord] = []
         unreadable: list[str] = []
         for line in lines:
@@ -74,13 +89,13 @@ class Ledger:
                 if parsed.cluster == RESCUE_CLUSTER:
                     continue  # the relay asked in its stead, and each leg has a line of its own
                 try:
-                    records.append(self._record(parsed))
+                    records.append(self._record(parsed, attempts, later=later))
                 except Exception:
                     # The others of its batch, and the log that they come from, are not to suffer.
                     _log.exception("request %s cannot be booked", parsed.id)
                     self.unreadable_lines += 1
             elif parsed is not None:
-                self._attempts.take(parsed.id, line)
+                attempts.take(parsed.id, line)
             elif line:
                 unreadable.append(line)
         if unreadable:
@@ -90,17 +105,25 @@ class Ledger:
         return records
 
     def hand_on(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
-        """Stores and counts records. position: where the log is read on, saved in one transaction with them."""
-        if position is not None and (unfinished := self._attempts.unfinished()):
+        """Stores and tells of records. position: where the log is read on, saved in one transaction with them."""
+        self.keep(records, position)
+        self.tell(records)
+
+    def keep(self, records: list[RequestRecord], position: LogPosition | None) -> None:
+        """Stores records."""
+        if position is not None and (unfinished := (self._later or self._attempts).unfinished()):
             position = _replace(position, unfinished=unfinished)
         if records or position is not None:
             self._store.write(records, position)
+
+    def tell(self, records: list[RequestRecord]) -> None:
+        """Counts records, and tells whoever listens."""
         self._metrics.observe(records)
         if self._on_record is not None:
             for record in records:
                 self._on_record(record)
 
-    def _record(self, line: RequestLine) -> RequestRecord:
+    def _record(self, line: RequestLine, attempts: Attempts, *, later: bool) -> RequestRecord:
         who = read_who(line.who)
         booking = self._bookings.of(line, who)
         usage, estimated = read_usage(line.usage, who.input_estimate)
@@ -111,7 +134,10 @@ class Ledger:
         speed = None
         if booking.record.stream and usage is not None and first_byte is not None:
             speed = _speed(usage, duration - first_byte)
-        note = self._notes.take(line.id) if self._notes is not None else NOTHING
+        note = NOTHING
+        if self._notes is not None:
+            comes_again = self._later is not None and not later
+            note = self._notes.look(line.id) if comes_again else self._notes.take(line.id)
         charge = booking.tariff.charge(usage) if usage is not None else _NO_CHARGE
         return _replace(
             booking.record,
@@ -135,14 +161,15 @@ class Ledger:
             usage_estimated=estimated,
             costs=charge.costs,
             cost_usd=charge.cost_usd,
-            attempts=self._attempts_of(line, booking) if booking.asked else [],
+            attempts=_attempts_of(line, booking, attempts) if booking.asked else [],
         )
 
-    def _attempts_of(self, line: RequestLine, booking: Booking) -> list[Attempt]:
-        only = booking.only_attempt(line.address)
-        if line.attempts == "1" and not self._attempts.waiting:
-            return only
-        return self._attempts.of(line, only[0])
+
+def _attempts_of(line: RequestLine, booking: Booking, attempts: Attempts) -> list[Attempt]:
+    only = booking.only_attempt(line.address)
+    if line.attempts == "1" and not attempts.waiting:
+        return only
+    return attempts.of(line, only[0])
 
 
 def _speed(usage: Usage, seconds: float) -> float | None:

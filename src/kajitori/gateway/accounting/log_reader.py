@@ -1,8 +1,12 @@
 """Follows the access log that Envoy writes, line by line, and never books one twice.
 
-How far it was read is saved with the records of what was read, in one transaction; a process that was killed goes on
-there. Envoy appends, also after a restart. When the file has grown to its bound it is renamed, Envoy is told to open a new
-one, and once that is there the old one is read to its end and deleted.
+How far it was read is saved with the records of what was read, in one transaction, and how far it was settled with the
+counts of limits, in one write; a process that was killed goes on at both. Envoy appends, also after a restart. When the file
+has grown to its bound it is renamed, Envoy is told to open a new one, and once that is there the old one is read to its end
+and deleted when its records are on disk.
+
+While records cannot be written requests are settled all the same. Beyond a bound their records are not kept in memory:
+their lines are read again when there is room (`_Later`).
 
 Envoy writes ten times a second. While somebody waits for what it tells, each piece is read when it comes; else what comes first
 is read at once and the rest once a second, since every reading, and every batch that is stored, costs as much as many lines. A
@@ -12,14 +16,15 @@ file that rests is not looked at.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kajitori.gateway.accounting.file_watch import FileWatch
+from kajitori.gateway.accounting.log_file import LogFile, Place, packed, unpacked
 from kajitori.gateway.accounting.records import LogPosition
 
 if TYPE_CHECKING:
@@ -35,22 +40,34 @@ _TURN_SECONDS, _TURNS = 0.1, 10
 # The file is looked at after so long whatever the system tells of it; sooner while it tells nothing, there is no file yet,
 # or a new one is expected.
 _LONGEST_REST_SECONDS, _POLL_SECONDS = 10.0, 0.4
-# About 150 lines, 2 ms: whoever shares the loop waits no longer. No line is longer.
-_CHUNK_BYTES = 64 * 1024
-_HEAD_BYTES = 128
 ROTATE_BYTES = 64 * 1024 * 1024
 # So long after Envoy was told, the new file is waited for before it is told again.
 _REOPEN_SECONDS = 5.0
-# More records than these in memory, and the lines are left where they are.
+# With more records than these in memory that cannot be written, further ones are made later; then these are on disk.
 _MOST_BACKLOG = 20_000
+
+Settle = Callable[["list[RequestRecord]", bytes], Awaitable[None]]
+
+
+@dataclass
+class _Later:
+    """Lines that are settled and whose records are to be made. position: the first of them. file: that it is of.
+
+    told: whether metrics and spans of them are made already. records: how many, as far as is known.
+    """
+
+    file: LogFile
+    position: LogPosition
+    told: bool
+    records: int = 0
 
 
 class LogReader:
     """Reads `path` into a ledger.
 
-    reopen: tells Envoy to open the file anew. settle: is told of records before they and the new position are saved, so
-    that nothing is forgotten; after a crash it may be told twice. awaited: whether somebody waits for that now.
-    rotate_bytes: when the file is renamed.
+    reopen: tells Envoy to open the file anew. settle: is told of records before they are stored, and of the position behind
+    them, which it keeps with what it makes of them. settled: what it has kept, perhaps in a process before this one.
+    awaited: whether somebody waits for that now. rotate_bytes: when the file is renamed.
     """
 
     def __init__(
@@ -60,8 +77,9 @@ class LogReader:
         store: RecordStore,
         position: LogPosition,
         reopen: Callable[[], Awaitable[None]],
-        settle: Callable[[list[RequestRecord]], Awaitable[None]] | None = None,
+        settle: Settle | None = None,
         *,
+        settled: Callable[[], Awaitable[bytes]] | None = None,
         awaited: Callable[[], bool] = lambda: False,
         rotate_bytes: int = ROTATE_BYTES,
     ) -> None:
@@ -72,11 +90,14 @@ class LogReader:
         self._position = position
         self._reopen = reopen
         self._settle = settle
+        self._settled = settled
         self._rotate_bytes = rotate_bytes
         self._awaited = awaited
-        self._descriptor = -1
+        self._file: LogFile | None = None
+        self._later: _Later | None = None
+        # The end of a file that was read and is not deleted yet.
+        self._old_end: LogPosition | None = None
         self._watch: FileWatch | None = None
-        self._reading = path
         self._told = 0.0
         self._stopping = False
         self._woken = asyncio.Event()
@@ -91,7 +112,7 @@ class LogReader:
                     more = await self._step()
                 except OSError as error:
                     _log.warning("the access log %s cannot be read: %s", self.path, error)
-                    self.close()
+                    self._let_go()
                     more = False
                     await asyncio.sleep(_AFTER_ERROR_SECONDS)
                 if more:
@@ -102,25 +123,46 @@ class LogReader:
             self.close()
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
+        self._let_go()
+        if self._later is not None:
+            self._later.file.close()
+            self._later = None
 
     @property
     def behind_bytes(self) -> int:
         """What was written and not read."""
         try:
-            return max(0, os.stat(self._reading).st_size - self._position.offset)
+            reading = self._file.path if self._file is not None else self.path
+            return max(0, os.stat(reading).st_size - self._position.offset)
         except OSError:
             return 0
+
+    @property
+    def later_records(self) -> int:
+        """Requests that were settled and whose records are not made yet."""
+        return self._later.records if self._later is not None else 0
 
     def stop(self) -> None:
         """Has `run` return when what was read is booked."""
         self._stopping = True
         self._woken.set()
+
+    async def finish(self) -> None:
+        """Reads to the end, after `run`, for an orderly end of this process."""
+        if self._file is not None or await self._open():
+            while await self._read():
+                pass
+            while self._read_later():
+                pass
+        self.close()
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     async def _rest(self, had_read: bool) -> None:
         """Until there may be something to read."""
@@ -131,97 +173,145 @@ class LogReader:
                 await asyncio.sleep(_TURN_SECONDS)
         if self._stopping:
             return
-        if self._watch is None or not self._watch.works or self._reading == self._old or self._is_behind():
+        expects = self._reads_old or self._later is not None or self._old_end is not None
+        if self._watch is None or not self._watch.works or expects:
             await asyncio.sleep(_TURN_SECONDS if self._awaited() else _POLL_SECONDS)
             return
         await self._watch.wait(_LONGEST_REST_SECONDS, self._woken)
         if not self._stopping:
             self._woken.clear()
 
-    def _is_behind(self) -> bool:
-        return self._store.backlog > _MOST_BACKLOG
-
-    async def finish(self) -> None:
-        """Reads to the end, after `run`, for an orderly end of this process."""
-        if self._descriptor >= 0 or self._open():
-            while await self._read():
-                pass
-        self.close()
+    @property
+    def _reads_old(self) -> bool:
+        return self._file is not None and self._file.path == self._old
 
     async def _step(self) -> bool:
         """Reads a piece; whether there may be more at once."""
-        if self._is_behind() or (self._descriptor < 0 and not self._open()):
+        if self._file is None and not await self._open():
             return False
-        if await self._read():
+        more = await self._read()
+        more = self._read_later() or more
+        self._delete_old()
+        if more:
             return True
-        if self._reading == self._old:
+        if self._reads_old:
             if self.path.exists():
-                return await self._finish_old()
+                return await self._leave_old()
             await self._tell_envoy()
-        elif self._position.offset >= self._rotate_bytes:
+        elif self._position.offset >= self._rotate_bytes and not self._later and not self._old_end:
             self.path.rename(self._old)
-            self._reading, self._told = self._old, 0.0
+            assert self._file is not None
+            self._file.path, self._told = self._old, 0.0
             await self._tell_envoy()
         return False
 
-    def _open(self) -> bool:
+    async def _open(self) -> bool:
         """Opens the file that was read last, else what is there, from its start."""
-        found: list[tuple[Path, int]] = []
-        for path in (self._old, self.path):
-            with contextlib.suppress(FileNotFoundError):
-                found.append((path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
-        known = next((item for item in found if self._is_known(item[1])), None)
+        found = [file for path in (self._old, self.path) for file in _opened(path)]
+        known = next((file for file in found if file.has(self._position)), None)
         chosen = known or next(iter(found), None)
-        for item in found:
-            if item is not chosen:
-                os.close(item[1])
+        for file in found:
+            if file is not chosen:
+                file.close()
         if chosen is None:
             return False
-        self._reading, self._descriptor = chosen
-        self._watch = FileWatch(self._descriptor)
         if known is None:
-            # It names clients and models: its owner's alone.
-            os.fchmod(self._descriptor, 0o600)
-            self._position = LogPosition(os.fstat(self._descriptor).st_ino)
+            self._position = LogPosition(chosen.inode)
+        settled, self._settled = self._settled, None
+        place = unpacked(await settled()) if settled is not None else None
+        self._take(self._skip_settled(chosen, place) if place is not None else chosen)
         return True
 
-    def _is_known(self, descriptor: int) -> bool:
-        status = os.fstat(descriptor)
-        position = self._position
-        return (
-            status.st_ino == position.inode
-            and status.st_size >= position.offset
-            and os.pread(descriptor, len(position.head), 0) == position.head
-        )
+    def _skip_settled(self, chosen: LogFile, place: Place) -> LogFile:
+        """Goes on behind what an earlier process has settled, and makes the records of that beside. Gives the file to go on with."""
+        ahead = [chosen] if chosen.path == self.path else [chosen, *_opened(self.path)]
+        found = chosen
+        for file in ahead:
+            position = file.position_of(place)
+            if position is not None and (file is not chosen or position.offset > self._position.offset):
+                self._part(chosen.path, told=False)
+                if file is not chosen:
+                    self._old_end = LogPosition(chosen.inode, chosen.size)
+                found, self._position = file, position
+        for file in ahead:
+            if file is not found:
+                file.close()
+        return found
+
+    def _part(self, path: Path, *, told: bool) -> None:
+        """From here on records are made later."""
+        self._later = _Later(LogFile(path), self._position, told)
+        self._ledger.part()
 
     async def _read(self) -> bool:
-        """Books what is there, up to a chunk; whether there may be more."""
-        position = self._position
+        """Settles what is there, up to a chunk, and hands its records on; whether there may be more."""
+        file = self._file
+        if file is None:
+            return False
         if self._watch is not None:
             self._watch.forget()
-        data = os.pread(self._descriptor, _CHUNK_BYTES, position.offset)
-        if not data:
-            return self._was_replaced()
-        end = data.rfind(b"\n") + 1
-        if end == 0:
-            if len(data) < _CHUNK_BYTES:
-                return False  # it is being written
-            end = len(data)
-        head = position.head or os.pread(self._descriptor, _HEAD_BYTES, 0)
-        records = self._ledger.book(data[:end].decode(errors="replace").split("\n"))
+        if self._later is None and self._store.backlog > _MOST_BACKLOG:
+            _log.warning(
+                "records cannot be written; requests are settled, and their lines wait in %s", self.path
+            )
+            self._part(file.path, told=True)
+        found = file.lines(self._position)
+        if found is None:
+            return file.size <= self._position.offset and await self._was_replaced(file)
+        lines, position, more = found
+        records = self._ledger.book(lines)
         if self._settle is not None and records:
-            await self._settle(records)
-        self._position = LogPosition(position.inode, position.offset + end, head)
-        self._ledger.hand_on(records, self._position)
-        return len(data) == _CHUNK_BYTES
+            await self._settle(records, packed(position))
+        self._position = position
+        if self._later is None:
+            self._ledger.hand_on(records, position)
+        elif self._later.told:
+            self._later.records += len(records)
+            self._ledger.tell(records)
+        return more
 
-    def _was_replaced(self) -> bool:
+    def _read_later(self) -> bool:
+        """Makes records of what is settled already, up to a chunk; whether there may be more at once."""
+        later = self._later
+        if later is None or self._store.backlog > _MOST_BACKLOG // 2:
+            return False
+        until = self._position.offset if later.file.inode == self._position.inode else None
+        if until is not None and later.position.offset >= until:
+            return self._join(later)
+        found = later.file.lines(later.position, until)
+        if found is None:
+            if until is not None:
+                _log.warning(
+                    "the access log %s was cut short by somebody: lines without records are lost", self.path
+                )
+                return self._join(later)
+            later.file.close()
+            later.file = LogFile(self.path)
+            later.position = LogPosition(later.file.inode)
+            return True
+        lines, later.position, _ = found
+        records = self._ledger.book(lines, later=True)
+        self._ledger.keep(records, later.position)
+        if later.told:
+            later.records = max(0, later.records - len(records))
+        else:
+            self._ledger.tell(records)
+        return True
+
+    def _join(self, later: _Later) -> bool:
+        """All records are made of what is settled."""
+        later.file.close()
+        self._later = None
+        self._ledger.join()
+        return False
+
+    async def _was_replaced(self, file: LogFile) -> bool:
         """At the end of the file: whether there is another one to be read, since somebody cut or took away this one."""
-        if os.fstat(self._descriptor).st_size < self._position.offset:
+        if file.size < self._position.offset:
             _log.warning("the access log %s was cut short by somebody; reading it from its start", self.path)
             self._position = LogPosition(self._position.inode)
             return True
-        if self._reading == self._old:
+        if self._reads_old:
             return False
         try:
             if os.stat(self.path).st_ino == self._position.inode:
@@ -229,8 +319,8 @@ class LogReader:
         except FileNotFoundError:
             return False  # taken away, and Envoy has it open still
         _log.warning("the access log %s was replaced by somebody; reading the new one", self.path)
-        self.close()
-        return self._open()
+        self._let_go()
+        return await self._open()
 
     async def _tell_envoy(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -243,19 +333,40 @@ class LogReader:
             # When it starts it opens the new file by itself.
             _log.info("Envoy cannot be told to reopen its access log: %s", error)
 
-    async def _finish_old(self) -> bool:
-        """Envoy has a new file, so the old one gets nothing more. It goes when all of it is on disk elsewhere."""
+    async def _leave_old(self) -> bool:
+        """Envoy has a new file, so the old one gets nothing more."""
         if await self._read():
             return True
-        saved = self._store.saved
-        if self._position.offset and (saved is None or not _same_place(saved, self._position)):
-            return False
-        if os.fstat(self._descriptor).st_size > self._position.offset:
+        if self._file is not None and self._file.size > self._position.offset:
             _log.warning("the access log %s ended within a line", self._old)
-        self.close()
-        self._old.unlink(missing_ok=True)
+        self._old_end = self._position
+        self._let_go()
+        self._take(LogFile(self.path))
         return True
 
+    def _delete_old(self) -> None:
+        """It goes when all of it is on disk elsewhere."""
+        end, saved = self._old_end, self._store.saved
+        if end is None:
+            return
+        is_saved = saved is not None and (saved.inode != end.inode or saved.offset >= end.offset)
+        if is_saved or not end.offset:
+            self._old.unlink(missing_ok=True)
+            self._old_end = None
 
-def _same_place(one: LogPosition, other: LogPosition) -> bool:
-    return (one.inode, one.offset) == (other.inode, other.offset)
+    def _take(self, file: LogFile) -> None:
+        """Goes on with a file, from its start unless its position is known."""
+        # It names clients and models: its owner's alone.
+        os.fchmod(file.descriptor, 0o600)
+        if file.inode != self._position.inode:
+            self._position = LogPosition(file.inode)
+        self._file = file
+        self._watch = FileWatch(file.descriptor)
+
+
+def _opened(path: Path) -> list[LogFile]:
+    """None or one."""
+    try:
+        return [LogFile(path)]
+    except FileNotFoundError:
+        return []

@@ -62,5 +62,7 @@ class ReadingMetrics:
             self._reader.behind_bytes,
         )
         yield GaugeMetricFamily(
-            "kaji_gateway_records_unwritten", "Records that are in memory alone.", self._store.backlog
+            "kaji_gateway_records_unwritten",
+            "Requests that have ended and whose records are not on disk: in memory, or in the log alone.",
+            self._store.backlog + self._reader.later_records,
         )

@@ -60,6 +60,10 @@ class VerdictNotes:
         if len(self._notes) > _MOST_NOTES:
             self._notes.popitem(last=False)
 
+    def look(self, request_id: str) -> Note:
+        """What is known of a request; it stays known."""
+        return self._notes.get(request_id, NOTHING)
+
     def take(self, request_id: str) -> Note:
         """What is known of a request; it is forgotten with that."""
         return self._notes.pop(request_id, NOTHING) if self._notes else NOTHING

@@ -82,7 +82,8 @@ class Engine:
         self.counts = Counts()
         self._settling = Settling(store, clock, self._matcher, self.counts, name)
         self.exhaustion = KnownExhaustion(clock)
-        self.soft_limits = SoftLimits(store, clock, self.counts, used_up, self.exhaustion)
+        self.soft_limits = SoftLimits(store, clock, self.counts, used_up, self.exhaustion, name)
+        self._settling.charge = self.soft_limits.charge
 
     def configure(self, policy: AccountantPolicy) -> None:
         """What holds from now on. Counters go on: a limit is known by its name."""
@@ -164,24 +165,38 @@ class Engine:
             outcome = await self._reserve(entry, asked, now)
         return outcome
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Books how requests ended. Each is booked once: a second settlement of a request changes nothing."""
+    async def position(self) -> bytes:
+        """What came last with settlements that are booked, in this process or the one before it; empty if that is not known."""
+        try:
+            return await self._store.position(self._name)
+        except StoreLost:
+            self.counts.store_failures += 1
+            return b""
+
+    async def settle(self, settlements: Sequence[Settlement], position: bytes = b"") -> None:
+        """Books how requests ended. position: of the log behind them, see `position`.
+
+        Who passed without a question, since none was needed or nobody could be asked, is charged to the limits that match.
+        """
         await self._settling.flush()
-        settlements, unasked = await self._parted(settlements)
-        if self._store.remote and len(settlements) > 1:
-            await asyncio.gather(*map(self._settle_one, settlements))
+        known, unknown = self._parted(settlements)
+        if self._store.remote:
+            await asyncio.gather(*map(self._settle_one, unknown))
+            # All in one write, what is kept of it last: a process that is killed has sent all of it or nothing.
+            await asyncio.gather(*map(self._settle_one, known), self.soft_limits.hand_over(position))
         else:
-            await self._settle_together(settlements)
+            await self._settle_together([*known, *unknown], position)
         if self._waiting:
             self._settled.set()
             self._settled = asyncio.Event()
-        await self.soft_limits.book(unasked)
+        await self.soft_limits.tell()
 
-    async def _settle_together(self, settlements: Sequence[Settlement]) -> None:
+    async def _settle_together(self, settlements: Sequence[Settlement], position: bytes) -> None:
         try:
             with self._store.together():
                 for each in settlements:
                     await self._settle_one(each)
+                await self.soft_limits.hand_over(position)
         except StoreLost:
             self.counts.store_failures += 1  # it keeps what it could not write
 
@@ -192,19 +207,20 @@ class Engine:
             # A defect that one meets must not take the others of its batch with it.
             _log.exception("request %s cannot be settled", settlement.id)
 
-    async def _parted(
-        self, settlements: Sequence[Settlement]
-    ) -> tuple[Sequence[Settlement], Sequence[Settlement]]:
-        """Those of requests that were asked about, and those that nobody asked about."""
-        asked: list[Settlement] = []
-        unasked: list[Settlement] = []
+    def _parted(self, settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[Settlement]]:
+        """Those of requests that were asked about, and those that may have been; the others are charged."""
+        known: list[Settlement] = []
+        unknown: list[Settlement] = []
         for each in settlements:
             entry = self._open.get(each.id)
             if entry is not None:
                 self.soft_limits.touch(entry)
-            passed = entry is None and self.soft_limits.is_unasked(each.route, each.began)
-            (unasked if passed and not await self._settling.is_reserved(each) else asked).append(each)
-        return asked, unasked
+                known.append(each)
+            elif self._settling.may_be_reserved(each):
+                unknown.append(each)
+            else:
+                self.soft_limits.charge(each)
+        return known, unknown
 
     async def sweep(self) -> None:
         """Gives back reservations that are over their time, and tells the store what it missed."""

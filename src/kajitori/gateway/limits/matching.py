@@ -17,7 +17,7 @@ from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, KeyF
 from kajitori.gateway.accounting.charges import Charger
 from kajitori.gateway.limits.amounts import capacity, check_counts, reserved_amount
 from kajitori.gateway.limits.decision import Hold, HoldKind
-from kajitori.gateway.limits.limit import REQUESTS, USD, Limit
+from kajitori.gateway.limits.limit import LOGGED_FACTS, REQUESTS, USD, Limit
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.limits.selectors import Conditions, counter_name
 from kajitori.gateway.limits.windows import Span, WindowClock
@@ -32,9 +32,11 @@ _NO_ROUTE = RouteFacts()
 
 
 class CompiledLimit:
-    """A limit ready to be asked. Raises UserError for one that makes no sense."""
+    """A limit ready to be asked. Raises UserError for one that makes no sense. is_logged: whether it can be told whom it
+    concerns when a request has ended.
+    """
 
-    __slots__ = ("_seen", "capacity", "conditions", "kind", "limit", "window")
+    __slots__ = ("_seen", "capacity", "conditions", "is_logged", "kind", "limit", "window")
 
     def __init__(self, limit: Limit) -> None:
         check_counts(limit)
@@ -45,6 +47,7 @@ class CompiledLimit:
         self.kind: HoldKind = (
             "shadow" if limit.shadow else "soft" if not limit.strict else "clip" if limit.clip else "strict"
         )
+        self.is_logged = all(selector.fact in LOGGED_FACTS for selector in limit.selectors)
         self._seen: dict[str, int] = {}
 
     def counter(self, distinct: tuple[str, ...], span: Span, now: float) -> str:

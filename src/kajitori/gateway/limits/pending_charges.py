@@ -1,8 +1,16 @@
-"""What requests took that nobody was asked about, added up until the store has it. Pure but for the clock that is handed in."""
+"""What requests took that nobody was asked about, added up until the store has it.
+
+What was sent to a store that did not answer may have been booked or not: it is sent again just as it was, under the same
+number, so that it counts once. With the last of it goes how far the log is booked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import itertools
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import TargetFacts
@@ -11,22 +19,38 @@ from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.limit import REQUESTS, Limit
 from kajitori.gateway.limits.matching import CompiledLimit, Matcher
 from kajitori.gateway.limits.request import Request, Settlement
+from kajitori.gateway.limits.store import Receipt, Store
 from kajitori.gateway.rescue.legs import LEG_MARK
 
 _MOST_PENDING = 100_000
+# A shared store serves nobody else meanwhile: a millisecond.
+_MOST_IN_A_BOOKING = 500
+
+
+class _Booking(NamedTuple):
+    taken: list[Taken]
+    receipt: Receipt
 
 
 class PendingCharges:
-    """unpriced: limits of which a request without a price was charged that refuse such. dropped: for want of room."""
+    """source: whose bookings these are, see `Receipt`. unpriced: limits of which a request without a price was charged that
+    refuse such. dropped: for want of room.
+    """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, source: str) -> None:
         self._clock = clock
+        self._source = source
+        self._began = time.time_ns()
+        self._numbers = itertools.count()
+        self._lock = asyncio.Lock()
         self._pending: dict[tuple[str, int], Taken] = {}
+        self._position = b""
+        self._sent: _Booking | None = None
         self.unpriced: set[str] = set()
         self.dropped = 0
 
     def __bool__(self) -> bool:
-        return bool(self._pending)
+        return bool(self._pending or self._position or self._sent)
 
     def configure(self, matcher: Matcher, limits: Mapping[str, CompiledLimit]) -> None:
         """limits: by name, those that nobody is asked about."""
@@ -47,6 +71,8 @@ class PendingCharges:
                 key=settlement.key,
                 tenant=settlement.tenant,
                 client=settlement.client,
+                method=settlement.method,
+                path=settlement.path,
             )
         )
         began = settlement.began or self._clock.now()
@@ -55,6 +81,8 @@ class PendingCharges:
             conditions = compiled.conditions
             if conditions.of_backend and not settlement.backend:
                 continue
+            if not compiled.is_logged:
+                continue  # a fact that is forgotten is not one that was missing
             distinct = conditions.holds(request, target if conditions.of_backend else None)
             amount = self._amount(compiled.limit, settlement) if distinct is not None else 0
             if distinct is None or amount <= 0:
@@ -69,15 +97,29 @@ class PendingCharges:
             if compiled.limit.name in self._limits:
                 charged[counter] = compiled
 
-    def take(self) -> list[Taken]:
-        """All, which is the store's from now on."""
-        taken, self._pending = list(self._pending.values()), {}
-        return taken
+    async def hand_over(self, store: Store, position: bytes = b"") -> list[Taken]:
+        """Has the store book all; gives what that was. position: of the log, up to which this is all.
 
-    def give_back(self, taken: Iterable[Taken]) -> None:
-        """What the store did not take."""
-        for each in taken:
-            self._keep(each)
+        Raises StoreLost: what is left is handed over with the next.
+        """
+        self._position = position or self._position
+        booked: list[Taken] = []
+        async with self._lock:
+            while self:
+                if self._sent is None:
+                    self._sent = self._next()
+                await store.book(self._sent.taken, now=self._clock.now(), receipt=self._sent.receipt)
+                booked += self._sent.taken
+                self._sent = None
+        return booked
+
+    def _next(self) -> _Booking:
+        places = list(itertools.islice(self._pending, _MOST_IN_A_BOOKING))
+        taken = [self._pending.pop(place) for place in places]
+        position = b""
+        if not self._pending:
+            position, self._position = self._position, b""
+        return _Booking(taken, Receipt(self._source, f"{self._began}.{next(self._numbers)}", position))
 
     def _keep(self, taken: Taken) -> None:
         place = taken.counter, taken.slot

@@ -78,6 +78,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: str = ""
     tenant: str = ""
     client: str = ""
+    method: str = ""
+    path: str = ""
     answered: bool = False
     attempted: bool = True
     refused_by: str = ""

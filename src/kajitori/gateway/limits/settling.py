@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -83,6 +84,8 @@ class Settling:
         self._started = clock.now()
         self._ended: OrderedDict[str, OpenRequest] = OrderedDict()
         self._pending: deque[Ending | Settlement] = deque()
+        # Is given those that turn out to have passed without a question.
+        self.charge: Callable[[Settlement], None] = _ignore
         # Set when something begins to wait for the store, or goes on waiting.
         self.behind = asyncio.Event()
         self._flushing = False
@@ -97,7 +100,7 @@ class Settling:
         if entry is not None:
             ending = self._ending(entry, settlement)
             self._remember(settlement.id, entry)
-        elif LEG_MARK in settlement.id:
+        elif LEG_MARK in settlement.id and settlement.id.partition(LEG_MARK)[0] in self._ended:
             ending = self._further_leg(settlement)
         else:
             ending = settlement
@@ -140,9 +143,7 @@ class Settling:
     def _further_leg(self, settlement: Settlement) -> Ending:
         """What another backend took that went on with a stream: it comes on top, under the limits of the first."""
         name = f"{self._name}/{settlement.id}"
-        entry = self._ended.get(settlement.id.partition(LEG_MARK)[0])
-        if entry is None:
-            return Ending(name, [], [])
+        entry = self._ended[settlement.id.partition(LEG_MARK)[0]]
         amounts = self._amounts(entry.note, settlement, [0] * len(entry.holds))
         taken: list[Taken] = []
         for hold, tag, amount in zip(entry.holds, entry.note.tags, amounts, strict=True):
@@ -164,19 +165,16 @@ class Settling:
             ]
         return Ending(entry.name, amounts, taken)
 
-    async def is_reserved(self, settlement: Settlement) -> bool:
-        """Whether a request that is not known here passed before this process began, and was asked about."""
-        if settlement.began > self._started + _CLOCK_SECONDS:
-            return False
-        try:
-            return await self._store.find(f"{self._name}/{settlement.id}") is not None
-        except StoreLost:
-            return False
+    def may_be_reserved(self, settlement: Settlement) -> bool:
+        """Whether somebody may have been asked about a request that is not known here: before this process began, or for
+        the first leg of its stream.
+        """
+        if LEG_MARK in settlement.id and settlement.id.partition(LEG_MARK)[0] in self._ended:
+            return True
+        return settlement.began <= self._started + _CLOCK_SECONDS
 
     async def _recovered(self, settlement: Settlement) -> Ending | None:
         """The end of a request that passed before this process began."""
-        if settlement.began > self._started + _CLOCK_SECONDS:
-            return None  # it was refused, or no limit held for it
         name = f"{self._name}/{settlement.id}"
         reservation = await self._store.find(name)
         if reservation is None:
@@ -189,7 +187,8 @@ class Settling:
         """Tells the store. Raises StoreLost."""
         if isinstance(ending, Settlement):
             found = await self._recovered(ending)
-            if found is None:
+            if found is None:  # whoever should have been asked was away
+                self.charge(ending)
                 return
             ending = found
         now = self._clock.now()
@@ -228,3 +227,7 @@ class Settling:
             self.matcher.charger, limit, settlement.route, settlement.rule, settlement.backend, model, usage
         )
         return reserved if amount is None else amount
+
+
+def _ignore(settlement: Settlement) -> None:
+    """Of whom nobody wants to know."""

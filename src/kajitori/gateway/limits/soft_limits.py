@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from kajitori.base.clock import Clock
@@ -33,16 +33,23 @@ _AGAIN_SECONDS = 1.0
 _SHARED_SECONDS = 0.5
 # What is used up, or nearly, is looked at so often without anybody's asking: a clock may be put back, and counts be taken away.
 _DOUBT_SECONDS = 60.0
-# For so long after a change of the policy Envoy may not know of it.
-_DELIVERY_SECONDS = 5.0
 _AT_ONCE = 500
 
 
 class SoftLimits:
-    """path: of the file that Envoy reads; None where it reads none, and all is asked about. exhaustion: is told, too."""
+    """path: of the file that Envoy reads; None where it reads none, and all is asked about. exhaustion: is told, too.
+
+    source: whose bookings these are, see `Receipt`.
+    """
 
     def __init__(
-        self, store: Store, clock: Clock, counts: Counts, path: Path | None, exhaustion: KnownExhaustion
+        self,
+        store: Store,
+        clock: Clock,
+        counts: Counts,
+        path: Path | None,
+        exhaustion: KnownExhaustion,
+        source: str,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -51,11 +58,8 @@ class SoftLimits:
         self._exhaustion = exhaustion
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._routes: frozenset[str] = frozenset()
-        # Routes that nobody was asked about before the policy changed, and who came until then is not.
-        self._unasked_until: dict[str, float] = {}
         self._limits: dict[str, CompiledLimit] = {}
-        self._charges = PendingCharges(clock)
+        self._charges = PendingCharges(clock, source)
         self._known = KnownCounts()
         self._touched: dict[str, CompiledLimit] = {}
         self._all_anew = self._looked = False
@@ -67,13 +71,6 @@ class SoftLimits:
     def configure(self, policy: AccountantPolicy, matcher: Matcher) -> None:
         """What holds from now on."""
         pushes = policy.pushes and self._path is not None
-        before, self._routes = self._routes, policy.unasked_routes() if pushes else frozenset()
-        self._unasked_until |= dict.fromkeys(before, self._clock.now() + _DELIVERY_SECONDS)
-        self._unasked_until = {
-            route: until
-            for route, until in self._unasked_until.items()
-            if route in policy.routes and route not in self._routes
-        }
         self._limits = (
             {name: each for name, each in matcher.by_name.items() if is_pushed(each.limit)} if pushes else {}
         )
@@ -83,10 +80,6 @@ class SoftLimits:
         self._known.configure(self._limits)
         self._all_anew = True
         self._wake.set()
-
-    def is_unasked(self, route: str, began: float) -> bool:
-        """Whether a request of a route that came at a time passed without a question."""
-        return route in self._routes or began <= self._unasked_until.get(route, -1.0)
 
     @property
     def awaits(self) -> bool:
@@ -104,18 +97,27 @@ class SoftLimits:
             if hold.kind == "soft" and tag.limit in self._limits:
                 self._touched[hold.counter] = self._limits[tag.limit]
 
-    async def book(self, settlements: Iterable[Settlement]) -> None:
-        """Counts requests that nobody was asked about, and tells Envoy what is used up now."""
-        for each in settlements:
-            if each.attempted:
-                try:
-                    self._charges.add(each, self._touched)
-                except Exception:
-                    # A defect that one meets must not take the others of its batch with it.
-                    _log.exception("request %s cannot be counted", each.id)
-            elif each.refused_by in self._limits:
-                refused = self._counts.refused
-                refused[each.refused_by] = refused.get(each.refused_by, 0) + 1
+    def charge(self, settlement: Settlement) -> None:
+        """Counts a request that nobody was asked about, with the next that is handed over."""
+        if settlement.attempted:
+            try:
+                self._charges.add(settlement, self._touched)
+            except Exception:
+                # A defect that one meets must not take the others of its batch with it.
+                _log.exception("request %s cannot be counted", settlement.id)
+        elif settlement.refused_by in self._limits:
+            refused = self._counts.refused
+            refused[settlement.refused_by] = refused.get(settlement.refused_by, 0) + 1
+
+    async def hand_over(self, position: bytes) -> None:
+        """Has the store book what was charged, and how far the log is booked with it; what it does not take is kept."""
+        try:
+            await self._hand_over(position)
+        except StoreLost:
+            self._counts.store_failures += 1
+
+    async def tell(self) -> None:
+        """Tells Envoy what is used up now."""
         if self._charges or self._touched or self._all_anew or self._charges.unpriced != self._told_unpriced:
             await self._catch_up()
             wait = self._wait_seconds()
@@ -170,17 +172,13 @@ class SoftLimits:
             if self._looked:  # else the file says what an earlier process knew
                 self._tell()
 
-    async def _hand_over(self) -> None:
-        """Has the store book what was charged. Raises StoreLost."""
+    async def _hand_over(self, position: bytes = b"") -> None:
+        """Raises StoreLost."""
         self._counts.unsettled_dropped += self._charges.dropped
         self._charges.dropped = 0
-        taken = self._charges.take()
-        try:
-            await self._store.book(taken, now=self._clock.now())
-        except StoreLost:
-            self._charges.give_back(taken)
-            raise
-        self._known.look_ahead(taken, asyncio.get_running_loop().time())
+        taken = await self._charges.hand_over(self._store, position)
+        if taken:
+            self._known.look_ahead(taken, asyncio.get_running_loop().time())
 
     async def _look(self) -> None:
         """Reads the counts that may have changed; after a change of the policy all of them. Raises StoreLost."""

@@ -1,0 +1,196 @@
+"""Each line is settled once and recorded once, whenever the accountant is killed, and whether or not its records can be written."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kajitori.gateway.accountant import settlement
+from kajitori.gateway.accounting import log_reader, records
+from kajitori.gateway.accounting.ledger import Ledger
+from kajitori.gateway.accounting.log_reader import LogReader
+from kajitori.gateway.accounting.metrics import GatewayMetrics
+from kajitori.gateway.accounting.records import (
+    FILE_NAME,
+    LogPosition,
+    RecordStore,
+    RequestRecord,
+    read_position,
+    read_recent,
+)
+from kajitori.gateway.limits.engine import Engine
+from kajitori.gateway.limits.memory_store import MemoryStore
+from tests.gateway.accounting.test_log_reader import Envoy
+from tests.gateway.limits.making import ROUTE, ManualClock, counted, limit, policy
+from tests.gateway.limits.making import request as asked
+from tests.gateway.test_ledger import attempt, request
+from tests.waiting import eventually
+
+SOFT, STRICT = "Budget default/soft", "Budget default/strict"
+LIMITS = policy(
+    limit(SOFT, 10**6, "requests", strict=False),
+    limit(STRICT, 10**6, "requests"),
+)
+BEGAN = 1_800_000_000.0
+
+
+def line(id: str, **fields: str) -> str:
+    return request(
+        id=id,
+        route=f"ai/{ROUTE}/rule/0/match/0",
+        time=f"{BEGAN}",
+        cluster="one",
+        usage="1,1,2,0,0,0",
+        **fields,
+    )
+
+
+class Accountant:
+    """A reader, its records and its limits, as of one process. keeps: whether records come to the disk."""
+
+    def __init__(self, folder: Path, envoy: Envoy, rotate_bytes: int = 1 << 30) -> None:
+        self.folder = folder
+        self.records = RecordStore(folder / FILE_NAME)
+        self.keeps, self.waiting = True, list[tuple[list[RequestRecord], LogPosition | None]]()
+        self.write, self.records.write = self.records.write, self._write  # type: ignore[method-assign]
+        self.limits = MemoryStore(folder / "journal")
+        self.engine = Engine(self.limits, ManualClock(BEGAN), used_up=folder / "used-up")
+        self.engine.configure(LIMITS)
+        self.ledger = Ledger(self.records, GatewayMetrics())
+        self.reader = LogReader(
+            envoy.path,
+            self.ledger,
+            self.records,
+            read_position(folder / FILE_NAME),
+            envoy.reopen,
+            self._settle,
+            settled=self.engine.position,
+            awaited=lambda: True,
+            rotate_bytes=rotate_bytes,
+        )
+
+    def _write(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
+        self.waiting.append((records, position))
+
+    async def _settle(self, records: list[RequestRecord], position: bytes) -> None:
+        await self.engine.settle([settlement(record) for record in records], position)
+
+    async def save(self) -> None:
+        for waiting in self.waiting:
+            self.write(*waiting)
+        self.waiting.clear()
+        await eventually(lambda: not self.records.backlog)
+
+    async def read(self) -> None:
+        while await self.reader._step():
+            pass
+
+    def kill(self) -> None:
+        """What was not saved is gone."""
+        self.reader.close()
+        self.records.close()
+
+    def recorded(self) -> Counter[str]:
+        return Counter(record.id for record in read_recent(self.folder, 10_000))
+
+    async def counts(self) -> list[int]:
+        return await counted(self.limits, [(SOFT, 0), (STRICT, 0)])
+
+
+STEPS = st.lists(
+    st.sampled_from(["ask", "pass", "attempt", "read", "save", "kill", "behind", "caught up"]), max_size=30
+)
+
+
+@given(STEPS, st.sampled_from([1 << 30, 700]))
+@settings(max_examples=40, deadline=None)
+def test_whenever_it_is_killed_each_request_is_counted_once_and_recorded_once(
+    steps: list[str], rotate_bytes: int
+) -> None:
+    async def play(folder: Path, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(records, "_FLUSH_SECONDS", 0.0)
+        patch.setattr(
+            RecordStore, "backlog", property(lambda store: max(behind, store._taken - store._written))
+        )
+        behind = 0
+        envoy = Envoy(folder / "access.log")
+        accountant = Accountant(folder, envoy, rotate_bytes)
+        ids: list[str] = []
+        for step in [*steps, "caught up", "read", "save", "read"]:
+            id = f"{len(ids)}"
+            if step == "ask":
+                assert (await accountant.engine.admit(asked(id))).allowed
+            if step in ("ask", "pass"):
+                envoy.write(line(id))
+                ids.append(id)
+            elif step == "attempt":
+                envoy.write(attempt(id=id), line(id, attempts="2"))
+                ids.append(id)
+            elif step == "read":
+                await accountant.read()
+            elif step == "save" and not behind:
+                await accountant.read()
+                await accountant.save()
+            elif step == "kill":
+                accountant.kill()
+                accountant = Accountant(folder, envoy, rotate_bytes)
+            elif step in ("behind", "caught up"):
+                behind = 100_000 if step == "behind" else 0
+        counts, recorded = await accountant.counts(), accountant.recorded()
+        accountant.kill()
+        envoy.file.close()
+        assert counts == [len(ids), len(ids)]
+        assert recorded == Counter(ids)
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        asyncio.run(play(Path(folder), patch))
+
+
+async def test_while_records_cannot_be_written_requests_are_settled_and_recorded_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = True
+    insert = records._insert
+
+    def refusing(*arguments: object) -> None:
+        if full:
+            raise sqlite3.OperationalError("database or disk is full")
+        insert(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(records, "_insert", refusing)
+    monkeypatch.setattr(records, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(records, "_FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(log_reader, "_MOST_BACKLOG", 10)
+    monkeypatch.setattr(log_reader, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(log_reader, "_TURN_SECONDS", 0.02)
+    envoy = Envoy(tmp_path / "access.log")
+    accountant = Accountant(tmp_path, envoy, rotate_bytes=3_000)
+    accountant.records.write = accountant.write  # type: ignore[method-assign]
+    running = asyncio.create_task(accountant.reader.run())
+    for number in range(100):
+        assert (await accountant.engine.admit(asked(f"{number}"))).allowed
+        envoy.write(attempt(id=f"{number}"), line(f"{number}", attempts="2"))
+        if number % 10 == 9:
+            await eventually(lambda: not accountant.engine._open)  # settled
+    assert await accountant.counts() == [100, 100]
+    assert accountant.recorded() == Counter()
+    assert accountant.reader.later_records + accountant.records.backlog == 100
+    assert accountant.reader.later_records >= 80
+    full = False
+    await eventually(lambda: len(accountant.recorded()) == 100, what=lambda: accountant.recorded())
+    await eventually(lambda: not accountant.records.backlog and not accountant.reader.later_records)
+    envoy.write(line("last"))
+    await eventually(lambda: accountant.recorded()["last"])
+    assert set(accountant.recorded().values()) == {1}
+    assert all(len(each.attempts) == 2 for each in read_recent(tmp_path, 200) if each.id != "last")
+    accountant.reader.stop()
+    await running
+    accountant.kill()
+    envoy.file.close()
