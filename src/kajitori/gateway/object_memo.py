@@ -1,4 +1,7 @@
-"""What is made of one object each, taken again from plan to plan. Pure in effect."""
+"""What was made of one object or two, kept from plan to plan while these are the same. Pure in effect.
+
+A `kajitori.gateway.plan_memory.PlanMemory` notes besides what was looked up; where nothing is looked up, this is cheaper.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ T = TypeVar("T")
 
 
 class ObjectMemo:
-    """Of one kind. Cheaper than a part of a `kajitori.gateway.plan_memory.PlanMemory`: nothing may be looked up while it is made."""
+    """Of one kind of value. Nothing may be looked up while one is made."""
 
     def __init__(self) -> None:
         self._before: dict[tuple[int, int], tuple[Any, Any, Any, Any]] = {}

@@ -1,6 +1,6 @@
-"""The state of a plan while it is made: which policies hold, what routes came to so far, and what was said of objects.
+"""A plan while it is made: which policies hold, what routes came to so far, and what was said of objects. Pure.
 
-Routes are taken in here, AIGatewayRoutes in chunks (`kajitori.gateway.route_translation`); `kajitori.gateway.plan` finishes it. Pure.
+Routes are taken in here, as `kajitori.gateway.route_translation` makes them; `kajitori.gateway.plan` begins and finishes it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _KINDS = (
 
 
 class PlanDraft:
-    """The state of one run."""
+    """Of one plan."""
 
     def __init__(self, observed: Observed, rejected: dict[str, str], envoys: int, memory: PlanMemory) -> None:
         self.observed = observed

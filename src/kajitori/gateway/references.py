@@ -1,6 +1,6 @@
-"""The Secrets and ConfigMaps that our objects may refer to: all that is ever read. Pure.
+"""What our objects refer to outside of themselves: Secrets and ConfigMaps, tokens to be had, issuers to be asked. Pure.
 
-A reference across namespaces counts only where a ReferenceGrant allows it, and a Secret only where the installation
+Nothing else is ever read; `kajitori.gateway.reference_watches` reads it. A reference across namespaces counts only where a ReferenceGrant allows it, and a Secret only where the installation
 lets the gateway read Secrets.
 """
 
@@ -32,7 +32,7 @@ ObjectKey = tuple[str, str]
 
 
 class References(msgspec.Struct, frozen=True):
-    """What the objects ask to be looked up: Secrets and ConfigMaps, tokens to be exchanged, issuers of tokens."""
+    """secrets, config_maps: to be read. exchanges: of credentials for tokens. issuers: of tokens, by URL."""
 
     secrets: set[ObjectKey]
     config_maps: set[ObjectKey]
@@ -41,7 +41,7 @@ class References(msgspec.Struct, frozen=True):
 
 
 def find_references(observed: Observed, memory: PlanMemory) -> References:
-    """All of that. memory: of what was asked before; not that of the plans."""
+    """memory: of what was found before; not that of the plans."""
     index = memory.begin(observed)
     found = References(
         memory.remembered("secrets", "", (), lambda: wanted_secrets(index)),

@@ -1,4 +1,4 @@
-"""What routes come to: the routes' part of a plan. Pure.
+"""What routes become in Envoy and what their statuses say: the routes' part of a plan. Pure.
 
 Routes go through in chunks, from the oldest to the youngest. What a chunk comes to is one part of the plan's memory: its routes of Envoy with the
 places where they serve, its clusters, and what its statuses say. Nothing in it depends on other routes; what does is found out

@@ -1,4 +1,4 @@
-"""A policy from its message, without those of its parts that this process cannot read. Pure.
+"""The accountant's policy from its message, without those of its parts that this process cannot read. Pure.
 
 Control plane and accountants are not upgraded in one moment, so a limit may come that an older accountant has no word for.
 Everybody else's limits, prices and keys are to hold all the same.

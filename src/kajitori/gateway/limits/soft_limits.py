@@ -1,4 +1,5 @@
-"""Limits that nobody is asked about: what ended is counted, and what is used up is told to Envoy by a file.
+"""Soft limits, the ones that are not strict and nobody is asked about: what ended is counted, and what is used up is told to
+Envoy by a file (`kajitori.gateway.limits.used_up_file`).
 
 Requests are counted in the window in which they came in, from the log alone. After each booking the store says how
 the counts stand that were touched; where it is shared, those that are near their limit are looked at twice a second besides,

@@ -1,4 +1,4 @@
-"""To which backends a route leads, whether they can be used or not."""
+"""To which backends a route leads, whether they can be used or not. Pure."""
 
 from __future__ import annotations
 

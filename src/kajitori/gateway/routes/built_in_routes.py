@@ -1,4 +1,4 @@
-"""What Envoy's routes mean that are nobody's: with these the gateway answers by itself. Pure.
+"""What Envoy's routes mean that no object stands behind: with these the gateway answers by itself. Pure.
 
 Records name a route as Envoy does; people are told this in its place. The names are given in `endpoints.py`.
 """

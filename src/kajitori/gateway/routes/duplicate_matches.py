@@ -1,4 +1,4 @@
-"""Routes that ask for requests which an older route takes already: the younger one says so in its condition. Pure.
+"""Routes that match the same requests as an older one: the younger one says so in its condition. Pure.
 
 Only what is wholly the same is looked for, the same headers at the same host and port; what merely overlaps may be meant.
 """
