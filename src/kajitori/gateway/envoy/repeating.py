@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Of what only one is sent at a time.
 LOOKED_AT_ONCE = (EXTENSION,)
+# Of what it acknowledges the content that it refused last.
+ACKNOWLEDGED_AGAIN = (EXTENSION, SECRET)
 
 
 def written_otherwise(kind: str, resource: Encoded, encode: Encode) -> Encoded:

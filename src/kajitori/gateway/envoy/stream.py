@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.envoy.inquiry import Inquiry, Message, is_probe
-from kajitori.gateway.envoy.repeating import LOOKED_AT_ONCE, written_otherwise
+from kajitori.gateway.envoy.repeating import ACKNOWLEDGED_AGAIN, LOOKED_AT_ONCE, written_otherwise
 from kajitori.gateway.envoy.shards import SHARDS, shard_name
 from kajitori.gateway.resources import (
     CLUSTER,
@@ -56,9 +56,11 @@ class _Subscription:
         self.wildcard = False
         self.answered = False
         self.names: set[str] = set()
+        # Versions that were sent last, and those that it took last.
         self.has: dict[str, str] = {}
-        # Of what it has some version in force, whatever was sent since.
-        self.holds: set[str] = set()
+        self.holds: dict[str, str] = {}
+        # What it refused last of a resource, by version, and why.
+        self.refused: dict[str, tuple[str, str]] = {}
         self.told_missing: set[str] = set()
         self.outstanding: tuple[str, dict[str, Encoded]] | None = None
         self.one_by_one: set[str] = set()
@@ -130,6 +132,8 @@ class Stream:
         for name in request.resource_names_unsubscribe:
             subscription.names.discard(name)
             subscription.has.pop(name, None)
+            subscription.holds.pop(name, None)
+            subscription.refused.pop(name, None)
             subscription.told_missing.discard(name)
         outstanding = subscription.outstanding
         if request.response_nonce and outstanding and outstanding[0] == request.response_nonce:
@@ -142,10 +146,18 @@ class Stream:
             elif refused is not None:
                 self._refused(kind, subscription, outstanding[1], refused)
             else:
-                for name, encoded in outstanding[1].items():
-                    self._snapshot.accept(kind, name, encoded)
-                    subscription.holds.add(name)
-                self._server.tell_refusals(before)
+                self._acknowledged(kind, subscription, outstanding[1])
+
+    def _acknowledged(self, kind: str, subscription: _Subscription, sent: dict[str, Encoded]) -> None:
+        before = self._snapshot.rejected
+        for name, encoded in sent.items():
+            version, message = subscription.refused.pop(name, ("", ""))
+            if version == encoded.version and kind in ACKNOWLEDGED_AGAIN:
+                self._refused(kind, subscription, {name: encoded}, message)
+                continue
+            self._snapshot.accept(kind, name, encoded)
+            subscription.holds[name] = encoded.version
+        self._server.tell_refusals(before)
 
     def _refused(
         self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str
@@ -159,11 +171,19 @@ class Stream:
                     subscription.one_by_one.add(name)
         before = self._snapshot.rejected
         for name in guilty:
+            subscription.refused[name] = sent[name].version, message
+            self._keeps_what_it_had(subscription, name)
             port_taken = kind == LISTENER and "Address already in use" in message
             self._snapshot.refuse(kind, name, sent[name], message, None if port_taken else self._inquiry)
             if port_taken:
                 self._server.retry_later(kind, name)
         self._server.found_out(before)
+
+    def _keeps_what_it_had(self, subscription: _Subscription, name: str) -> None:
+        """So that what it has refused goes out again if it is wanted again."""
+        subscription.has.pop(name, None)
+        if name in subscription.holds:
+            subscription.has[name] = subscription.holds[name]
 
     def send_again(self, kind: str, name: str) -> None:
         """As if Envoy had never got it."""
@@ -325,7 +345,8 @@ class Stream:
             item.resource.value = encoded.data
         for name in gone:
             subscription.has.pop(name, None)
-            subscription.holds.discard(name)
+            subscription.holds.pop(name, None)
+            subscription.refused.pop(name, None)
             subscription.told_missing.add(name)
         if kind == CLUSTER:
             self._send_endpoints_again(due)
