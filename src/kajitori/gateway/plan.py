@@ -117,6 +117,7 @@ def _make(draft: PlanDraft) -> Plan:
     if draft.tables:
         extensions = {LUA_FILTER: request_lua(keys.lines, draft.security.lines())}
         extensions |= draft.security.extensions()
+        extensions |= draft.envoy_proxies.extensions(limits.routes)
     listeners = draft.listeners()
     _policies(draft, keys, limits)
     policy = AccountantPolicy(
@@ -179,7 +180,7 @@ def _policies(draft: PlanDraft, keys: KeyTable, limits: LimitPlan) -> None:
         (BACKEND_TRAFFIC_POLICIES, draft.backend_traffic.statuses(limits.traffic_notes)),
         (CLIENT_TRAFFIC_POLICIES, draft.client_traffic.statuses()),
         (SECURITY_POLICIES, draft.security.statuses(draft.rejected)),
-        (ENVOY_PROXIES, draft.envoy_proxies.statuses()),
+        (ENVOY_PROXIES, draft.envoy_proxies.statuses(limits.routes)),
         (GATEWAY_CONFIGS, draft.gateway_configs.statuses()),
     ):
         for item, status in found:

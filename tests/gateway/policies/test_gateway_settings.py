@@ -81,7 +81,6 @@ async def test_requests_are_told_of_in_the_files_that_an_envoy_proxy_names(
                 "type": "JSON",
                 "json": {
                     "code": "%RESPONSE_CODE%",
-                    "cost": "%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_input_token)%",
                     "model": "%DYNAMIC_METADATA(io.kajitori:model)%",
                 },
             },
@@ -100,18 +99,61 @@ async def test_requests_are_told_of_in_the_files_that_an_envoy_proxy_names(
     (ancestor,) = status(plan, "EnvoyProxy", "settings")["ancestors"]
     told = {each["type"]: each for each in ancestor["conditions"]}
     assert told["Accepted"]["status"] == "True"
-    for named in ("spec.telemetry.metrics", "spec.concurrency", "settings[3].matches", "settings[1].format"):
+    for named in ("spec.telemetry.metrics", "spec.concurrency", "settings[3].matches"):
         assert named in told["Warning"]["message"]
     reply = await bench.post(QUESTION, "/v1/chat/completions?secret=1")
     assert (await bench.post({"model": "unknown", "messages": []})).status == 404
     await eventually(lambda: text.exists() and len(text.read_text().splitlines()) == 2)
     assert text.read_text() == "/v1/chat/completions 200\n/v1/chat/completions 404\n"
     await eventually(lambda: len(members.read_text().splitlines()) == 2)
-    assert json.loads(members.read_text().splitlines()[0]) == {"code": 200, "cost": None, "model": "m"}
+    assert json.loads(members.read_text().splitlines()[0]) == {"code": 200, "model": "m"}
+    assert "kajitori.told-costs" not in str(plan.resources.by_type)
     await eventually(lambda: failures.read_text())
     assert [json.loads(line)["response_code"] for line in failures.read_text().splitlines()] == [404]
     # The gateway's own log stays.
     assert (await bench.record(reply)).status == 200
+
+
+async def test_access_logs_for_envoy_ai_gateway_find_its_metadata(
+    bench: Workbench, one: Provider, tmp_path: Path
+) -> None:
+    file = tmp_path / "costs.log"
+    names = ("input", "out.put'", "by_cel", "session.id", "response_model", "route_name", "backend_name")
+    members = {name: f"%DYNAMIC_METADATA(io.envoy.ai_gateway:{name})%" for name in names}
+    settings = [
+        {
+            "format": {"type": "JSON", "json": members},
+            "sinks": [{"type": "File", "file": {"path": str(file)}}],
+            "matches": ["metadata.filter_metadata['io.envoy.ai_gateway']['route_name'] == 'default/route'"],
+        }
+    ]
+    costs = [cost("input", "InputToken"), cost("out.put'", "OutputToken")]
+    costs.append({"metadataKey": "by_cel", "type": "CEL", "cel": "input_tokens * 2u"})
+    plan = await bench.apply(
+        with_proxy(bench.port),
+        envoy_proxy(telemetry={"accessLog": {"settings": settings}}),
+        *backend("one", one.port),
+        ai_route("route", "m", {"name": "one"}, llmRequestCosts=costs),
+        ai_route("free", "free", {"name": "one"}),
+    )
+    assert bench.ads.rejected == {}
+    (ancestor,) = status(plan, "EnvoyProxy", "settings")["ancestors"]
+    told = {each["type"]: each for each in ancestor["conditions"]}["Warning"]["message"]
+    assert "settings[0].format: by_cel is computed by CEL after the request" in told
+    assert "settings[0].format: session.id is neither" in told
+    assert told.count("settings[0].format") == 2
+    for body in (QUESTION, {**QUESTION, "model": "free"}, {**QUESTION, "stream": True}):
+        assert (await bench.post(body)).status == 200
+    one.status = 500
+    assert (await bench.post(QUESTION)).status == 500
+    one.status = 200
+    await eventually(lambda: file.exists() and len(file.read_text().splitlines()) == 3, lambda: bench.log())
+    known = {"input": 12, "out.put'": 7, "by_cel": None, "session.id": None, "route_name": "default/route",
+             "backend_name": "default/one"}  # fmt: skip
+    whole, stream, failed = map(json.loads, file.read_text().splitlines())
+    assert whole == {**known, "response_model": "m"}
+    assert stream == {**known, "response_model": None}
+    assert failed == {**known, "input": None, "out.put'": None, "response_model": None}
 
 
 async def test_the_envoy_proxy_of_a_class_holds_for_gateways_without_one() -> None:

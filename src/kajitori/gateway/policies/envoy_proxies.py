@@ -17,13 +17,22 @@ from kajitori.api.unhonoured import unhonoured_fields
 from kajitori.base.cel import CompileError
 from kajitori.base.cel.syntax import parse
 from kajitori.gateway.conditions import condition
+from kajitori.gateway.policies.log_metadata import (
+    FILTER,
+    asks_for_metadata,
+    told_costs,
+    told_costs_filter,
+    untold,
+    with_known_backend,
+)
 from kajitori.gateway.resources import TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kajitori.api.envoygateway.envoy_proxy import AccessLogFormat, AccessLogSetting
     from kajitori.api.gateway.v1 import ParametersReference
+    from kajitori.gateway.accounting.accountant_policy import RouteFacts
     from kajitori.gateway.observed import Index
     from kajitori.gateway.routes.attachment import Attachment, Binding
 
@@ -49,7 +58,6 @@ _DEFAULT_MEMBERS = {
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "route_name": "%ROUTE_NAME%",
 }
-_UPSTREAM_METADATA = "io.envoy.ai_gateway"
 ObjectKey = tuple[str, str]
 
 
@@ -109,16 +117,24 @@ class EnvoyProxies:
             keys = dict.fromkeys(
                 self._by_gateway[each.gateway_key] for each in members if each.gateway_key in self._by_gateway
             )
-            logs = [log for key in keys if key in self._specs for log in access_logs(self._specs[key])]
+            specs = [self._specs[key] for key in keys if key in self._specs]
+            logs = [log for spec in specs for log in access_logs(spec)]
             if not logs:
                 continue
+            telling = [told_costs_filter()] if any(map(_asks_for_metadata, specs)) else []
             for item in chain["filters"]:
                 if item["name"] == _MANAGER:
                     manager = item["typed_config"]
                     manager["access_log"] = [*manager.get("access_log", []), *logs]
+                    # On the way down the first filter is the last: it sees what all others found out.
+                    manager["http_filters"] = [*telling, *manager["http_filters"]]
         return found
 
-    def statuses(self) -> list[tuple[RawEnvoyProxy, dict[str, Any]]]:
+    def extensions(self, routes: Mapping[str, RouteFacts]) -> dict[str, dict[str, Any]]:
+        """Configurations of filters that logs need. routes: by namespace/name."""
+        return {FILTER: told_costs(routes)} if any(map(_asks_for_metadata, self._specs.values())) else {}
+
+    def statuses(self, routes: Mapping[str, RouteFacts]) -> list[tuple[RawEnvoyProxy, dict[str, Any]]]:
         """Of each that a Gateway or a class of ours refers to."""
         users: dict[ObjectKey, list[dict[str, Any]]] = {}
         for name, key in self._by_class.items():
@@ -128,16 +144,16 @@ class EnvoyProxies:
             users.setdefault(key, []).append(reference)
         found: list[tuple[RawEnvoyProxy, dict[str, Any]]] = []
         for key, references in users.items():
-            states = self._conditions(key)
+            states = self._conditions(key, routes)
             ancestors = [{"ancestorRef": each, "conditions": states} for each in references[:16]]
             found.append((self._proxies[key], {"ancestors": ancestors}))
         return found
 
-    def _conditions(self, key: ObjectKey) -> list[dict[str, Any]]:
+    def _conditions(self, key: ObjectKey, routes: Mapping[str, RouteFacts]) -> list[dict[str, Any]]:
         if key in self._problems:
             return [condition("Accepted", False, "InvalidParameters", self._problems[key])]
         states = [condition("Accepted", True, "Accepted", "the settings hold")]
-        notes = _notes(self._proxies[key].spec, self._specs[key])
+        notes = _notes(self._proxies[key].spec, self._specs[key], routes)
         if notes:
             states.append(condition("Warning", True, "UnsupportedField", "; ".join(notes)))
         return states
@@ -147,7 +163,12 @@ def _key(item: Any) -> ObjectKey:
     return item.metadata.namespace or "", item.metadata.name or ""
 
 
-def _notes(raw: dict[str, Any], spec: EnvoyProxySpec) -> list[str]:
+def _asks_for_metadata(spec: EnvoyProxySpec) -> bool:
+    log = spec.telemetry.access_log if spec.telemetry else None
+    return log is not None and not log.disable and any(map(asks_for_metadata, log.settings))
+
+
+def _notes(raw: dict[str, Any], spec: EnvoyProxySpec, routes: Mapping[str, RouteFacts]) -> list[str]:
     found = [f"{path} is not honoured" for path in unhonoured_fields(raw, EnvoyProxySpec)]
     if spec.merge_gateways is False:
         found.append(
@@ -162,11 +183,7 @@ def _notes(raw: dict[str, Any], spec: EnvoyProxySpec) -> list[str]:
         where = f"spec.telemetry.accessLog.settings[{number}]"
         if setting.type in ("Listener", "Upstream"):
             found.append(f"{where}.type: {setting.type} is not honoured; logs are of requests")
-        if setting.format and _UPSTREAM_METADATA in str(setting.format):
-            found.append(
-                f"{where}.format: metadata {_UPSTREAM_METADATA} is empty, since costs are computed after the request; "
-                "`kaji usage --records` has them, and io.kajitori what Envoy knows"
-            )
+        found += [f"{where}.format: {text}" for text in untold(setting, routes)]
         found += [f"{where}.matches: {text}; the log is left out" for text in _unreadable(setting)]
         found += [
             f"{where}.sinks[{index}].type: {sink.type} is not honoured"
@@ -230,11 +247,11 @@ def _file_log(path: str, setting: AccessLogSetting) -> dict[str, Any]:
 def _format(wanted: AccessLogFormat | None) -> dict[str, Any]:
     if wanted is not None and wanted.text is not None and wanted.type != "JSON":
         text = wanted.text if wanted.text.endswith("\n") else wanted.text + "\n"
-        made: dict[str, Any] = {"text_format_source": {"inline_string": text}}
+        made: dict[str, Any] = {"text_format_source": {"inline_string": with_known_backend(text)}}
         used = text
     else:
         members = wanted.json if wanted is not None and wanted.json else _DEFAULT_MEMBERS
-        made = {"json_format": dict(members)}
+        made = {"json_format": {name: with_known_backend(text) for name, text in members.items()}}
         used = " ".join(members.values())
     if "%REQ_WITHOUT_QUERY" in used:
         formatter = TYPE + "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"
