@@ -12,6 +12,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from kajitori.api import schemas
 from kajitori.app.daemon import cluster_config, run_daemon, stop_on_signals
 from kajitori.control.runtime import Runtime
 from kajitori.kube.client import Client
@@ -36,6 +37,8 @@ async def run(home: Path, endpoint: str) -> None:
         for name in (*LAPTOP, *CAPABILITIES):
             import_module(name).register(runtime)
         _register_for_nodes(runtime, home)
+        # Rules of custom resources were written from them; from here on they are the API server's.
+        schemas.forget()
         await runtime.run(stop)
 
 

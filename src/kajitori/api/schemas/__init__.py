@@ -35,6 +35,11 @@ def builtin_resources() -> dict[str, list[dict[str, Any]]]:
     return _data()["resources"]
 
 
+def forget() -> None:
+    """Let go of what was read, 2 MB; who asks again reads again."""
+    _data.cache_clear()
+
+
 @cache
 def protobuf_messages() -> dict[str, list[tuple[int, str, str, str]]]:
     """For each definition its fields on the protobuf wire: number, JSON name, type and label, where type is a
