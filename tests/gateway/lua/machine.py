@@ -31,6 +31,7 @@ local function stand_in_handle(seen)
   function handle:metadata() return { get = function() return nil end } end
   function handle:filterContext() return { get = function(_, name) return seen.context[name] end } end
   function handle:streamInfo() return { dynamicMetadata = function() return metadata end } end
+  function handle:trailers() return seen.trailers end
   function handle:respond(told, text) seen.status, seen.answer = told[':status'], text end
   function handle:bodyChunks()
     local at = 0
@@ -40,8 +41,8 @@ local function stand_in_handle(seen)
       local text = seen.chunks[number]
       if not text then return nil end
       seen.out[number] = text
-      local chunk = { length = function() return #text end }
-      function chunk:getBytes(from, size) return text:sub(from + 1, from + size) end
+      local chunk = { length = function() return #seen.out[number] end }
+      function chunk:getBytes(from, size) return seen.out[number]:sub(from + 1, from + size) end
       function chunk:setBytes(changed) seen.out[number] = changed end
       return chunk
     end
@@ -57,11 +58,13 @@ function stand_in.request(path, body, headers)
 end
 
 function stand_in.response(facts, headers, chunks)
-  local metadata = { who = facts.who, request = { dialect = facts.dialect, strip = facts.strip } }
-  local seen = { headers = { [':status'] = '200' }, metadata = metadata, chunks = chunks, out = {} }
+  local request = { dialect = facts.dialect, strip = facts.strip, leg = facts.leg }
+  local metadata = { who = facts.who, request = request }
+  local seen = { headers = { [':status'] = '200' }, metadata = metadata, chunks = chunks, out = {}, body = '',
+    trailers = facts.trailers }
   for name, value in pairs(headers) do seen.headers[name] = value end
   envoy_on_response(stand_in_handle(seen))
-  return table.concat(seen.out), seen.metadata.usage
+  return table.concat(seen.out) .. seen.body, seen.metadata.usage
 end
 
 function stand_in.members(text)
@@ -116,13 +119,25 @@ def ask(path: str, body: bytes, **headers: str) -> Asked:
     return Asked(facts, dict(seen.headers.items()), seen.body.encode("latin-1"), seen.status, seen.answer)
 
 
-def answer(chunks: Sequence[bytes], kind: str = "application/json", **facts: str) -> tuple[bytes, str | None]:
-    """Runs an answer through the script: what the client gets, and the usage that was read."""
-    dialect, event = facts.pop("dialect", "openai"), facts.pop("event", None)
-    operation = next(
-        item for item in OPERATIONS if item.usage and item.dialect == dialect and event in (None, item.event)
+def answer(
+    chunks: Sequence[bytes],
+    kind: str = "application/json",
+    *,
+    dialect: str = "openai",
+    event: str | None = None,
+    operation: str = "",
+    **facts: str | bool,
+) -> tuple[bytes, str | None]:
+    """Runs an answer through the script: what the client gets, and the usage that was read. The operation goes by its name,
+    or is the first of a dialect whose events have such a mark.
+    """
+    found = next(
+        item
+        for item in OPERATIONS
+        if item.usage
+        and (item.name == operation if operation else item.dialect == dialect and event in (None, item.event))
     )
-    told = {"who": f"||||{dialect}|{operation.name}|", "dialect": dialect, **facts}
+    told = {"who": f"||||{found.dialect}|{found.name}|", "dialect": found.dialect, **facts}
     table = _runtime().table_from
     sent = table([text_of(item) for item in chunks])
     out, usage = request_machine().response(table(told), table({"content-type": kind}), sent)

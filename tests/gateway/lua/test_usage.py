@@ -30,6 +30,8 @@ RESPONSES = {
 # What a model or a client wrote, in the places where it comes back as JSON and not as text.
 FORGED = {"usage": {"input_tokens": 0, "prompt_tokens": 0, "output_tokens": 0, "completion_tokens": 0}}
 SSE = "text/event-stream"
+# Whatever came before, it is an event of its own.
+DONE = b"\n\ndata: [DONE]\n\n"
 ANSWERS: list[tuple[str, dict[str, Any], Usage]] = [
     ("openai", {"choices": [{"message": {"content": json.dumps(FORGED)}}], "usage": CHAT}, Usage(12, 7, 19, 5, 0, 3)),
     ("openai", {"usage": CHAT, "choices": [{"message": {"content": '"usage":{'}}]}, Usage(12, 7, 19, 5, 0, 3)),
@@ -126,16 +128,16 @@ def test_the_usage_event_is_taken_out_wherever_it_is_cut() -> None:
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.booleans())
 def test_a_stream_of_anything_passes_byte_for_byte(chunks: list[bytes], strip: bool) -> None:
-    out, _ = answer([*chunks, b""], SSE, **({"strip": "true"} if strip else {}))
-    assert out == b"".join(chunks)
+    out, _ = answer([*chunks, DONE, b""], SSE, **({"strip": "true"} if strip else {}))
+    assert out == b"".join(chunks) + DONE
 
 
 def test_a_long_event_passes_though_its_usage_is_looked_for() -> None:
     text = "x" * 200_000
-    stream = events(("", delta(text)), ("", {"choices": [], "usage": CHAT}))
+    stream = events(("", delta(text)), ("", {"choices": [], "usage": CHAT})) + DONE[2:]
     chunks = [stream[start : start + 1000] for start in range(0, len(stream), 1000)]
     out, told = answer([*chunks, b""], SSE, strip="true")
-    assert out == events(("", delta(text)))
+    assert out == events(("", delta(text))) + DONE[2:]
     assert read_usage(told or "", "")[0] == Usage(12, 7, 19, 5, 0, 3)
 
 
@@ -152,11 +154,12 @@ def test_a_stream_that_was_cut_tells_a_lower_bound_of_its_output() -> None:
     for count in range(1, 60):
         chunks = [events(("", delta(str(number)))) for number in range(count)]
         _, told = answer(chunks, SSE)
-        assert told == f"~{count - 1}"
+        assert told == f"!~{count - 1}"
     start = STREAMS[2][2].partition(b"event: content_block_delta")[0]
     word = events(("content_block_delta", {"type": "content_block_delta", "delta": {"text": "hi"}}))
     _, told = answer([start, word, word], SSE, dialect="anthropic", event='"content_block_delta"')
-    assert read_usage(told or "", "999") == (Usage(123, 2, 125, 100, 20), True)
+    assert told is not None and told.startswith("!")
+    assert read_usage(told[1:], "999") == (Usage(123, 2, 125, 100, 20), True)
 
 
 @pytest.mark.parametrize(

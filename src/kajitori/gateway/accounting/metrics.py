@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from kajitori.gateway.accounting.flags import CLIENT_LEFT
 from kajitori.gateway.operations import TELEMETRY_NAMES
 
 if TYPE_CHECKING:
@@ -104,10 +105,12 @@ class _Count:
 class _Kind:
     """Where requests are counted that are alike in all labels; what they have to be looked up for is looked up once.
 
-    labels: None of a request that no backend answered, which is counted and no more.
+    labels: None of a request that no backend answered, which is counted and no more. cut: where streams are counted that were
+    not whole, if these are such.
     """
 
     __slots__ = (
+        "_cut",
         "_duration",
         "_first_token",
         "_input",
@@ -119,9 +122,15 @@ class _Kind:
     )
 
     def __init__(
-        self, metrics: GatewayMetrics, requests: _Count, labels: tuple[str, ...] | None, error: str
+        self,
+        metrics: GatewayMetrics,
+        requests: _Count,
+        labels: tuple[str, ...] | None,
+        error: str,
+        cut: _Count | None = None,
     ) -> None:
         self.requests = requests
+        self._cut = cut
         self._metrics = metrics
         self._labels = labels
         self._duration = metrics.duration.find((*labels, error)) if labels is not None else None
@@ -131,6 +140,8 @@ class _Kind:
         self.requests.value += 1
         if self._duration is None:
             return
+        if self._cut is not None:
+            self._cut.value += 1
         self._duration.observe(record.duration_seconds)
         if record.stream and record.time_to_first_token_seconds is not None:
             self._observe_stream(record.time_to_first_token_seconds, record.tokens_per_second)
@@ -170,6 +181,7 @@ class GatewayMetrics:
         self._headers = tuple(headers or ())
         more = tuple((headers or {}).values())
         self._requests: dict[tuple[str, str, str, str], _Count] = {}
+        self._cut: dict[tuple[str, ...], _Count] = {}
         self._kinds: dict[tuple[str | int | bool, ...], _Kind] = {}
         self.duration = Histogram(
             "gen_ai.server.request.duration",
@@ -206,7 +218,7 @@ class GatewayMetrics:
         kinds, headers = self._kinds, self._headers
         for record in records:
             key = (
-                record.route, record.model, record.backend, record.status, record.outcome == "answered",
+                record.route, record.model, record.backend, record.status, record.outcome, record.stream,
                 record.operation, record.provider, record.effective_model, record.response_model,
             )  # fmt: skip
             if headers:
@@ -236,7 +248,16 @@ class GatewayMetrics:
             *(record.headers.get(name, "") for name in self._headers),
         )
         failed = record.status >= 400 or record.outcome != "answered"
-        return _Kind(self, requests, labels, _ERROR if failed else "")
+        return _Kind(self, requests, labels, _ERROR if failed else "", self._cut_count(record))
+
+    def _cut_count(self, record: RequestRecord) -> _Count | None:
+        """Where a stream is counted that began and was not whole, unless its client did not want more of it."""
+        if not record.stream or record.status != 200 or record.outcome in ("answered", CLIENT_LEFT):
+            return None
+        key = (record.route, record.model, record.backend, record.outcome)
+        if key not in self._cut and len(self._cut) >= _MOST_SERIES:
+            key = (_OTHER,) * 4
+        return self._cut.setdefault(key, _Count())
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape gets."""
@@ -250,5 +271,13 @@ class GatewayMetrics:
         for labels, count in list(self._requests.items()):
             requests.add_metric(labels, count.value)
         yield requests
+        cut = CounterMetricFamily(
+            "kaji_gateway_streams_cut",
+            "Streams of backends that began and were not whole, by how they ended.",
+            labels=("route", "model", "backend", "outcome"),
+        )
+        for labels, count in list(self._cut.items()):
+            cut.add_metric(labels, count.value)
+        yield cut
         for histogram in self.histograms:
             yield histogram.collect()

@@ -2,14 +2,15 @@
 
 Six counts parted by commas, in the order of `Usage`: what the provider reported. `~` and the number of events with
 output that came, perhaps followed by counts that were reported at the start: the stream ended before it told more. Behind
-a semicolon stands the model that the answer named as its author, if it did.
+a semicolon stands the model that the answer named as its author, if it did. `!` in front of all that: the stream came to a
+proper end without having said that it is whole, and the client was told so.
 """
 
 from __future__ import annotations
 
 from kajitori.gateway.accounting.costs import Usage
 
-ESTIMATED, MODEL_MARK = "~", ";"
+ESTIMATED, MODEL_MARK, ENDED_EARLY = "~", ";", "!"
 _FIELDS = Usage.__struct_fields__
 # Sums of as many as there may be fit into a column of SQLite.
 _MOST = 10**13

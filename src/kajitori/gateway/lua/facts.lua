@@ -12,10 +12,11 @@ local function keep(handle, facts)
   if facts.model then metadata:set(METADATA, 'model', facts.model) end
   local dialect = facts.dialect
   if dialect == 'openai' then dialect = nil end
-  if dialect or facts.strip or facts.id or facts.query or facts.form or facts.own_key or facts.tell or facts.decision then
+  if dialect or facts.strip or facts.id or facts.query or facts.form or facts.own_key or facts.tell or facts.decision
+    or facts.leg then
     metadata:set(METADATA, 'request', {
       strip = facts.strip, id = facts.id, query = facts.query, form = facts.form, own_key = facts.own_key,
-      tell = facts.tell, decision = facts.decision, dialect = dialect,
+      tell = facts.tell, decision = facts.decision, dialect = dialect, leg = facts.leg,
     })
   end
 end

@@ -240,7 +240,7 @@ function envoy_on_request(handle)
   if told:get('x-kajitori-leg') then
     -- From the relay of streams, by the inner listener: who asks was settled before.
     facts.key, facts.tenant = told:get('x-kajitori-key'), told:get('x-kajitori-tenant')
-    facts.excluded = told:get('x-kajitori-excluded')
+    facts.excluded, facts.leg = told:get('x-kajitori-excluded'), 'true'
   end
   facts.model = model
   tell_headers(handle, operation, path, id, query, facts, shards)

@@ -1,6 +1,7 @@
--- Reads what an answer says of the tokens it took, as it passes: nothing is held back but the usage event that the
--- client of a stream did not ask for, which is taken out. What is kept of an answer is bounded.
--- Needs counts.lua in front.
+-- Reads what an answer says of the tokens it took, as it passes. The usage event that the client of a stream did not ask
+-- for is taken out; an event of which a part has come waits for its rest, since nobody can use it before; and a stream that
+-- ends without having said that it is whole gets an error event for its end. What is kept of an answer is bounded.
+-- Needs counts.lua and endings.lua in front.
 local MOST_KEPT = 65536
 -- A JSON answer that says that it is no longer is waited for as a whole.
 local MOST_WAITED_FOR = 16384
@@ -81,8 +82,9 @@ local function look_at(text, size, needle)
   return events, byte(text, size) == 10 and byte(text, size - 1) == 10 and not has_usage(text)
 end
 
--- What is known of a stream so far; `take` reads a whole event.
+-- Takes in what a whole event says.
 local function take_event(state, event)
+  if state.recent then remember(state.recent, event) end
   if not has_usage(event) then return end
   local object = usage_object(event)
   if not object or not take_counts(state.counts, object) then return end
@@ -95,14 +97,14 @@ local function take_event(state, event)
   if find(event, '"message_start"', 1, true) then
     state.started = ',' .. told
   else
-    state.final = true
+    state.final = told
     tell(state.handle, told, state.model)
   end
 end
 
--- What is known of a stream that may be cut at any time.
-local function tell_seen(state)
-  tell(state.handle, '~' .. tostring(math.max(state.events - state.empty, 0)) .. state.started, state.model)
+-- What is known of the usage of a stream that may be cut at any time.
+local function seen(state)
+  return '~' .. tostring(math.max(state.events - state.empty, 0)) .. state.started
 end
 
 -- Begins with an event that is not whole and passes as it comes; its end is looked at when that comes.
@@ -152,13 +154,48 @@ local function split_events(state, text, strip)
   return table.concat(out), sub(text, at)
 end
 
+-- Whether an event of which so much has come waits for its rest: not the last one, nor a comment, which keeps clients
+-- awake, nor what is no event.
+local function is_held(rest)
+  return #rest <= LONGEST_HELD and find(rest, '^%l') and not find(rest, '^data: ?%[')
+end
+
+-- One chunk of a stream, with what was held of the one before; returns what is to go on and what is held of it.
+local function take_chunk(state, held, text, strip)
+  local go_on, rest = split_events(state, held .. text, strip)
+  if rest == '' then return go_on, rest end
+  if is_held(rest) then return go_on, rest end
+  begin_event(state, rest)
+  return go_on .. rest, ''
+end
+
+-- Says how a stream ended, and returns what is still to go to the client. held: of an event that has no end.
+local function end_stream(state, held)
+  local recent, begun = state.recent, state.parts and table.concat(state.parts)
+  -- What is no event from its first line on is no stream, whatever its head says.
+  if begun and recent and recent.count == 0 and not find(begun, '^%l*:') then recent = nil end
+  if held ~= '' then take_event(state, held) end
+  if begun then take_event(state, begun) end
+  local told = state.final or (state.events > 0 and seen(state) or '')
+  if not recent or has_ended(recent) then
+    if not state.final and told ~= '' then tell(state.handle, told, state.model) end
+    return held
+  end
+  tell(state.handle, '!' .. told, state.model)
+  -- A leg of the relay is followed by another one, or by an error of the relay's own.
+  return state.leg and held or early_end(recent, begun ~= nil)
+end
+
 local function read_stream(handle, facts)
   local strip, needle = facts.strip ~= nil, facts.event
-  local state = { handle = handle, dialect = facts.dialect, counts = {}, events = 0,
-    next_mark = 1, looked = 0, started = '', empty = needle == '\n\n' and 1 or 0 }
-  local kept = ''
+  local state = { handle = handle, dialect = facts.dialect, counts = {}, events = 0, next_mark = 1, looked = 0,
+    started = '', empty = needle == '\n\n' and 1 or 0, recent = new_recent(facts.operation), leg = facts.leg }
+  local recent, held, last = state.recent, '', nil
+  -- It may become longer or shorter.
+  if handle:headers():get('content-length') then handle:headers():remove('content-length') end
   for chunk in handle:bodyChunks() do
     local size = chunk:length()
+    last = chunk
     if size > 0 then
       local text = chunk:getBytes(0, size)
       if not state.model and state.looked < CHUNKS_WITH_MODEL then
@@ -166,31 +203,29 @@ local function read_stream(handle, facts)
       end
       local events, plain = look_at(text, size, needle)
       state.events = state.events + events
-      -- Every few events it is said how many came: a stream that is cut runs no more of this script.
+      -- Every few events it is said how many came: a stream that is reset runs no more of this script.
       if state.events >= state.next_mark and not state.final then
-        tell_seen(state)
+        tell(handle, seen(state), state.model)
         state.next_mark = state.events + EVENTS_A_MARK
       end
-      -- Most chunks are plain: they pass untouched.
-      if not plain or kept ~= '' or state.parts then
-        local go_on, rest = split_events(state, kept .. text, strip)
-        kept = ''
-        if strip and #rest <= LONGEST_HELD and not find(rest, '^data: ?%[') then
-          kept = rest  -- it may be the usage event
-        elseif rest ~= '' then
-          begin_event(state, rest)
-          go_on = go_on .. rest
-        end
-        if strip then chunk:setBytes(go_on) end
+      if plain and held == '' and not state.parts then
+        -- Most chunks are plain: they pass untouched.
+        if recent then remember(recent, text) end
+      else
+        local go_on
+        go_on, held = take_chunk(state, held, text, strip)
+        if go_on ~= text then chunk:setBytes(go_on) end
       end
-    elseif kept ~= '' then
-      chunk:setBytes(kept)  -- the stream ends within an event
-      take_event(state, kept)
-      kept = ''
     end
   end
-  if state.parts then take_event(state, table.concat(state.parts)) end
-  if not state.final and state.events > 0 then tell_seen(state) end
+  local rest = end_stream(state, held)
+  if rest == '' then return end
+  if not last then
+    handle:body(true):setBytes(rest)
+  elseif not handle:trailers() then
+    -- The last chunk has not gone on yet; behind it there is no other place, and before trailers none at all.
+    last:setBytes(last:getBytes(0, last:length()) .. rest)
+  end
 end
 
 -- Reads the events of a session over a WebSocket, which come as unmasked text from the provider.
