@@ -70,7 +70,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
         return names | (self.credential.written_headers if self.credential else set())
 
 
-def cluster_name(backend: str, preparation: Preparation, target: Target) -> str:
+def cluster_name(backend: str, preparation: Preparation) -> str:
     """The backend's own name for the plain preparation, else with a mark of what differs."""
     plain = Preparation(schema=preparation.schema, credential=preparation.credential)
     if preparation == plain:
@@ -103,7 +103,7 @@ def ai_cluster(name: str, target: Target, preparation: Preparation, backend: str
     return cluster
 
 
-def _cluster(name: str, target: Target, filters: list[dict[str, Any]]) -> dict[str, Any]:
+def _protocol_options(target: Target, filters: list[dict[str, Any]]) -> dict[str, Any]:
     options: dict[str, Any] = {
         "@type": TYPE + HTTP_OPTIONS,
         "explicit_http_config": {"http2_protocol_options": {}}
@@ -117,6 +117,10 @@ def _cluster(name: str, target: Target, filters: list[dict[str, Any]]) -> dict[s
             *filters,
             {"name": "envoy.filters.http.upstream_codec", "typed_config": codec},
         ]
+    return options
+
+
+def _cluster(name: str, target: Target, filters: list[dict[str, Any]]) -> dict[str, Any]:
     cluster: dict[str, Any] = {
         "name": name,
         "type": target.discovery,
@@ -134,7 +138,7 @@ def _cluster(name: str, target: Target, filters: list[dict[str, Any]]) -> dict[s
                 }
             ]
         },
-        "typed_extension_protocol_options": {HTTP_OPTIONS: options},
+        "typed_extension_protocol_options": {HTTP_OPTIONS: _protocol_options(target, filters)},
     }
     if target.discovery == "EDS":
         cluster["eds_cluster_config"] = {

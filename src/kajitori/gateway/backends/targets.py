@@ -13,7 +13,7 @@ from kajitori.gateway.backends.tls import UpstreamTls, upstream_tls
 from kajitori.gateway.backends.tls_policies import BackendKey, holding_policy
 
 if TYPE_CHECKING:
-    from kajitori.api.envoygateway.v1alpha1 import Backend, BackendEndpoint
+    from kajitori.api.envoygateway.v1alpha1 import Backend, BackendEndpoint, BackendSpec
     from kajitori.api.kubernetes.core_v1 import Service, ServicePort
     from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
     from kajitori.gateway.observed import Index
@@ -72,6 +72,25 @@ def _find_backend(index: Index, namespace: str, name: str) -> Target | Reason:
             "BackendNotFound", f"{subject} does not exist", "create it, or correct the reference", subject
         )
     spec = backend.spec
+    wrong = _what_is_wrong(subject, spec)
+    if wrong is not None:
+        return wrong
+    notes = _notes(subject, backend)
+    tls = _tls(index, subject, (namespace, name), spec, notes)
+    if isinstance(tls, Reason):
+        return tls
+    hosts = _hosts(index, subject, spec)
+    if isinstance(hosts, Reason):
+        return hosts
+    http2 = any("h2c" in protocol or "h2" in protocol for protocol in spec.app_protocols)
+    target = msgspec.structs.replace(
+        hosts, http2=http2 or hosts.http2, fallback=bool(spec.fallback), notes=(*hosts.notes, *notes)
+    )
+    return _with_tls(target, tls) if tls else target
+
+
+def _what_is_wrong(subject: str, spec: BackendSpec) -> Reason | None:
+    """Why a Backend cannot be used, as far as it says so itself."""
     if spec.type == "DynamicResolver":
         return Reason(
             "UnsupportedValue", f"{subject}: type DynamicResolver is not honoured", "list endpoints", subject
@@ -83,39 +102,33 @@ def _find_backend(index: Index, namespace: str, name: str) -> Target | Reason:
         return Reason(
             "Invalid", f"{subject}: {own[0]} is a socket of the gateway itself", "name another", subject
         )
-    notes = _notes(subject, backend)
-    http2 = any("h2c" in protocol or "h2" in protocol for protocol in spec.app_protocols)
-    policy = holding_policy(index, BackendKey("gateway.envoyproxy.io", "Backend", namespace, name))
+    return None
+
+
+def _tls(
+    index: Index, subject: str, key: tuple[str, str], spec: BackendSpec, notes: list[str]
+) -> UpstreamTls | Reason | None:
+    """How to connect to a Backend; None: in plain text. notes: gets what is not honoured."""
+    policy = holding_policy(index, BackendKey("gateway.envoyproxy.io", "Backend", *key))
     raw = spec.tls
     if raw is None and policy is None and _WEB_SOCKET_OVER_TLS in spec.app_protocols:
         raw = {}
-    tls = upstream_tls(index, subject, namespace, raw, policy, notes)
-    if isinstance(tls, Reason):
-        return tls
+    return upstream_tls(index, subject, key[0], raw, policy, notes)
+
+
+def _hosts(index: Index, subject: str, spec: BackendSpec) -> Target | Reason:
+    """Where a Backend is. One whose only endpoint is the name of a Service has that Service's endpoints."""
     names = [endpoint.fqdn for endpoint in spec.endpoints if endpoint.fqdn]
     services = [_SERVICE_NAME.fullmatch(fqdn.hostname) for fqdn in names]
-    if names and all(services):
-        if len(names) > 1:
-            return Reason(
-                "UnsupportedValue", f"{subject} names several Services", "make one Backend for each", subject
-            )
-        match = services[0]
-        assert match is not None
-        found = find_service(index, match.group(2), match.group(1), names[0].port)
-        if isinstance(found, Reason):
-            return found
-        found = msgspec.structs.replace(
-            found, http2=http2 or found.http2, fallback=bool(spec.fallback), notes=(*found.notes, *notes)
+    if not names or not all(services):
+        return Target("STRICT_DNS" if names else "STATIC", tuple(map(_place, spec.endpoints)))
+    if len(names) > 1:
+        return Reason(
+            "UnsupportedValue", f"{subject} names several Services", "make one Backend for each", subject
         )
-        return _with_tls(found, tls) if tls else found
-    target = Target(
-        "STRICT_DNS" if names else "STATIC",
-        tuple(_place(endpoint) for endpoint in spec.endpoints),
-        http2=http2,
-        fallback=bool(spec.fallback),
-        notes=tuple(notes),
-    )
-    return _with_tls(target, tls) if tls else target
+    match = services[0]
+    assert match is not None
+    return find_service(index, match.group(2), match.group(1), names[0].port)
 
 
 def _is_own(path: str) -> bool:

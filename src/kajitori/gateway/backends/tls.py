@@ -41,6 +41,7 @@ class BackendTls(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     well_known_ca_certificates: str | None = field(default=None, name="wellKnownCACertificates")
     insecure_skip_verify: bool = False
     sni: str | None = None
+    # Where no `sni` is given this is done without being asked for.
     auto_sni_from_endpoint_hostname: bool = field(default=False, name="autoSNIFromEndpointHostname")
     client_certificate_ref: SecretObjectReference | None = None
     min_version: Version | None = None
@@ -76,22 +77,24 @@ def upstream_tls(
     notes += [
         f"{subject}: {path} is not honoured" for path in unhonoured_fields(raw or {}, BackendTls, "tls")
     ]
-    common: dict[str, Any] = {}
-    secrets: list[Delivered] = []
     trust = _trust(index, subject, namespace, own, policy)
     if isinstance(trust, Reason):
         return trust
+    pair = _client_certificate(index, subject, namespace, own.client_certificate_ref)
+    if isinstance(pair, Reason):
+        return pair
+    secrets = tuple(each for each in (trust, pair) if each is not None)
+    return UpstreamTls(_socket(own, policy, trust, pair), secrets)
+
+
+def _socket(
+    own: BackendTls, policy: BackendTLSPolicy | None, trust: Delivered | None, pair: Delivered | None
+) -> dict[str, Any]:
+    """The transport socket. trust: authorities, None for those of the system. pair: the gateway's own certificate."""
     names = _names(policy)
-    if trust is not None:
-        secrets.append(trust)
     verified = trust is not None or policy is not None or not own.insecure_skip_verify
-    if verified:
-        common |= _verification(trust, names)
-    if own.client_certificate_ref is not None:
-        pair = _client_certificate(index, subject, namespace, own.client_certificate_ref)
-        if isinstance(pair, Reason):
-            return pair
-        secrets.append(pair)
+    common: dict[str, Any] = _verification(trust, names) if verified else {}
+    if pair is not None:
         common["tls_certificate_sds_secret_configs"] = [sds(pair.name)]
     if parameters := _parameters(own):
         common["tls_params"] = parameters
@@ -106,8 +109,7 @@ def upstream_tls(
     if verified and not names:
         # The certificate must be for the name that was asked for.
         context["auto_sni_san_validation"] = True
-    socket = {"name": "envoy.transport_sockets.tls", "typed_config": context}
-    return UpstreamTls(socket, tuple(secrets))
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
 def _verification(trust: Delivered | None, names: list[dict[str, Any]]) -> dict[str, Any]:
@@ -170,8 +172,10 @@ def _trust(
 
 
 def _client_certificate(
-    index: Index, subject: str, namespace: str, ref: SecretObjectReference
-) -> Delivered | Reason:
+    index: Index, subject: str, namespace: str, ref: SecretObjectReference | None
+) -> Delivered | Reason | None:
+    if ref is None:
+        return None
     key = (ref.namespace or namespace, ref.name)
     if (ref.group, ref.kind) != ("", "Secret"):
         return Reason("Invalid", f"{subject}: tls.clientCertificateRef is not of a Secret", "", subject)

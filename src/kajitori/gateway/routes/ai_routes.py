@@ -392,7 +392,7 @@ def _preparations(choices: list[_Choice], resilience: Resilience) -> list[Prepar
 
 def _add_cluster(world: World, choice: _Choice, preparation: Preparation) -> Choice:
     """The cluster of a backend as a rule needs it, which the world has from now on."""
-    name = cluster_name(f"ai/{choice.name}", preparation, choice.target)
+    name = cluster_name(f"ai/{choice.name}", preparation)
     world.add_cluster(name, lambda: ai_cluster(name, choice.target, preparation, choice.name), choice.target)
     world.backends[name] = (choice.name, preparation.model)
     if choice.injection and choice.injection.secret:
