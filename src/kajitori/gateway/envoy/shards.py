@@ -75,6 +75,11 @@ def scope(table: str) -> Resource:
     }
 
 
+def scope_of_former(shard: str) -> Resource:
+    """That requests which name a shard that is no more are looked up in its table: some were on their way when it went."""
+    return {**scope(shard), "route_configuration_name": table_of(shard)}
+
+
 class Sharding:
     """Cuts tables, and remembers which hosts it has cut: these stay so, lest requests get lost on the way back.
 

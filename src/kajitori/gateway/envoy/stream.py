@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.envoy.inquiry import Inquiry, Message, is_probe
 from kajitori.gateway.envoy.repeating import ACKNOWLEDGED_AGAIN, LOOKED_AT_ONCE, written_otherwise
-from kajitori.gateway.envoy.shards import SHARDS, shard_name
+from kajitori.gateway.envoy.shards import SHARDS, shard_name, table_of
 from kajitori.gateway.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -284,6 +284,19 @@ class Stream:
                     return {name: written_otherwise(kind, encoded, self._snapshot.encode)}
                 if kind in LOOKED_AT_ONCE:
                     break
+        return due | self._former_shards() if kind == SCOPES else due
+
+    def _former_shards(self) -> dict[str, Encoded]:
+        """Scopes of shards that lead to their whole table, as soon as Envoy has it: they stay, and cost nothing."""
+        scopes, tables = self._subscriptions[SCOPES], self._subscriptions[ROUTES]
+        due: dict[str, Encoded] = {}
+        for name in self._snapshot.former_shards(scopes.has):
+            table = table_of(name)
+            sent = self._snapshot.effective(ROUTES, table)
+            if sent is not None and tables.holds.get(table) == sent.version:
+                made = self._snapshot.of_former_shard(name)
+                if scopes.has[name] != made.version:
+                    due[name] = made
         return due
 
     def _waits_for_shards(self, table: str, subscription: _Subscription) -> bool:
@@ -318,7 +331,11 @@ class Stream:
         subscription = self._subscriptions[kind]
         if self._snapshot.holds_back and kind in _NEEDED:
             return []
-        return [name for name in subscription.has if name not in self._snapshot.resources[kind]]
+        gone = [name for name in subscription.has if name not in self._snapshot.resources[kind]]
+        if kind == SCOPES and gone:
+            kept = self._snapshot.former_shards(gone)
+            return [name for name in gone if name not in kept]
+        return gone
 
     def _is_settled(self, kind: str) -> bool:
         subscription = self._subscriptions[kind]

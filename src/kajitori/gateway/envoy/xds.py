@@ -14,11 +14,11 @@ from kajitori.gateway.envoy.forms import PROBE, Part
 from kajitori.gateway.envoy.parts import divide
 from kajitori.gateway.envoy.quarantine import Case
 from kajitori.gateway.envoy.refused_part import RefusedPart
-from kajitori.gateway.envoy.shards import table_of
+from kajitori.gateway.envoy.shards import scope_of_former, table_of
 from kajitori.gateway.envoy.sources import Sources
 from kajitori.gateway.envoy.stand_ins import stand_in
 from kajitori.gateway.envoy.words import shown
-from kajitori.gateway.resources import CLUSTER, ROUTES, SECRET, Resources
+from kajitori.gateway.resources import CLUSTER, ROUTES, SCOPES, SECRET, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +42,7 @@ class Snapshot:
         self._retried: set[tuple[str, str]] = set()
         self._cases: dict[tuple[str, str], Case] = {}
         self._stand_ins: dict[str, Encoded] = {}
+        self._former_shards: dict[str, Encoded] = {}
         # What other processes' Envoys refuse, by resource.
         self._heeded: dict[tuple[str, str], dict[tuple[Part, str], RefusedPart]] = {}
         # Who finds out for a case what is refused.
@@ -117,6 +118,8 @@ class Snapshot:
         self._stand_ins = {
             name: sent for name, sent in self._stand_ins.items() if (CLUSTER, name) in self._refused
         }
+        for name in [name for name in self._former_shards if table_of(name) not in versions[SCOPES]]:
+            del self._former_shards[name]
         for key in [key for key in self._good if key[1] not in versions[key[0]]]:
             del self._good[key]
 
@@ -172,6 +175,17 @@ class Snapshot:
     def stands_in(self, kind: str, sent: Encoded) -> bool:
         """Whether this is in place of something that Envoy never took, and worth less than what it may still have."""
         return kind == CLUSTER and self._stand_ins.get(str(sent.value["name"])) is sent
+
+    def former_shards(self, scopes: Iterable[str]) -> set[str]:
+        """Which of these are scopes of shards that are no more, of tables that are there still."""
+        wanted = self.resources[SCOPES]
+        return {name for name in scopes if name not in wanted and table_of(name) in wanted}
+
+    def of_former_shard(self, name: str) -> Encoded:
+        """What its scope is from then on."""
+        if name not in self._former_shards:
+            self._former_shards[name] = encoded(SCOPES, scope_of_former(name), self.encode)
+        return self._former_shards[name]
 
     def accept(self, kind: str, name: str, sent: Encoded) -> None:
         """Envoy took this one."""
