@@ -198,6 +198,7 @@ def play(events: list[Any], count: int, envoys: int) -> None:
 
 @given(EVENTS)
 @example([AGAIN, 1, {"tokens/a": None}, AGAIN])
+@example([{"chain/a": (GOOD, 0)}, "settle", "restart replica", "settle", {"chain/a": (ACTION, 0)}])
 @settings(max_examples=60, deadline=None)
 def test_whatever_changes_and_restarts_one_envoy_has_what_is_good_and_nobody_else_is_told(
     events: list[Any],

@@ -83,6 +83,8 @@ class Stream:
         self._waiting_since: float | None = None
         self._closed = False
         self._inquiry = Inquiry(snapshot)
+        # Types of which it has said what it has from before, and nobody has looked at that.
+        self._introduced: set[str] = set()
         self.wake = asyncio.Event()
 
     @property
@@ -118,6 +120,7 @@ class Stream:
         if first:
             subscription.has.update(request.initial_resource_versions)
             subscription.holds.update(request.initial_resource_versions)
+            self._introduced.add(kind)
             if not subscribe and not request.response_nonce and kind in (CLUSTER, LISTENER, SCOPES):
                 subscription.wildcard = True
         for name in subscribe:
@@ -205,6 +208,9 @@ class Stream:
 
     def _next(self) -> Any | None:
         """The next message that may go out now."""
+        while self._introduced:
+            kind = self._introduced.pop()
+            self._snapshot.accept_known(kind, self._subscriptions[kind].holds)
         before = self._snapshot.rejected if self._snapshot.asks else None
         tried = self._inquiry.next(self._is_free, self._asks_for_tables)
         if before is not None and not self._snapshot.asks:

@@ -21,7 +21,7 @@ from kajitori.gateway.envoy.words import shown
 from kajitori.gateway.resources import CLUSTER, ROUTES, SCOPES, SECRET, Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kajitori.gateway.envoy.encode import Encoder
     from kajitori.gateway.envoy.inquiry import Inquiry
@@ -198,6 +198,15 @@ class Snapshot:
         case, wanted = self._cases.get((kind, name)), self.resources[kind].get(name)
         if case is not None and case.over and wanted is not None and wanted.version == sent.version:
             self._close(kind, name)
+
+    def accept_known(self, kind: str, versions: Mapping[str, str]) -> None:
+        """An Envoy that another control plane served before has these: what is wanted still is good, and is kept if it
+        changes to something that is not.
+        """
+        wanted = self.resources[kind]
+        for name, version in versions.items():
+            if name in wanted and wanted[name].version == version:
+                self.accept(kind, name, wanted[name])
 
     def refuse(self, kind: str, name: str, sent: Encoded, message: str, asker: Inquiry | None = None) -> None:
         """Envoy did not take this one and keeps what it had. asker: by whom it can be asked what it did not like."""
