@@ -33,6 +33,7 @@ from kajitori.api.structural import INT_OR_STRING, QUANTITY, Schema, structural_
 
 __all__ = [
     "NULLABLE",
+    "OF_FIRST_ANCESTOR",
     "SET_LIST",
     "Column",
     "Definition",
@@ -131,6 +132,8 @@ def exactly_when_type(kind: str, member: str) -> dict[str, Any]:
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
+OF_FIRST_ANCESTOR = Column("Status", '.status.ancestors[0].conditions[?(@.type=="Accepted")].reason')
+"""Whether a policy holds at the first of the Gateways that it bears upon, in a word."""
 
 
 class Scale(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, field
 
 from kajitori.api.conditions import Conditions
-from kajitori.api.crd import Definition, exactly_when_type, rule
+from kajitori.api.crd import AGE, OF_FIRST_ANCESTOR, Definition, exactly_when_type, rule
 from kajitori.api.envoygateway.policy import GROUP
 from kajitori.api.gateway.shared import ParentReference
 from kajitori.api.kubernetes.meta_v1 import ObjectMeta
@@ -132,7 +132,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         list_kind="EnvoyProxyList",
         short_names=("eproxy",),
         categories=("envoy-gateway",),
-        versions=(OpenVersion(name="v1alpha1", root=EnvoyProxy),),
+        versions=(OpenVersion(name="v1alpha1", root=EnvoyProxy, columns=(OF_FIRST_ANCESTOR, AGE)),),
     ),
 )
 """Open: fields that are not honoured are kept, so that the status can name them."""

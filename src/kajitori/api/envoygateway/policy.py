@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Definition, map_list, rule
+from kajitori.api.crd import AGE, OF_FIRST_ANCESTOR, Definition, map_list, rule
 from kajitori.api.crd import rules as cel_rules
 from kajitori.api.gateway.shared import GROUP as GATEWAY_GROUP
 from kajitori.api.gateway.shared import (
@@ -121,7 +121,7 @@ def policy_definition(root: type[msgspec.Struct], plural: str, *short_names: str
         plural=plural,
         short_names=short_names,
         categories=("envoy-gateway",),
-        versions=(OpenVersion(name="v1alpha1", root=root, columns=(AGE,)),),
+        versions=(OpenVersion(name="v1alpha1", root=root, columns=(OF_FIRST_ANCESTOR, AGE)),),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import AGE, Definition, Version, rule, rules
+from kajitori.api.crd import AGE, OF_FIRST_ANCESTOR, Definition, Version, rule, rules
 from kajitori.api.gateway.shared import (
     GROUP,
     Group,
@@ -109,7 +109,13 @@ DEFINITION = Definition(
     short_names=("btlspolicy",),
     categories=("gateway-api",),
     versions=(
-        Version(name="v1", root=BackendTLSPolicy, columns=(AGE,)),
-        Version(name="v1alpha3", root=BackendTLSPolicy, columns=(AGE,), storage=False, deprecated=True),
+        Version(name="v1", root=BackendTLSPolicy, columns=(OF_FIRST_ANCESTOR, AGE)),
+        Version(
+            name="v1alpha3",
+            root=BackendTLSPolicy,
+            columns=(OF_FIRST_ANCESTOR, AGE),
+            storage=False,
+            deprecated=True,
+        ),
     ),
 )

@@ -254,6 +254,7 @@ _CLASS_COLUMNS = (
     Column("Controller", ".spec.controllerName"),
     Column("Accepted", ".status.conditions[?(@.type=='Accepted')].status"),
     AGE,
+    Column("Description", ".spec.description", priority=1),
 )
 
 DEFINITIONS: tuple[Definition, ...] = (
