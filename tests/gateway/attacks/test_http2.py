@@ -314,7 +314,7 @@ async def _hurried(limited: Limited) -> None:
     """With other times than a test can wait for."""
     plan = make_plan(observe(*limited.documents(), access_log=str(limited.bench.access_log)))
     text = json.dumps(plan.resources.by_type)
-    for name, seconds in (("stream_idle_timeout", "300s"), ("per_try_idle_timeout", "60s")):
+    for name, seconds in (("stream_flush_timeout", "300s"), ("idle_timeout", "300s")):
         assert f'"{name}": "{seconds}"' in text
         text = text.replace(f'"{name}": "{seconds}"', f'"{name}": "1s"')
     limited.bench.set_resources("gateway", Resources(json.loads(text)))

@@ -187,7 +187,8 @@ async def test_who_asks_for_a_session_without_an_upgrade_is_told_to_upgrade(shar
     assert len(provider.seen) == before
 
 
-async def test_a_silent_session_lives_on_by_pings_and_ends_where_a_policy_says_so(shared: Shared) -> None:
+@pytest.mark.parametrize("where", ["rule", "policy"])
+async def test_a_silent_session_lives_on_by_pings_and_ends_without(shared: Shared, where: str) -> None:
     bench, provider = shared
 
     async def talk(socket: web.WebSocketResponse, message: Any) -> None:
@@ -199,11 +200,16 @@ async def test_a_silent_session_lives_on_by_pings_and_ends_where_a_policy_says_s
         "metadata": {"name": "idle"},
         "spec": {"targetRefs": [for_route("r")], "timeout": {"http": {"streamIdleTimeout": "1s"}}},
     }
-    await bench.apply(*documents(bench.port, provider.port), idle)
+    objects = documents(bench.port, provider.port)
+    if where == "rule":
+        objects[-1]["spec"]["rules"][0]["streamIdleTimeout"] = "1s"
+    else:
+        objects.append(idle)
+    await bench.apply(*objects)
     provider.answer = talking(talk)
     async with bench.session.ws_connect(bench.url + PATH, autoping=False) as socket:
         begin = asyncio.get_running_loop().time()
-        while asyncio.get_running_loop().time() < begin + 1.5:
+        while asyncio.get_running_loop().time() < begin + 2.5:
             await socket.ping()
             assert (await socket.receive()).type == aiohttp.WSMsgType.PONG
             await asyncio.sleep(0.1)

@@ -96,7 +96,7 @@ async def test_a_failing_backend_is_left_for_the_next_priority(
         "503": "answered 503",
         "refused": "connection failure",
         "reset": "connection closed by the backend",
-        "silent": "silent for too long",
+        "silent": "timeout",
     }
     assert expected[failure] in record.attempts[0].outcome, record.attempts
 

@@ -23,7 +23,7 @@ _WORDS = {
     "RLSE": "rate limits not to be asked",
     "DC": "client left",
     "URX": "retries exhausted",
-    "SI": "silent for too long",
+    "SI": "no progress for too long",
     "IH": "malformed request",
     "DPE": "malformed request",
     "UPE": "malformed answer",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 CREDENTIAL_HEADERS = ("api-key", "x-api-key", "x-goog-api-key", *SIGNATURE_HEADERS)
 CONNECT_TIMEOUT = "3s"
+# A machine that is gone answers no probe; one that only thinks does, however long it is silent. Seconds.
+_PROBES = {"keepalive_time": 30, "keepalive_interval": 10, "keepalive_probes": 3}
 # What the gateway tells itself is no business of a backend's.
 _INTERNAL_PREFIXES = ("x-ai-eg-", "x-envoy-", "x-kajitori-", "x-aigw-")
 
@@ -98,6 +100,7 @@ def ai_cluster(name: str, target: Target, preparation: Preparation, backend: str
     cluster = _cluster(name, target, filters)
     cluster["metadata"] = {"filter_metadata": {BACKEND_METADATA: {"backend": backend or name}}}
     cluster["outlier_detection"] = outlier_detection(spare=preparation.spare, lost_whole=preparation.followed)
+    cluster["upstream_connection_options"] = {"tcp_keepalive": _PROBES}
     if preparation.spare:
         add_spare(cluster)
     return cluster

@@ -168,6 +168,7 @@ def _time_out(manager: dict[str, Any], common: dict[str, Any], timeout: ClientTi
         (manager, "request_timeout", http.request_received_timeout),
         (manager, "request_headers_timeout", http.request_headers_received_timeout),
         (manager, "stream_idle_timeout", http.stream_idle_timeout),
+        (manager, "stream_flush_timeout", http.stream_idle_timeout),
         (common, "idle_timeout", http.idle_timeout),
     ):
         if value:

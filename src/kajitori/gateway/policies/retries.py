@@ -28,7 +28,7 @@ _LONGEST_ORDER = 64
 
 
 def retry_policy(retry: Retry, own: dict[str, Any]) -> dict[str, Any]:
-    """Envoy's `RetryPolicy`. own: what the route had, of which the timeouts of an attempt are kept."""
+    """Envoy's `RetryPolicy`. own: what the route had, of which the timeout of an attempt is kept."""
     on = retry.retry_on
     made: dict[str, Any] = {
         "retry_on": ",".join(on.triggers) if on and on.triggers else _DEFAULT_TRIGGERS,
@@ -44,9 +44,8 @@ def retry_policy(retry: Retry, own: dict[str, Any]) -> dict[str, Any]:
         ],
         "host_selection_retry_max_attempts": 5,
     }
-    for name in ("per_try_timeout", "per_try_idle_timeout"):
-        if name in own:
-            made[name] = own[name]
+    if "per_try_timeout" in own:
+        made["per_try_timeout"] = own["per_try_timeout"]
     each = retry.per_retry
     if each and each.timeout:
         made["per_try_timeout"] = protobuf_duration(each.timeout)

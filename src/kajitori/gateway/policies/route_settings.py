@@ -14,6 +14,7 @@ from kajitori.gateway.policies.local_rate_limit import local_rate_limit
 from kajitori.gateway.policies.response_overrides import response_overrides
 from kajitori.gateway.policies.retries import by_priority, retry_policy
 from kajitori.gateway.resilience.actions import with_own_retries
+from kajitori.gateway.resilience.retries import leave_time
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.optional_filters import (
     BUFFER,
@@ -96,6 +97,7 @@ def _action(
     if spec.retry and not own_retries:
         action["retry_policy"] = retry_policy(spec.retry, action.get("retry_policy", {}))
         by_priority(action, tiers, spec.retry)
+        leave_time(action)
     if spec.timeout and spec.timeout.http:
         _time_out(action, spec.timeout.http)
     balancer = spec.load_balancer

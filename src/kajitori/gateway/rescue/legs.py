@@ -6,6 +6,8 @@ from __future__ import annotations
 ROUTE = "x-kajitori-route"
 # What shall follow a stream that dies: `Error`, `Continue` or `ContinueFinalMessage`.
 MODE = "x-kajitori-rescue"
+# Seconds for which an answer may stand still, 0 for no bound.
+SILENCE = "x-kajitori-silence"
 # Number of the leg, 1 for the first.
 LEG = "x-kajitori-leg"
 # Clusters of Envoy that shall not be tried again, parted by commas.

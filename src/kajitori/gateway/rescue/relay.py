@@ -31,12 +31,18 @@ _NOT_PASSED_ON = frozenset(
         "upgrade", legs.LEG, legs.EXCLUDED, legs.ID, legs.CLUSTER,
     }
 )  # fmt: skip
-# A backend that says nothing is cut by Envoy, which knows for how long it may be silent.
+# A backend that says nothing is cut by Envoy, which knows for how long it may be silent. It would take one for silent whose
+# answer is not taken, so a client may take nothing for this part of the time.
+_CLIENTS_SHARE = 0.5
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
 class _Interrupted(Exception):
     """A stream ended before it was whole; its words say how."""
+
+
+class _Unheard(Exception):
+    """The client takes nothing of its answer."""
 
 
 class Relay:
@@ -101,14 +107,20 @@ class Relay:
                 length = answer.headers.get("content-length")
                 if length is not None:
                     response.content_length = int(length)
-                await response.prepare(request)
-                async for piece in answer.content.iter_any():
-                    await response.write(piece)
-                await response.write_eof()
-                return response
-            self.counts.streams += 1
+            else:
+                self.counts.streams += 1
             await response.prepare(request)
-            await self._stream(rescue, response, answer)
+            try:
+                if _is_events(answer):
+                    await self._stream(rescue, response, answer)
+                else:
+                    async for piece in answer.content.iter_any():
+                        await rescue.write(response, piece)
+            except _Unheard:
+                _log.info("%s: the client takes nothing of its answer", rescue.request_id)
+                if request.transport is not None:
+                    request.transport.abort()
+                return response
         await response.write_eof()
         return response
 
@@ -134,7 +146,7 @@ class Relay:
                     continue
                 self.counts.continued += 1
                 told = f"kajitori: interrupted ({reason}), continued by another backend"
-                await response.write(comment(told))
+                await rescue.write(response, comment(told))
                 try:
                     await rescue.pass_on(response, further)
                     return
@@ -145,7 +157,7 @@ class Relay:
             if rescue.continues and rescue.story.obstacle
             else ""
         )
-        await response.write(rescue.story.error(f"the answer was interrupted: {reason}{why}"))
+        await rescue.write(response, rescue.story.error(f"the answer was interrupted: {reason}{why}"))
 
     @contextlib.asynccontextmanager
     async def _leg(self, rescue: _Rescue, body: bytes) -> AsyncGenerator[aiohttp.ClientResponse]:
@@ -174,6 +186,7 @@ class _Rescue:
         self.path = request.path_qs
         self.request_id = request.headers.get(legs.ID, "")
         self.continues = mode != "Error"
+        self._patience = _seconds(request.headers.get(legs.SILENCE, ""))
         self.story: Story = story_of(request.path, engine_fields=mode == "ContinueFinalMessage")
         self.leg = 0
         self.tried: list[str] = []
@@ -203,6 +216,14 @@ class _Rescue:
         body: dict[str, Any] = self.story.continuation(asked)  # pyright: ignore[reportUnknownArgumentType]
         return None if self.story.obstacle else msgspec.json.encode(body)
 
+    async def write(self, response: web.StreamResponse, data: bytes) -> None:
+        """To the client. Raises _Unheard if it takes nothing for too long."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await response.write(data)
+        except TimeoutError:
+            raise _Unheard from None
+
     async def pass_on(self, response: web.StreamResponse, answer: aiohttp.ClientResponse) -> None:
         """Write whole events as they come. Raises _Interrupted if the stream ends without having said so."""
         first = self.leg == 1
@@ -218,11 +239,11 @@ class _Rescue:
                     adapted.append(self.story.adapted(event))
                 self.story.read(event)
             if whole:
-                await response.write(whole if first else b"".join(adapted))
+                await self.write(response, whole if first else b"".join(adapted))
         if not self.story.ended:
             raise _Interrupted(f"backend {self.leg} ended the stream too early")
         if splitter.pending:
-            await response.write(splitter.pending)
+            await self.write(response, splitter.pending)
 
     async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         try:
@@ -242,6 +263,14 @@ async def _body(request: web.BaseRequest, most_bytes: int) -> bytes | None:
             return None
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def _seconds(text: str) -> float | None:
+    """How long a write may take, or None for no bound."""
+    try:
+        return float(text) * _CLIENTS_SHARE or None
+    except ValueError:
+        return None
 
 
 def _is_events(answer: aiohttp.ClientResponse) -> bool:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from kajitori.gateway.resilience.settings import Resilience
 
 IDLE_SECONDS = 60.0
+# Where nobody says how long silence may last: also a session over a WebSocket ends by it.
+STANDSTILL_SECONDS = 300.0
+# What an attempt may take to connect, and so much later than the last one has had its time, so that it is an attempt that
+# fails, and its backend is told.
+_CONNECT_SECONDS, _LATER_SECONDS = 3.0, 1.0
 _TO_ANOTHER = "5xx,reset,connect-failure,refused-stream,retriable-status-codes"
 _TO_THE_SAME = "connect-failure,refused-stream,reset-before-request"
 _PREVIOUS_HOSTS = {
@@ -28,27 +33,43 @@ _PREVIOUS_HOSTS = {
 }
 
 
+def silence_seconds(rule: AIGatewayRouteRule, resilience: Resilience, attempts: int) -> float:
+    """For how long a backend may be silent: `streamIdleTimeout`, or the policy's idleTimeout, or the request timeout shared by
+    the attempts, or a minute. 0 for no bound.
+    """
+    if rule.stream_idle_timeout:
+        return parse_duration_seconds(rule.stream_idle_timeout)
+    if resilience.idle_seconds:
+        return resilience.idle_seconds
+    return _request_seconds(rule) / max(attempts, 1) or IDLE_SECONDS
+
+
+def standstill_timeout(silence: float, attempt: float, attempts: int, *, given: bool) -> str:
+    """Envoy's bound for a request that makes no progress, whoever is to blame.
+
+    It is the one that ends an answer which stands still: its backend may be silent, or its client may take nothing, and
+    no backend is to be left out for a client. But its clock runs from the beginning, so it leaves each attempt the
+    time that it has. silence: see `silence_seconds`. attempt: seconds that one has until its answer begins. given: whether
+    somebody said how long silence may last.
+    """
+    if not silence:
+        return "0s"
+    least = silence if given else max(silence, STANDSTILL_SECONDS)
+    return protobuf_duration(max(least, _together(attempts, attempt)))
+
+
 def default_retries(rule: AIGatewayRouteRule, resilience: Resilience, attempts: int) -> dict[str, Any]:
     """Timeouts and retries of a route action. attempts: backends of the rule, as many as are tried.
 
-    Without a request timeout an answer may last; what ends it is silence: `streamIdleTimeout`, or the policy's
-    idleTimeout, or the request timeout shared by the attempts, or a minute.
+    Without a request timeout an answer may last; what ends it is silence. Envoy's bound for an attempt holds until its answer
+    begins, and counts against the backend; from then on `standstill_timeout` holds, which counts against nobody.
     """
     timeouts = rule.timeouts
-    whole = parse_duration_seconds(timeouts.request) if timeouts and timeouts.request else 0.0
     attempt = (
         parse_duration_seconds(timeouts.backend_request) if timeouts and timeouts.backend_request else 0.0
     )
-    # Envoy's bound for an attempt holds until the answer begins, so it is no bound for a stream that flows.
-    attempt = min(filter(None, (attempt, resilience.first_byte_seconds)), default=0.0)
-    if rule.stream_idle_timeout:
-        idle = parse_duration_seconds(rule.stream_idle_timeout)
-    elif resilience.idle_seconds:
-        idle = resilience.idle_seconds
-    elif whole:
-        idle = whole / attempts
-    else:
-        idle = IDLE_SECONDS
+    silence = silence_seconds(rule, resilience, attempts)
+    attempt = min(filter(None, (attempt, resilience.first_byte_seconds, silence)), default=0.0)
     hedging = bool(resilience.hedge_after_seconds) and attempts == 1
     retry: dict[str, Any] = {
         "retry_on": _TO_ANOTHER if attempts > 1 or hedging else _TO_THE_SAME,
@@ -60,9 +81,12 @@ def default_retries(rule: AIGatewayRouteRule, resilience: Resilience, attempts: 
     }
     if attempts > 1:
         retry["retriable_status_codes"] = [429]
-    if idle:
-        retry["per_try_idle_timeout"] = protobuf_duration(idle)
-    found: dict[str, Any] = {"timeout": protobuf_duration(whole), "idle_timeout": "0s", "retry_policy": retry}
+    given = bool(rule.stream_idle_timeout or resilience.idle_seconds)
+    found: dict[str, Any] = {
+        "timeout": protobuf_duration(_request_seconds(rule)),
+        "idle_timeout": standstill_timeout(silence, attempt, attempts, given=given),
+        "retry_policy": retry,
+    }
     if hedging:
         # The bound of an attempt ends none then: it sends a further one, and the first answer wins.
         attempt = resilience.hedge_after_seconds
@@ -73,3 +97,22 @@ def default_retries(rule: AIGatewayRouteRule, resilience: Resilience, attempts: 
     if attempt:
         retry["per_try_timeout"] = protobuf_duration(attempt)
     return found
+
+
+def leave_time(action: dict[str, Any]) -> None:
+    """Puts off the bound for a standstill where a policy gives a route more attempts, or gives each of them more time."""
+    retry = action["retry_policy"]
+    bound = parse_duration_seconds(action.get("idle_timeout", "0s"))
+    if bound and "per_try_timeout" in retry:
+        attempt = parse_duration_seconds(retry["per_try_timeout"])
+        action["idle_timeout"] = protobuf_duration(max(bound, _together(retry["num_retries"] + 1, attempt)))
+
+
+def _together(attempts: int, attempt: float) -> float:
+    """Seconds until so many attempts, of so many seconds each, have failed one after the other."""
+    return attempts * (_CONNECT_SECONDS + attempt) + _LATER_SECONDS
+
+
+def _request_seconds(rule: AIGatewayRouteRule) -> float:
+    timeouts = rule.timeouts
+    return parse_duration_seconds(timeouts.request) if timeouts and timeouts.request else 0.0

@@ -36,7 +36,7 @@ from kajitori.gateway.resilience.order import (
     priority_groups,
     tiers_of,
 )
-from kajitori.gateway.resilience.retries import default_retries
+from kajitori.gateway.resilience.retries import default_retries, silence_seconds
 from kajitori.gateway.resilience.settings import DEFAULTS, Resilience
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes.answers import Model, ai_error, literal, named_for_answers, unix_seconds
@@ -173,6 +173,9 @@ def _entries(
                 rule=rule.name or "",
                 tiers=tuple(found.get("tiers", ())),
                 ending=place.resilience.stream_ending,
+                silence_seconds=silence_seconds(
+                    rule, place.resilience, attempt_count(found.get("tiers", ()))
+                ),
                 serves=fit if by_model_alone else frozenset(),
             )
         )

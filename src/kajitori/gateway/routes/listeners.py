@@ -127,6 +127,8 @@ def connection_manager(name: str, settings: Settings, table: str) -> dict[str, A
         # For the whole request, its body included: a file of 512 MB in this time is 7 Mbit/s.
         "request_timeout": "600s",
         "stream_idle_timeout": "300s",
+        # For what is whole and not taken, whatever a route says of answers that stand still.
+        "stream_flush_timeout": "300s",
         "local_reply_config": local_reply_config(),
         "http2_protocol_options": _HTTP2,
         "upgrade_configs": [{"upgrade_type": "websocket"}],

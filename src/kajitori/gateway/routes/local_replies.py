@@ -14,7 +14,7 @@ _CEL = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.Expre
 # Connections that failed or broke, attempts that took too long, and nobody there to ask.
 _NO_ANSWER = (
     "response.code_details.startsWith('upstream_') || response.code_details == 'no_healthy_upstream'"
-    " || response.code_details == 'response_timeout'"
+    " || response.code_details in ['response_timeout', 'stream_idle_timeout']"
 )
 _NO_ANSWER_MESSAGE = (
     f"no backend of %METADATA(ROUTE:{METADATA}:route)% answered (attempts: %UPSTREAM_REQUEST_ATTEMPT_COUNT%, "

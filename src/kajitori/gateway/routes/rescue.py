@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kajitori.base.duration import parse_duration_seconds, protobuf_duration
 from kajitori.gateway.backends.clusters import plain_cluster
 from kajitori.gateway.backends.targets import Target
 from kajitori.gateway.credentials.filters import CAPTURE_FILTER
@@ -52,9 +53,9 @@ class Rescues:
         if entry.ending not in ENDINGS or self._settings.rescue_sockets is None or "route" not in entry.route:
             return [entry]
         name = f"{table}/{hostname}/{entry.route['name']}"
-        self._inner[name] = _inner_route(entry.route, name)
+        self._inner[name] = _inner_route(entry, name)
         first = msgspec.structs.replace(
-            entry, rank=(*entry.rank, 0), route=_relayed_route(entry.route, entry.ending, name), models=()
+            entry, rank=(*entry.rank, 0), route=_relayed_route(entry, name), models=()
         )
         return [first, msgspec.structs.replace(entry, rank=(*entry.rank, 1))]
 
@@ -92,8 +93,9 @@ class Rescues:
         }
 
 
-def _relayed_route(route: Resource, ending: str, inner_name: str) -> Resource:
+def _relayed_route(entry: Entry, inner_name: str) -> Resource:
     """To the relay first, then wherever the route leads; attempts count alike."""
+    route = entry.route
     action: Resource = dict(route["route"])
     plugin: Resource = action["inline_cluster_specifier_plugin"]["extension"]
     specifier: Resource = plugin["typed_config"]
@@ -109,11 +111,14 @@ def _relayed_route(route: Resource, ending: str, inner_name: str) -> Resource:
         "refresh_cluster_on_retry": True,
     }
     action.pop("hedge_policy", None)
+    # How long it takes for somebody to go on is known on the other side, and to the relay.
+    action["idle_timeout"] = "0s"
     match: Resource = route["match"]
     streamed = {"name": STREAM_HEADER, "present_match": True}
     told = [
         {"header": {"key": legs.ROUTE, "value": inner_name}},
-        {"header": {"key": legs.MODE, "value": ending}},
+        {"header": {"key": legs.MODE, "value": entry.ending}},
+        {"header": {"key": legs.SILENCE, "value": f"{entry.silence_seconds:g}"}},
     ]
     filters: Resource = dict(route.get("typed_per_filter_config", {}))
     filters.pop(CAPTURE_FILTER, None)
@@ -128,14 +133,15 @@ def _relayed_route(route: Resource, ending: str, inner_name: str) -> Resource:
     }
 
 
-def _inner_route(route: Resource, name: str) -> Resource:
+def _inner_route(entry: Entry, name: str) -> Resource:
     """The same way to the same backends, for whoever names it."""
+    route = entry.route
     filters: Resource = route.get("typed_per_filter_config", {})
     answered = {"header": {"key": legs.CLUSTER, "value": "%UPSTREAM_CLUSTER_RAW%"}}
     inner = {
         "name": route["name"],
         "match": {"prefix": "/", "headers": [{"name": legs.ROUTE, "string_match": {"exact": name}}]},
-        "route": route["route"],
+        "route": _cut_when_silent(route["route"], entry.silence_seconds),
         "response_headers_to_add": [*route.get("response_headers_to_add", ()), answered],
         "typed_per_filter_config": {key: filters[key] for key in _INNER_FILTERS if key in filters},
         "metadata": _metadata(route, lambda key: key in _ORDER_FACTS),
@@ -144,6 +150,24 @@ def _inner_route(route: Resource, name: str) -> Resource:
         if key in route:
             inner[key] = route[key]
     return inner
+
+
+def _cut_when_silent(action: Resource, seconds: float) -> Resource:
+    """The action with the bound of a backend's silence in force also after an answer has begun.
+
+    Elsewhere a client that takes nothing would make its backend look silent; the relay takes all in time.
+    """
+    retry = dict(action["retry_policy"])
+    begins = parse_duration_seconds(retry.get("per_try_timeout", "0s"))
+    if not seconds or "hedge_policy" in action:
+        return action
+    if begins and begins < seconds:
+        # Envoy looks at no silence any more once the time for the first byte has passed.
+        attempts = retry["num_retries"] + 1
+        return {**action, "idle_timeout": protobuf_duration(max(seconds, attempts * begins + 1))}
+    retry.pop("per_try_timeout", None)
+    retry["per_try_idle_timeout"] = protobuf_duration(seconds)
+    return {**action, "idle_timeout": "0s", "retry_policy": retry}
 
 
 def _metadata(route: Resource, kept: Any) -> Resource:
