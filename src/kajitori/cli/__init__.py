@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -86,25 +90,10 @@ def _unknown(name: str) -> int:
 
 
 def _run(name: str, words: list[str]) -> int:
-    import argparse
     from importlib import import_module
-    from typing import NoReturn
 
     module = import_module(f"kajitori.cli.{name}")
-
-    class Parser(argparse.ArgumentParser):
-        """Says in one line what is wrong, without the whole usage before it."""
-
-        def error(self, message: str) -> NoReturn:
-            text = message.removeprefix("argument ").replace("required: what, names", "required: what")
-            self.exit(EXIT_USAGE, f"kaji: {text} (`{self.prog} --help` tells more)\n")
-
-    parser = Parser(
-        prog=f"kaji {name}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = _parser(name, module.__doc__ or "")
     module.arguments(parser)
     options = parser.parse_args(words)
     from kajitori.base.errors import KajitoriError, Unreachable, UsageError
@@ -115,20 +104,7 @@ def _run(name: str, words: list[str]) -> int:
         print(f"kaji: {error}", file=sys.stderr)
         return EXIT_USAGE
     except Unreachable as error:
-        named = os.environ.get("KUBECONFIG")
-        if getattr(options, "kubeconfig", None) and "kaji up" in error.hint:
-            error.hint = f"is the cluster of {options.kubeconfig} running?"
-        if (
-            named
-            and error.hint
-            and not getattr(options, "kubeconfig", None)
-            and not getattr(options, "home", None)
-        ):
-            error.hint += f"; KUBECONFIG is {named}"
-        if "kaji up" in error.hint:
-            from kajitori.cli.local import start_hint
-
-            error.hint = start_hint(options) or error.hint
+        error.hint = _hint_of_unreachable(error.hint, options)
         print(f"kaji: {error}", file=sys.stderr)
         return EXIT_NO_CLUSTER
     except KajitoriError as error:
@@ -139,3 +115,36 @@ def _run(name: str, words: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output is gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    import argparse
+    from typing import NoReturn
+
+    class Parser(argparse.ArgumentParser):
+        """Says in one line what is wrong, without the whole usage before it."""
+
+        def error(self, message: str) -> NoReturn:
+            text = message.removeprefix("argument ").replace("required: what, names", "required: what")
+            self.exit(EXIT_USAGE, f"kaji: {text} (`{self.prog} --help` tells more)\n")
+
+    return Parser(
+        prog=f"kaji {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _hint_of_unreachable(hint: str, options: argparse.Namespace) -> str:
+    """What to do about a cluster that does not answer, by how it was chosen."""
+    kubeconfig, named = getattr(options, "kubeconfig", None), os.environ.get("KUBECONFIG")
+    if kubeconfig and "kaji up" in hint:
+        hint = f"is the cluster of {kubeconfig} running?"
+    if named and hint and not kubeconfig and not getattr(options, "home", None):
+        hint += f"; KUBECONFIG is {named}"
+    if "kaji up" in hint:
+        from kajitori.cli.local import start_hint
+
+        hint = start_hint(options) or hint
+    return hint

@@ -45,12 +45,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="that an Envoy writes and its accountant reads",
     )
+    _controllers_arguments(parser)
+    _gateway_arguments(parser)
+    _accountant_arguments(parser)
+
+
+def _controllers_arguments(parser: argparse.ArgumentParser) -> None:
     controllers = parser.add_argument_group("controllers")
     controllers.add_argument(
         "--no-gang-gates",
         action="store_true",
         help="do not hold back pods of groups with devices until a whole group fits",
     )
+
+
+def _gateway_arguments(parser: argparse.ArgumentParser) -> None:
     gateway = parser.add_argument_group("gateway")
     gateway.add_argument(
         "--discovery",
@@ -72,6 +81,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     gateway.add_argument(
         "--secret-namespaces", metavar="A,B", help="read Secrets of these namespaces only (default: of all)"
     )
+
+
+def _accountant_arguments(parser: argparse.ArgumentParser) -> None:
     accountant = parser.add_argument_group("accountant")
     accountant.add_argument(
         "--control-plane", metavar="HOST:PORT", help="where the policy comes from, by mutual TLS"

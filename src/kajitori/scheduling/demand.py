@@ -15,7 +15,9 @@ from kajitori.api.kubernetes.core_v1 import (
     Affinity,
     NodeAffinity,
     NodeSelectorTerm,
+    PodAffinity,
     PodAffinityTerm,
+    PodAntiAffinity,
     PreferredSchedulingTerm,
     Toleration,
     TopologySpreadConstraint,
@@ -156,24 +158,9 @@ def demand_of(pod: PodView) -> Demand:
     affinity = spec.affinity or Affinity()
     nodes = affinity.node_affinity or NodeAffinity()
     required = nodes.required_during_scheduling_ignored_during_execution
-    together = affinity.pod_affinity
-    apart = affinity.pod_anti_affinity
-    terms = [
-        _term(pod, term)
-        for term in (together.required_during_scheduling_ignored_during_execution if together else [])
-    ]
-    anti_terms = [
-        _term(pod, term)
-        for term in (apart.required_during_scheduling_ignored_during_execution if apart else [])
-    ]
-    preferred = [
-        _term(pod, weighted.pod_affinity_term, sign * weighted.weight)
-        for sign, side in ((1, together), (-1, apart))
-        for weighted in (side.preferred_during_scheduling_ignored_during_execution if side else [])
-        if weighted.pod_affinity_term is not None
-    ]
-    hard = [c for c in spec.topology_spread_constraints if c.when_unsatisfiable != "ScheduleAnyway"]
-    soft = [c for c in spec.topology_spread_constraints if c.when_unsatisfiable == "ScheduleAnyway"]
+    together, apart = affinity.pod_affinity, affinity.pod_anti_affinity
+    terms, anti_terms = _required(pod, together), _required(pod, apart)
+    preferred = _preferred(pod, together, 1) + _preferred(pod, apart, -1)
     requests = requests_of(pod)
     ports = _host_ports(
         [*spec.containers, *(c for c in spec.init_containers if c.restart_policy == "Always")]
@@ -205,8 +192,8 @@ def demand_of(pod: PodView) -> Demand:
         affinity=terms,
         anti_affinity=anti_terms,
         preferred=preferred,
-        spread=[_spread(pod, constraint) for constraint in hard],
-        soft_spread=[_spread(pod, constraint) for constraint in soft],
+        spread=_spreads(pod, soft=False),
+        soft_spread=_spreads(pod, soft=True),
         node_shape=node_shape,
         shape=node_shape + others_see if lonely else b"",
         preempts=spec.preemption_policy != "Never",
@@ -214,6 +201,30 @@ def demand_of(pod: PodView) -> Demand:
         created=metadata.creation_timestamp,
         leaving=metadata.deletion_timestamp is not None,
     )
+
+
+def _required(pod: PodView, side: PodAffinity | PodAntiAffinity | None) -> list[Term]:
+    found = side.required_during_scheduling_ignored_during_execution if side else []
+    return [_term(pod, term) for term in found]
+
+
+def _preferred(pod: PodView, side: PodAffinity | PodAntiAffinity | None, sign: int) -> list[Term]:
+    """sign: of the weights; what a pod wants to be away from counts against a place."""
+    found = side.preferred_during_scheduling_ignored_during_execution if side else []
+    return [
+        _term(pod, weighted.pod_affinity_term, sign * weighted.weight)
+        for weighted in found
+        if weighted.pod_affinity_term is not None
+    ]
+
+
+def _spreads(pod: PodView, *, soft: bool) -> list[Spread]:
+    """soft: those that only say what is better."""
+    return [
+        _spread(pod, constraint)
+        for constraint in pod.spec.topology_spread_constraints
+        if (constraint.when_unsatisfiable == "ScheduleAnyway") == soft
+    ]
 
 
 def _group_of(pod: PodView, gang: Gang | None) -> tuple[str, int]:

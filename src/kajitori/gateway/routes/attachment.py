@@ -6,7 +6,7 @@ Listeners of all accepted Gateways that share a port are one listener of Envoy; 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -112,6 +112,13 @@ class ParentOutcome(msgspec.Struct, frozen=True):
     via: tuple[Place, ...] = ()
 
 
+class _Refusal(NamedTuple):
+    """Why a parent takes a route nowhere."""
+
+    reason: str
+    message: str
+
+
 class Attachment:
     """The listeners of all Gateways that are ours."""
 
@@ -208,34 +215,12 @@ class Attachment:
         counted: set[int] | None,
     ) -> ParentOutcome:
         controller = bindings[0].controller
-
-        def refused(reason: str, message: str) -> ParentOutcome:
-            return ParentOutcome(parent, controller, False, reason, message)
-
-        named = [
-            binding
-            for binding in bindings
-            if parent.section_name in (None, binding.listener.name)
-            and parent.port in (None, binding.listener.port)
-        ]
-        if not named:
-            return refused("NoMatchingParent", "the Gateway has no listener of that name or port")
-        allowed = [binding for binding in named if self._allows(binding, kind, namespace)]
-        if not allowed:
-            return refused(
-                "NotAllowedByListeners", f"no listener allows a {kind} from the namespace {namespace}"
-            )
-        fitting = [binding for binding in allowed if intersect(binding.hostname, hostnames)]
-        if not fitting:
-            return refused(
-                "NoMatchingListenerHostname", "none of the route's hostnames fits a listener's hostname"
-            )
         rival = _RIVALS.get(kind, "") if counted is not None else ""
-        free = [binding for binding in fitting if not _taken(binding, rival, hostnames)]
-        if not free:
-            return refused("Conflicted", f"an older {rival} has these hostnames at the listener")
+        chosen = self._choose(kind, namespace, hostnames, parent, bindings, rival)
+        if isinstance(chosen, _Refusal):
+            return ParentOutcome(parent, controller, False, chosen.reason, chosen.message)
         via: list[Place] = []
-        for binding in free:
+        for binding in chosen:
             shared = intersect(binding.hostname, hostnames)
             if counted is not None:
                 binding.hosts.setdefault(kind, []).extend(shared)
@@ -245,6 +230,35 @@ class Attachment:
                 via += [binding.place(hostname) for hostname in shared]
         places = tuple(dict.fromkeys((place.port, place.hostname) for place in via))
         return ParentOutcome(parent, controller, True, "Accepted", "the route serves", places, tuple(via))
+
+    def _choose(
+        self,
+        kind: str,
+        namespace: str,
+        hostnames: Sequence[str],
+        parent: ParentReference,
+        bindings: list[Binding],
+        rival: str,
+    ) -> list[Binding] | _Refusal:
+        """The listeners of a parent that take the route. rival: a kind of which an older route keeps a host to itself."""
+        named = [
+            binding
+            for binding in bindings
+            if parent.section_name in (None, binding.listener.name)
+            and parent.port in (None, binding.listener.port)
+        ]
+        if not named:
+            return _Refusal("NoMatchingParent", "the Gateway has no listener of that name or port")
+        allowed = [binding for binding in named if self._allows(binding, kind, namespace)]
+        if not allowed:
+            told = f"no listener allows a {kind} from the namespace {namespace}"
+            return _Refusal("NotAllowedByListeners", told)
+        fitting = [binding for binding in allowed if intersect(binding.hostname, hostnames)]
+        if not fitting:
+            told = "none of the route's hostnames fits a listener's hostname"
+            return _Refusal("NoMatchingListenerHostname", told)
+        free = [binding for binding in fitting if not _taken(binding, rival, hostnames)]
+        return free or _Refusal("Conflicted", f"an older {rival} has these hostnames at the listener")
 
     def _allows(self, binding: Binding, kind: str, namespace: str) -> bool:
         allowed = binding.listener.allowed_routes

@@ -188,7 +188,6 @@ def start_request(
     files: ContainerFolder,
 ) -> dict[str, Any]:
     """The runner's `start` request. Raises MissingSource, VolumeError, KajitoriError."""
-    pod = around.facts.pod
     environment = process_environment(node, container, program, around)
     argv = container_command(container, environment, program.entrypoint, program.command)
     if not argv:
@@ -197,37 +196,11 @@ def start_request(
             hint="set the container's command",
         )
     files.create()
-    mounts = container_mounts(container, around.places, environment)
-    own = {
-        os.path.normpath(
-            container.termination_message_path or "/dev/termination-log"
-        ): files.termination_message
-    }
-    if around.hosts is not None:
-        own["/etc/hosts"] = around.hosts
-    # Where the pod mounts something itself, that is what it wants.
-    taken = {mount["target"] for mount in mounts}
-    mounts += [
-        Mount(source=str(source), target=target, read_only=False)
-        for target, source in own.items()
-        if target not in taken
-    ]
     folder = container.working_dir or str(files.work)
     security = container.security_context
     return {
         "name": name,
-        "labels": {
-            "uid": pod.metadata.uid,
-            "namespace": pod.metadata.namespace,
-            "pod": pod.metadata.name,
-            "container": container.name,
-            "attempt": str(files.attempt),
-            "address": around.facts.pod_ip,
-            "gpus": ",".join(map(str, around.gpus)),
-            "program": program.name,
-            "engine": program.engine,
-            "notice": program.notice,
-        },
+        "labels": _labels(container, program, around, files.attempt),
         "log": str(files.log),
         "stdin": bool(container.stdin),
         "terminal": bool(container.tty),
@@ -238,7 +211,7 @@ def start_request(
             "programs": program.bin_path,
         },
         "sandbox": {
-            "hostname": _host_name(pod),
+            "hostname": _host_name(around.facts.pod),
             "privileged": bool(security and security.privileged),
             "init": node.native.init,
             "files": {
@@ -247,10 +220,46 @@ def start_request(
                 "exposed": [*node.exposed_folders(program), str(files.work)],
                 "temporary": str(files.temporary),
                 "folders": [folder] if container.working_dir else [],
-                "mounts": mounts,
+                "mounts": _mounts(container, around, environment, files),
             },
         },
     }
+
+
+def _labels(container: Container, program: Program, around: Surroundings, attempt: int) -> dict[str, str]:
+    """By which the runner's list of processes is read."""
+    pod = around.facts.pod
+    return {
+        "uid": pod.metadata.uid,
+        "namespace": pod.metadata.namespace,
+        "pod": pod.metadata.name,
+        "container": container.name,
+        "attempt": str(attempt),
+        "address": around.facts.pod_ip,
+        "gpus": ",".join(map(str, around.gpus)),
+        "program": program.name,
+        "engine": program.engine,
+        "notice": program.notice,
+    }
+
+
+def _mounts(
+    container: Container, around: Surroundings, environment: dict[str, str], files: ContainerFolder
+) -> list[Mount]:
+    """What the pod mounts, and what every container has. Raises VolumeError."""
+    mounts = container_mounts(container, around.places, environment)
+    message = os.path.normpath(container.termination_message_path or "/dev/termination-log")
+    own = {message: files.termination_message}
+    if around.hosts is not None:
+        own["/etc/hosts"] = around.hosts
+    # Where the pod mounts something itself, that is what it wants.
+    taken = {mount["target"] for mount in mounts}
+    mounts += [
+        Mount(source=str(source), target=target, read_only=False)
+        for target, source in own.items()
+        if target not in taken
+    ]
+    return mounts
 
 
 def _hidden_folder(node: Node) -> Path:
