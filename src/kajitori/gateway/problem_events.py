@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 0.3
 _TOLD_OF = ("Accepted", "NotAccepted", "ResolvedRefs", "PartiallyInvalid", "Warning")
 _BAD_IF_TRUE = ("NotAccepted", "PartiallyInvalid", "Warning")
+# Why something is not programmed; other reasons are over when an Envoy or an address has come.
+_REFUSED = "Invalid"
 
 Problems = frozenset[tuple[str, str]]
 
@@ -86,12 +88,30 @@ class ProblemEvents:
 
 
 def _problems(status: dict[str, Any]) -> Problems:
-    return frozenset(
+    found = {
         (each["reason"], each["message"])
         for each in _conditions(status)
         if each["type"] in _TOLD_OF
         and each["status"] == ("True" if each["type"] in _BAD_IF_TRUE else "False")
-    )
+    }
+    return frozenset(found | _refused_listeners(status, {message for _, message in found}))
+
+
+def _refused_listeners(status: dict[str, Any], told: set[str]) -> set[tuple[str, str]]:
+    """What Envoy refuses of a Gateway, which is accepted all the same. told: messages that say it already."""
+    of_listeners = [each for entry in status.get("listeners") or () for each in entry.get("conditions") or ()]
+    for states in (of_listeners, status.get("conditions") or ()):
+        found = {
+            (each["reason"], each["message"])
+            for each in states
+            if each["type"] == "Programmed"
+            and each["status"] == "False"
+            and each["reason"] == _REFUSED
+            and each["message"] not in told
+        }
+        if found:
+            return found
+    return set()
 
 
 def _conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
