@@ -53,10 +53,11 @@ class Clock:
         return SimpleNamespace(get_running_loop=lambda: self, Event=lambda: SimpleNamespace(set=lambda: None))
 
 
-def broken(value: Any) -> bool:
+def broken(value: Any, marks: tuple[str, ...] = ("broken",)) -> bool:
     if isinstance(value, dict):
-        return value.get("broken") is True or any(map(broken, value.values()))
-    return isinstance(value, list) and any(map(broken, value))
+        own = any(value.get(mark) is True for mark in marks)
+        return own or any(broken(item, marks) for item in value.values())
+    return isinstance(value, list) and any(broken(item, marks) for item in value)
 
 
 def _named(value: Any, member: str) -> set[str]:
@@ -70,9 +71,13 @@ def _named(value: Any, member: str) -> set[str]:
 
 
 class PlayedEnvoy:
-    """in_force: by type and name. It judges when it has read a message, and takes what it does not refuse."""
+    """in_force: by type and name. It judges when it has read a message, and takes what it does not refuse.
 
-    def __init__(self) -> None:
+    marks: members that it refuses where they are true.
+    """
+
+    def __init__(self, *marks: str) -> None:
+        self._marks = ("broken", *marks)
         self.in_force: dict[str, dict[str, Any]] = {kind: {} for kind in TYPES}
         self._versions: dict[str, dict[str, str]] = {kind: {} for kind in TYPES}
         self._bytes: dict[tuple[str, str], bytes] = {}
@@ -135,7 +140,7 @@ class PlayedEnvoy:
             self._bytes[kind, item.name] = item.resource.value
             if again and kind in _LOOKED_AT_ONCE:
                 continue
-            if broken(value) or (kind == LISTENER and not value["filter_chains"]):
+            if broken(value, self._marks) or (kind == LISTENER and not value["filter_chains"]):
                 told.append(f"{item.name} is broken" if kind in _NAMED else "something is broken")
                 continue
             self.in_force[kind][item.name] = value
@@ -186,8 +191,9 @@ class Replica:
         self._wanted = wanted
         self.ads.set_resources("gateway", wanted)
 
-    def start_envoy(self) -> None:
-        self.envoys.append(PlayedEnvoy())
+    def start_envoy(self, *marks: str) -> None:
+        """marks: what this one refuses besides."""
+        self.envoys.append(PlayedEnvoy(*marks))
         self.envoys[-1].connect(self.ads, self.snapshot)
 
     def restart_envoy(self, number: int) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kajitori.gateway.envoy import stream as stream_module
+from kajitori.gateway.envoy.parts import divide
 from kajitori.gateway.envoy.parts_of_tables import unit_of
 from kajitori.gateway.envoy.shards import scope
 from kajitori.gateway.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPES, TYPE, Resources
@@ -216,3 +218,31 @@ def test_two_envoys_of_one_control_plane_have_the_same(events: list[Any]) -> Non
 @settings(max_examples=60, deadline=None)
 def test_so_have_envoys_of_two_control_planes(events: list[Any]) -> None:
     play(events, 2, 1)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "chain", "tokens", "route"])
+def test_what_only_one_envoy_of_two_refuses_is_not_sent_to_it_again_and_again(kind: str) -> None:
+    clock = Clock()
+    with patch.object(stream_module, "asyncio", clock.patched()):
+        found = Play(1, 0, clock)
+        (replica,) = found.replicas
+        replica.start_envoy()
+        replica.start_envoy("odd")
+        found.change(dict.fromkeys(OBJECTS, (GOOD, 0)))
+        wanted = resources(found.world)
+        name = {"cluster": CLUSTER, "chain": LISTENER, "tokens": EXTENSION, "route": ROUTES}[kind]
+        for value in wanted.by_type[name].values():
+            for part in divide(name, value).values() or (value,):
+                if isinstance(part, list):
+                    part[0]["odd"] = True
+                elif "revision" in part:
+                    part["odd"] = True
+                elif part.get("providers"):
+                    next(iter(part["providers"].values()))["odd"] = True
+        replica.want(wanted)
+        settle(clock, found.replicas, 200)
+        assert told(found.replicas)
+        found.happen("restart envoy")
+        settle(clock, found.replicas, 200)
+        found.change({})
+        found.happen("settle")

@@ -175,9 +175,12 @@ class Stream:
         before = self._snapshot.rejected
         for name in guilty:
             subscription.refused[name] = sent[name].version, message
-            self._keeps_what_it_had(subscription, name)
             port_taken = kind == LISTENER and "Address already in use" in message
             self._snapshot.refuse(kind, name, sent[name], message, None if port_taken else self._inquiry)
+            now = self._snapshot.effective(kind, name)
+            # What is to be sent all the same, since another Envoy takes it, is not sent again and again.
+            if now is None or now.version != sent[name].version:
+                self._keeps_what_it_had(subscription, name)
             if port_taken:
                 self._server.retry_later(kind, name)
         self._server.found_out(before)
