@@ -14,7 +14,16 @@ from typing import Any, Final, NamedTuple
 
 from kajitori.base.cel.conversions import FROM_JSON
 from kajitori.base.cel.errors import CompileError, EvaluationError
-from kajitori.base.cel.functions import FUNCTIONS, Overload, as_int, divide, quotient, remainder
+from kajitori.base.cel.evaluation import (
+    MIXED_ARITHMETIC,
+    absorbing,
+    direct,
+    dispatch,
+    select_dynamic,
+    type_of,
+    typed,
+)
+from kajitori.base.cel.functions import FUNCTIONS, Overload
 from kajitori.base.cel.macros import MACROS, Code, Environment
 from kajitori.base.cel.syntax import Call, ListOf, Literal, MapOf, Name, Node, Select
 from kajitori.base.cel.types import (
@@ -37,7 +46,7 @@ from kajitori.base.cel.types import (
     optional_of,
     substitute,
 )
-from kajitori.base.cel.values import KINDS, NOTHING, Optional, TypeValue, equal
+from kajitori.base.cel.values import NOTHING, Optional, TypeValue, equal
 
 _LITERALS: Final = {
     "int": INT,
@@ -170,7 +179,7 @@ class Compiler:
         key, kind = self._field(node, operand.type)
         get = operand.run
         if operand.type.kind == "dyn":
-            return Code(DYN, lambda env: _select_dynamic(get(env), key))
+            return Code(DYN, lambda env: select_dynamic(get(env), key))
 
         def run(env: Environment) -> Any:
             try:
@@ -325,7 +334,7 @@ class Compiler:
         if name in ("_&&_", "_||_"):
             return self._logic(node, codes)
         if name == "type" and len(codes) == 1:
-            return _type_of(codes[0])
+            return type_of(codes[0])
         if (name in ("_[?_]", "_[_]") and codes[0].type.kind == "optional_type") or name == "_[?_]":
             return self._optional_index(node, codes)
         return self._overloaded(node, name, codes)
@@ -365,8 +374,8 @@ class Compiler:
         result = fitting[0][1] if all(kind == fitting[0][1] for _, kind in fitting) else DYN
         dynamic = any(code.type.kind == "dyn" for code in codes)
         if not dynamic or _takes_anything(fitting):
-            return typed(Code(result, _direct(fitting[0][0].run, codes)))
-        return Code(result, _dispatch(name, [overload for overload, _ in fitting], codes))
+            return typed(Code(result, direct(fitting[0][0].run, codes)))
+        return Code(result, dispatch(name, [overload for overload, _ in fitting], codes))
 
     def _no_overload(self, node: Call, name: str, codes: list[Code]) -> CompileError:
         if node.target is not None and "." not in name:
@@ -376,12 +385,12 @@ class Compiler:
         return self.error(f"found no matching overload for '{name}' applied to '{applied}'", node.at)
 
     def _mixed_arithmetic(self, name: str, codes: list[Code]) -> Code | None:
-        run = _MIXED.get(name)
+        run = MIXED_ARITHMETIC.get(name)
         if not self._mixed or run is None or not all(code.type.kind in NUMBERS for code in codes):
             return None
         whole = all(code.type.kind != "double" for code in codes)
         of_whole, of_any = run
-        return Code(INT if whole else DOUBLE, _direct(of_whole if whole else of_any, codes))
+        return Code(INT if whole else DOUBLE, direct(of_whole if whole else of_any, codes))
 
     def _equality(self, node: Call, codes: list[Code]) -> Code:
         left, right = codes
@@ -424,7 +433,7 @@ class Compiler:
         for code in codes:
             self.expect(code, BOOL, node)
         left, right = codes[0].run, codes[1].run
-        return Code(BOOL, _absorbing(left, right, decisive=node.function == "_||_"))
+        return Code(BOOL, absorbing(left, right, decisive=node.function == "_||_"))
 
     def expect(self, code: Code, wanted: Type, node: Call) -> None:
         if not accepts(wanted, code.type, {}):
@@ -455,39 +464,6 @@ class Compiler:
         return Code(optional_of(kind), run)
 
 
-_MIXED: Final[dict[str, tuple[Callable[..., Any], Callable[..., Any]]]] = {
-    "_+_": (lambda a, b: as_int(a + b), lambda a, b: a + b),
-    "_-_": (lambda a, b: as_int(a - b), lambda a, b: a - b),
-    "_*_": (lambda a, b: as_int(a * b), lambda a, b: a * b),
-    "_/_": (quotient, lambda a, b: divide(Decimal(a), Decimal(b))),
-    "_%_": (remainder, lambda a, b: Decimal(a) % Decimal(b)),
-}
-"""Arithmetic between number types: of whole numbers, and where a decimal takes part."""
-
-
-def typed(code: Code) -> Code:
-    """The code with data turned into a value where the type is one that JSON lacks (a time, a double)."""
-    convert = _conversion(code.type)
-    if convert is None:
-        return code
-    get = code.run
-    return Code(code.type, lambda env: convert(get(env)))
-
-
-def _conversion(kind: Type) -> Callable[[Any], Any] | None:
-    """From data to a value; None: the data is the value. Lists of numbers are left alone, whole or not."""
-    if kind.kind not in ("list", "map"):
-        return FROM_JSON.get(kind.kind)
-    inner = None if kind.args[-1].kind == "double" else _conversion(kind.args[-1])
-    if inner is None:
-        return None
-    if kind.kind == "list":
-        return lambda items: [inner(item) for item in items] if isinstance(items, list) else items
-    return lambda entries: (
-        {key: inner(value) for key, value in entries.items()} if isinstance(entries, dict) else entries
-    )
-
-
 def _joined(kinds: list[Type]) -> Type:
     kind = kinds[0] if kinds else DYN
     for other in kinds[1:]:
@@ -495,86 +471,5 @@ def _joined(kinds: list[Type]) -> Type:
     return kind
 
 
-def _select_dynamic(value: Any, key: str) -> Any:
-    if isinstance(value, dict):
-        if key in value:
-            return value[key]
-        raise EvaluationError(f"no such key: {key}")
-    if isinstance(value, Optional):
-        found = value.value if value.present else None
-        return Optional(True, found[key]) if isinstance(found, dict) and key in found else NOTHING
-    raise EvaluationError(f"no such overload: {key} of a value that is no map")
-
-
-def _type_of(code: Code) -> Code:
-    get, kind = code.run, code.type.kind
-    if kind == "dyn":
-        return Code(TYPE, lambda env: TypeValue(KINDS.get(type(get(env)), "dyn")))
-
-    def run(env: Environment) -> TypeValue:
-        get(env)
-        return TypeValue(kind)
-
-    return Code(TYPE, run)
-
-
-def _direct(run: Callable[..., Any], codes: list[Code]) -> Callable[[Environment], Any]:
-    if len(codes) == 1:
-        only = codes[0].run
-        return lambda env: run(only(env))
-    if len(codes) == 2:
-        left, right = codes[0].run, codes[1].run
-        return lambda env: run(left(env), right(env))
-    runs = [code.run for code in codes]
-    return lambda env: run(*[get(env) for get in runs])
-
-
 def _takes_anything(fitting: list[tuple[Overload, Type]]) -> bool:
     return len(fitting) == 1 and all(param.kind in ("dyn", "parameter") for param in fitting[0][0].params)
-
-
-def _dispatch(name: str, overloads: list[Overload], codes: list[Code]) -> Callable[[Environment], Any]:
-    """Choose the overload by the values, where types were not known before."""
-    known = [code.type.kind for code in codes]
-    runs = [code.run for code in codes]
-    choices = [(overload.run, [param.kind for param in overload.params]) for overload in overloads]
-
-    def run(env: Environment) -> Any:
-        args = [get(env) for get in runs]
-        kinds = [
-            KINDS.get(type(value), "dyn") if kind == "dyn" else kind
-            for value, kind in zip(args, known, strict=True)
-        ]
-        for function, wanted in choices:
-            if all(
-                want in (kind, "dyn", "parameter") or (want == "map" and kind == "object")
-                for want, kind in zip(wanted, kinds, strict=True)
-            ):
-                return function(*args)
-        raise EvaluationError(f"no such overload: {name}({', '.join(kinds)})")
-
-    return run
-
-
-def _absorbing(
-    left: Callable[[Environment], Any], right: Callable[[Environment], Any], *, decisive: bool
-) -> Callable[[Environment], bool]:
-    """`||` (decisive: true) and `&&` (false): a side that decides makes an error of the other not matter."""
-
-    def run(env: Environment) -> bool:
-        try:
-            first = left(env)
-        except EvaluationError:
-            if right(env) is decisive:
-                return decisive
-            raise
-        if first is decisive:
-            return decisive
-        second = right(env)
-        if second is decisive:
-            return decisive
-        if isinstance(first, bool) and isinstance(second, bool):
-            return not decisive
-        raise EvaluationError("no such overload")
-
-    return run
