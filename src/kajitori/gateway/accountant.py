@@ -218,7 +218,6 @@ def settlement(record: RequestRecord) -> Settlement:
         tenant=record.tenant,
         client=record.client,
         method=record.method,
-        path=record.path,
         answered=bool(record.backend) and 200 <= record.status < 300,
         attempted=bool(record.attempts),
         refused_by=record.decision.partition(": ")[0]
@@ -227,6 +226,7 @@ def settlement(record: RequestRecord) -> Settlement:
         backend=record.backend,
         backend_model=record.effective_model,
         usage=record.usage,
+        estimated=record.usage_estimated,
         began=record.time,
     )
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.journal import Journal
 from kajitori.gateway.limits.memory_store import MemoryStore
-from kajitori.gateway.limits.store import StoreLost
+from kajitori.gateway.limits.store import Receipt, StoreLost
 from tests.gateway.limits.making import counted, hold
 
 NOW = 1_800_000_000.0
@@ -251,4 +251,40 @@ async def test_settlements_that_are_written_together_are_all_there(tmp_path: Pat
         assert await counted(MemoryStore.read(path), [("c", 1)]) == [9 * 2 + 10]
         await store.settle("9", [2], now=NOW)
     assert await counted(MemoryStore.read(path), [("c", 1)]) == [10 * 2 + 5]
+    await store.close()
+
+
+async def test_what_ends_while_the_disk_is_full_is_counted_in_bounded_memory_and_written_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kajitori.gateway.limits import journal
+
+    monkeypatch.setattr(journal, "_MOST_HELD_BYTES", 2_000)
+    path = tmp_path / "journal"
+    store = MemoryStore(path)
+    for number in range(50):
+        await reserve(store, str(number), 5)
+
+    def full(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        patch.setattr(journal, "_write_whole", full)
+        for number in range(50):
+            with pytest.raises(StoreLost), store.together():
+                await store.settle(str(number), [1], now=NOW)
+            await store.book(
+                [Taken("c", 1, 2, 10**10)], now=NOW, receipt=Receipt("me", str(number), b"%d" % number)
+            )
+        with pytest.raises(StoreLost):
+            await store.sweep(NOW)
+        assert await counted(store, [("c", 1)]) == [50 * 3]
+        assert store._journal is not None and len(store._journal._held) <= 2_000
+        assert await counted(MemoryStore.read(path), [("c", 1)]) == [50 * 5]
+    await store.sweep(NOW)
+    again = MemoryStore.read(path)
+    assert await counted(again, [("c", 1)]) == [50 * 3]
+    assert await again.position("me") == b"49"
+    assert await reserve(store, "later", 5)
     await store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
@@ -13,6 +14,7 @@ from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.limit import Limit
 from kajitori.gateway.limits.redis_store import RedisStore
 from kajitori.gateway.limits.request import Verdict
+from kajitori.gateway.limits.store import StoreLost
 from tests.gateway.limits.making import (
     ManualClock,
     RedisServer,
@@ -210,3 +212,40 @@ async def test_in_a_cluster_the_node_that_has_the_slot_is_found(
         assert await counted(second, [("Budget default/all", 0)]) == [10]
         await first.close()
         await second.close()
+
+
+async def test_keys_of_others_in_a_shared_redis_are_not_looked_at(redis: RedisServer) -> None:
+    prefix = uuid.uuid4().hex
+    engine, store = sharing(redis, prefix, limit(amount=100), limit("Budget default/soft", strict=False))
+    await store._ask(None, ("CONFIG", "RESETSTAT"))
+    await store._ask(None, ("EVAL", f"for n = 1, 20000 do redis.call('SET', '{prefix}:' .. n, 1) end", 0))
+    assert (await engine.admit(request("a"))).allowed
+    await engine.settle([ended("a", 1, 1), ended("unasked", 2, 3)])
+    assert await store.names() == ["Budget default/all", "Budget default/soft"]
+    used: dict[str, object] = await store._ask(None, ("INFO", "commandstats"))
+    assert {name for name in used if "scan" in name or "keys" in name} == {"cmdstat_zscan"}
+    assert used["cmdstat_zscan"]["calls"] == 1  # type: ignore[index]
+    await store._ask(None, ("EVAL", f"for n = 1, 20000 do redis.call('DEL', '{prefix}:' .. n) end", 0))
+    await store.sweep(time.time() + 7200)
+    assert await store.names() == []
+    await store.close()
+
+
+async def test_a_booking_that_was_not_answered_in_time_counts_once(redis: RedisServer) -> None:
+    engine, store = sharing(redis, uuid.uuid4().hex, limit("Budget default/soft", 10**6, strict=False))
+    book, lost = store.book, 2
+
+    async def unanswered(*arguments: Any, **named: Any) -> None:
+        nonlocal lost
+        await book(*arguments, **named)
+        if lost:
+            lost -= 1
+            raise StoreLost("it took too long")
+
+    store.book = unanswered  # type: ignore[method-assign]
+    late = time.time() + 10
+    for number in range(4):
+        await engine.settle([ended(f"{number}", 1, 1, began=late)], f"{number}".encode())
+    assert await counted(store, [("Budget default/soft", 0)]) == [8]
+    assert await engine.position() == b"3"
+    await store.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime
 import time
@@ -10,9 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from kajitori.gateway.limits.request import Request
 from tests.gateway.limits.limited_workbench import LimitedWorkbench
+from tests.gateway.limits.making import counted
 from tests.gateway.limits.questions import budget, key_of, lower, question
 from tests.gateway.workbench import (
     Provider,
@@ -54,7 +55,6 @@ async def used_up(bench: LimitedWorkbench, name: str) -> None:
             f"{name} used up: {bench.engine.soft_limits.used_up} {bench.used_up.read_text() if bench.used_up.exists() else None}"
         ),
     )
-    await asyncio.sleep(0.15)  # so long it takes a worker to look at it again
 
 
 async def test_nobody_is_asked_until_the_limit_is_used_up_and_then_envoy_refuses(shared: Shared) -> None:
@@ -299,7 +299,6 @@ async def test_what_is_used_up_stays_so_whoever_is_killed(shared: Shared) -> Non
     await eventually(serves, what=bench.log)
     assert await status() == 429
     bench.used_up.unlink()
-    await asyncio.sleep(0.15)
     assert await status() == 200  # nobody knows of it, and it is booked when the accountant is back
     await bench.start_accountant()
     await used_up(bench, "Budget default/killed")
@@ -319,6 +318,59 @@ async def test_what_passed_while_the_accountant_was_away_is_booked_when_it_is_ba
     await bench.start_accountant()
     await used_up(bench, "Budget default/away")
     assert (await bench.post(question())).status == 429
+
+
+async def test_a_limit_by_method_needs_no_question(shared: Shared) -> None:
+    bench, provider = shared
+    objects = (
+        gateway(bench.port),
+        *backend("a", provider.port),
+        ai_route("methods", "m", {"name": "a"}),
+        soft("posts", {"requests": 2}, selectors=[{"fact": "method", "value": "POST"}]),
+        soft("gets", {"requests": 1}, selectors=[{"fact": "method", "value": "GET"}]),
+    )
+    await bench.apply(*objects)
+    asked = watched(bench)
+    assert [(await bench.post(question())).status for _ in range(2)] == [200, 200]
+    await used_up(bench, "Budget default/posts")
+    assert ((await bench.post(question())).status, asked) == (429, [])
+    assert "Budget default/gets" not in bench.used_up.read_text()
+
+
+async def test_an_answer_without_usage_is_charged_by_an_estimate_and_says_so(shared: Shared) -> None:
+    bench, provider = shared
+    objects = (
+        gateway(bench.port),
+        *backend("a", provider.port),
+        ai_route("silent", "m", {"name": "a"}),
+        soft("late", {"tokens": 1_000_000}),
+    )
+    await bench.apply(*objects)
+    text = "a silent provider "
+
+    async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
+        return web.json_response({"choices": [{"message": {"content": text * 100}}]})
+
+    provider.answer = answer
+    try:
+        record = await bench.record(await bench.post(question()))
+        await bench.apply(*objects, budget("sure", {"tokens": 1_000_000}))
+        strict = await bench.record(await bench.post(question()))
+    finally:
+        provider.answer = None
+    assert record.usage is not None and record.usage_estimated
+    output = record.usage.output_tokens
+    assert 100 * len(text) / 4 < output < 100 * len(text) / 4 + 50
+    assert record.usage.input_tokens > 0
+    assert strict.usage == record.usage
+    total = record.usage.total_tokens
+
+    async def charged() -> bool:
+        names = ["Budget default/late", "Budget default/sure"]
+        return await counted(bench.engine._store, [(name, 0) for name in names]) == [2 * total, total]
+
+    await eventually(charged, what=lambda: bench.engine.counts)
+    assert bench.engine.counts.estimated == {"Budget default/late": 2, "Budget default/sure": 1}
 
 
 async def test_a_soft_quota_leads_to_the_other_backend_when_it_is_used_up(shared: Shared) -> None:

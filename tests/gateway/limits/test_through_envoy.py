@@ -163,6 +163,37 @@ async def test_a_killed_accountant_settles_what_passed_before_and_the_budget_hol
     await eventually(lambda: not bench.engine.pending)
 
 
+async def test_what_passed_while_the_accountant_was_away_is_charged_to_the_limits_that_match(
+    shared: Shared,
+) -> None:
+    bench, provider = shared
+    post, other = ({"fact": "method", "value": method} for method in ("POST", "GET"))
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", provider.port),
+        ai_route("unasked", "m", {"name": "a"}),
+        budget("unasked", {"requests": 4}, onStoreLoss="Allow", selectors=[post]),
+        budget("elsewhere", {"requests": 2}, onStoreLoss="Allow", selectors=[other]),
+    )
+    assert (await bench.post(question())).status == 200
+    bench.kill_accountant()
+    assert [(await bench.post(question())).status for _ in range(3)] == [200] * 3
+    await bench.start_accountant()
+
+    async def is_refused() -> bool:
+        reply = await bench.post(question())
+        return reply.status == 429 and "Budget default/unasked: 0 of 4" in str(reply.json)
+
+    store = bench.engine._store
+
+    async def charged() -> bool:
+        return await counted(store, [("Budget default/unasked", 0)]) == [4]
+
+    await eventually(charged, "the three are charged")
+    assert await is_refused()
+    assert "Budget default/elsewhere" not in await store.names()
+
+
 async def test_a_rate_limit_holds_for_a_grpc_route_and_is_told_as_a_status_of_grpc(shared: Shared) -> None:
     bench, _ = shared
     for strict in ("true", "false"):

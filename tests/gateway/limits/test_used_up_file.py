@@ -146,9 +146,18 @@ async def test_a_model_without_a_price_is_asked_about_once_it_was_seen(tmp_path:
     await pushed.end(ended("a", 10, backend_model="gpt"))
     assert not pushed.path.exists()
     await pushed.end(ended("b", 10, model="strange", backend_model="strange"))
-    assert [line[1] for line in pushed.lines("L")] == ["1"]
+    assert [line[1] for line in pushed.lines("L")] == ["0"]
+    assert pushed.lines("U") == [["0", "strange"]]
     assert (await pushed.engine.admit(request("c", model="strange"))).status == 403
     assert (await pushed.engine.admit(request("d", model="gpt"))).allowed
+    pushed.configure(
+        policy(
+            soft(counts="usd", amount=1.0),
+            prices=[Price("gpt", input_usd=1.0), Price("strange", input_usd=1.0)],
+        )
+    )
+    await pushed.end()
+    assert pushed.lines("U") == []
 
 
 async def test_a_limit_of_nothing_is_always_asked_about(tmp_path: Path) -> None:

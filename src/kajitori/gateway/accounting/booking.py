@@ -37,6 +37,11 @@ class Booking(NamedTuple):
     cluster: str
     attempts: dict[str, list[Attempt]]
 
+    @property
+    def answered(self) -> bool:
+        """Whether a backend did, with success."""
+        return bool(self.record.backend) and 200 <= self.record.status < 300
+
     def only_attempt(self, address: str) -> list[Attempt]:
         """The attempts of a request that had one. It is shared: nobody changes it."""
         found = self.attempts.get(address)

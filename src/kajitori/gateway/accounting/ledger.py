@@ -17,6 +17,7 @@ from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.attempts import Attempts
 from kajitori.gateway.accounting.booking import Booking, Bookings
 from kajitori.gateway.accounting.charges import Charge
+from kajitori.gateway.accounting.estimates import estimated_usage
 from kajitori.gateway.accounting.log_format import RequestLine, parse_line, read_headers, read_who
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
@@ -130,6 +131,9 @@ class Ledger:
         who = read_who(line.who)
         booking = self._bookings.of(line, who)
         usage, estimated = read_usage(line.usage, who.input_estimate)
+        if usage is None and booking.record.operation and booking.answered:
+            usage = estimated_usage(booking.record.operation, who.input_estimate, line.response_bytes)
+            estimated = usage is not None
         duration = _seconds(line.duration_microseconds)
         if duration is None:
             duration = int(line.duration_milliseconds or 0) * 1e-3

@@ -79,7 +79,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     names it. outcome: `answered`, or what went
     wrong. cost_usd: US dollars; None if no price is known. key: the id of the client's key, key_name its APIKey as
     namespace/name. decision: why these backends, in this order; empty: the configured order. usage: None if none was
-    reported. usage_estimated: a stream was cut before it told; see `reported`. operation: see `OPERATIONS`.
+    reported. usage_estimated: the backend did not tell, or a stream was cut before it did; see `reported`, `estimates`. operation: see `OPERATIONS`.
     tokens_per_second: output of a stream after its first byte. provider: what the backend speaks, as telemetry names it.
     received_seconds, sent_seconds: from the beginning until all of the request was there, and until the last backend began
     to get it. admission_seconds: of that, waiting for the accountant. limit: that refused it, refusal: in which words.

@@ -27,7 +27,17 @@ FACTS: tuple[Fact, ...] = (
 )
 BACKEND_FACTS: tuple[Fact, ...] = ("backend", "backend_model")
 # What is known of a request when it has ended, without anybody having been asked about it before.
-LOGGED_FACTS: tuple[Fact, ...] = (*BACKEND_FACTS, "route", "rule", "model", "key", "tenant", "client")
+# Not its path: the log has the one that the client asked for, limits the dialect's own.
+LOGGED_FACTS: tuple[Fact, ...] = (
+    *BACKEND_FACTS,
+    "route",
+    "rule",
+    "model",
+    "key",
+    "tenant",
+    "client",
+    "method",
+)
 REQUESTS = "requests"
 TOKENS = "tokens"
 USD = "usd"

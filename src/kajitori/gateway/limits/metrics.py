@@ -32,6 +32,11 @@ class LimitMetrics:
         for name, text, found in (
             ("kaji_limits_refused", "Requests that a limit refused.", counts.refused),
             ("kaji_limits_shadowed", "Requests that a shadow limit would have refused.", counts.shadowed),
+            (
+                "kaji_limits_estimated",
+                "Requests whose usage a limit counted by an estimate, since it was not reported.",
+                counts.estimated,
+            ),
         ):
             family = CounterMetricFamily(name, text, labels=("limit",))
             for limit, count in list(found.items()):

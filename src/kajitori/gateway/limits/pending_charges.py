@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import TargetFacts
-from kajitori.gateway.limits.amounts import MOST, failed_amount, real_amount
+from kajitori.gateway.accounting.costs import Usage
+from kajitori.gateway.limits.amounts import MOST, NOTHING, failed_amount, real_amount
 from kajitori.gateway.limits.decision import Taken
-from kajitori.gateway.limits.limit import REQUESTS, Limit
+from kajitori.gateway.limits.limit import REQUESTS, USD, Limit
 from kajitori.gateway.limits.matching import CompiledLimit, Matcher
 from kajitori.gateway.limits.request import Request, Settlement
+from kajitori.gateway.limits.settling import Counts
 from kajitori.gateway.limits.store import Receipt, Store
 from kajitori.gateway.rescue.legs import LEG_MARK
 
@@ -33,12 +35,13 @@ class _Booking(NamedTuple):
 
 
 class PendingCharges:
-    """source: whose bookings these are, see `Receipt`. unpriced: limits of which a request without a price was charged that
-    refuse such. dropped: for want of room.
+    """source: whose bookings these are, see `Receipt`. unpriced: by limits that refuse what has no price, models that were
+    charged and have none, as clients call them. dropped: for want of room.
     """
 
-    def __init__(self, clock: Clock, source: str) -> None:
+    def __init__(self, clock: Clock, source: str, counts: Counts) -> None:
         self._clock = clock
+        self._counts = counts
         self._source = source
         self._began = time.time_ns()
         self._numbers = itertools.count()
@@ -46,7 +49,7 @@ class PendingCharges:
         self._pending: dict[tuple[str, int], Taken] = {}
         self._position = b""
         self._sent: _Booking | None = None
-        self.unpriced: set[str] = set()
+        self._unpriced: dict[str, dict[str, Settlement]] = {}
         self.dropped = 0
 
     def __bool__(self) -> bool:
@@ -56,7 +59,20 @@ class PendingCharges:
         """limits: by name, those that nobody is asked about."""
         self._matcher = matcher
         self._limits = limits
-        self.unpriced.intersection_update(limits)
+        self._unpriced = {
+            name: models
+            for name, known in self._unpriced.items()
+            if name in limits and (models := self._still_unpriced(limits[name].limit, known))
+        }
+
+    @property
+    def unpriced(self) -> dict[str, frozenset[str]]:
+        return {name: frozenset(models) for name, models in self._unpriced.items()}
+
+    def _still_unpriced(self, limit: Limit, known: dict[str, Settlement]) -> dict[str, Settlement]:
+        if limit.counts != USD or limit.unpriced != "Deny":
+            return {}
+        return {model: each for model, each in known.items() if self._priced(limit, each, NOTHING) is None}
 
     def add(self, settlement: Settlement, charged: dict[str, CompiledLimit]) -> None:
         """Charges a request. charged: gets the counts of limits that nobody is asked about; where nobody was until a moment
@@ -72,7 +88,6 @@ class PendingCharges:
                 tenant=settlement.tenant,
                 client=settlement.client,
                 method=settlement.method,
-                path=settlement.path,
             )
         )
         began = settlement.began or self._clock.now()
@@ -137,18 +152,23 @@ class PendingCharges:
         if limit.counts == REQUESTS or usage is None:
             amount = once
         else:
-            model = settlement.backend_model or settlement.model
-            found = real_amount(
-                self._matcher.charger,
-                limit,
-                settlement.route,
-                settlement.rule,
-                settlement.backend,
-                model,
-                usage,
-            )
-            if found is None and limit.unpriced == "Deny":
-                self.unpriced.add(limit.name)
+            if settlement.estimated:
+                self._counts.note_estimate(limit.name)
+            found = self._priced(limit, settlement, usage)
+            if found is None and limit.unpriced == "Deny" and not limit.shadow:
+                self._unpriced.setdefault(limit.name, {}).setdefault(settlement.model, settlement)
             amount = once if found is None else found
         # What is taken for each request is taken once, however many backends went on with its stream.
         return amount - once if LEG_MARK in settlement.id else amount
+
+    def _priced(self, limit: Limit, settlement: Settlement, usage: Usage) -> int | None:
+        model = settlement.backend_model or settlement.model
+        return real_amount(
+            self._matcher.charger,
+            limit,
+            settlement.route,
+            settlement.rule,
+            settlement.backend,
+            model,
+            usage,
+        )

@@ -32,15 +32,22 @@ _MOST_REMEMBERED = 2_000
 
 
 class Counts(msgspec.Struct):
-    """What happened since the process began. refused, shadowed: by the limit's name."""
+    """What happened since the process began. refused, shadowed, estimated: by the limit's name; of the last, requests that
+    it counted by an estimate.
+    """
 
     admitted: int = 0
     refused: dict[str, int] = {}
     shadowed: dict[str, int] = {}
+    estimated: dict[str, int] = {}
     store_failures: int = 0
     passed_without_store: int = 0
     refused_without_store: int = 0
     unsettled_dropped: int = 0
+
+    def note_estimate(self, limit: str) -> None:
+        """One more request that a limit counts by an estimate."""
+        self.estimated[limit] = self.estimated.get(limit, 0) + 1
 
 
 class Note(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -223,6 +230,8 @@ class Settling:
             return 0
         if limit.counts == REQUESTS or usage is None:
             return failed_amount(limit)
+        if settlement.estimated:
+            self._counts.note_estimate(limit.name)
         amount = real_amount(
             self.matcher.charger, limit, settlement.route, settlement.rule, settlement.backend, model, usage
         )

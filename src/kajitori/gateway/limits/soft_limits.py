@@ -60,14 +60,14 @@ class SoftLimits:
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._limits: dict[str, CompiledLimit] = {}
-        self._charges = PendingCharges(clock, source)
+        self._charges = PendingCharges(clock, source, counts)
         self._known = KnownCounts()
         self._touched: dict[str, CompiledLimit] = {}
         self._all_anew = self._looked = False
         self._waits: float | None = None  # for which `run` sleeps
         self._doubted = -_DOUBT_SECONDS
         self._written: str | None = None
-        self._told_unpriced: set[str] = set()
+        self._told_unpriced: dict[str, frozenset[str]] = {}
 
     def configure(self, policy: AccountantPolicy, matcher: Matcher) -> None:
         """What holds from now on."""
@@ -218,20 +218,19 @@ class SoftLimits:
         if self._path is None:
             return
         self._known.forget_past(self._clock.now())
-        unpriced = set(self._charges.unpriced)
+        unpriced = self._charges.unpriced
         if not self._known.stale and unpriced == self._told_unpriced:
             return
         self._known.stale, self._told_unpriced = False, unpriced
         self._exhaustion.pushed(self.used_up)
-        # Such a one is refused that has no price, and which do not is not known here. What allows nothing at all needs no count.
+        # What allows nothing at all needs no count.
         asked = [
             each
             for name, each in self._limits.items()
-            if name in unpriced
-            or name in self._known.crowded
-            or (each.capacity == 0 and not each.limit.shadow)
+            if name in self._known.crowded or (each.capacity == 0 and not each.limit.shadow)
         ]
-        text = render(self._concerned, self.used_up.values(), asked)
+        without_price = [(self._limits[name], models) for name, models in unpriced.items()]
+        text = render(self._concerned, self.used_up.values(), asked, without_price)
         if text == self._written or (self._written is None and not text and not self._path.exists()):
             return
         try:

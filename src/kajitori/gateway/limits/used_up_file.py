@@ -5,12 +5,12 @@ it refuses; where it cannot (expressions, ranges of addresses, quotas of backend
 the accountant asked, whose answer is exact.
 
 A line a thing, its fields parted by tabs: `L`imits with the facts by which they select, `C`ounts with until when and in
-which words, `R`outes and `K`eys with the numbers of their limits; `A` alone has everybody asked about.
+which words, `U`npriced models of a limit, of which it has the accountant asked, `R`outes and `K`eys with the numbers of their limits; `A` alone has everybody asked about.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -24,8 +24,10 @@ from kajitori.gateway.limits.wording import amount_text, frees_text, unit_text
 HEAD = "kajitori-used-up-1"
 # Each worker of Envoy reads the file anew when it changes: a thousand lines take it 2 ms.
 MOST_COUNTS, MOST_PLACES = 1_000, 4_000
-_FACTS = ("route", "rule", "model", "key", "tenant", "client")
+_FACTS = ("route", "rule", "model", "key", "tenant", "client", "method")
 WAIT = "{}"
+# Clients choose the names of models.
+_MOST_UNPRICED = 100
 _COMPARED = ("Exact", "OneOf", "Present")
 
 
@@ -98,13 +100,20 @@ class Concerned:
         return self._ids.get(key, ())
 
 
-def render(concerned: Concerned, counts: Iterable[UsedUp], asked: Iterable[CompiledLimit]) -> str:
+def render(
+    concerned: Concerned,
+    counts: Iterable[UsedUp],
+    asked: Iterable[CompiledLimit],
+    unpriced: Iterable[tuple[CompiledLimit, Collection[str]]] = (),
+) -> str:
     """The file without its first line; empty if nobody is kept back. asked: limits of which all requests are asked
-    about.
+    about; unpriced: those of some models.
     """
     lines = _Lines(concerned)
     for compiled in asked:
         lines.ask(compiled)
+    for compiled, models in unpriced:
+        lines.ask_of(compiled, models)
     for count in counts:
         lines.add(count)
     return lines.text()
@@ -116,9 +125,17 @@ class _Lines:
         self._limits: dict[int, Limit] = {}
         self._asked: set[int] = set()
         self._counts: list[str] = []
+        self._models: list[str] = []
 
     def ask(self, compiled: CompiledLimit) -> None:
         self._asked.update(self._known(compiled))
+
+    def ask_of(self, compiled: CompiledLimit, models: Collection[str]) -> None:
+        if len(models) > _MOST_UNPRICED or not all(map(is_plain, models)):
+            self.ask(compiled)
+            return
+        for number in self._known(compiled):
+            self._models += [f"U\t{number}\t{model}\n" for model in sorted(models)]
 
     def add(self, count: UsedUp) -> None:
         for number in self._known(count.compiled):
@@ -143,7 +160,7 @@ class _Lines:
         lines = [self._limit_line(number, limit) for number, limit in self._limits.items()]
         for kind, places in (("R", routes), ("K", keys)):
             lines += [f"{kind}\t{name}\t{','.join(map(str, numbers))}\n" for name, numbers in places.items()]
-        return "".join((*lines, *self._counts))
+        return "".join((*lines, *self._counts, *self._models))
 
     def _known(self, compiled: CompiledLimit) -> list[int]:
         numbers = self._concerned.numbers.get(compiled.limit.name, [])

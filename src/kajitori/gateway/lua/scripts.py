@@ -11,6 +11,8 @@ from kajitori.gateway.operations import lua_operations
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# So often at most a worker looks at what is used up.
+LOOK_MILLISECONDS = 100
 _FOLDER = files("kajitori.gateway") / "lua"
 
 
@@ -56,7 +58,8 @@ SIGNING_SCRIPT = _parts("scanner") + _REFUSALS + _parts("sha256", "credential", 
 def used_up_script(file: str, accountant: str) -> str:
     """The script that keeps back whom a limit concerns that is used up. file: which says so. accountant: its cluster."""
     quoted = file.replace("\\", "\\\\").replace("'", "\\'")
-    return f"local USED_UP_FILE, ACCOUNTANT = '{quoted}', '{accountant}'\n{_USED_UP_SCRIPT}"
+    named = f"'{quoted}', '{accountant}', {LOOK_MILLISECONDS}"
+    return f"local USED_UP_FILE, ACCOUNTANT, LOOK_MILLISECONDS = {named}\n{_USED_UP_SCRIPT}"
 
 
 def told_costs_script(costs: Mapping[str, Mapping[str, int]]) -> str:

@@ -1,11 +1,11 @@
 -- Runs before admission on routes whose limits nobody is asked about: keeps back the requests that a limit concerns which is
 -- used up. The accountant says which in a file (gateway/limits/used_up_file.py writes it), of which each worker looks at the first
 -- line ten times a second at most, and only as requests come. Needs scanner.lua, error names, refusals.lua and
--- facts.lua in front, and USED_UP_FILE and ACCOUNTANT (its cluster).
+-- facts.lua in front, and USED_UP_FILE, ACCOUNTANT (its cluster) and LOOK_MILLISECONDS.
 --
 -- Where it cannot tell whom a limit concerns the accountant is asked; while that is away, such requests pass.
 local HEAD, WAIT = 'kajitori-used-up-1', '{}'
-local LOOK_MILLISECONDS, ASK_MILLISECONDS = 100, 2000
+local ASK_MILLISECONDS = 2000
 local NO_SUCH_FILE = 2
 local FACTS_HEADER, EXHAUSTED = 'x-kajitori-facts', 'x-kajitori-exhausted'
 -- What is known now: nil where nothing is used up.
@@ -42,12 +42,14 @@ local READERS = {
   L = function(made, f)
     local facts = {}
     for fact in string.gmatch(f[4], '[^,]+') do facts[#facts + 1] = fact end
-    made.limits[f[2]] = { asked = f[3] == '1', facts = facts, conditions = read_conditions(f[5]), name = f[6], counts = {} }
+    made.limits[f[2]] = { asked = f[3] == '1', facts = facts, conditions = read_conditions(f[5]), name = f[6], counts = {},
+      unpriced = {} }
   end,
   C = function(made, f)
     made.limits[f[2]].counts[f[3]] = { ends = tonumber(f[4]), resets = tonumber(f[5]), capacity = f[6], window = f[7],
       unit = f[8] ~= '' and f[8] or nil, message = f[9], name = made.limits[f[2]].name }
   end,
+  U = function(made, f) made.limits[f[2]].unpriced[f[3]] = true end,
   R = function(made, f) made.routes[f[2]] = numbers_of(f[3]) end,
   K = function(made, f) made.keys[f[2]] = numbers_of(f[3]) end,
   A = function(made) made.everybody = true end,
@@ -86,6 +88,7 @@ local function fact_of(handle, name)
   local headers = handle:headers()
   if name == 'model' then return headers:get('x-ai-eg-model') end
   if name == 'key' then return headers:get('x-kajitori-key') end
+  if name == 'method' then return headers:get(':method') end
   if name == 'tenant' then return headers:get('x-kajitori-tenant') end
   if name == 'client' then
     local address = string.match(handle:streamInfo():downstreamDirectRemoteAddress(), '^(.*):%d+$')
@@ -130,7 +133,7 @@ local function find_count(handle, now)
       local count = name and limit.counts[name]
       if count and count.ends > now then
         if not found or count.ends > found.ends then found = count end
-      elseif name and limit.asked then
+      elseif name and (limit.asked or limit.unpriced[read('model') or '']) then
         asked = true
       end
     end
