@@ -1,16 +1,9 @@
-"""What requests took that nobody was asked about, added up until the store has it.
-
-What was sent to a store that did not answer may have been booked or not: it is sent again just as it was, under the same
-number, so that it counts once. With the last of it goes how far the log is booked.
-"""
+"""What requests took that nobody was asked about, added up until the store has it. Pure but for the clock that is handed in."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import TargetFacts
@@ -20,40 +13,27 @@ from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.limit import REQUESTS, USD, Limit
 from kajitori.gateway.limits.matching import CompiledLimit, Matcher
 from kajitori.gateway.limits.request import Request, Settlement
-from kajitori.gateway.limits.settling import Counts
-from kajitori.gateway.limits.store import Receipt, Store
 from kajitori.gateway.rescue.legs import LEG_MARK
 
 _MOST_PENDING = 100_000
-# A shared store serves nobody else meanwhile: a millisecond.
-_MOST_IN_A_BOOKING = 500
-
-
-class _Booking(NamedTuple):
-    taken: list[Taken]
-    receipt: Receipt
+# Clients choose the names of models.
+_MOST_UNPRICED = 101
 
 
 class PendingCharges:
-    """source: whose bookings these are, see `Receipt`. unpriced: by limits that refuse what has no price, models that were
-    charged and have none, as clients call them. dropped: for want of room.
+    """note_estimate: is told the name of a limit that counts by an estimate. unpriced: by limits that refuse what has no price,
+    models that were charged and have none, as clients call them. dropped: for want of room.
     """
 
-    def __init__(self, clock: Clock, source: str, counts: Counts) -> None:
+    def __init__(self, clock: Clock, note_estimate: Callable[[str], None]) -> None:
         self._clock = clock
-        self._counts = counts
-        self._source = source
-        self._began = time.time_ns()
-        self._numbers = itertools.count()
-        self._lock = asyncio.Lock()
+        self._note_estimate = note_estimate
         self._pending: dict[tuple[str, int], Taken] = {}
-        self._position = b""
-        self._sent: _Booking | None = None
         self._unpriced: dict[str, dict[str, Settlement]] = {}
         self.dropped = 0
 
     def __bool__(self) -> bool:
-        return bool(self._pending or self._position or self._sent)
+        return bool(self._pending)
 
     def configure(self, matcher: Matcher, limits: Mapping[str, CompiledLimit]) -> None:
         """limits: by name, those that nobody is asked about."""
@@ -112,29 +92,9 @@ class PendingCharges:
             if compiled.limit.name in self._limits:
                 charged[counter] = compiled
 
-    async def hand_over(self, store: Store, position: bytes = b"") -> list[Taken]:
-        """Has the store book all; gives what that was. position: of the log, up to which this is all.
-
-        Raises StoreLost: what is left is handed over with the next.
-        """
-        self._position = position or self._position
-        booked: list[Taken] = []
-        async with self._lock:
-            while self:
-                if self._sent is None:
-                    self._sent = self._next()
-                await store.book(self._sent.taken, now=self._clock.now(), receipt=self._sent.receipt)
-                booked += self._sent.taken
-                self._sent = None
-        return booked
-
-    def _next(self) -> _Booking:
-        places = list(itertools.islice(self._pending, _MOST_IN_A_BOOKING))
-        taken = [self._pending.pop(place) for place in places]
-        position = b""
-        if not self._pending:
-            position, self._position = self._position, b""
-        return _Booking(taken, Receipt(self._source, f"{self._began}.{next(self._numbers)}", position))
+    def take(self, most: int) -> list[Taken]:
+        """The oldest, which are somebody else's from now on."""
+        return [self._pending.pop(place) for place in list(itertools.islice(self._pending, most))]
 
     def _keep(self, taken: Taken) -> None:
         place = taken.counter, taken.slot
@@ -153,10 +113,12 @@ class PendingCharges:
             amount = once
         else:
             if settlement.estimated:
-                self._counts.note_estimate(limit.name)
+                self._note_estimate(limit.name)
             found = self._priced(limit, settlement, usage)
             if found is None and limit.unpriced == "Deny" and not limit.shadow:
-                self._unpriced.setdefault(limit.name, {}).setdefault(settlement.model, settlement)
+                models = self._unpriced.setdefault(limit.name, {})
+                if len(models) < _MOST_UNPRICED:
+                    models[settlement.model] = settlement
             amount = once if found is None else found
         # What is taken for each request is taken once, however many backends went on with its stream.
         return amount - once if LEG_MARK in settlement.id else amount

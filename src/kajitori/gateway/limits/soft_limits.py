@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
+from kajitori.gateway.limits.handing_over import HandingOver
 from kajitori.gateway.limits.known_counts import KnownCounts
 from kajitori.gateway.limits.known_exhaustion import KnownExhaustion
 from kajitori.gateway.limits.limit import is_pushed
@@ -60,7 +61,8 @@ class SoftLimits:
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._limits: dict[str, CompiledLimit] = {}
-        self._charges = PendingCharges(clock, source, counts)
+        self._charges = PendingCharges(clock, counts.note_estimate)
+        self._waiting = HandingOver(store, clock, self._charges, source)
         self._known = KnownCounts()
         self._touched: dict[str, CompiledLimit] = {}
         self._all_anew = self._looked = False
@@ -119,7 +121,7 @@ class SoftLimits:
 
     async def tell(self) -> None:
         """Tells Envoy what is used up now."""
-        if self._charges or self._touched or self._all_anew or self._charges.unpriced != self._told_unpriced:
+        if self._waiting or self._touched or self._all_anew or self._charges.unpriced != self._told_unpriced:
             await self._catch_up()
             wait = self._wait_seconds()
             if wait is not None and (self._waits is None or wait < self._waits):
@@ -153,7 +155,7 @@ class SoftLimits:
                 self._written, self._known.stale = None, True  # somebody has tidied up
 
     def _wait_seconds(self) -> float | None:
-        if self._charges or self._touched or self._all_anew:
+        if self._waiting or self._touched or self._all_anew:
             return _AGAIN_SECONDS
         if self._store.remote and self._known.watched:
             return _SHARED_SECONDS
@@ -165,7 +167,7 @@ class SoftLimits:
     async def _catch_up(self) -> None:
         async with self._lock:
             try:
-                if self._charges:
+                if self._waiting:
                     await self._hand_over()
                 await self._look()
             except StoreLost:
@@ -177,7 +179,7 @@ class SoftLimits:
         """Raises StoreLost."""
         self._counts.unsettled_dropped += self._charges.dropped
         self._charges.dropped = 0
-        taken = await self._charges.hand_over(self._store, position)
+        taken = await self._waiting.hand_over(position)
         if taken:
             self._known.look_ahead(taken, asyncio.get_running_loop().time())
 
