@@ -469,6 +469,24 @@ async def test_several_backends_of_a_service_share_its_questions(bench: Workbenc
             {"group": "gateway.envoyproxy.io", "kind": "Backend", "name": name} for name in ("one", "two")
         ]
         services = [backend("one", one.port)[0], backend("two", two.port)[0]]
+        slices = [
+            {"kind": "Service", "metadata": {"name": "of-one"}, "spec": {"ports": [{"port": 80}]}},
+            {"kind": "EndpointSlice",
+             "metadata": {"name": "of-one", "labels": {"kubernetes.io/service-name": "of-one"}},
+             "addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+             "ports": [{"name": "", "port": one.port, "protocol": "TCP"}]},
+        ]  # fmt: skip
+        as_services = policy(
+            "p", extAuth={"http": {"backendRefs": [{"name": "of-one", "port": 80}, refs[1]]}}
+        )
+        await bench.apply(*parts(bench, first, *services, *slices, as_services))
+        assert accepted(bench, "p") == ("True", "the policy holds")
+        for _ in range(30):
+            assert (await ask(bench)).status == 200
+        assert one.seen
+        assert two.seen
+        one.seen.clear()
+        two.seen.clear()
         asked = policy("p", extAuth={"http": {"backendRefs": refs}})
         await bench.apply(*parts(bench, first, *services, asked))
         for _ in range(30):

@@ -6,6 +6,8 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from kajitori.base.reason import Reason
 from kajitori.gateway.backends.clusters import plain_cluster
 from kajitori.gateway.backends.targets import (
@@ -61,7 +63,9 @@ def service_cluster(
         settings = service.backend_settings
         return with_settings(cluster, settings, None, making.notes) if settings else cluster
 
-    making.world.add_cluster(name, make, targets[0])
+    # Several backends bring their hosts along; one that is a Service has its endpoints looked up.
+    target = targets[0] if len(targets) == 1 else msgspec.structs.replace(targets[0], discovery="STATIC")
+    making.world.add_cluster(name, make, target)
     return name
 
 
