@@ -12,6 +12,7 @@ import msgspec
 
 from kajitori.gateway.conditions import condition
 from kajitori.gateway.envoy.parts_of_tables import divide_table, owner_of
+from kajitori.gateway.envoy.stand_ins import OF_PORTS
 from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 
@@ -28,8 +29,6 @@ _BACKENDS = {"ai": "AIServiceBackend", "backend": "Backend", "security": "Securi
 _INVALID = {"HTTPRoute": "UnsupportedValue", "GRPCRoute": "UnsupportedValue"}
 _OPPOSITE = ("AIGatewayRoute", "AIServiceBackend", "BackendSecurityPolicy")
 _SHAPING = ("ClientTrafficPolicy",)
-# What is amiss with a port itself.
-_OF_PORTS = ("Address already in use", "Permission denied")
 _LONGEST_LIST = 10
 
 
@@ -170,7 +169,7 @@ def _of_listeners(
     """Policies that shape a listener which is refused as a whole; of the listener itself the plan tells."""
     for name, message in refused.items():
         port = name.rpartition("/")[2]
-        if any(text in message for text in _OF_PORTS):
+        if any(text in message for text in OF_PORTS):
             continue
         shaped = {
             (gateway.metadata.namespace or "", gateway.metadata.name or "")

@@ -18,7 +18,7 @@ from kajitori.gateway.envoy.shards import scope_of_former, table_of
 from kajitori.gateway.envoy.sources import Sources
 from kajitori.gateway.envoy.stand_ins import stand_in
 from kajitori.gateway.envoy.words import shown
-from kajitori.gateway.resources import CLUSTER, ROUTES, SCOPES, SECRET, Resources
+from kajitori.gateway.resources import ROUTES, SCOPES, SECRET, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ class Snapshot:
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
         self._retried: set[tuple[str, str]] = set()
         self._cases: dict[tuple[str, str], Case] = {}
-        self._stand_ins: dict[str, Encoded] = {}
+        self._stand_ins: dict[tuple[str, str], Encoded] = {}
         self._former_shards: dict[str, Encoded] = {}
         # What other processes' Envoys refuse, by resource.
         self._heeded: dict[tuple[str, str], dict[tuple[Part, str], RefusedPart]] = {}
@@ -115,9 +115,7 @@ class Snapshot:
             if versions[kind].get(name) == refused[0]
         }
         self._retried &= self._refused.keys()
-        self._stand_ins = {
-            name: sent for name, sent in self._stand_ins.items() if (CLUSTER, name) in self._refused
-        }
+        self._stand_ins = {key: sent for key, sent in self._stand_ins.items() if key in self._refused}
         for name in [name for name in self._former_shards if table_of(name) not in versions[SCOPES]]:
             del self._former_shards[name]
         for key in [key for key in self._good if key[1] not in versions[key[0]]]:
@@ -162,19 +160,21 @@ class Snapshot:
             return case.served(self._good.get((kind, name)), self.encode)
         refused = self._refused.get((kind, name))
         if refused is not None and refused[0] == wanted.version and (kind, name) not in self._retried:
-            return self._good.get((kind, name)) or self._stand_in(kind, name)
+            return self._good.get((kind, name)) or self._stand_in(kind, wanted, refused[1])
         return wanted
 
-    def _stand_in(self, kind: str, name: str) -> Encoded | None:
-        if kind != CLUSTER:
-            return None
-        if name not in self._stand_ins:
-            self._stand_ins[name] = encoded(kind, stand_in(name), self.encode)
-        return self._stand_ins[name]
+    def _stand_in(self, kind: str, wanted: Encoded, words: str) -> Encoded | None:
+        key = kind, str(wanted.value["name"])
+        if key not in self._stand_ins:
+            made = stand_in(kind, wanted.value, words)
+            if made is None:
+                return None
+            self._stand_ins[key] = encoded(kind, made, self.encode)
+        return self._stand_ins[key]
 
     def stands_in(self, kind: str, sent: Encoded) -> bool:
         """Whether this is in place of something that Envoy never took, and worth less than what it may still have."""
-        return kind == CLUSTER and self._stand_ins.get(str(sent.value["name"])) is sent
+        return self._stand_ins.get((kind, str(sent.value["name"]))) is sent
 
     def former_shards(self, scopes: Iterable[str]) -> set[str]:
         """Which of these are scopes of shards that are no more, of tables that are there still."""

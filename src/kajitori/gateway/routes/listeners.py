@@ -53,7 +53,10 @@ def why_refused(port: int, message: str) -> str:
         )
     if "Permission denied" in message:
         return f"port {port} may not be opened without privileges; choose a port above 1023 in the listener"
-    return f"Envoy refused port {port}: {' '.join(message.split())}"
+    return (
+        f"Envoy refuses the listener of port {port}; what it had of it stays, and where it had nothing requests are "
+        f"answered with 500, or by nobody with TLS: {' '.join(message.split())}"
+    )
 
 
 def listener(port: int, settings: Settings, bindings: Iterable[Binding]) -> dict[str, Any]:

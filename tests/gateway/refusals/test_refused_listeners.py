@@ -10,8 +10,12 @@ import pytest
 
 from kajitori.api.resource import EVENTS, GATEWAYS
 from kajitori.gateway.envoy import ads
+from kajitori.gateway.resources import LISTENER
 from tests.gateway.cluster import Cluster, running_cluster
-from tests.gateway.workbench import Provider, ai_route, backend, gateway
+from tests.gateway.refusals.spoiling import of_resource, running_spoilt
+from tests.gateway.test_delivery import QUESTION, many
+from tests.gateway.test_tls_listeners import listeners_of
+from tests.gateway.workbench import Provider, ai_route, backend, free_port, gateway
 from tests.waiting import eventually
 
 
@@ -66,3 +70,48 @@ async def test_a_listener_that_envoy_refuses_is_told_by_one_event_and_others_ser
         for each in state["conditions"]
         if each["type"] == "Programmed"
     )
+
+
+async def test_a_listener_that_envoy_never_took_answers_500_and_is_told_while_others_serve(
+    first: Provider,
+) -> None:
+    async with running_spoilt() as bench:
+        other = free_port()
+        documents = many(bench.port, first, 3)
+        listeners = documents[0]["spec"]["listeners"]
+        listeners.append({"name": "other", "protocol": "HTTP", "port": other})
+        twice = of_resource(
+            LISTENER, f"http/{other}", lambda value: {**value, "filter_chains": value["filter_chains"] * 2}
+        )
+        bench.spoilt = (twice,)
+        await bench.refusing(*documents)
+        assert (await bench.post({**QUESTION, "model": "model-1"})).status == 200
+        assert bench.plan is not None
+        states = listeners_of(bench.plan)
+        assert states["http"]["Programmed"][0] == "True"
+        assert states["other"]["Programmed"][0] == "False"
+        assert (
+            f"Envoy refuses the listener of port {other}; what it had of it stays"
+            in states["other"]["Programmed"][2]
+        )
+        own, bench.url = bench.url, f"http://127.0.0.1:{other}"
+        reply = await bench.post({**QUESTION, "model": "model-1"})
+        assert reply.status == 500
+        assert reply.json["error"]["message"] == (
+            "Envoy refuses what is configured for this port; the status of its Gateway says why"
+        )
+        # What changes elsewhere comes through; what is mended serves.
+        bench.url = own
+        await bench.apply(*[documents[0], *many(bench.port, first, 3, 1)[1:]])
+        assert (await bench.post({**QUESTION, "model": "moving-1"})).status == 200
+        bench.spoilt = ()
+        await bench.refusing(*documents)
+        bench.url = f"http://127.0.0.1:{other}"
+        assert (await bench.post({**QUESTION, "model": "model-1"})).status == 200
+        # Refused from now on it stays as it was, also for a control plane that begins anew.
+        bench.spoilt = (twice,)
+        await bench.refusing(*documents)
+        await bench.restart_control_plane()
+        await bench.refusing(*documents)
+        assert f"{LISTENER}/http/{other}" in bench.ads.rejected
+        assert (await bench.post({**QUESTION, "model": "model-1"})).status == 200
