@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_GPU = "h200"
 
+_GIBIBYTE = 2**30
 _WEIGHT_BYTES = {
     "fp8": 1.0,
     "fp4": 0.56,
@@ -71,41 +72,59 @@ def size(settings: Settings, environment: Mapping[str, str]) -> Sizing:
         bytes_per_parameter=_WEIGHT_BYTES.get(settings.weights_dtype, 0.0),
         kv_bytes_per_value=1.0 if settings.kv_dtype.startswith("fp8") else 2.0,
     )
-    gibibyte = 2**30
-    weights = engine.weight_bytes_per_gpu / gibibyte
-    where = f"{engine.gpus * settings.data_parallel} x {gpu.product}"
-    capacity = engine.kv_capacity_tokens(settings.memory_fraction)
-    if settings.kv_blocks:
-        capacity = settings.kv_blocks * settings.block_tokens
-    elif capacity < settings.block_tokens:
-        raise UsageError(
-            f"{model.name} does not fit: {weights:.1f} GiB of weights on each of {where}, of whose "
-            f"{gpu.memory_mib / 1024:.0f} GiB the engine may use {settings.memory_fraction:.0%}",
-            hint="raise --tensor-parallel-size, or use a smaller precision or a GPU with more memory",
-        )
+    capacity = _capacity_tokens(settings, engine)
     longest = settings.max_model_tokens or model.context_tokens
     if longest > capacity:
         raise UsageError(
             f"one request of {longest} tokens does not fit into the KV cache, which holds {capacity} tokens",
             hint=f"--max-model-len={capacity} or less, or raise --gpu-memory-utilization",
         )
-    large = gpu.memory_bytes >= 70 * gibibyte and gpu.name != "a100"
-    default_step_tokens = 16384 if gpu.memory_bytes >= 160 * gibibyte else 8192 if large else 2048
-    limits = Limits(
+    limits = _limits(settings, engine, capacity)
+    return Sizing(engine, limits, longest, settings.data_parallel, _summary(settings, engine, capacity))
+
+
+def _where(settings: Settings, engine: Engine) -> str:
+    return f"{engine.gpus * settings.data_parallel} x {engine.gpu.product}"
+
+
+def _capacity_tokens(settings: Settings, engine: Engine) -> int:
+    """Of the KV cache of one replica. Raises UsageError where the weights leave no room for one."""
+    capacity = engine.kv_capacity_tokens(settings.memory_fraction)
+    if settings.kv_blocks:
+        return settings.kv_blocks * settings.block_tokens
+    if capacity < settings.block_tokens:
+        weights = engine.weight_bytes_per_gpu / _GIBIBYTE
+        raise UsageError(
+            f"{engine.model.name} does not fit: {weights:.1f} GiB of weights on each of {_where(settings, engine)}, of whose "
+            f"{engine.gpu.memory_mib / 1024:.0f} GiB the engine may use {settings.memory_fraction:.0%}",
+            hint="raise --tensor-parallel-size, or use a smaller precision or a GPU with more memory",
+        )
+    return capacity
+
+
+def _limits(settings: Settings, engine: Engine, capacity_tokens: int) -> Limits:
+    """Of a step of all replicas together. Defaults are vLLM's, which go by the GPU's memory."""
+    gpu = engine.gpu
+    large = gpu.memory_bytes >= 70 * _GIBIBYTE and gpu.name != "a100"
+    default_step_tokens = 16384 if gpu.memory_bytes >= 160 * _GIBIBYTE else 8192 if large else 2048
+    return Limits(
         sequences=(settings.max_sequences or (1024 if large else 256)) * settings.data_parallel,
         step_tokens=(settings.max_batch_tokens or default_step_tokens) * settings.data_parallel,
-        blocks=capacity // settings.block_tokens * settings.data_parallel,
+        blocks=capacity_tokens // settings.block_tokens * settings.data_parallel,
         block_tokens=settings.block_tokens,
         prefix_caching=settings.prefix_caching,
     )
-    estimated = " (shape estimated from its number of parameters)" if model.estimated else ""
-    summary = (
-        f"no model is loaded: {model.name}{estimated} is simulated on {where} (tensor parallel "
+
+
+def _summary(settings: Settings, engine: Engine, capacity_tokens: int) -> str:
+    """What is simulated, in a sentence."""
+    estimated = " (shape estimated from its number of parameters)" if engine.model.estimated else ""
+    return (
+        f"no model is loaded: {engine.model.name}{estimated} is simulated on {_where(settings, engine)} (tensor parallel "
         f"{engine.tensor_parallel}, pipeline parallel {engine.pipeline_parallel}, data parallel "
-        f"{settings.data_parallel}): {weights:.1f} GiB of weights a GPU, KV cache of {capacity} tokens, "
-        f"{engine.decode_seconds(1, 1000) * 1000:.1f} ms a token for one request"
+        f"{settings.data_parallel}): {engine.weight_bytes_per_gpu / _GIBIBYTE:.1f} GiB of weights a GPU, "
+        f"KV cache of {capacity_tokens} tokens, {engine.decode_seconds(1, 1000) * 1000:.1f} ms a token for one request"
     )
-    return Sizing(engine, limits, longest, settings.data_parallel, summary)
 
 
 def _model(settings: Settings, environment: Mapping[str, str]) -> LanguageModel:

@@ -115,19 +115,41 @@ def _check_meant(call: Call, metadata: Object, stored: Object) -> None:
         raise status.conflict(resource, name)
 
 
+def _manager_of_apply(call: Call) -> str:
+    """Who applies. Raises StatusError: it must say so, in words that may be a manager's."""
+    manager = call.query.get("fieldManager")
+    if not manager:
+        errors = [status.required("fieldManager", "is required for apply patch")]
+        raise status.invalid("PatchOptions", "meta.k8s.io", "", errors)
+    call.field_manager()
+    return manager
+
+
+def _merged(call: Call, old: Object | None, applied: Object, manager: str, subresource: str) -> Object:
+    """The object as the apply leaves it: `old` itself where nothing changes. Raises StatusError for conflicts."""
+    kind = call.kind
+    new = server_side_apply(
+        old,
+        applied,
+        manager=manager,
+        api_version=kind.resource.api_version,
+        subresource=subresource,
+        force=call.query.flag("force"),
+        schema=kind.schema,
+        now=now_text(),
+        ignored_fields=("status",) if kind.has_status and not subresource else (),
+    )
+    if new is not old:
+        # The name is nobody's field: an apply that gives up all of its metadata leaves none.
+        new["metadata"] = {"name": call.target.name, **(new.get("metadata") or {})}
+    return new
+
+
 async def apply_object(state: ServerState, call: Call, subresource: str = "") -> web.StreamResponse:
     kind, target = call.kind, call.target
     dry_run = call.dry_run()
     validation = call.field_validation()
-    manager = call.query.get("fieldManager")
-    if not manager:
-        raise status.invalid(
-            "PatchOptions",
-            "meta.k8s.io",
-            "",
-            [status.required("fieldManager", "is required for apply patch")],
-        )
-    call.field_manager()
+    manager = _manager_of_apply(call)
     applied = parse_applied(call, await read_body(call))
     metadata = place(kind, applied, target.namespace)
     if metadata.setdefault("name", target.name) != target.name:
@@ -142,20 +164,8 @@ async def apply_object(state: ServerState, call: Call, subresource: str = "") ->
         if before is None:
             _check_may_be_new(call, metadata, subresource)
         old = (yield from as_read(state, kind, before)) if before is not None else None
-        new = server_side_apply(
-            old,
-            given(),
-            manager=manager,
-            api_version=kind.resource.api_version,
-            subresource=subresource,
-            force=call.query.flag("force"),
-            schema=kind.schema,
-            now=now_text(),
-            ignored_fields=("status",) if kind.has_status and not subresource else (),
-        )
+        new = _merged(call, old, given(), manager, subresource)
         if new is not old:
-            # The name is nobody's field: an apply that gives up all of its metadata leaves none.
-            new["metadata"] = {"name": target.name, **(new.get("metadata") or {})}
             settle_unknown_fields(call, new, validation)
         if old is None:
             check_may_create(state, call)

@@ -211,9 +211,8 @@ def _scale_apply(call: Call, body: bytes) -> Callable[[Object], Object]:
     return change
 
 
-async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
-    """POST of a Binding: puts a pod on a node, once."""
-    binding = await read_subresource_body(call, call.kind.subresources["binding"])
+def _node_of(call: Call, binding: Object) -> str:
+    """The node that a Binding names. Raises StatusError."""
     target = binding.get("target") or {}
     node = target.get("name", "")
     if not node or target.get("kind", "Node") not in ("", "Node"):
@@ -223,8 +222,28 @@ async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
     # The name becomes the pod's spec.nodeName, and a part of the way to the node's socket.
     if problems := [status.invalid_value("target.name", node, text) for text in dns_subdomain(node)]:
         raise status.invalid("Binding", "", call.target.name, problems)
+    return node
+
+
+def _bind(pod: Object, node: str, given: Object, topology: dict[str, str]) -> None:
+    """Puts a pod on a node. given: metadata of the Binding. topology: labels of the node that its pods get."""
+    pod["spec"]["nodeName"] = node
+    if annotations := given.get("annotations"):
+        pod["metadata"].setdefault("annotations", {}).update(annotations)
+    if labels := {**(given.get("labels") or {}), **topology}:
+        pod["metadata"]["labels"] = {**(pod["metadata"].get("labels") or {}), **labels}
+    conditions = pod.setdefault("status", {}).setdefault("conditions", [])
+    conditions[:] = [c for c in conditions if c.get("type") != "PodScheduled"]
+    conditions.append(
+        {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now_text()}
+    )
+
+
+async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
+    """POST of a Binding: puts a pod on a node, once."""
+    binding = await read_subresource_body(call, call.kind.subresources["binding"])
+    node = _node_of(call, binding)
     kind, name = call.kind, call.target.name
-    annotations = binding["metadata"].get("annotations") or {}
     wanted_uid = binding["metadata"].get("uid")
 
     def decide(before: Entry | None) -> Steps[Decision]:
@@ -235,22 +254,7 @@ async def bind_pod(state: ServerState, call: Call) -> web.StreamResponse:
         old = read_object(kind, before)
         _check_unbound(old, name, wanted_uid)
         pod = read_object(kind, before)
-        pod["spec"]["nodeName"] = node
-        if annotations:
-            pod["metadata"].setdefault("annotations", {}).update(annotations)
-        labels = {**(binding["metadata"].get("labels") or {}), **topology_labels(node, state.lookup)}
-        if labels:
-            pod["metadata"]["labels"] = {**(pod["metadata"].get("labels") or {}), **labels}
-        conditions = pod.setdefault("status", {}).setdefault("conditions", [])
-        conditions[:] = [c for c in conditions if c.get("type") != "PodScheduled"]
-        conditions.append(
-            {
-                "type": "PodScheduled",
-                "status": "True",
-                "lastProbeTime": None,
-                "lastTransitionTime": now_text(),
-            }
-        )
+        _bind(pod, node, binding["metadata"], topology_labels(node, state.lookup))
         pod["metadata"]["managedFields"] = track_update(
             old,
             pod,

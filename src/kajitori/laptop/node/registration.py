@@ -81,9 +81,34 @@ def labels(node: Node) -> dict[str, str]:
 
 def conditions(node: Node, now: float, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The node's conditions. before: those that the API server has, by type, for their transition times."""
+    wanted = _own_conditions(node)
+    if node.settings.joined:
+        wanted += _joined_conditions(node)
+    result: list[dict[str, Any]] = []
+    for kind, value, reason, message in wanted:
+        status = "True" if value else "False"
+        old = before.get(kind, {})
+        changed = old.get("status") != status
+        result.append(
+            {
+                "type": kind,
+                "status": status,
+                "reason": reason,
+                "message": message,
+                "lastHeartbeatTime": rfc3339(now),
+                "lastTransitionTime": rfc3339(now)
+                if changed
+                else old.get("lastTransitionTime", rfc3339(now)),
+            }
+        )
+    return result
+
+
+def _own_conditions(node: Node) -> list[tuple[str, bool, str, str]]:
+    """Type, whether it is true, reason and message of each."""
     info, native = node.runner_info, node.native
     ready = node.runner_connected.is_set()
-    wanted = [
+    return [
         ("MemoryPressure", False, "KubeletHasSufficientMemory", "there is memory"),
         ("DiskPressure", False, "KubeletHasNoDiskPressure", "there is disk"),
         ("PIDPressure", False, "KubeletHasSufficientPID", "there are process ids"),
@@ -110,26 +135,6 @@ def conditions(node: Node, now: float, before: dict[str, dict[str, Any]]) -> lis
             else f"volumes are not at their mount paths, cluster names do not resolve: {info.message}",
         ),
     ]
-    if node.settings.joined:
-        wanted += _joined_conditions(node)
-    result: list[dict[str, Any]] = []
-    for kind, value, reason, message in wanted:
-        status = "True" if value else "False"
-        old = before.get(kind, {})
-        changed = old.get("status") != status
-        result.append(
-            {
-                "type": kind,
-                "status": status,
-                "reason": reason,
-                "message": message,
-                "lastHeartbeatTime": rfc3339(now),
-                "lastTransitionTime": rfc3339(now)
-                if changed
-                else old.get("lastTransitionTime", rfc3339(now)),
-            }
-        )
-    return result
 
 
 def _joined_conditions(node: Node) -> list[tuple[str, bool, str, str]]:

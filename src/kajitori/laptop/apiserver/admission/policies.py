@@ -376,8 +376,3 @@ def _act(
                 "validationActions": binding.spec.get("validationActions"),
             }
             review.annotations[FAILURE_ANNOTATION] = msgspec.json.encode([noted]).decode()
-
-
-def unknown_reason(reason: str) -> bool:
-    """Whether a validation may not have this reason."""
-    return reason not in CODES

@@ -88,17 +88,23 @@ def charged(
         if not added:
             continue
         after = {n: used[n].plus(value) if n in used else value for n, value in added.items()}
-        exceeded = sorted(n for n, value in after.items() if value.value > hard[n].value)
-        if exceeded and checked:
-            raise OverQuota(
-                f"exceeded quota: {name}, requested: {_shown(added, exceeded)}, "
-                f"used: {_shown(used, exceeded)}, limited: {_shown(hard, exceeded)}"
-            )
+        if checked:
+            _check_sums(name, added, used, after, hard)
         used_after = {**(status.get("used") or {}), **{n: str(value) for n, value in after.items()}}
         changed.append(
             {**quota, "status": {**status, "used": used_after}, "metadata": dict(quota["metadata"])}
         )
     return changed
+
+
+def _check_sums(name: str, added: Amounts, used: Amounts, after: Amounts, hard: Amounts) -> None:
+    """Raises OverQuota where a quota holds less than is used after a write."""
+    exceeded = sorted(n for n, value in after.items() if value.value > hard[n].value)
+    if exceeded:
+        raise OverQuota(
+            f"exceeded quota: {name}, requested: {_shown(added, exceeded)}, "
+            f"used: {_shown(used, exceeded)}, limited: {_shown(hard, exceeded)}"
+        )
 
 
 def _shown(values: Mapping[str, Any] | Amounts, names: list[str]) -> str:
