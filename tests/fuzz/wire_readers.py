@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 from lupa import luajit21
 
+from kajitori.gateway.accounting.admission_http2 import PREFACE, frame
 from kajitori.gateway.accounting.admission_server import AdmissionServer
+from kajitori.gateway.accounting.header_blocks import write_name, write_text
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_format import (
     FIELD_SEPARATOR,
@@ -67,6 +69,9 @@ def usage(data: bytes) -> None:
 
 
 class _Everybody:
+    def admit_at_once(self, request: Request) -> Verdict | None:
+        return None
+
     async def admit(self, request: Request) -> Verdict:
         return Verdict(allowed=len(request.id) % 2 == 0, status=429, message=request.model, limit=request.key)
 
@@ -86,6 +91,13 @@ class _Transport:
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+
+class _AtOnce(_Everybody):
+    def admit_at_once(self, request: Request) -> Verdict | None:
+        return Verdict(allowed=len(request.id) % 2 == 0, status=429, message=request.model, limit=request.key)
 
 
 _FACTS = "ai/default/r/rule/0|id|key|tenant|12|50|anthropic|chat||1.2.3.4|m"
@@ -115,6 +127,37 @@ def admission(data: bytes) -> None:
     assert loop().run_until_complete(_admitted([data[:cut], data[cut:]])) == whole
     if len(data) < 300:
         assert loop().run_until_complete(_admitted([data[at : at + 1] for at in range(len(data))])) == whole
+
+
+def _admitted_in_http2(pieces: list[bytes]) -> tuple[bytes, bool]:
+    transport: Any = _Transport()
+    transport.protocol = AdmissionServer(_AtOnce())._connection()
+    transport.protocol.connection_made(transport)
+    for piece in pieces:
+        if not transport.closed:
+            transport.protocol.data_received(piece)
+    transport.protocol.connection_lost(None)
+    return bytes(transport.written), transport.closed
+
+
+_BLOCK = b"\x83\x44\x0b/admit/v1/x\x86" + write_name(b"x-kajitori-facts") + write_text(_FACTS.encode())
+
+
+@reads(
+    "admission in http2",
+    frame(4, 0, bytes(4), b"\0\1\0\0\0\0")
+    + frame(1, 5, b"\0\0\0\1", _BLOCK)
+    + frame(1, 5, b"\0\0\0\3", b"\x20" + _BLOCK),
+    frame(1, 9, b"\0\0\0\1", b"\1\x83\0")
+    + frame(9, 4, b"\0\0\0\1", b"\x82")
+    + frame(8, 0, bytes(4), b"\0\0\0\1"),
+    frame(6, 0, bytes(4), b"12345678") + frame(3, 0, b"\0\0\0\1", bytes(4)) + frame(7, 0, bytes(4), bytes(8)),
+)
+def admission_in_http2(data: bytes) -> None:
+    whole = _admitted_in_http2([PREFACE + data])
+    assert _admitted_in_http2([PREFACE, data[: len(data) // 2], data[len(data) // 2 :]]) == whole
+    if len(data) < 300:
+        assert _admitted_in_http2([PREFACE, *(data[at : at + 1] for at in range(len(data)))]) == whole
 
 
 _PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses")

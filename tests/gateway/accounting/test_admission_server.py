@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kajitori.gateway.accounting.admission_server import AdmissionServer, render
+from kajitori.gateway.accounting.admission_answers import answer_of, as_http1
+from kajitori.gateway.accounting.admission_server import AdmissionServer
 from kajitori.gateway.accounting.questions import LARGEST_HEAD_BYTES, Forms, Malformed, parse_question
 from kajitori.gateway.limits.request import ALLOWED, Dialect, Request, Verdict
 from tests.waiting import eventually
@@ -223,7 +224,7 @@ def test_refusals_are_in_the_dialect_of_the_client() -> None:
     dialects: tuple[Dialect, ...] = ("openai", "anthropic", "cohere")
     for dialect in dialects:
         asked = Request(id="r-1", route="default/chat", dialect=dialect)
-        head, _, body = render(verdict, asked).partition(b"\r\n\r\n")
+        head, _, body = as_http1(answer_of(verdict, asked)).partition(b"\r\n\r\n")
         lines = head.decode().split("\r\n")
         assert lines[0] == "HTTP/1.1 429 Too Many Requests"
         assert {"retry-after: 3", "x-ratelimit-limit: 5  evil: yes"} <= set(lines)

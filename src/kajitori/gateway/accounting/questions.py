@@ -1,13 +1,15 @@
-"""A question of Envoy, from its bytes: HTTP as Envoy sends it and nothing else, whatever is odd is no question. Pure.
+"""A question of Envoy, from its bytes: HTTP/2 or HTTP/1.1 as Envoy sends it and nothing else, whatever is odd is no question. Pure.
 
 All that such heads say but for one header, the facts of the request, is the same from one to the next: it is read once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple, cast, get_args
 
+from kajitori.gateway.accounting.header_blocks import Field, HeaderTable, read_text
 from kajitori.gateway.accounting.log_format import WHO_SEPARATOR, Who
 from kajitori.gateway.accounting.route_names import GRPC_PREFIX, read_route
 from kajitori.gateway.limits.request import Dialect, Request
@@ -17,6 +19,9 @@ FACTS_HEADER, _FACTS_SEPARATOR = "x-kajitori-facts", WHO_SEPARATOR
 # Route, id of the request, who asks, client, model.
 _FACTS_OF_NOBODY, _FACTS = 5, 4 + len(Who._fields)
 _FACTS_LINE = f"\r\n{FACTS_HEADER}: ".encode()
+# In HTTP/2 the name stands behind its length, and how it stands there is said before.
+_FACTS_NAME = bytes((len(FACTS_HEADER),)) + FACTS_HEADER.encode()
+_WRITTEN_OUT = (0x00, 0x10, 0x40)
 LARGEST_HEAD_BYTES = 64 * 1024
 _DIALECTS = get_args(Dialect)
 # Clients choose the headers that limits select by, and addresses.
@@ -48,27 +53,67 @@ class Forms:
             raise Malformed("the head is too long")
         at = head.find(_FACTS_LINE)
         if at < 0:
-            form = _form(head)
+            form = _form(head, b"")
             return form, form.headers.get(FACTS_HEADER, "")
         begins = at + len(_FACTS_LINE)
         ends = head.find(b"\r\n", begins)
         ends = ends if ends >= 0 else len(head)
-        key = head[:at], head[ends:]
+        form = self._form(head[:at], head[ends:], _form)
+        return form, _text_of(head[begins:ends])
+
+    def read_block(self, block: bytes, table: HeaderTable) -> tuple[Form, str]:
+        """The same of a block of HTTP/2. Raises Malformed, and ValueError where nothing more can be read of its connection."""
+        at = block.find(_FACTS_NAME) if not table.capacity else -1
+        if at <= 0 or block[at - 1] not in _WRITTEN_OUT:
+            fields = table.read(block)
+            told = [value for name, value in fields if name == _FACTS_NAME[1:]]
+            if len(told) > 1:
+                raise Malformed("there are two sets of facts")
+            form = _form_of_fields([each for each in fields if each[0] != _FACTS_NAME[1:]])
+            return form, _text_of(told[0]) if told else ""
+        facts, ends = read_text(block, at + len(_FACTS_NAME))
+        form = self._form(block[: at - 1], block[ends:], _form_of_blocks)
+        return form, _text_of(facts)
+
+    def _form(self, before: bytes, behind: bytes, read: Callable[[bytes, bytes], Form]) -> Form:
+        """Of what stands around the facts."""
+        key = before, behind
         form = self._known.get(key)
         if form is None:
-            form = _form(key[0] + key[1])
+            form = read(before, behind)
             if FACTS_HEADER in form.headers:
                 raise Malformed("there are two sets of facts")
-            if len(key[0]) + len(key[1]) <= _LARGEST_FORM_BYTES:
+            if len(before) + len(behind) <= _LARGEST_FORM_BYTES:
                 if len(self._known) >= _MOST_FORMS:
                     self._known.clear()
                 self._known[key] = form
-        return form, head[begins:ends].decode("utf-8", "replace").strip()
+        return form
 
 
-def _form(head: bytes) -> Form:
-    method, path, headers = parse_head(head)
+def _form(before: bytes, behind: bytes) -> Form:
+    method, path, headers = parse_head(before + behind)
     return Form(method, path, headers, _length(headers))
+
+
+def _form_of_blocks(before: bytes, behind: bytes) -> Form:
+    """Each is a block of its own, or the facts began elsewhere. Raises ValueError where one is not."""
+    table = HeaderTable(0)
+    return _form_of_fields([*table.read(before), *table.read(behind)])
+
+
+def _form_of_fields(fields: list[Field]) -> Form:
+    headers = {_text_of(name): _text_of(value) for name, value in fields}
+    method, path = headers.pop(":method", ""), headers.pop(":path", "")
+    headers.pop(":scheme", None)
+    if not path.startswith("/"):
+        raise Malformed("this is no request")
+    if ":authority" in headers:
+        headers["host"] = headers.pop(":authority")
+    return Form(method, path, headers, _length(headers))
+
+
+def _text_of(value: bytes) -> str:
+    return value.decode("utf-8", "replace").strip()
 
 
 def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:

@@ -1,0 +1,258 @@
+"""Questions by HTTP/2: the same as by HTTP/1.1, many at once, and what is odd ends its connection alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import h2.connection
+import h2.events
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kajitori.gateway.accounting.admission_http2 import PREFACE, frame
+from kajitori.gateway.accounting.admission_server import AdmissionServer
+from kajitori.gateway.accounting.header_blocks import HeaderTable, write_block
+from kajitori.gateway.accounting.questions import Forms, Malformed, parse_question
+from kajitori.gateway.limits.request import ALLOWED, Request, Verdict
+from tests.waiting import eventually
+
+ROUTE = "ai/default/route/rule/2/match/0"
+REFUSED = Verdict(allowed=False, status=429, message="nothing is left", retry_after_seconds=7.0)
+names = st.text("abc-", min_size=1, max_size=9)
+values = st.text(
+    st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"), max_size=200
+)
+
+
+class Admission:
+    """As `decide` says; what has `wait` in its id has to be waited for."""
+
+    def __init__(self) -> None:
+        self.decide: Callable[[Request], Verdict] = lambda request: ALLOWED
+        self.waiting: list[Request] = []
+        self.given_up = 0
+        self.open = asyncio.Event()
+
+    def admit_at_once(self, request: Request) -> Verdict | None:
+        return None if "wait" in request.id else self.decide(request)
+
+    async def admit(self, request: Request) -> Verdict:
+        self.waiting.append(request)
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        return self.decide(request)
+
+
+class Client:
+    """One connection of somebody who speaks HTTP/2 by the book."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.http = h2.connection.H2Connection()
+        self.http.encoder.encode = functools.partial(self.http.encoder.encode, huffman=False)  # type: ignore[method-assign]
+        self.http.initiate_connection()
+        self.heads: dict[int, dict[str, str]] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.ended: list[int] = []
+
+    def ask(self, id: str, *headers: tuple[str, str]) -> int:
+        stream = self.http.get_next_available_stream_id()
+        facts = ("x-kajitori-facts", f"{ROUTE}|{id}|-|127.0.0.1|m")
+        pseudo = ((":method", "POST"), (":path", "/admit/v1/x"), (":scheme", "http"), (":authority", "a"))
+        self.http.send_headers(stream, [*pseudo, facts, *headers], end_stream=True)
+        return stream
+
+    def send(self) -> None:
+        self.writer.write(self.http.data_to_send())
+
+    async def until_ended(self, *streams: int, acknowledge: bool = True) -> None:
+        """Until these are answered."""
+        while not set(streams) <= set(self.ended):
+            data = await asyncio.wait_for(self.reader.read(65536), 20)
+            assert data, "the connection has ended"
+            for event in self.http.receive_data(data):
+                if isinstance(event, h2.events.ResponseReceived):
+                    self.heads[event.stream_id] = {n.decode(): v.decode() for n, v in event.headers}
+                elif isinstance(event, h2.events.DataReceived):
+                    self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
+                    if acknowledge:
+                        self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif isinstance(event, h2.events.StreamEnded):
+                    self.ended.append(event.stream_id)
+            self.send()
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path) -> AsyncGenerator[tuple[Admission, Callable[[], asyncio.Future[Client]]]]:
+    admission = Admission()
+    server = AdmissionServer(admission)
+    await server.listen(folder / "accountant.sock")
+    clients: list[Client] = []
+
+    async def connect() -> Client:
+        clients.append(Client(*await asyncio.open_unix_connection(folder / "accountant.sock")))
+        return clients[-1]
+
+    try:
+        yield admission, lambda: asyncio.ensure_future(connect())
+    finally:
+        for client in clients:
+            client.writer.close()
+        server.close()
+
+
+async def test_many_questions_of_one_connection_are_answered_and_one_that_waits_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as (admission, connect):
+        client = await connect()
+        admission.decide = lambda request: Verdict(allowed=True, headers=(("x-ratelimit-id", request.id),))
+        slow = client.ask("wait")
+        others = [client.ask(f"r{number}") for number in range(50)]
+        client.send()
+        await client.until_ended(*others)
+        assert [client.heads[each]["x-ratelimit-id"] for each in others] == [f"r{n}" for n in range(50)]
+        assert slow not in client.ended
+        admission.open.set()
+        await client.until_ended(slow)
+        assert client.heads[slow] == {":status": "200", "x-ratelimit-id": "wait"}
+
+
+async def test_what_arrives_byte_by_byte_with_a_ping_between_is_answered_all_the_same(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (admission, connect):
+        client = await connect()
+        admission.decide = lambda request: REFUSED
+        first = client.ask("r1", ("x-team", "red"))
+        client.http.ping(b"12345678")
+        second = client.ask("r2", ("long", "x" * 40_000))  # in three frames
+        for byte in client.http.data_to_send():
+            client.writer.write(bytes([byte]))
+            if byte == 0:
+                await client.writer.drain()
+        await client.until_ended(first, second)
+        for stream in (first, second):
+            assert client.heads[stream][":status"] == "429" and client.heads[stream]["retry-after"] == "7"
+            assert json.loads(client.bodies[stream])["error"]["message"] == "nothing is left"
+
+
+async def test_bodies_wait_for_room_and_heads_do_not(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (admission, connect):
+        client = await connect()
+        long = Verdict(allowed=False, status=429, message="x" * 30_000)
+        admission.decide = lambda request: ALLOWED if request.id == "passes" else long
+        refused = [client.ask(f"r{number}") for number in range(3)]
+        passes = client.ask("passes")
+        client.send()
+        await client.until_ended(*refused[:2], passes, acknowledge=False)
+        assert refused[2] not in client.heads
+        client.http.increment_flow_control_window(60_000)
+        client.send()
+        await client.until_ended(*refused)
+        assert len({client.bodies[each] for each in refused}) == 1
+        # One that is longer than anybody reads is a refusal all the same.
+        admission.decide = lambda request: Verdict(allowed=False, status=429, message="x" * 70_000)
+        longest = client.ask("r9")
+        client.send()
+        await client.until_ended(longest)
+        assert client.heads[longest][":status"] == "429" and longest not in client.bodies
+
+
+async def test_a_question_that_is_taken_back_or_whose_connection_ends_is_given_up(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (admission, connect):
+        client = await connect()
+        taken_back = client.ask("wait-1")
+        client.ask("wait-2")
+        client.send()
+        await eventually(lambda: len(admission.waiting) == 2, "both are asked")
+        client.http.reset_stream(taken_back)
+        client.send()
+        await eventually(lambda: admission.given_up == 1, "the first is given up")
+        client.writer.close()
+        await eventually(lambda: admission.given_up == 2, "the second is given up")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(1, 5, b"\0\0\0\1", b"\x82\x86\x44\x83\x63\xc6\x7f"),  # Huffman's code
+        frame(1, 5, b"\0\0\0\1", b"\xff\xff\xff\xff\xff\xff"),
+        frame(1, 5, b"\0\0\0\1", b"\xc0"),
+        frame(1, 13, b"\0\0\0\1", b"\xff"),
+        frame(9, 4, b"\0\0\0\1", b"\x82"),
+        frame(1, 0, b"\0\0\0\1", b"") + frame(1, 4, b"\0\0\0\3", b""),
+        b"\xff\xff\xff\x01\x05\0\0\0\1",
+    ],
+)
+async def test_what_cannot_be_read_ends_its_connection_and_no_other(tmp_path: Path, sent: bytes) -> None:
+    async with serving(tmp_path) as (_, connect):
+        client, other = await connect(), await connect()
+        client.writer.write(PREFACE + frame(4, 0, bytes(4)) + sent)
+        assert await asyncio.wait_for(client.reader.readuntil(b"\0\0\0\4\1\0\0\0\0"), 10)
+        assert await asyncio.wait_for(client.reader.read(), 10) == b""
+        stream = other.ask("r1")
+        other.send()
+        await other.until_ended(stream)
+
+
+async def test_what_is_no_question_is_answered_with_400_and_the_next_as_ever(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, connect):
+        client = await connect()
+        twice = client.ask("r1", ("x-kajitori-facts", f"{ROUTE}|r|-|-|-"), ("transfer-encoding", "chunked"))
+        good = client.ask("r2")
+        client.send()
+        await client.until_ended(twice, good)
+        assert client.heads[twice][":status"] == "400" and client.heads[good][":status"] == "200"
+
+
+@given(
+    st.lists(st.lists(st.tuples(names, values), max_size=6), max_size=8),
+    st.integers(0, 300),
+    st.integers(0, 8),
+)
+def test_blocks_say_what_was_written_in_them(
+    blocks: list[list[tuple[str, str]]], size: int, turn: int
+) -> None:
+    encoder, table = hpack.Encoder(), HeaderTable()
+    for number, fields in enumerate(blocks):
+        if number == turn:
+            encoder.header_table_size = size
+        written = [(name.encode(), value.encode()) for name, value in fields]
+        assert table.read(encoder.encode(written, huffman=False)) == written
+        assert hpack.Decoder().decode(write_block(429, written), raw=True) == [(b":status", b"429"), *written]
+
+
+@given(st.binary(max_size=200))
+def test_no_block_breaks_the_reader(block: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        HeaderTable().read(block)
+
+
+@given(st.lists(st.tuples(names, values), max_size=4), values, values, st.integers(0, 4), st.booleans())
+def test_a_question_means_the_same_by_either_protocol_and_whether_or_not_its_form_is_known(
+    more: list[tuple[str, str]], path: str, model: str, place: int, small: bool
+) -> None:
+    forms, path = Forms(), "/admit/" + path.replace(" ", "")
+    encoder, table = hpack.Encoder(), HeaderTable()
+    if small:
+        encoder.header_table_size = 0
+    for number in range(3):
+        facts = f"{ROUTE}|r{number}|-|127.0.0.1|{model}"
+        fields = [("host", "a"), *more]
+        fields.insert(min(place, len(fields)), ("x-kajitori-facts", facts))
+        lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+        block = encoder.encode([(":method", "POST"), (":path", path), *fields], huffman=False)
+        form, told = forms.read("\r\n".join(lines).encode())
+        found = forms.read_block(block, table)
+        assert found == (form, told)
+        with contextlib.suppress(Malformed):
+            assert parse_question(*found).id == f"r{number}"
