@@ -1,11 +1,8 @@
-"""What Envoy's response flags say of a request, in words, and one of our own. Pure."""
+"""What Envoy's response flags say of a request, in words. Pure."""
 
 from __future__ import annotations
 
-# A stream that came to a proper end without having said that it is whole; Envoy sees nothing wrong in it.
-ENDED_EARLY = "KJEE"
 _WORDS = {
-    ENDED_EARLY: "ended too early",
     "-": "",
     "LH": "no healthy host",
     "UH": "no healthy host",

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kajitori.gateway.accounting import flags
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.attempts import Attempts
 from kajitori.gateway.accounting.booking import Booking, Bookings
@@ -21,7 +20,7 @@ from kajitori.gateway.accounting.estimates import estimated_usage
 from kajitori.gateway.accounting.log_format import RequestLine, parse_line, read_headers, read_who
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
-from kajitori.gateway.accounting.reported import ENDED_EARLY, read_usage
+from kajitori.gateway.accounting.reported import MARKS, read_flaw, read_usage
 from kajitori.gateway.accounting.verdict_notes import NOTHING, VerdictNotes
 from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
 
@@ -126,8 +125,9 @@ class Ledger:
                 self._on_record(record)
 
     def _record(self, line: RequestLine, attempts: Attempts, *, later: bool) -> RequestRecord:
-        if line.usage.startswith(ENDED_EARLY):
-            line = _replace(line, usage=line.usage[1:], flags=flags.ENDED_EARLY)
+        if line.usage and line.usage[0] in MARKS:
+            flaw, usage_text = read_flaw(line.usage)
+            line = _replace(line, usage=usage_text, flags=flaw)
         who = read_who(line.who)
         booking = self._bookings.of(line, who)
         usage, estimated = read_usage(line.usage, who.input_estimate)

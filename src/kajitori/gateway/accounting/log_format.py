@@ -136,7 +136,8 @@ ATTEMPT_FORMAT: dict[str, str] = {
     "address": "%UPSTREAM_HOST%",
     "duration_milliseconds": "%DURATION%",
     "retry_after": "%RESP(RETRY-AFTER):64%",
-    "detail": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    # The other one is of our own script, see lua/cooling.lua.
+    "detail": "%UPSTREAM_TRANSPORT_FAILURE_REASON%%RESP(X-KAJITORI-INSTEAD):64%",
 }
 _REQUEST_FIELDS, _ATTEMPT_FIELDS = len(REQUEST_FORMAT), len(ATTEMPT_FORMAT)
 

@@ -2,15 +2,17 @@
 
 Six counts parted by commas, in the order of `Usage`: what the provider reported. `~` and the number of events with
 output that came, perhaps followed by counts that were reported at the start: the stream ended before it told more. Behind
-a semicolon stands the model that the answer named as its author, if it did. `!` in front of all that: the stream came to a
-proper end without having said that it is whole, and the client was told so.
+a semicolon stands the model that the answer named as its author, if it did. What Envoy sees nothing wrong in has a mark in
+front of all that: `!` for a stream that came to a proper end without having said that it is whole, `&` for a compressed answer
+that could not be inflated, or not any further, `^` and a status for one that is no answer.
 """
 
 from __future__ import annotations
 
 from kajitori.gateway.accounting.costs import Usage
 
-ESTIMATED, MODEL_MARK, ENDED_EARLY = "~", ";", "!"
+ESTIMATED, MODEL_MARK = "~", ";"
+MARKS = "!&^"
 _FIELDS = Usage.__struct_fields__
 # Sums of as many as there may be fit into a column of SQLite.
 _MOST = 10**13
@@ -43,6 +45,19 @@ def read_usage(text: str, input_estimate: str) -> tuple[Usage | None, bool]:
         ),
         True,
     )
+
+
+def read_flaw(text: str) -> tuple[str, str]:
+    """What is wrong with an answer in words, or nothing, and the text without its mark."""
+    match text[0]:
+        case "!":
+            return "ended too early", text[1:]
+        case "&":
+            return "answer not to be inflated", text[1:]
+        case "^":
+            return f"unusable status {text[1:4]}", text[4:]
+        case _:
+            return "", text
 
 
 def answered_model(text: str) -> str:

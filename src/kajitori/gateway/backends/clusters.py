@@ -93,7 +93,7 @@ def ai_cluster(name: str, target: Target, preparation: Preparation, backend: str
         filters.append(_attempt_filter(preparation))
     if preparation.credential:
         filters += credential_filters(preparation.credential)
-    if preparation.cooled:
+    if preparation.cooled or preparation.spare:
         credential = preparation.credential
         key = "client" if credential is None else "request" if credential.override else "gateway"
         filters.append(cooling_filter(backend or name, preparation.model, key))

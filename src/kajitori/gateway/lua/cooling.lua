@@ -1,5 +1,7 @@
--- Runs in the chain of a backend when it answered 429 or 503, for every attempt: the backend is left alone for as long
--- as it asked for, by all requests. A 429 speaks of one model, a 503 of the whole backend. Needs memory.lua and facts.lua in front.
+-- Runs in the chain of a backend when it answered other than 200, for every attempt. After 429 and 503 the backend is left
+-- alone for as long as it asked for, by all requests: a 429 speaks of one model, a 503 of the whole backend. What is no answer
+-- at all becomes a 502, so that the next backend is asked; usage.lua tells the client if there is none. Needs memory.lua, facts.lua
+-- and statuses.lua in front.
 --
 -- Context: target (AIServiceBackend as namespace/name), model (override), key (whose credential goes with an attempt:
 -- the gateway's, the request's, or the client's if it sent one). Metadata of the route: cooldown (default and most,
@@ -37,7 +39,14 @@ end
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(':status')
-  if status ~= '429' and status ~= '503' then return end
+  if status ~= '429' and status ~= '503' then
+    local facts = kept_facts(handle)
+    if facts and is_unusable(status, facts) then
+      headers:replace(':status', '502')
+      headers:replace('x-kajitori-instead', 'unusable status ' .. status)
+    end
+    return
+  end
   local cooldown = handle:metadata():get('cooldown')
   if not cooldown then return end
   local now = tonumber(handle:timestamp()) / 1000

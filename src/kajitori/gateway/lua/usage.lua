@@ -14,6 +14,16 @@ local function tell(handle, told, model)
   handle:streamInfo():dynamicMetadata():set(METADATA, 'usage', told)
 end
 
+-- Whether an answer came compressed and could not be inflated, or not any further: Envoy says at its end how much came of
+-- how much, and goes no further than a hundredfold. tail: of what came.
+local function is_cut_short(handle, tail)
+  local trailers = handle:trailers()
+  local before = trailers and tonumber(trailers:get('x-envoy-decompressor-gzip-compressed-bytes') or '')
+  if not before then return false end
+  local after = tonumber(trailers:get('x-envoy-decompressor-gzip-uncompressed-bytes')) or 0
+  return after >= 99 * before or not find(tail, '[}%]]%s*$')
+end
+
 -- Says what the answer tells of its usage. head, tail: its beginning and its end, or all of it twice.
 local function tell_answer(handle, facts, head, tail)
   local object = usage_object(tail)
@@ -52,6 +62,7 @@ local function read_json_answer(handle, facts, length)
       end
     end
   end
+  if is_cut_short(handle, tail) then return tell(handle, '&') end
   tell_answer(handle, facts, head, tail)
 end
 
@@ -265,9 +276,15 @@ function envoy_on_response(handle)
   if not facts then return end
   local headers = handle:headers()
   local status = headers:get(':status')
-  if status == '101' and facts.operation ~= 'realtime' then
-    -- What follows would be no HTTP. Envoy answers by itself in place of what has no status; see local_replies.py.
-    return headers:remove(':status')
+  if status ~= '200' then
+    local instead = status == '502' and headers:get('x-kajitori-instead')
+    if not instead and is_unusable(status, facts) then instead = 'unusable status ' .. status end
+    if instead then
+      -- Envoy answers by itself in place of what has no status; see local_replies.py.
+      tell(handle, '^' .. sub(instead, -3))
+      handle:streamInfo():dynamicMetadata():set(METADATA, 'instead', sub(instead, -3))
+      return headers:remove(':status')
+    end
   end
   facts.event = EVENTS[facts.dialect .. '/' .. facts.operation]
   if not facts.event and not facts.strip then return end

@@ -18,7 +18,8 @@ BACKEND_METADATA = "kajitori.backend"
 
 
 def cooling_filter(backend: str, model: str, key: Key) -> dict[str, Any]:
-    """The filter of a backend's cluster that runs where an attempt was answered other than 200, and only there.
+    """The filter of a backend's cluster that runs where an attempt was answered other than 200, and only there: it also has the
+    next one asked after what is no answer.
 
     backend: AIServiceBackend as namespace/name. model: override, or empty. key: whose the credential is: the gateway's
     own, the request's that overrides it, or whatever the client sent. Only what a provider says to the gateway concerns

@@ -26,11 +26,12 @@ _NOT_ADMITTED_MESSAGE = (
     "whether this request is within its limits cannot be told at the moment, and a limit of "
     f"%METADATA(ROUTE:{METADATA}:route)% lets no request pass then; try again soon"
 )
-# The script takes the status off an answer that changes the protocol though nobody asked for that (lua/usage.lua).
-_UNASKED = "response.code_details.startsWith('filter_removed_required_response_headers')"
-_UNASKED_MESSAGE = (
-    f"a backend of %METADATA(ROUTE:{METADATA}:route)% answered 101, which changes to another protocol, though nobody "
-    "asked for that"
+# The script takes the status off what is no answer (lua/usage.lua).
+_UNUSABLE = "response.code_details.startsWith('filter_removed_required_response_headers')"
+_UNUSABLE_MESSAGE = (
+    f"a backend of %METADATA(ROUTE:{METADATA}:route)% answered %DYNAMIC_METADATA(io.kajitori:instead)%, which is no answer to "
+    "such a request: the gateway follows no redirections and changes to no other protocol; "
+    "`kaji explain request %REQ(x-request-id)%` tells which one"
 )
 # Direct responses of AI routes are plain sentences; those of other routes are bodies of their owners' choice.
 _PLAIN = (
@@ -69,7 +70,7 @@ def local_reply_config() -> dict[str, Any]:
         ]
         refused = _mapper(503, _NOT_ADMITTED, filters, shape(503, _NOT_ADMITTED_MESSAGE))
         mappers.append({**refused, "headers_to_add": [_SOON]})
-        mappers.append(_mapper(502, _UNASKED, filters, shape(502, _UNASKED_MESSAGE)))
+        mappers.append(_mapper(502, _UNUSABLE, filters, shape(502, _UNUSABLE_MESSAGE)))
         mappers += [
             _mapper(status, _PLAIN, filters, shape(status, _MESSAGES.get(status, "%LOCAL_REPLY_BODY%")))
             for status in OPENAI_NAMES
