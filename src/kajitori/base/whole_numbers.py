@@ -15,3 +15,9 @@ def whole_number(text: str) -> int | None:
         return None
     number = int(text.lstrip("0") or "0")
     return number if number <= MOST else None
+
+
+def index_of_label(text: str | None) -> int:
+    """The number that a label gives; -1 where there is no such label, or it says nothing sensible."""
+    number = whole_number(text or "")
+    return -1 if number is None else number

@@ -7,6 +7,7 @@ hold; one without any chooses everything.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from kajitori.api.kubernetes.core_v1 import NodeSelectorTerm
 from kajitori.api.kubernetes.meta_v1 import LabelSelector
@@ -64,3 +65,20 @@ def node_term_holds(term: NodeSelectorTerm, labels: Mapping[str, str], node_name
         requirement.key == "metadata.name" and holds(requirement.operator, requirement.values, node_name)
         for requirement in term.match_fields
     )
+
+
+def query_text(selector: Mapping[str, Any]) -> str:
+    """A LabelSelector, as JSON has it, in the form of the query parameter `labelSelector`."""
+    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    for expression in selector.get("matchExpressions") or ():
+        key, values = expression.get("key", ""), ",".join(sorted(expression.get("values") or ()))
+        match expression.get("operator"):
+            case "In":
+                parts.append(f"{key} in ({values})")
+            case "NotIn":
+                parts.append(f"{key} notin ({values})")
+            case "Exists":
+                parts.append(key)
+            case _:
+                parts.append(f"!{key}")
+    return ",".join(parts)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import field
 
 from kajitori.api.jobset import v1alpha2 as v1
-from kajitori.base.whole_numbers import whole_number
+from kajitori.base.whole_numbers import index_of_label
 from kajitori.control.cache import Metadata
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ class Job(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         labels, owner = self.metadata.labels, self.metadata.controller
         ends = (one for one in self.status.conditions if one.type in ("Complete", "Failed"))
-        own = max(0, _number(labels.get(v1.JOB_RESTART_ATTEMPT)))
+        own = max(0, index_of_label(labels.get(v1.JOB_RESTART_ATTEMPT)))
         work_out = msgspec.structs.force_setattr
         work_out(self, "replicated", labels.get(v1.REPLICATED_JOB_NAME, ""))
-        work_out(self, "index", _number(labels.get(v1.JOB_INDEX)))
-        work_out(self, "attempt", _number(labels.get(v1.RESTART_ATTEMPT)))
+        work_out(self, "index", index_of_label(labels.get(v1.JOB_INDEX)))
+        work_out(self, "attempt", index_of_label(labels.get(v1.RESTART_ATTEMPT)))
         work_out(self, "own_attempt", own)
         work_out(self, "owner_uid", owner.uid if owner else "")
         work_out(self, "end", next((one for one in ends if one.status == "True"), None))
@@ -115,11 +115,6 @@ class Job(msgspec.Struct, frozen=True):
         if self.spec.completions is not None:
             pods = min(pods, self.spec.completions)
         return self.status.succeeded + self.status.ready >= pods
-
-
-def _number(text: str | None) -> int:
-    number = whole_number(text or "")
-    return -1 if number is None else number
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):

@@ -13,7 +13,7 @@ from msgspec import field
 
 from kajitori.api.leaderworkerset import v1
 from kajitori.api.resource import Resource
-from kajitori.base.whole_numbers import whole_number
+from kajitori.base.whole_numbers import index_of_label
 from kajitori.groups.leader_worker_sets.identity import group_of_label
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Pod(msgspec.Struct, frozen=True):
         dying = metadata.deletion_timestamp is not None
         work_out = msgspec.structs.force_setattr
         work_out(self, "group", group_of_label(metadata.labels.get(v1.GROUP_INDEX_LABEL)))
-        work_out(self, "worker", _index(metadata.labels.get(v1.WORKER_INDEX_LABEL)))
+        work_out(self, "worker", index_of_label(metadata.labels.get(v1.WORKER_INDEX_LABEL)))
         work_out(self, "revision", metadata.labels.get(v1.REVISION_LABEL, ""))
         work_out(self, "incarnation", metadata.annotations.get(INCARNATION_ANNOTATION, ""))
         work_out(self, "owner_uid", owner.uid if owner else "")
@@ -179,12 +179,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 def label_index(labels: Mapping[str, str], label: str) -> int:
     """The number in a label; -1 if it says nothing sensible."""
-    return _index(labels.get(label))
-
-
-def _index(text: str | None) -> int:
-    number = whole_number(text or "")
-    return -1 if number is None else number
+    return index_of_label(labels.get(label))
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):

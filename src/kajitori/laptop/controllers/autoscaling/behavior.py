@@ -7,7 +7,7 @@ recommended within five minutes. Source: Kubernetes' documentation of configurab
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -124,26 +124,24 @@ def _changed(changes: Sequence[tuple[int, float]], period_seconds: float, now: f
 
 
 def _growth_limit(rules: Object, memory: Memory, current: int, now: float) -> int:
-    select, limits = rules.get("selectPolicy", "Max"), list[int]()
-    if select == "Disabled":
-        return current
-    for policy in rules.get("policies") or ():
-        before = _size_before(memory, current, policy["periodSeconds"], now)
-        if policy["type"] == "Pods":
-            limits.append(before + policy["value"])
-        else:
-            limits.append(math.ceil(before * (1 + policy["value"] / 100)))
-    return (min if select == "Min" else max)(limits, default=current)
+    limits = [
+        before + value if in_pods else math.ceil(before * (1 + value / 100))
+        for before, value, in_pods in _policies(rules, memory, current, now)
+    ]
+    return (min if rules.get("selectPolicy") == "Min" else max)(limits, default=current)
 
 
 def _shrink_limit(rules: Object, memory: Memory, current: int, now: float) -> int:
-    select, limits = rules.get("selectPolicy", "Max"), list[int]()
-    if select == "Disabled":
-        return current
-    for policy in rules.get("policies") or ():
-        before = _size_before(memory, current, policy["periodSeconds"], now)
-        if policy["type"] == "Pods":
-            limits.append(before - policy["value"])
-        else:
-            limits.append(int(before * (1 - policy["value"] / 100)))
-    return (max if select == "Min" else min)(limits, default=current)
+    limits = [
+        before - value if in_pods else int(before * (1 - value / 100))
+        for before, value, in_pods in _policies(rules, memory, current, now)
+    ]
+    return (max if rules.get("selectPolicy") == "Min" else min)(limits, default=current)
+
+
+def _policies(rules: Object, memory: Memory, current: int, now: float) -> Iterator[tuple[int, int, bool]]:
+    """Of each policy the size that its period began with, its value, and whether that is in pods, not in percent."""
+    if rules.get("selectPolicy") != "Disabled":
+        for policy in rules.get("policies") or ():
+            before = _size_before(memory, current, policy["periodSeconds"], now)
+            yield before, policy["value"], policy["type"] == "Pods"

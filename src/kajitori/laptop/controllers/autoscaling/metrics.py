@@ -19,6 +19,7 @@ from kajitori.base.errors import ApiError, KajitoriError
 from kajitori.kube.client import Client
 from kajitori.laptop.controllers.autoscaling.replicas import thousandths
 from kajitori.laptop.controllers.autoscaling.views import Object, Reading, Sample
+from kajitori.model.selection import query_text
 
 _DEFAULT_WINDOW_SECONDS = 60.0
 
@@ -87,7 +88,7 @@ class MetricsReader:
         path = f"/apis/custom.metrics.k8s.io/v1beta2/namespaces/{self._namespace}/pods/*/{metric['name']}"
         query = {
             "labelSelector": self._selector,
-            "metricLabelSelector": selector_text(metric.get("selector")),
+            "metricLabelSelector": query_text(metric.get("selector") or {}),
         }
         items = await self._get(path, query, "pods.custom.metrics.k8s.io")
         if not items:
@@ -104,7 +105,7 @@ class MetricsReader:
             resource = await self._find(group, described["kind"])
             plural = f"{resource.plural}.{group}" if group else resource.plural
             path = f"{base}/{plural}/{described['name']}/{metric['name']}"
-        query = {"metricLabelSelector": selector_text(metric.get("selector"))}
+        query = {"metricLabelSelector": query_text(metric.get("selector") or {})}
         items = await self._get(path, query, f"{plural.split('.')[0]}.custom.metrics.k8s.io")
         if not items:
             return Reading(failure="the custom metrics API server returned 0 results when we asked for 1")
@@ -112,7 +113,7 @@ class MetricsReader:
 
     async def _external(self, metric: Object) -> Reading:
         path = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{self._namespace}/{metric['name']}"
-        query = {"labelSelector": selector_text(metric.get("selector"))}
+        query = {"labelSelector": query_text(metric.get("selector") or {})}
         items = await self._get(path, query, f"{metric['name']}.external.metrics.k8s.io")
         if not items:
             return Reading(failure="no metrics returned from external metrics API")
@@ -132,20 +133,3 @@ def _plain(error: ApiError, what: str) -> ApiError:
     if error.code == 503:
         return ApiError(f"the server is currently unable to handle the request (get {what})", code=503)
     return error
-
-
-def selector_text(selector: Object | None) -> str:
-    """As the query parameter has it."""
-    parts = [f"{key}={value}" for key, value in sorted(((selector or {}).get("matchLabels") or {}).items())]
-    for one in (selector or {}).get("matchExpressions") or ():
-        key, values = one["key"], ",".join(sorted(one.get("values") or ()))
-        match one["operator"]:
-            case "In":
-                parts.append(f"{key} in ({values})")
-            case "NotIn":
-                parts.append(f"{key} notin ({values})")
-            case "Exists":
-                parts.append(key)
-            case _:
-                parts.append(f"!{key}")
-    return ",".join(parts)
