@@ -96,6 +96,7 @@ def observe(
     access_log: str = "",
     logged_headers: tuple[str, ...] = (),
     bind_address: str = "127.0.0.1",
+    rescue_sockets: tuple[str, str] | None = None,
 ) -> Observed:
     """Objects (dicts, or YAML text of several) as the informers would show them."""
     found: dict[str, list[Any]] = {}
@@ -113,6 +114,7 @@ def observe(
         body_limit_bytes=body_limit_bytes,
         access_log=access_log,
         logged_headers=logged_headers,
+        rescue_sockets=rescue_sockets,
     )
     return Observed(settings=settings, **{name: tuple(items) for name, items in found.items()})
 

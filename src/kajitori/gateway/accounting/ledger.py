@@ -22,7 +22,7 @@ from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
 from kajitori.gateway.accounting.reported import MARKS, read_flaw, read_usage
 from kajitori.gateway.accounting.verdict_notes import NOTHING, VerdictNotes
-from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
+from kajitori.gateway.rescue.legs import CLUSTERS as CLUSTERS_OF_LEGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,8 +87,8 @@ class Ledger:
         for line in lines:
             parsed = parse_line(line)
             if isinstance(parsed, RequestLine):
-                if parsed.cluster == RESCUE_CLUSTER:
-                    continue  # the relay asked in its stead, and each leg has a line of its own
+                if parsed.cluster in CLUSTERS_OF_LEGS:
+                    continue  # others were asked in its stead, and each leg has a line of its own
                 try:
                     records.append(self._record(parsed, attempts, later=later))
                 except Exception:

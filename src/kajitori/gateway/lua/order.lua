@@ -84,12 +84,36 @@ local function named_tiers(order, text)
   return tiers
 end
 
+-- Legs of a hedged request agree on an order, of which each begins one further: its numbers come from the request's id,
+-- and a further leg gets an id of its own, as in rescue/legs.py.
+local function read_hedge(headers, leg)
+  local id = headers:get('x-request-id') or ''
+  local seed = 1
+  for at = 1, #id do seed = (seed * 31 + byte(id, at)) % 2147483647 end
+  if leg > 1 then headers:replace('x-request-id', id .. '~' .. leg) end
+  return { leg = leg, seed = seed }
+end
+
+local function random_number(hedge)
+  if not hedge then return math.random() end
+  hedge.seed = (hedge.seed * 16807 + 1) % 2147483647
+  return hedge.seed / 2147483647
+end
+
+local function begin_further(list, steps)
+  if #list < 2 then return end
+  for _ = 1, steps do
+    local first = table.remove(list, 1)
+    list[#list + 1] = first
+  end
+end
+
 -- Takes choices out of `ready` at random by weight, and puts them behind `list`.
-local function append_by_weight(list, ready)
+local function append_by_weight(list, ready, hedge)
   while #ready > 0 do
     local total, chosen = 0, #ready
     for _, choice in ipairs(ready) do total = total + choice.weight end
-    local mark = math.random() * total
+    local mark = random_number(hedge) * total
     for at, choice in ipairs(ready) do
       mark = mark - choice.weight
       if mark < 0 then chosen = at break end
@@ -127,8 +151,9 @@ local function sort_choices(tiers, facts, now, some_cooled)
         ready[#ready + 1] = choice
       end
     end
-    append_by_weight(list, ready)
+    append_by_weight(list, ready, facts.hedge)
   end
+  if facts.hedge then begin_further(list, facts.hedge.leg - 1) end
   table.sort(cooled, function(one, other) return one.ready < other.ready end)
   return list, saturated, cooled, why
 end
@@ -184,7 +209,8 @@ local function arrange(handle, facts)
   local some_cooled = memory ~= nil and memory.latest > os.time()
   local order = read_order(mark, id)
   if order.keyless then note_own_key(handle, facts) end
-  if not some_cooled and not order.special and not facts.excluded then return nil end
+  local hedge = facts.hedge
+  if not some_cooled and not order.special and not facts.excluded and not hedge then return nil end
   local headers = handle:headers()
   if order.tell == 'Always' or (order.tell == 'OnRequest' and headers:get(ASKING_HEADER)) then facts.tell = 'true' end
   if order.tell then headers:remove(ASKING_HEADER) end
@@ -199,7 +225,7 @@ local function arrange(handle, facts)
   end
   local now = tonumber(handle:timestamp()) / 1000
   local list, saturated, cooled, why = sort_choices(tiers, facts, now, some_cooled)
-  if #why == 0 and not why_named and not order.limited then
+  if #why == 0 and not why_named and not order.limited and not hedge then
     if facts.tell then tell_decision(handle, facts, 'the configured order') end
     return nil
   end
@@ -214,6 +240,7 @@ local function arrange(handle, facts)
   for _, item in ipairs(cooled) do list[#list + 1] = item.choice end
   if order.limited then count_request(list[1], handle) end
   if why_named then table.insert(why, 1, why_named) end
+  if hedge and hedge.leg > 1 then table.insert(why, 1, 'hedged, request ' .. hedge.leg) end
   if #why > 0 then
     tell_decision(handle, facts, names_of(list) .. ': ' .. table.concat(why, '; '))
   elseif facts.tell then

@@ -237,10 +237,12 @@ function envoy_on_request(handle)
     end
   end
   local told = handle:headers()
-  if told:get('x-kajitori-leg') then
-    -- From the relay of streams, by the inner listener: who asks was settled before.
+  local hedge = told:get('x-kajitori-hedge')
+  if hedge or told:get('x-kajitori-leg') then
+    -- By the inner listener, from the relay of streams or as a leg of a hedged request: who asks was settled before.
     facts.key, facts.tenant = told:get('x-kajitori-key'), told:get('x-kajitori-tenant')
-    facts.excluded, facts.leg = told:get('x-kajitori-excluded'), 'true'
+    facts.excluded = told:get('x-kajitori-excluded')
+    if hedge then facts.hedge = read_hedge(told, tonumber(hedge)) else facts.leg = 'true' end
   end
   facts.model = model
   tell_headers(handle, operation, path, id, query, facts, shards)

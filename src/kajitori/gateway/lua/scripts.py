@@ -43,7 +43,7 @@ REQUEST_SCRIPT = (
     + _parts("models", "sha256", "context", "facts", "logins", "keys")
     + lua_operations()
     + _parts("memory")
-    + _room("order", exported=("arrange",))
+    + _room("order", exported=("arrange", "read_hedge"))
     + _parts("shards", "request")
     + _room("statuses", "usage", inner=_READING)
 )

@@ -1,4 +1,7 @@
-"""The headers by which a stream's legs pass between Envoy and the relay; none comes from a client or goes to a backend."""
+"""The headers by which legs of a request pass between Envoy and the relay, or from Envoy to its inner listener.
+
+None comes from a client or goes to a backend.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,15 @@ EXCLUDED = "x-kajitori-excluded"
 # Which cluster answered, on a leg's answer.
 CLUSTER = "x-kajitori-cluster"
 ID = "x-request-id"
-# Of Envoy, on the way to the relay.
+# Number of the leg of a hedged request, 1 for the first.
+HEDGE = "x-kajitori-hedge"
+# Of Envoy, on the way to the relay, and to its inner listener for hedged requests.
 RESCUE_CLUSTER = "kajitori-rescue"
+HEDGE_CLUSTER = "kajitori-hedge"
+CLUSTERS = frozenset({RESCUE_CLUSTER, HEDGE_CLUSTER})
+# Of a stream; a hedged request may have one more.
 MOST_LEGS = 3
+MOST_HEDGED_LEGS = 4
 # Between the id of a request and the number of a further leg.
 LEG_MARK = "~"
 

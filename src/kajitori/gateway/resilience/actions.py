@@ -57,11 +57,6 @@ def told_of_rule(
         found.append(
             f"{where} names {', '.join(unknown)}, not among the backends of {_subject(rule, number)}"
         )
-    if resilience.hedge_after_seconds and backends > 1:
-        found.append(
-            f"{where}: hedging has no effect on {_subject(rule, number)}: it goes to endpoints of one backend, and this"
-            " has several to fall back to"
-        )
     return found
 
 

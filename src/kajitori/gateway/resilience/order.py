@@ -120,6 +120,16 @@ def is_remembered(backends: int, resilience: Resilience) -> bool:
     return resilience.cooling is not None and (backends > 1 or resilience.refuse_cooled)
 
 
+def hedge_of(tiers: Sequence[Tier], resilience: Resilience) -> tuple[float, int] | None:
+    """After how long another backend is asked as well, and how many more; None where none is.
+
+    Of a single backend it is another endpoint, which Envoy chooses by itself.
+    """
+    if not resilience.hedge_after_seconds or sum(map(len, tiers)) < 2:
+        return None
+    return resilience.hedge_after_seconds, resilience.hedge_extra
+
+
 def order_metadata(tiers: Sequence[Tier], resilience: Resilience) -> dict[str, Any]:
     """What the request script must know of a rule to arrange its backends anew, or nothing. See lua/order.lua."""
     cooling = resilience.cooling
@@ -133,7 +143,7 @@ def order_metadata(tiers: Sequence[Tier], resilience: Resilience) -> dict[str, A
         or resilience.limits
         or resilience.decision_headers != "Never"
     )
-    if not (special or remembered):
+    if not (special or remembered or hedge_of(tiers, resilience)):
         return told
     table: dict[str, Any] = {"tiers": [[_choice(choice, resilience) for choice in tier] for tier in tiers]}
     if special:

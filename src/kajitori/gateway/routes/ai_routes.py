@@ -31,6 +31,7 @@ from kajitori.gateway.resilience.actions import decision_headers, told_of_rule
 from kajitori.gateway.resilience.order import (
     Choice,
     attempt_count,
+    hedge_of,
     is_remembered,
     order_metadata,
     priority_groups,
@@ -173,6 +174,7 @@ def _entries(
                 rule=rule.name or "",
                 tiers=tuple(found.get("tiers", ())),
                 ending=place.resilience.stream_ending,
+                hedge=hedge_of(found.get("tiers", ()), place.resilience),
                 silence_seconds=silence_seconds(
                     rule, place.resilience, attempt_count(found.get("tiers", ()))
                 ),

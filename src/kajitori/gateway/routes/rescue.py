@@ -1,8 +1,9 @@
-"""Routes whose streams are rescued: the way to the relay, and the listener by which the relay comes back.
+"""Routes whose requests have legs: streams that are rescued, and requests that are hedged; and the listener where legs come in.
 
 A streamed request of such a route goes to the relay (`kajitori.gateway.rescue`), which asks Envoy's inner listener; there its
 own route, found by the name that the relay was told, leads to the backends as it would have done at once. Where the
-relay is away the request goes there directly: a stream that nobody rescues is better than none.
+relay is away the request goes there directly: a stream that nobody rescues is better than none. Legs of a hedged request
+come to that listener at once (`hedging.py`). A stream that is rescued is not hedged.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from kajitori.gateway.backends.targets import Target
 from kajitori.gateway.credentials.filters import CAPTURE_FILTER
 from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.rescue import legs
-from kajitori.gateway.rescue.legs import RESCUE_CLUSTER
+from kajitori.gateway.rescue.legs import HEDGE_CLUSTER, RESCUE_CLUSTER
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES
 from kajitori.gateway.routes.answers import ai_error
+from kajitori.gateway.routes.hedging import hedge_cluster, hedged_action
 from kajitori.gateway.routes.listeners import connection_manager, routes_by_name
 from kajitori.gateway.routes.tables import DECOMPRESSOR_FILTER
 
@@ -34,30 +36,48 @@ _OWNER_ONLY = 0o600
 # Of the filters that a route configures, those that belong to the way to a backend; who the client is, and whether it may
 # pass, is settled before.
 _INNER_FILTERS = (CAPTURE_FILTER, DECOMPRESSOR_FILTER)
+# Of what the script reads of a route: what only a leg's route tells, and what it tells besides.
 _ORDER_FACTS = ("order", "order_table")
+_INNER_FACTS = (*_ORDER_FACTS, "cooldown", "own_retries")
 Resource = dict[str, Any]
 
 
 class Rescues:
-    """The rescued routes of a plan. settings: without sockets nothing is rescued."""
+    """The routes of a plan that have legs. settings: without sockets there are none."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._inner: dict[str, Resource] = {}
+        self._are_rescued = self._are_hedged = False
 
     def __bool__(self) -> bool:
-        return bool(self._inner)
+        """Whether the relay has anything to do."""
+        return self._are_rescued
 
     def split(self, entry: Entry, table: str, hostname: str) -> list[Entry]:
-        """The entry, with another one for its streams in front where they are rescued."""
-        if entry.ending not in ENDINGS or self._settings.rescue_sockets is None or "route" not in entry.route:
+        """The entry as it leads to its legs, with another one for its streams in front where they are rescued."""
+        is_rescued = entry.ending in ENDINGS
+        if (
+            not (is_rescued or entry.hedge)
+            or self._settings.rescue_sockets is None
+            or "route" not in entry.route
+        ):
             return [entry]
         name = f"{table}/{hostname}/{entry.route['name']}"
         self._inner[name] = _inner_route(entry, name)
-        first = msgspec.structs.replace(
-            entry, rank=(*entry.rank, 0), route=_relayed_route(entry, name), models=()
-        )
-        return [first, msgspec.structs.replace(entry, rank=(*entry.rank, 1))]
+        parts: list[Entry] = []
+        if is_rescued:
+            self._are_rescued = True
+            parts.append(
+                msgspec.structs.replace(
+                    entry, rank=(*entry.rank, 0), route=_relayed_route(entry, name), models=()
+                )
+            )
+        route = entry.route
+        if entry.hedge:
+            self._are_hedged = True
+            route = _hedged_route(entry, entry.hedge, name)
+        return [*parts, msgspec.structs.replace(entry, rank=(*entry.rank, 1), route=route)]
 
     def resources(self) -> dict[str, dict[str, Resource]]:
         """What Envoy needs besides, by type and name; empty where nothing is rescued."""
@@ -86,8 +106,13 @@ class Rescues:
             "request_body_buffer_limit": self._settings.body_limit_bytes,
             "routes": [*(self._inner[name] for name in sorted(self._inner)), _gone()],
         }
+        clusters: dict[str, Resource] = {}
+        if self._are_rescued:
+            clusters[RESCUE_CLUSTER] = plain_cluster(RESCUE_CLUSTER, Target("STATIC", ((relay, 0, ""),)))
+        if self._are_hedged:
+            clusters[HEDGE_CLUSTER] = hedge_cluster(inner)
         return {
-            CLUSTER: {RESCUE_CLUSTER: plain_cluster(RESCUE_CLUSTER, Target("STATIC", ((relay, 0, ""),)))},
+            CLUSTER: clusters,
             LISTENER: {INNER: listener},
             ROUTES: {INNER: {"name": INNER, "virtual_hosts": [host]}},
         }
@@ -133,6 +158,22 @@ def _relayed_route(entry: Entry, inner_name: str) -> Resource:
     }
 
 
+def _hedged_route(entry: Entry, hedge: tuple[float, int], inner_name: str) -> Resource:
+    """To the inner listener, and again when that takes too long."""
+    route = entry.route
+    filters: Resource = dict(route.get("typed_per_filter_config", {}))
+    filters.pop(CAPTURE_FILTER, None)
+    told = {"header": {"key": legs.ROUTE, "value": inner_name}}
+    return {
+        **route,
+        "route": hedged_action(route["route"], *hedge),
+        "request_headers_to_add": [*route.get("request_headers_to_add", ()), told],
+        "response_headers_to_remove": [*route.get("response_headers_to_remove", ()), legs.CLUSTER],
+        "typed_per_filter_config": filters,
+        "metadata": _metadata(route, lambda name: name not in _ORDER_FACTS),
+    }
+
+
 def _inner_route(entry: Entry, name: str) -> Resource:
     """The same way to the same backends, for whoever names it."""
     route = entry.route
@@ -144,7 +185,7 @@ def _inner_route(entry: Entry, name: str) -> Resource:
         "route": _cut_when_silent(route["route"], entry.silence_seconds),
         "response_headers_to_add": [*route.get("response_headers_to_add", ()), answered],
         "typed_per_filter_config": {key: filters[key] for key in _INNER_FILTERS if key in filters},
-        "metadata": _metadata(route, lambda key: key in _ORDER_FACTS),
+        "metadata": _metadata(route, lambda key: key in _INNER_FACTS),
     }
     for key in ("request_headers_to_add", "request_headers_to_remove", "response_headers_to_remove"):
         if key in route:

@@ -44,7 +44,7 @@ class Entry(msgspec.Struct, frozen=True):
     """A route of Envoy with its rank: smaller sorts first.
 
     models: what it adds to `/v1/models`. serves: schemas of its backends, if nothing but the model leads to it. protected: whether it asks for a key. protection: what a SecurityPolicy asks, of a route by model. rule: the name of the rule that it was made of, to which policies attach. tiers: its backends by priority. ending: what becomes of a stream that dies.
-    silence_seconds: how long a backend of it may be silent, 0 for no bound.
+    silence_seconds: how long a backend of it may be silent, 0 for no bound. hedge: after how many seconds a further leg is sent, and how many at most.
     """
 
     rank: tuple[Any, ...]
@@ -59,6 +59,7 @@ class Entry(msgspec.Struct, frozen=True):
     protection: Protection | None = None
     ending: str = "Cut"
     silence_seconds: float = 0.0
+    hedge: tuple[float, int] | None = None
 
 
 class Table:

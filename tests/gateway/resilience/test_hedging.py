@@ -1,0 +1,155 @@
+"""A slow provider gets company: another one is asked as well, and what answers first is the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from tests.gateway.resilience.test_cooling import QUESTION, busy, pair, policy
+from tests.gateway.workbench import (
+    Provider,
+    Workbench,
+    ai_route,
+    backend,
+    gateway,
+    key_policy,
+    running_provider,
+)
+from tests.waiting import eventually
+
+HEDGED = {"after": "200ms"}
+
+
+class Slow:
+    """A provider that answers when it may, and knows whether it was left before."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.may_answer = asyncio.Event()
+        self.left = 0
+        self._provider = provider
+        provider.answer = self._answer
+
+    async def _answer(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.left += 1
+            raise
+        said = {"message": {"role": "assistant", "content": str(self._provider.port)}}
+        return web.json_response({"choices": [said], "usage": self._provider.usage})
+
+
+async def apply(bench: Workbench, *documents: dict[str, Any]) -> None:
+    sockets = (str(bench.folder / "rescue.sock"), str(bench.folder / "inner.sock"))
+    await bench.apply(gateway(bench.port), *documents, rescue_sockets=sockets)
+
+
+def content(answer: Any) -> str:
+    return answer.json["choices"][0]["message"]["content"]
+
+
+async def test_a_slow_provider_is_overtaken_by_another_with_its_own_key_and_model_and_is_left(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    slow = Slow(first)
+    route = ai_route(
+        "route",
+        "m",
+        {"name": "a", "priority": 0, "modelNameOverride": "model-of-a"},
+        {"name": "b", "priority": 1, "modelNameOverride": "model-of-b"},
+    )
+    documents = [
+        *backend("a", first.port),
+        *key_policy("a", "key-of-a"),
+        *backend("b", second.port),
+        *key_policy("b", "key-of-b"),
+        route,
+        policy(hedging=HEDGED),
+    ]
+    await apply(bench, *documents)
+    reply = await bench.post(QUESTION)
+    assert (reply.status, content(reply)) == (200, str(second.port))
+    await eventually(lambda: slow.left == 1, "the slow one is left")
+    for provider, name in ((first, "a"), (second, "b")):
+        (seen,) = provider.seen
+        assert seen.headers["authorization"] == f"Bearer key-of-{name}"
+        assert seen.json["model"] == f"model-of-{name}"
+        assert not [each for each in seen.headers if each.lower().startswith("x-kajitori")]
+    assert "~" not in reply.headers["X-Request-ID"]
+    assert not [each for each in reply.headers if each.lower().startswith("x-kajitori")]
+    # Each leg is a record of its own; the one that lost has told nothing of what it took.
+    lost = await bench.record(reply)
+    won = bench.records[f"{reply.headers['X-Request-ID']}~2"]
+    assert (lost.backend, won.backend) == ("default/a", "default/b")
+    assert (lost.usage, won.status) == (None, 200)
+    assert won.usage is not None
+    assert won.usage.output_tokens == second.usage["completion_tokens"]
+    assert won.decision == "default/b, default/a: hedged, request 2"
+
+
+async def test_a_provider_that_answers_in_time_is_asked_alone_and_one_that_fails_is_followed_at_once(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    await apply(bench, *pair(first, second, policy(hedging={"after": "20s"})))
+    reply = await bench.post(QUESTION)
+    assert content(reply) == str(first.port)
+    assert not second.seen
+    busy(first, 503)
+    reply = await bench.post(QUESTION)
+    assert content(reply) == str(second.port)
+    record = await bench.record(reply)
+    assert [each.backend for each in record.attempts] == ["default/a", "default/b"]
+
+
+async def test_the_slow_one_may_still_be_first(bench: Workbench, first: Provider, second: Provider) -> None:
+    slow, slower = Slow(first), Slow(second)
+    await apply(bench, *pair(first, second, policy(hedging=HEDGED)))
+    asked = asyncio.create_task(bench.post(QUESTION))
+    await eventually(lambda: second.seen, "the second is asked")
+    slow.may_answer.set()
+    reply = await asked
+    assert content(reply) == str(first.port)
+    await eventually(lambda: slower.left == 1)
+    record = await bench.record(reply)
+    assert (record.backend, record.status) == ("default/a", 200)
+    assert record.usage is not None
+
+
+async def test_legs_agree_on_an_order_by_weight_so_that_each_goes_to_another(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    async with running_provider() as third:
+        documents = [
+            *backend("a", first.port),
+            *backend("b", second.port),
+            *backend("c", third.port),
+            ai_route("route", "m", {"name": "a"}, {"name": "b"}, {"name": "c"}),
+            policy(hedging={"after": "100ms", "maxExtra": 2}),
+        ]
+        await apply(bench, *documents)
+        providers = (first, second, third)
+        slow = [Slow(provider) for provider in providers]
+        for number in range(1, 4):
+            asked = asyncio.create_task(bench.post(QUESTION))
+            await eventually(
+                lambda number=number: [len(each.seen) for each in providers] == [number] * 3,
+                "each is asked once",
+            )
+            for each in slow:
+                each.may_answer.set()
+            assert (await asked).status == 200
+            for each in slow:
+                each.may_answer.clear()
+
+
+async def test_a_stream_is_hedged_until_it_begins(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    slow = Slow(first)
+    await apply(bench, *pair(first, second, policy(hedging=HEDGED)))
+    reply = await bench.post({**QUESTION, "stream": True})
+    assert reply.status == 200
+    assert b"[DONE]" in reply.body
+    await eventually(lambda: slow.left == 1)
