@@ -119,7 +119,6 @@ def test_selectors_shadow_mode_and_headers_are_honoured() -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence", "left"),
     [
-        ({"clientSelectors": [{"queryParams": [{"name": "q", "value": "1"}]}]}, "clientSelectors[0].queryParams", 0),
         ({"clientSelectors": [{"headers": [{"name": "a", "type": "RegularExpression", "value": "("}]}]}, "clientSelectors[0]", 0),
         ({"cost": {"request": {"from": "Metadata", "metadata": {"namespace": "a", "key": "b"}}}}, "cost.request.metadata", 0),
         (response_cost(namespace="other"), "cost.response.metadata", 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -65,6 +66,60 @@ async def test_a_rate_limit_holds_for_a_plain_route(shared: Shared) -> None:
     assert statuses == [200, 200, 429, 429]
     assert (await bench.get("/plain/many")).status == 200
     assert (await bench.post({}, "/plain/few")).status == 200
+
+
+async def test_a_rate_limit_selects_by_parameters_of_the_query(shared: Shared) -> None:
+    bench, provider = shared
+    plain = {
+        "kind": "HTTPRoute",
+        "metadata": {"name": "asked"},
+        "spec": {
+            "parentRefs": [{"name": "gateway"}],
+            "rules": [
+                {
+                    "matches": [{"path": {"type": "PathPrefix", "value": "/asked"}}],
+                    "backendRefs": [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "a"}],
+                }
+            ],
+        },
+    }
+
+    def limited(name: str, *params: dict[str, Any]) -> dict[str, Any]:
+        rule = {
+            "clientSelectors": [{"queryParams": list(params)}],
+            "limit": {"requests": 1, "unit": "Day"},
+        }
+        target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": name}
+        return {
+            "kind": "BackendTrafficPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "targetRefs": [target],
+                "rateLimit": {"global": {"rules": [rule]}},
+            },
+        }
+
+    await bench.apply(
+        gateway(bench.port),
+        *backend("a", provider.port),
+        plain,
+        limited("asked", {"name": "plan", "value": "a b"}, {"name": "user", "type": "Distinct"}),
+        ai_route("chat", "m", {"name": "a"}),
+        limited("chat", {"name": "api-version", "type": "RegularExpression", "value": "2024-.*"}),
+    )  # fmt: skip
+
+    async def status(query: str) -> int:
+        return (await bench.get(f"/asked?{query}")).status
+
+    assert [await status("user=1&plan=a%20b"), await status("plan=a%20b&user=1")] == [200, 429]
+    assert await status("user=2&plan=a%20b") == 200
+    assert [await status(query) for query in ("user=1", "user=1&plan=ab", "plan=a%20b", "")] == [200] * 4
+    path = "/v1/chat/completions"
+    replies = [await bench.post(question(), f"{path}?api-version=2024-01") for _ in range(2)]
+    assert [reply.status for reply in replies] == [200, 429], bench.log()
+    assert (await bench.post(question(), f"{path}?api-version=2023-01")).status == 200
+    assert (await bench.post(question(), path)).status == 200
+    assert all("x-kajitori-query" not in seen.headers and "?" not in seen.path for seen in provider.seen[-3:])
 
 
 async def test_embeddings_reserve_no_output(shared: Shared) -> None:

@@ -148,7 +148,7 @@ async def test_what_is_used_up_stays_so_when_the_store_is_lost(two: Two, redis: 
 
     await eventually(passes, what=lambda: "a limit that is gone holds nobody back")
     assert [await passes() for _ in range(3)] == [True] * 3
-    await eventually(lambda: bool(first.engine.soft_limits._charges), what=lambda: "they wait for the store")
+    await eventually(lambda: bool(first.engine.soft_limits._waiting), what=lambda: "they wait for the store")
     redis.start()
     await used_up(first, "Budget default/open")
     assert (await first.post(question())).status == 429

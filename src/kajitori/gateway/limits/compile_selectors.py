@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kajitori.base.errors import UserError
-from kajitori.gateway.limits.limit import Selector
+from kajitori.gateway.limits.limit import HEADER_FACT, QUERY_FACT, Selector
 from kajitori.gateway.limits.selectors import compile_selector
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         HeaderMatch,
         MethodMatch,
         PathMatch,
+        QueryParamMatch,
         RateLimitSelectCondition,
         SourceMatch,
     )
@@ -33,10 +34,8 @@ def client_selectors(
     good = True
     for number, condition in enumerate(conditions):
         place = f"{where}[{number}]"
-        if condition.query_params:
-            problems.append(f"{place}.queryParams: limits cannot select by parameters of the query")
-            good = False
-        selectors = [_header(header) for header in condition.headers]
+        selectors = [_named(f"{HEADER_FACT}{header.name.lower()}", header) for header in condition.headers]
+        selectors += [_named(f"{QUERY_FACT}{each.name}", each) for each in condition.query_params]
         if condition.methods:
             selectors.append(_methods(condition.methods))
         if condition.path is not None:
@@ -53,14 +52,14 @@ def client_selectors(
     return tuple(found) if good else None
 
 
-def _header(header: HeaderMatch) -> Selector:
-    fact = f"header:{header.name.lower()}"
-    if header.type == "Distinct":
+def _named(fact: str, match: HeaderMatch | QueryParamMatch) -> Selector:
+    """What selects by a header or a parameter."""
+    if match.type == "Distinct":
         return Selector(fact, "Distinct")
-    kind = "Regex" if header.type == "RegularExpression" else "Exact"
-    if header.value is None and kind == "Exact":
-        return Selector(fact, "Present", invert=header.invert)
-    return Selector(fact, kind, header.value or "", header.invert)
+    kind = "Regex" if match.type == "RegularExpression" else "Exact"
+    if match.value is None and kind == "Exact":
+        return Selector(fact, "Present", invert=match.invert)
+    return Selector(fact, kind, match.value or "", match.invert)
 
 
 def _methods(methods: Sequence[MethodMatch]) -> Selector:

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 # Facts of a request by which a limit may select, or which it may count apart. A header is `header:NAME`, in lower
-# case. `backend` and `backend_model` (the model as it is called there) belong to what may serve the request: a
+# case, a parameter of the query `query:NAME`. `backend` and `backend_model` (the model as it is called there) belong to what may serve the request: a
 # limit that selects by them keeps requests from a backend, and refuses them only if no backend is left.
 Fact = str
 FACTS: tuple[Fact, ...] = (
@@ -25,6 +25,10 @@ FACTS: tuple[Fact, ...] = (
     "method",
     "path",
 )
+HEADER_FACT, QUERY_FACT = "header:", "query:"
+# What admission is told where a limit selects by the query: the path with what it has, and, behind a space, the query that the
+# script has taken away.
+QUERY_HEADER = "x-kajitori-query"
 BACKEND_FACTS: tuple[Fact, ...] = ("backend", "backend_model")
 # What is known of a request when it has ended, without anybody having been asked about it before.
 # Not its path: the log has the one that the client asked for, limits the dialect's own.

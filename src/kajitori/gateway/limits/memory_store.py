@@ -210,10 +210,10 @@ class MemoryStore:
     def _prune(self, name: str, keep: int) -> None:
         slots = self._counters[name].slots
         if len(slots) > 1:
+            # What is reserved is going to be settled where it stands, also when another window holds meanwhile.
             reserved = self._counters[name].open
-            for slot in [slot for slot in slots if slot < keep]:
+            for slot in [slot for slot in slots if slot < keep and slot not in reserved]:
                 del slots[slot]
-                reserved.pop(slot, None)
 
     def _add(self, taken: Taken, amount: int, reserved: int = 0) -> None:
         counter = self._counters.get(taken.counter)

@@ -6,13 +6,14 @@ import ipaddress
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 
 from kajitori.base.errors import UserError
 from kajitori.gateway.accounting.accountant_policy import TargetFacts
 from kajitori.gateway.internal_headers import problem_of_reading
-from kajitori.gateway.limits.limit import BACKEND_FACTS, FACTS, Selector
+from kajitori.gateway.limits.limit import BACKEND_FACTS, FACTS, QUERY_FACT, QUERY_HEADER, Selector
 from kajitori.gateway.limits.regular import linear_pattern
 from kajitori.gateway.limits.request import Request
 
@@ -87,13 +88,29 @@ def _reader(fact: str) -> _Read:
             raise UserError(problem)
         # Envoy sends an empty text for a header that is not there.
         return lambda request, target: request.headers.get(name) or None
+    if fact.startswith(QUERY_FACT):
+        parameter = fact.removeprefix(QUERY_FACT)
+        return lambda request, target: _parameter(request.headers.get(QUERY_HEADER, ""), parameter)
     if fact not in FACTS:
-        raise UserError(f"limits cannot select by {fact!r}", hint=f"by {', '.join(FACTS)} or header:NAME")
+        raise UserError(
+            f"limits cannot select by {fact!r}", hint=f"by {', '.join(FACTS)}, header:NAME or query:NAME"
+        )
     if fact == "backend":
         return lambda request, target: target.backend if target else None
     if fact == "backend_model":
         return lambda request, target: (target.model or request.model) if target else None
     return lambda request, target: getattr(request, fact) or None
+
+
+def _parameter(told: str, name: str) -> str | None:
+    """The first of its name, as Envoy has it; None if it is missing or empty."""
+    path, _, taken_away = told.partition(" ")
+    for query in (taken_away, path.partition("?")[2]):
+        for pair in query.split("&"):
+            key, _, value = pair.partition("=")
+            if unquote(key) == name:
+                return unquote(value) or None
+    return None
 
 
 def _prefix(value: str) -> Callable[[str], bool]:

@@ -188,7 +188,9 @@ local function tell_headers(handle, operation, path, id, query, facts, shards)
   if query and operation.query then
     native = native .. '?' .. query
     facts.query = query
-  elseif path == native and not query then
+  elseif query then
+    headers:replace('x-kajitori-query', query)  -- limits may select by it
+  elseif path == native then
     native = nil
   end
   if native then headers:replace(':path', native) end

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.route_names import read_route
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
-from kajitori.gateway.limits.limit import BACKEND_FACTS, USD
+from kajitori.gateway.limits.limit import BACKEND_FACTS, HEADER_FACT, QUERY_FACT, QUERY_HEADER, USD
 from kajitori.gateway.limits.wording import LIMIT_HEADERS
 from kajitori.gateway.object_memo import ObjectMemo
 from kajitori.gateway.resources import TYPE
@@ -30,7 +30,6 @@ _TYPE = TYPE + "envoy.extensions.filters.http.ext_authz.v3."
 # A request may have to wait for others to be booked. One whose accountant is gone learns that at once.
 _TIMEOUT = "2s"
 _PREFIX = "/admit"
-_HEADER_FACT = "header:"
 # In the order in which `accounting.admission_server` reads them. A model may have any character, and comes last.
 FACTS_HEADER, FACTS_SEPARATOR = "x-kajitori-facts", "|"
 _FACTS = FACTS_SEPARATOR.join(
@@ -42,6 +41,8 @@ _FACTS = FACTS_SEPARATOR.join(
         "%REQ(x-ai-eg-model)%",
     )
 )
+# See `QUERY_HEADER`.
+_TOLD = {QUERY_HEADER: f"%PATH(WQ:PATH)% %REQ({QUERY_HEADER})%"}
 # What clients are told of a request that passed, and of one that did not. Envoy holds each header of each answer against
 # all of them.
 _TOLD_ADMITTED = [{"prefix": "x-ratelimit-"}, {"prefix": "anthropic-ratelimit-"}]
@@ -118,10 +119,10 @@ class Asking:
     def _make_way(self, numbers: Iterable[int], *, asked: bool) -> _Way:
         limits = [self._limits[number] for number in sorted(numbers)]
         headers = {
-            selector.fact.removeprefix(_HEADER_FACT)
+            QUERY_HEADER if selector.fact.startswith(QUERY_FACT) else selector.fact.removeprefix(HEADER_FACT)
             for limit in limits
             for selector in limit.selectors
-            if selector.fact.startswith(_HEADER_FACT)
+            if selector.fact.startswith((HEADER_FACT, QUERY_FACT))
         }
         closed = any(limit.deny_without_store and not limit.shadow for limit in limits)
         return _Way(
@@ -189,7 +190,7 @@ def _service(headers: list[str]) -> dict[str, Any]:
             # Which of a client's headers are sent on is settled for all routes alike; what is added is not.
             "headers_to_add": [
                 {"key": FACTS_HEADER, "value": _FACTS},
-                *({"key": name, "value": f"%REQ({name})%"} for name in headers),
+                *({"key": name, "value": _TOLD.get(name, f"%REQ({name})%")} for name in headers),
             ],
         },
         "authorization_response": {

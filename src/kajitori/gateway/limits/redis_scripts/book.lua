@@ -18,7 +18,7 @@ for number = 4, #KEYS do
     local keep = tonumber(ARGV[at + 3])
     for _, field in ipairs(redis.call('HKEYS', counter)) do
       local slot = tonumber(field) or tonumber(string.sub(field, 2))
-      if slot < keep then
+      if slot < keep and (tonumber(redis.call('HGET', counter, 'o' .. string.format('%.0f', slot)) or '') or 0) == 0 then
         redis.call('HDEL', counter, field)
       end
     end

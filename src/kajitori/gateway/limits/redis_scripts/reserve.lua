@@ -26,7 +26,7 @@ for number = 4, #KEYS do
   local hold = {
     counter = KEYS[number], slot = read(), oldest = tonumber(read()), newest = tonumber(read()), keep = tonumber(read()),
     amount = tonumber(read()), capacity = tonumber(read()), kind = read(), group = tonumber(read()) + 1,
-    forget = read(), used = 0, open = 0, slots = {}, order = {},
+    forget = read(), used = 0, open = 0, slots = {}, order = {}, reserved = {},
   }
   local fields = redis.call('HGETALL', hold.counter)
   for place = 1, #fields, 2 do
@@ -39,6 +39,7 @@ for number = 4, #KEYS do
       end
     else
       slot = tonumber(string.sub(fields[place], 2))
+      hold.reserved[slot] = amount
       if slot >= hold.oldest and slot <= hold.newest then
         hold.open = hold.open + amount
       end
@@ -106,7 +107,8 @@ for number, hold in ipairs(holds) do
   end
   if allowed then
     for slot in pairs(hold.slots) do
-      if slot < hold.keep then
+      -- What is reserved is going to be settled where it stands, also when another window holds meanwhile.
+      if slot < hold.keep and (hold.reserved[slot] or 0) == 0 then
         redis.call('HDEL', hold.counter, whole(slot), 'o' .. whole(slot))
       end
     end

@@ -14,13 +14,20 @@ local function parse(value)
   return string.match(value, '^(-?%d+):(-?%d+):(%d+):(.*)$')
 end
 
+-- Never earlier than it was: of another window of the same limit something may count still.
 local function expire(counter, forget)
-  redis.call('EXPIREAT', counter, forget)
-  redis.call('ZADD', names_key, forget, counter)
+  if tonumber(forget) - now > redis.call('TTL', counter) then
+    redis.call('EXPIREAT', counter, forget)
+    redis.call('ZADD', names_key, forget, counter)
+  end
 end
 
 local function add(counter, slot, amount, reserved, forget)
-  if (amount == 0 and reserved == 0) or tonumber(forget) <= now then
+  if tonumber(forget) <= now then
+    redis.call('HDEL', counter, slot, 'o' .. slot)
+    return
+  end
+  if amount == 0 and reserved == 0 then
     return
   end
   local fresh = redis.call('EXISTS', counter) == 0
@@ -34,9 +41,7 @@ local function add(counter, slot, amount, reserved, forget)
     redis.call('HINCRBY', counter, 'o' .. slot, whole(reserved))
   end
   -- What is only booked, and never reserved, must not be forgotten with the first window that it was counted in.
-  if fresh or tonumber(forget) - now > redis.call('TTL', counter) then
-    expire(counter, forget)
-  end
+  expire(counter, forget)
 end
 
 local function give_back(most, late_seconds)
