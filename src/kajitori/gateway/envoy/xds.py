@@ -174,7 +174,7 @@ class Snapshot:
 
     def stands_in(self, kind: str, sent: Encoded) -> bool:
         """Whether this is in place of something that Envoy never took, and worth less than what it may still have."""
-        return self._stand_ins.get((kind, str(sent.value["name"]))) is sent
+        return self._stand_ins.get((kind, str(sent.value.get("name")))) is sent
 
     def former_shards(self, scopes: Iterable[str]) -> set[str]:
         """Which of these are scopes of shards that are no more, of tables that are there still."""
