@@ -164,7 +164,7 @@ class Snapshot:
         return wanted
 
     def _stand_in(self, kind: str, wanted: Encoded, words: str) -> Encoded | None:
-        key = kind, str(wanted.value["name"])
+        key = kind, str(wanted.value.get("name"))
         if key not in self._stand_ins:
             made = stand_in(kind, wanted.value, words)
             if made is None:
