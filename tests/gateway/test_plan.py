@@ -18,7 +18,7 @@ from kajitori.gateway.envoy.schema import load_schema, read_descriptors, schema
 from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, TYPES
-from kajitori.gateway.routes.attachment import covers, intersect
+from kajitori.gateway.routes.hostnames import covers, intersect, narrower
 from kajitori.gateway.status import complete_status
 from tests.gateway.workbench import ai_route, backend, gateway, key_policy, observe
 
@@ -372,3 +372,18 @@ def test_a_defect_met_by_one_route_leaves_the_others_alone(monkeypatch: pytest.M
     assert told["good"]["type"] == "Accepted"
     assert told["bad"]["type"] == "NotAccepted"
     assert "defect of the gateway" in told["bad"]["message"]
+
+
+HOSTS = st.sampled_from(
+    ["*", "*.a.example", "*.example", "a.example", "b.a.example", "*.b.a.example", "other"]
+)
+
+
+@given(st.lists(HOSTS))
+def test_narrower_hostnames_are_those_that_are_covered_by_another_one(hostnames: list[str]) -> None:
+    found = narrower(hostnames)
+    assert {pattern: set(names) for pattern, names in found.items()} == {
+        pattern: covered
+        for pattern in hostnames
+        if (covered := {name for name in hostnames if name != pattern and covers(pattern, name)})
+    }

@@ -82,9 +82,13 @@ class ClientTraffic:
         chains: dict[str, list[Binding]] = {}
         for binding in bindings:
             chains.setdefault(binding.table, []).append(binding)
+        named: dict[str, dict[str, Any]] = {
+            each["name"]: each for each in found["filter_chains"] if "name" in each
+        }
+        unnamed = None if named else found["filter_chains"][0]
         for table, members in chains.items():
             held = self._one(members, "listens there too, and gets what holds for all HTTP of a port")
-            chain = _chain(found, table)
+            chain = named.get(table, unnamed)
             if held is None or chain is None:
                 continue
             self._tables[table] = held
@@ -144,14 +148,6 @@ class ClientTraffic:
                     f"{where}: port {port} is shared, and {KIND} {winner} holds for it already"
                 )
         return held
-
-
-def _chain(listener: dict[str, Any], table: str) -> dict[str, Any] | None:
-    chains: list[dict[str, Any]] = listener["filter_chains"]
-    named = [chain for chain in chains if chain.get("name") == table]
-    if named:
-        return named[0]
-    return chains[0] if "name" not in chains[0] else None
 
 
 def _bad_networks(spec: ClientTrafficPolicySpec) -> list[str]:

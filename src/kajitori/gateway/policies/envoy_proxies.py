@@ -112,8 +112,13 @@ class EnvoyProxies:
 
     def listener(self, found: dict[str, Any], bindings: Sequence[Binding]) -> dict[str, Any]:
         """The listener of a port with the logs that the EnvoyProxies of its Gateways ask for."""
+        if not self._by_gateway:
+            return found
+        by_table: dict[str, list[Binding]] = {}
+        for binding in bindings:
+            by_table.setdefault(binding.table, []).append(binding)
         for chain in found["filter_chains"]:
-            members = [each for each in bindings if chain.get("name") in (None, each.table)]
+            members = by_table.get(chain["name"], ()) if "name" in chain else bindings
             keys = dict.fromkeys(
                 self._by_gateway[each.gateway_key] for each in members if each.gateway_key in self._by_gateway
             )

@@ -14,12 +14,12 @@ from kajitori.api.gateway.shared import GROUP, ParentReference
 from kajitori.api.gateway.v1 import Gateway, Listener
 from kajitori.gateway.observed import age_key
 from kajitori.gateway.routes.conflicts import mark_conflicts
-from kajitori.gateway.routes.hostnames import ANY_HOST, covers, intersect
+from kajitori.gateway.routes.hostnames import ANY_HOST, intersect, narrower
 from kajitori.gateway.routes.tls import Fault, ListenerTls, resolve_tls
 from kajitori.model.selection import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kajitori.gateway.observed import Index
 
@@ -142,8 +142,13 @@ class Attachment:
         for binding in self.serving():
             by_port.setdefault(binding.listener.port, []).append(binding)
         for sharing in by_port.values():
+            by_hostname: dict[str, list[Binding]] = {}
             for binding in sharing:
-                binding.hidden = _narrower_neighbours(binding, sharing)
+                by_hostname.setdefault(binding.hostname, []).append(binding)
+            below = narrower(by_hostname)
+            for binding in sharing:
+                names = below.get(binding.hostname, ())
+                binding.hidden = _had_by_others(binding, {name: by_hostname[name] for name in names})
 
     def begin(self, index: Index) -> None:
         """No route is attached. index: equal as far as listeners go, and it may be another one as to the rest."""
@@ -295,17 +300,13 @@ def _bind(index: Index, gateway: Gateway, controller: str, listener: Listener) -
     return binding
 
 
-def _narrower_neighbours(binding: Binding, sharing: Sequence[Binding]) -> tuple[str, ...]:
-    """The hostnames that other listeners of a port have for themselves: of the same Gateway, with HTTPS of any."""
+def _had_by_others(binding: Binding, narrower: Mapping[str, Sequence[Binding]]) -> tuple[str, ...]:
+    """Those of narrower hostnames that other listeners of a port have for themselves: of the same Gateway, with HTTPS of any."""
     return tuple(
         sorted(
-            {
-                other.hostname
-                for other in sharing
-                if (other.protocol == "HTTPS" or other.gateway is binding.gateway)
-                and other.hostname != binding.hostname
-                and covers(binding.hostname, other.hostname)
-            }
+            hostname
+            for hostname, others in narrower.items()
+            if any(other.protocol == "HTTPS" or other.gateway is binding.gateway for other in others)
         )
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kajitori.gateway.routes.hostnames import covers
+from kajitori.gateway.routes.hostnames import covering, narrower
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +29,11 @@ def mark_conflicts(bindings: Iterable[Binding]) -> None:
 
 
 def _inside_gateways(port: int, sharing: list[Binding]) -> None:
+    by_gateway: dict[int, list[Binding]] = {}
     for binding in sharing:
-        others = [other for other in sharing if other is not binding and other.gateway is binding.gateway]
+        by_gateway.setdefault(id(binding.gateway), []).append(binding)
+    for binding in sharing:
+        others = [other for other in by_gateway[id(binding.gateway)] if other is not binding]
         if foreign := [other for other in others if other.protocol != binding.protocol]:
             told = (
                 f"port {port} has {_named(foreign)} of another protocol; give each protocol a port of its own"
@@ -69,13 +72,10 @@ def _owner(binding: Binding) -> str:
 
 def _overlaps(sharing: list[Binding]) -> None:
     secure = [binding for binding in sharing if binding.protocol == "HTTPS" and binding.conflict is None]
+    overlapping = narrower(binding.hostname for binding in secure)
     for binding in secure:
-        names = [
-            other.hostname
-            for other in secure
-            if other.hostname != binding.hostname
-            and (covers(other.hostname, binding.hostname) or covers(binding.hostname, other.hostname))
-        ]
+        wider = [name for name in covering(binding.hostname)[1:] if name in overlapping]
+        names = [*wider, *overlapping.get(binding.hostname, ())]
         if names:
             binding.overlap = (
                 f"the hostname overlaps with {', '.join(sorted(names))} on the same port; a request over a connection "

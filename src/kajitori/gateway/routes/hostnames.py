@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 ANY_HOST = "*"
 
@@ -36,6 +36,17 @@ def covers(pattern: str, hostname: str) -> bool:
     return (
         pattern.startswith("*.") and hostname.removeprefix("*").endswith(pattern[1:]) and hostname != pattern
     )
+
+
+def narrower(hostnames: Iterable[str]) -> dict[str, list[str]]:
+    """Of those hostnames that cover others of them, which; the work grows with their number, not with that of pairs."""
+    there = dict.fromkeys(hostnames)
+    found: dict[str, list[str]] = {}
+    for hostname in there:
+        for pattern in covering(hostname):
+            if pattern != hostname and pattern in there:
+                found.setdefault(pattern, []).append(hostname)
+    return found
 
 
 def covering(hostname: str) -> list[str]:

@@ -5,6 +5,7 @@ Answers whose body one of our scripts or the admission server made have their sh
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from kajitori.gateway.error_names import OPENAI_NAMES, anthropic_name
@@ -60,8 +61,9 @@ _DIALECTS = (
 )
 
 
+@functools.cache
 def local_reply_config() -> dict[str, Any]:
-    """The mappers of a listener, of which the first that fits is taken."""
+    """The mappers of a listener, of which the first that fits is taken. The same for all: whoever wants another one copies it."""
     mappers: list[dict[str, Any]] = []
     for dialect, prefixes, shape in _DIALECTS:
         filters = [_speaks(dialect, prefixes)] if dialect else []
