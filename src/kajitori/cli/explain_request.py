@@ -12,12 +12,14 @@ import msgspec
 from kajitori.base.errors import NotFound
 from kajitori.cli.output import paint
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
+from kajitori.gateway.accounting.flags import HEDGED
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME as POLICY_FILE
 from kajitori.gateway.accounting.records import Attempt, RequestRecord, read_request
 from kajitori.gateway.accounting.time_spent import time_spent
-from kajitori.gateway.limits.matching import Asked, Matcher
+from kajitori.gateway.limits.matching import Matcher
 from kajitori.gateway.limits.request import Request
-from kajitori.gateway.rescue.legs import MOST_LEGS, leg_id, leg_number
+from kajitori.gateway.limits.wants import Asked
+from kajitori.gateway.rescue.legs import MOST_HEDGED_LEGS, MOST_LEGS, leg_id, leg_number
 from kajitori.gateway.routes.built_in_routes import meaning_of_own
 
 # The ledger has what Envoy reported; Envoy reports within this time.
@@ -42,13 +44,7 @@ def explain_request(home: Path, request_id: str, *, as_json: bool = False) -> in
         return 0
     _tell(record, limits)
     for leg in legs:
-        number = leg_number(leg.id)
-        what = (
-            "the stream's beginning"
-            if number == 1
-            else f"leg {number}: goes on where the one before broke off"
-        )
-        print(f"\n{what}")
+        print(f"\n{_leg_in_words(leg)}")
         _tell(leg, [])
     return 0
 
@@ -67,9 +63,18 @@ def _read(home: Path, request_id: str) -> RequestRecord:
         time.sleep(0.1)
 
 
+def _leg_in_words(leg: RequestRecord) -> str:
+    number = leg_number(leg.id)
+    if HEDGED in leg.decision:
+        return f"request {number}, beside it: {leg.outcome}"
+    return (
+        "the stream's beginning" if number == 1 else f"leg {number}: goes on where the one before broke off"
+    )
+
+
 def _other_legs(home: Path, record: RequestRecord) -> list[RequestRecord]:
     base, own = record.id.partition("~")[0], leg_number(record.id)
-    ids = [leg_id(base, number) for number in range(1, MOST_LEGS + 1) if number != own]
+    ids = [leg_id(base, number) for number in range(1, max(MOST_LEGS, MOST_HEDGED_LEGS) + 1) if number != own]
     return [leg for each in ids if (leg := read_request(home, each)) is not None]
 
 

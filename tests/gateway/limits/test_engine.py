@@ -126,6 +126,28 @@ async def test_a_stream_that_another_backend_went_on_with_books_both_legs() -> N
     assert await counted(store, [("tokens", 0), ("requests", 0)]) == [170, 1]
 
 
+async def test_of_a_hedged_request_the_answer_is_booked_though_its_leg_ends_before_the_one_that_lost() -> (
+    None
+):
+    store = MemoryStore()
+    held, _ = engine(
+        limit("tokens", amount=1000, selectors=(distinct("header:x-user"),)),
+        limit("requests", amount=10, counts="requests", selectors=(distinct("header:x-user"),)),
+        targets=TWO,
+        store=store,
+    )
+    for number in range(1, 3):
+        asked = request("id", 10, 100, headers={"x-user": "ann"})
+        assert (await held.admit(asked)).allowed
+        await held.settle([ended("id~2", 30, 40, backend="default/b")])
+        await held.settle([Settlement(id="id", route=ROUTE, model="gpt", backend="default/a")])
+        verdict = await held.admit(request(f"next{number}", 1, 1000 - 70 * number, headers={"x-user": "ann"}))
+        assert not verdict.allowed
+        verdict = await held.admit(request(f"last{number}", 1, 999 - 70 * number, headers={"x-user": "ann"}))
+        assert verdict.allowed
+        await held.settle([Settlement(id=f"last{number}", route=ROUTE, model="gpt")])
+
+
 async def test_each_distinct_value_has_the_whole_amount() -> None:
     held, _ = engine(limit(amount=1, counts="requests", selectors=(distinct("header:x-user"),)))
     for user in ("ann", "ben"):

@@ -83,7 +83,7 @@ async def test_a_slow_provider_is_overtaken_by_another_with_its_own_key_and_mode
     lost = await bench.record(reply)
     won = bench.records[f"{reply.headers['X-Request-ID']}~2"]
     assert (lost.backend, won.backend) == ("default/a", "default/b")
-    assert (lost.usage, won.status) == (None, 200)
+    assert (lost.outcome, lost.usage, won.status) == ("overtaken", None, 200)
     assert won.usage is not None
     assert won.usage.output_tokens == second.usage["completion_tokens"]
     assert won.decision == "default/b, default/a: hedged, request 2"

@@ -32,8 +32,19 @@ _WORDS = {
     "DF": "name not resolved",
     "DR": "client left",
 }
+# Ours: what Envoy says of a leg of a hedged request that was not waited for is what it says when a client leaves.
+OVERTAKEN = "KO"
+_WORDS[OVERTAKEN] = "overtaken"
 NO_HOST = _WORDS["UH"]
 CLIENT_LEFT = _WORDS["DC"]
+WAS_OVERTAKEN = _WORDS[OVERTAKEN]
+# What a script says in the decision of a leg, see lua/order.lua.
+HEDGED = "hedged, request "
+
+
+def of_leg(flags: str, decision: str) -> str:
+    """The flags of a request's line, or that it was a leg which another one was faster than, or whose client left."""
+    return OVERTAKEN if flags == "DC" and HEDGED in decision else flags
 
 
 def outcome_of(flags: str) -> str:

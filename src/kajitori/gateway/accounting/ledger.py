@@ -17,6 +17,7 @@ from kajitori.gateway.accounting.attempts import Attempts
 from kajitori.gateway.accounting.booking import Booking, Bookings
 from kajitori.gateway.accounting.charges import Charge
 from kajitori.gateway.accounting.estimates import estimated_usage
+from kajitori.gateway.accounting.flags import of_leg
 from kajitori.gateway.accounting.log_format import RequestLine, parse_line, read_headers, read_who
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
@@ -128,6 +129,8 @@ class Ledger:
         if line.usage and line.usage[0] in MARKS:
             flaw, usage_text = read_flaw(line.usage)
             line = _replace(line, usage=usage_text, flags=flaw)
+        elif line.decision:
+            line = _replace(line, flags=of_leg(line.flags, line.decision))
         who = read_who(line.who)
         booking = self._bookings.of(line, who)
         usage, estimated = read_usage(line.usage, who.input_estimate)

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from kajitori.gateway.accounting.flags import CLIENT_LEFT
+from kajitori.gateway.accounting.flags import CLIENT_LEFT, WAS_OVERTAKEN
 from kajitori.gateway.operations import TELEMETRY_NAMES
 
 if TYPE_CHECKING:
@@ -247,12 +247,16 @@ class GatewayMetrics:
             record.backend,
             *(record.headers.get(name, "") for name in self._headers),
         )
-        failed = record.status >= 400 or record.outcome != "answered"
+        failed = record.status >= 400 or record.outcome not in ("answered", WAS_OVERTAKEN)
         return _Kind(self, requests, labels, _ERROR if failed else "", self._cut_count(record))
 
     def _cut_count(self, record: RequestRecord) -> _Count | None:
         """Where a stream is counted that began and was not whole, unless its client did not want more of it."""
-        if not record.stream or record.status != 200 or record.outcome in ("answered", CLIENT_LEFT):
+        if (
+            not record.stream
+            or record.status != 200
+            or record.outcome in ("answered", CLIENT_LEFT, WAS_OVERTAKEN)
+        ):
             return None
         key = (record.route, record.model, record.backend, record.outcome)
         if key not in self._cut and len(self._cut) >= _MOST_SERIES:

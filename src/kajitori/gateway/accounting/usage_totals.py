@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kajitori.gateway.accounting.flags import WAS_OVERTAKEN
 from kajitori.gateway.accounting.prices import NANO_USD
 from kajitori.gateway.rescue.legs import LEG_MARK, leg_number
 
@@ -29,6 +30,8 @@ COUNTS = (
     "cache_creation_input_tokens", "reasoning_tokens", "nano_usd",
 )  # fmt: skip
 """The fields of `Totals` that are plain numbers."""
+
+_NO_ERRORS = frozenset({"answered", WAS_OVERTAKEN})
 
 
 class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -68,10 +71,11 @@ class Totals(msgspec.Struct, gc=False):
 
     def add(self, record: RequestRecord) -> None:
         """Counts one record in."""
-        # Of a stream that was rescued each leg has a record: it is one request, and what each took is paid.
+        # Of a stream that was rescued, and of a request that was hedged, each leg has a record: it is one request, and what
+        # each took is paid.
         if LEG_MARK not in record.id or leg_number(record.id) == 1:
             self.requests += 1
-        if record.status >= 400 or record.outcome != "answered":
+        if record.status >= 400 or record.outcome not in _NO_ERRORS:
             self.errors += 1
         usage = record.usage
         if usage is None:

@@ -22,7 +22,7 @@ from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.limits.decision import Outcome
 from kajitori.gateway.limits.known_exhaustion import KnownExhaustion
-from kajitori.gateway.limits.matching import Asked, Matcher
+from kajitori.gateway.limits.matching import Matcher
 from kajitori.gateway.limits.outcomes import (
     exhausted_backends,
     is_tight,
@@ -36,7 +36,9 @@ from kajitori.gateway.limits.request import ALLOWED, Request, Settlement, Verdic
 from kajitori.gateway.limits.settling import Counts, Note, OpenRequest, Settling
 from kajitori.gateway.limits.soft_limits import SoftLimits
 from kajitori.gateway.limits.store import Store, StoreLost, at_once
+from kajitori.gateway.limits.wants import Asked
 from kajitori.gateway.limits.wording import limit_headers, store_lost
+from kajitori.gateway.rescue.legs import base_id
 
 _log = logging.getLogger(__name__)
 
@@ -202,7 +204,9 @@ class Engine:
 
     async def _settle_one(self, settlement: Settlement) -> None:
         try:
-            await self._settling.settle(self._leave(settlement.id), settlement)
+            # Of a hedged request a further leg may end before the first one.
+            first_leg = self._open.get(base_id(settlement.id))
+            await self._settling.settle(self._leave(settlement.id), settlement, first_leg)
         except Exception:
             # A defect that one meets must not take the others of its batch with it.
             _log.exception("request %s cannot be settled", settlement.id)
@@ -216,7 +220,7 @@ class Engine:
             if entry is not None:
                 self.soft_limits.touch(entry)
                 known.append(each)
-            elif self._settling.may_be_reserved(each):
+            elif self._settling.may_be_reserved(each) or base_id(each.id) in self._open:
                 unknown.append(each)
             else:
                 self.soft_limits.charge(each)

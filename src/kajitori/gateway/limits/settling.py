@@ -18,10 +18,11 @@ from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.limits.amounts import failed_amount, real_amount
 from kajitori.gateway.limits.decision import Hold, Taken
 from kajitori.gateway.limits.limit import REQUESTS
-from kajitori.gateway.limits.matching import Matcher, Tag
+from kajitori.gateway.limits.matching import Matcher
 from kajitori.gateway.limits.request import Settlement
 from kajitori.gateway.limits.store import Store, StoreLost
-from kajitori.gateway.rescue.legs import LEG_MARK
+from kajitori.gateway.limits.wants import Tag
+from kajitori.gateway.rescue.legs import base_id
 
 _log = logging.getLogger(__name__)
 
@@ -102,13 +103,15 @@ class Settling:
         """Endings that wait for the store."""
         return len(self._pending)
 
-    async def settle(self, entry: OpenRequest | None, settlement: Settlement) -> None:
-        """Books how a request ended. entry: what is known of it here."""
+    async def settle(
+        self, entry: OpenRequest | None, settlement: Settlement, first_leg: OpenRequest | None = None
+    ) -> None:
+        """Books how a request ended. entry: what is known of it here. first_leg: if it is a further leg of one under way."""
         if entry is not None:
             ending = self._ending(entry, settlement)
             self._remember(settlement.id, entry)
-        elif LEG_MARK in settlement.id and settlement.id.partition(LEG_MARK)[0] in self._ended:
-            ending = self._further_leg(settlement)
+        elif first_leg := first_leg or self._ended.get(base_id(settlement.id)):
+            ending = self._further_leg(first_leg, settlement)
         else:
             ending = settlement
         try:
@@ -147,10 +150,11 @@ class Settling:
         if len(self._ended) > _MOST_REMEMBERED:
             self._ended.popitem(last=False)
 
-    def _further_leg(self, settlement: Settlement) -> Ending:
-        """What another backend took that went on with a stream: it comes on top, under the limits of the first."""
+    def _further_leg(self, entry: OpenRequest, settlement: Settlement) -> Ending:
+        """What another backend took that went on with a stream, or was hedged with: it comes on top, under the limits of
+        the first.
+        """
         name = f"{self._name}/{settlement.id}"
-        entry = self._ended[settlement.id.partition(LEG_MARK)[0]]
         amounts = self._amounts(entry.note, settlement, [0] * len(entry.holds))
         taken: list[Taken] = []
         for hold, tag, amount in zip(entry.holds, entry.note.tags, amounts, strict=True):
@@ -176,7 +180,7 @@ class Settling:
         """Whether somebody may have been asked about a request that is not known here: before this process began, or for
         the first leg of its stream.
         """
-        if LEG_MARK in settlement.id and settlement.id.partition(LEG_MARK)[0] in self._ended:
+        if base_id(settlement.id) in self._ended:
             return True
         return settlement.began <= self._started + _CLOCK_SECONDS
 

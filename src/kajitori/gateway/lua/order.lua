@@ -240,7 +240,7 @@ local function arrange(handle, facts)
   for _, item in ipairs(cooled) do list[#list + 1] = item.choice end
   if order.limited then count_request(list[1], handle) end
   if why_named then table.insert(why, 1, why_named) end
-  if hedge and hedge.leg > 1 then table.insert(why, 1, 'hedged, request ' .. hedge.leg) end
+  if hedge then table.insert(why, 1, 'hedged, request ' .. hedge.leg) end
   if #why > 0 then
     tell_decision(handle, facts, names_of(list) .. ': ' .. table.concat(why, '; '))
   elseif facts.tell then

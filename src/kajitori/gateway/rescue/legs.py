@@ -36,6 +36,12 @@ def leg_id(request_id: str, leg: int) -> str:
     return request_id if leg == 1 else f"{request_id}{LEG_MARK}{leg}"
 
 
+def base_id(request_id: str) -> str:
+    """The id of the request that a further leg is of; empty for any other id."""
+    base, mark, _ = request_id.partition(LEG_MARK)
+    return base if mark else ""
+
+
 def leg_number(request_id: str) -> int:
     """The number of the leg that a request id is of."""
     _, mark, number = request_id.partition(LEG_MARK)
