@@ -19,10 +19,10 @@ from kajitori.gateway.limits import known_counts, soft_limits
 from kajitori.gateway.limits.amounts import MOST
 from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.limit import Limit, Window
-from kajitori.gateway.limits.matching import Tag
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.redis_store import RedisStore
 from kajitori.gateway.limits.request import Settlement
+from kajitori.gateway.limits.wants import Tag
 from tests.gateway.limits.making import (
     ROUTE,
     RedisServer,

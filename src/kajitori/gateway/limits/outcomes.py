@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from kajitori.gateway.limits.decision import Outcome
-from kajitori.gateway.limits.matching import Asked
 from kajitori.gateway.limits.request import Verdict
+from kajitori.gateway.limits.wants import Asked
 from kajitori.gateway.limits.wording import Reading, refusal, waits_for_others
 
 _NEVER = float("inf")
