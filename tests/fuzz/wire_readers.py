@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import contextlib
 import json
-import types
 from functools import cache
 from typing import Any
 
@@ -28,9 +27,11 @@ from kajitori.gateway.accounting.records import RecordStore
 from kajitori.gateway.accounting.reported import answered_model, read_usage
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.lua.scripts import COOLING_SCRIPT
+from kajitori.gateway.rescue.connections import Request as RelayRequest
 from kajitori.gateway.rescue.dialects import story_of
 from kajitori.gateway.rescue.events import Splitter, data_of
-from kajitori.gateway.rescue.relay import _Rescue
+from kajitori.gateway.rescue.rescued_request import RescuedRequest
+from kajitori.gateway.rescue.wire import Body, Head, WireError, read_head
 from tests.fuzz.registry import folder, loop, reads, text_of
 from tests.gateway.lua.machine import answer, ask
 
@@ -195,14 +196,30 @@ def events(data: bytes) -> None:
 )
 def bodies_of_the_relay(data: bytes) -> None:
     for path in _PATHS:
-        request: Any = types.SimpleNamespace(
-            headers={"x-kajitori-rescue": "Continue"}, method="POST", path=path, path_qs=path
-        )
-        rescue = _Rescue(request, data)
-        rescue.continues, rescue.leg = True, 1
+        head = Head("", [("x-kajitori-rescue", "Continue")])
+        rescue = RescuedRequest(RelayRequest("POST", path, head, data))
+        rescue.leg = 1
         rescue.story.text = "a \ud7ff"
         made = rescue.next_body()
         assert made is None or isinstance(json.loads(made), dict)
+
+
+@reads(
+    "answers to the relay",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"5;x\r\nabcde\r\n",
+)
+def answers_to_the_relay(data: bytes) -> None:
+    text, _, rest = data.partition(b"\r\n\r\n")
+    with contextlib.suppress(WireError):
+        Body(read_head(text), answer=True).feed(rest)
+    chunked = Head("HTTP/1.1 200 OK", [("transfer-encoding", "chunked")])
+    with contextlib.suppress(WireError):
+        whole = Body(chunked, answer=True)
+        found = whole.feed(data)
+        bytewise = Body(chunked, answer=True)
+        taken = b"".join(bytewise.feed(data[at : at + 1]) for at in range(len(data) - len(whole.rest)))
+        assert (taken, bytewise.ended) == (found, whole.ended)
 
 
 def _cut(data: bytes) -> list[bytes]:

@@ -153,7 +153,7 @@ class Accountant:
                 await asyncio.gather(*tasks, reading, return_exceptions=True)
 
     async def _relay_streams(self, counts: RescueCounts) -> None:
-        """From when a policy first wants it: the server and the client of HTTP are 9 MiB that few need."""
+        """From when a policy first wants it: few need it."""
         await self._rescue_wanted.wait()
         from kajitori.gateway.rescue.relay import Relay
 

@@ -150,3 +150,40 @@ async def test_a_client_that_leaves_takes_the_leg_with_it(ask: Any, inner: Inner
         assert await answer.content.readany() == chunk("a")
         answer.close()
     await asyncio.wait_for(inner.cut.wait(), 20)
+
+
+async def test_a_connection_that_was_closed_while_it_was_idle_loses_no_request(
+    ask: Any, inner: Inner
+) -> None:
+    kept = head().replace(b"connection: close\r\n", b"")
+    events = chunk("a") + DONE
+    inner.scripts = [kept + piece(events) + b"0\r\n\r\n", kept + piece(events) + b"0\r\n\r\n"]
+    # It closes after each answer without having said so, and so perhaps after the next request was sent.
+    assert await ask("Error") == (200, events)
+    assert await ask("Error") == (200, events)
+    assert len(inner.asked) == 2
+
+
+async def test_a_client_that_is_slow_gets_all_of_a_large_answer(ask: Any, inner: Inner) -> None:
+    events = chunk("x" * 200_000) * 20 + DONE
+    inner.scripts = [
+        head()
+        + b"".join(piece(events[at : at + 50_000]) for at in range(0, len(events), 50_000))
+        + b"0\r\n\r\n"
+    ]
+    got = bytearray()
+    async with ask.session.post("http://x/v1/chat/completions", json=BODY, headers={legs.ID: "r"}) as answer:
+        async for data in answer.content.iter_chunked(100_000):
+            got += data
+            await asyncio.sleep(0)
+    assert bytes(got) == events
+
+
+async def test_a_long_stream_is_gone_on_from_all_of_its_text(ask: Any, inner: Inner) -> None:
+    words = [f"{number} " for number in range(2_000)]
+    inner.scripts = [
+        head() + piece(b"".join(chunk(word) for word in words)),
+        head() + piece(chunk("end") + DONE) + b"0\r\n\r\n",
+    ]
+    assert (await ask("Continue"))[1].endswith(DONE)
+    assert inner.asked[1][1]["messages"][-1]["content"] == "".join(words)

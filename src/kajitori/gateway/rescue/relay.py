@@ -12,37 +12,15 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
-
-import aiohttp
-import msgspec
-from aiohttp import web
 
 from kajitori.gateway.rescue import legs
-from kajitori.gateway.rescue.dialects import Story, story_of
+from kajitori.gateway.rescue.connections import Answer, Asking, Reply, Request
 from kajitori.gateway.rescue.events import LONGEST_EVENT_BYTES, Splitter, comment
 from kajitori.gateway.rescue.metrics import RescueCounts
+from kajitori.gateway.rescue.rescued_request import NOT_PASSED_ON, RescuedRequest
+from kajitori.gateway.rescue.wire import Head
 
 _log = logging.getLogger(__name__)
-# What belongs to one connection, or is written anew for each leg.
-_NOT_PASSED_ON = frozenset(
-    {
-        "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
-        "upgrade", legs.LEG, legs.EXCLUDED, legs.ID, legs.CLUSTER,
-    }
-)  # fmt: skip
-# A backend that says nothing is cut by Envoy, which knows for how long it may be silent. It would take one for silent whose
-# answer is not taken, so a client may take nothing for this part of the time.
-_CLIENTS_SHARE = 0.5
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
-
-
-class _Interrupted(Exception):
-    """A stream ended before it was whole; its words say how."""
-
-
-class _Unheard(Exception):
-    """The client takes nothing of its answer."""
 
 
 class Relay:
@@ -57,222 +35,184 @@ class Relay:
         body_limit_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._socket = socket
-        self._inner = inner
+        self._asking = Asking(inner)
         self._body_limit_bytes = body_limit_bytes
+        self._replies: set[Reply] = set()
         self.counts = counts or RescueCounts()
-        self._session: aiohttp.ClientSession | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Serve while the context lasts."""
-        # Both sockets are those of one Envoy, so there is no end of connections to bound.
-        connector = aiohttp.UnixConnector(str(self._inner), limit=0, force_close=False)
-        # What Envoy is asked it answers as it is: gzip stays gzip.
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=_NO_TIMEOUT, auto_decompress=False, read_bufsize=256 * 1024
-        ) as self._session:
-            server = web.Server(self._handle, access_log=None, handler_cancellation=True)
-            runner = web.ServerRunner(server, shutdown_timeout=1.0)
-            await runner.setup()
-            self._socket.parent.mkdir(parents=True, exist_ok=True)
-            self._socket.unlink(missing_ok=True)
-            try:
-                await web.UnixSite(runner, str(self._socket)).start()
-                self._socket.chmod(0o600)
-                yield
-            finally:
-                await runner.cleanup()
+        self._socket.parent.mkdir(parents=True, exist_ok=True)
+        self._socket.unlink(missing_ok=True)
+        server = await asyncio.get_running_loop().create_unix_server(self._accept, str(self._socket))
+        try:
+            self._socket.chmod(0o600)
+            yield
+        finally:
+            server.close()
+            tasks = [reply.task for reply in self._replies if reply.task is not None]
+            for reply in list(self._replies):
+                reply.transport.abort()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._asking.close()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises OSError if the socket cannot be made."""
         async with self.running():
             await asyncio.Event().wait()
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await _body(request, self._body_limit_bytes)
-        if body is None:
-            return web.Response(status=413)
-        rescue = _Rescue(request, body)
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                answer = await stack.enter_async_context(self._leg(rescue, body))
-            except aiohttp.ClientError as error:
-                _log.warning("%s: the inner listener cannot be asked: %s", rescue.request_id, error)
-                return web.Response(status=503)
-            response = web.StreamResponse(status=answer.status)
-            for name, value in answer.headers.items():
-                if name.lower() not in _NOT_PASSED_ON:
-                    response.headers.add(name, value)
-            if not _is_events(answer):
-                length = answer.headers.get("content-length")
-                if length is not None:
-                    response.content_length = int(length)
-            else:
-                self.counts.streams += 1
-            await response.prepare(request)
-            try:
-                if _is_events(answer):
-                    await self._stream(rescue, response, answer)
-                else:
-                    async for piece in answer.content.iter_any():
-                        await rescue.write(response, piece)
-            except _Unheard:
-                _log.info("%s: the client takes nothing of its answer", rescue.request_id)
-                if request.transport is not None:
-                    request.transport.abort()
-                return response
-        await response.write_eof()
-        return response
+    def _accept(self) -> Reply:
+        return Reply(self._handle, self._body_limit_bytes, self._replies)
 
-    async def _stream(
-        self, rescue: _Rescue, response: web.StreamResponse, answer: aiohttp.ClientResponse
-    ) -> None:
-        """The first leg and as many as follow it."""
+    async def _handle(self, request: Request, reply: Reply) -> None:
+        rescue = RescuedRequest(request)
+        reply.patience_seconds = rescue.patience_seconds
         try:
-            await rescue.pass_on(response, answer)
+            leg = await self._ask(rescue, request.body, reply)
+        except (OSError, TimeoutError) as error:
+            _log.warning("%s: the inner listener cannot be asked: %s", rescue.request_id, error)
+            reply.refuse("503 Service Unavailable")
             return
-        except _Interrupted as error:
-            reason = str(error)
-        self.counts.interrupted += 1
+        if leg.is_stream:
+            self.counts.streams += 1
+            if leg.interrupted:
+                self.counts.interrupted += 1
+                await self._continue(rescue, reply, leg.interrupted)
+            reply.end()
+        elif not reply.begun:
+            reply.refuse("503 Service Unavailable")
+        elif leg.whole:
+            reply.end()
+        else:
+            reply.transport.abort()
+
+    async def _continue(self, rescue: RescuedRequest, reply: Reply, reason: str) -> None:
+        """As many legs as may follow the first, and an error if none of them was whole."""
         while (body := rescue.next_body()) is not None:
-            async with contextlib.AsyncExitStack() as stack:
-                try:
-                    further = await stack.enter_async_context(self._leg(rescue, body))
-                except aiohttp.ClientError as error:
-                    reason = f"{reason}; the next one could not be asked: {error}"
-                    continue
-                if further.status != 200 or not _is_events(further):
-                    reason = f"{reason}; the next one answered {further.status}"
-                    continue
-                self.counts.continued += 1
-                told = f"kajitori: interrupted ({reason}), continued by another backend"
-                await rescue.write(response, comment(told))
-                try:
-                    await rescue.pass_on(response, further)
-                    return
-                except _Interrupted as error:
-                    reason = str(error)
+            told = f"kajitori: interrupted ({reason}), continued by another backend"
+            try:
+                leg = await self._ask(rescue, body, reply, told)
+            except (OSError, TimeoutError) as error:
+                reason = f"{reason}; the next one could not be asked: {error}"
+                continue
+            if not leg.is_stream:
+                reason = f"{reason}; the next one {leg.answered}"
+                continue
+            self.counts.continued += 1
+            if not leg.interrupted:
+                return
+            reason = leg.interrupted
         why = (
             f" and cannot go on ({rescue.story.obstacle})"
             if rescue.continues and rescue.story.obstacle
             else ""
         )
-        await rescue.write(response, rescue.story.error(f"the answer was interrupted: {reason}{why}"))
+        reply.write(rescue.story.error(f"the answer was interrupted: {reason}{why}"))
 
-    @contextlib.asynccontextmanager
-    async def _leg(self, rescue: _Rescue, body: bytes) -> AsyncGenerator[aiohttp.ClientResponse]:
-        assert self._session is not None
+    async def _ask(self, rescue: RescuedRequest, body: bytes, reply: Reply, told: str = "") -> Leg:
+        """A leg that is over. told: what the client hears if it begins, of a further one."""
         rescue.leg += 1
-        request = self._session.request(
-            rescue.method,
-            f"http://{rescue.host}{rescue.path}",
-            headers=rescue.headers(),
-            data=body,
-            allow_redirects=False,
-        )
-        async with request as answer:
-            if cluster := answer.headers.get(legs.CLUSTER):
-                rescue.tried.append(cluster)
-            yield answer
+        leg, was_used = await self._ask_once(rescue, body, reply, told)
+        if was_used and not leg.begun:
+            # Envoy closed it as it was idle: what was sent meanwhile has been asked of nobody.
+            leg, _ = await self._ask_once(rescue, body, reply, told, fresh=True)
+        return leg
+
+    async def _ask_once(
+        self, rescue: RescuedRequest, body: bytes, reply: Reply, told: str, *, fresh: bool = False
+    ) -> tuple[Leg, bool]:
+        """The leg, and whether its connection had been used before."""
+        async with self._asking.connection(fresh=fresh) as answer:
+            leg, was_used = Leg(rescue, reply, answer, told), answer.is_used
+            reply.take_from(answer)
+            answer.ask(rescue.head(len(body)), body, leg)
+            await leg.over
+        return leg, was_used
 
 
-class _Rescue:
-    """One request with what is known of its stream."""
+class Leg:
+    """One asking of the inner listener: its answer as it comes goes on to the client.
 
-    def __init__(self, request: web.BaseRequest, body: bytes) -> None:
-        mode = request.headers.get(legs.MODE, "Error")
-        self.method = request.method
-        self.host = request.headers.get("host", "localhost")
-        self.path = request.path_qs
-        self.request_id = request.headers.get(legs.ID, "")
-        self.continues = mode != "Error"
-        self._patience = _seconds(request.headers.get(legs.SILENCE, ""))
-        self.story: Story = story_of(request.path, engine_fields=mode == "ContinueFinalMessage")
-        self.leg = 0
-        self.tried: list[str] = []
-        self._body = body
-        self._headers = [
-            (name, value) for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON
-        ]
+    over: set once the answer is. begun: whether there was one. whole: whether all of it came. is_stream: whether it was one. interrupted: why a stream was
+    not whole. answered: in words, where it was none.
+    """
 
-    def headers(self) -> list[tuple[str, str]]:
-        """Of the leg that is about to be asked."""
-        own = [(legs.LEG, str(self.leg)), (legs.ID, legs.leg_id(self.request_id, self.leg))]
-        if self.tried:
-            own.append((legs.EXCLUDED, ",".join(self.tried)))
-        return [*self._headers, *own]
+    def __init__(self, rescue: RescuedRequest, reply: Reply, answer: Answer, told: str) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.begun = self.whole = self.is_stream = False
+        self.interrupted = ""
+        self.answered = "gave no answer"
+        self._rescue = rescue
+        self._reply = reply
+        self._answer = answer
+        self._told = told
+        self._splitter = Splitter()
 
-    def next_body(self) -> bytes | None:
-        """What to ask the next backend; None if nobody shall, or can, go on."""
-        if not self.continues or self.leg >= legs.MOST_LEGS or self.story.obstacle:
-            return None
-        try:
-            asked: Any = msgspec.json.decode(self._body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.story.obstacle = "the request's body is no JSON that can be read"
-            return None
-        if not isinstance(asked, dict):
-            return None
-        body: dict[str, Any] = self.story.continuation(asked)  # pyright: ignore[reportUnknownArgumentType]
-        return None if self.story.obstacle else msgspec.json.encode(body)
+    def begin(self, head: Head) -> None:
+        """The head of the answer."""
+        status, self.begun = head.status, True
+        self.answered = f"answered {status}"
+        if cluster := head.get(legs.CLUSTER):
+            self._rescue.tried.append(cluster)
+        kind = head.get("content-type") or ""
+        self.is_stream = kind.startswith("text/event-stream") and head.get("content-encoding") is None
+        if self._rescue.leg == 1:
+            headers = [(name, value) for name, value in head.headers if name not in NOT_PASSED_ON]
+            length = None if self.is_stream else head.get("content-length")
+            self._reply.begin(
+                head.first.partition(" ")[2], headers, int(length) if length is not None else None
+            )
+            return
+        self.is_stream = self.is_stream and status == 200
+        if self.is_stream:
+            self._reply.write(comment(self._told))
+        else:
+            self._answer.transport.abort()
 
-    async def write(self, response: web.StreamResponse, data: bytes) -> None:
-        """To the client. Raises _Unheard if it takes nothing for too long."""
-        try:
-            async with asyncio.timeout(self._patience):
-                await response.write(data)
-        except TimeoutError:
-            raise _Unheard from None
+    def take(self, data: bytes) -> None:
+        """A piece of its body."""
+        if self.over.done() or not data:
+            return
+        if not self.is_stream:
+            if self._rescue.leg == 1:
+                self._reply.write(data)
+            return
+        if self._rescue.leg == 1 and not self._splitter.pending and data.endswith(b"\n\n"):
+            self._reply.write(data)
+            self._rescue.passed(data)
+            return
+        whole, events = self._splitter.feed(data)
+        if len(self._splitter.pending) > LONGEST_EVENT_BYTES:
+            self._interrupt("an event of the provider does not end")
+            self._answer.transport.abort()
+        elif whole and self._rescue.leg == 1:
+            self._reply.write(whole)
+            self._rescue.passed(whole)
+        elif whole:
+            self._reply.write(b"".join(map(self._adapted, events)))
 
-    async def pass_on(self, response: web.StreamResponse, answer: aiohttp.ClientResponse) -> None:
-        """Write whole events as they come. Raises _Interrupted if the stream ends without having said so."""
-        first = self.leg == 1
-        splitter = Splitter()
-        async for piece in self._pieces(answer):
-            whole, events = splitter.feed(piece)
-            if len(splitter.pending) > LONGEST_EVENT_BYTES:
-                raise _Interrupted("an event of the provider does not end")
-            adapted: list[bytes] = []
-            for event in events:
-                # Before it is read: what a further leg begins with depends on what came before.
-                if not first:
-                    adapted.append(self.story.adapted(event))
-                self.story.read(event)
-            if whole:
-                await self.write(response, whole if first else b"".join(adapted))
-        if not self.story.ended:
-            raise _Interrupted(f"backend {self.leg} ended the stream too early")
-        if splitter.pending:
-            await self.write(response, splitter.pending)
+    def _adapted(self, event: bytes) -> bytes:
+        """An event of a further leg. It is adapted before it is read: what it begins with depends on what came before."""
+        story = self._rescue.story
+        adapted = story.adapted(event)
+        story.read(event)
+        return adapted
 
-    async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
-        try:
-            async for piece in answer.content.iter_any():
-                yield piece
-        except (aiohttp.ClientError, ConnectionError):
-            if not self.story.ended:
-                raise _Interrupted(f"backend {self.leg} broke off") from None
+    def end(self, *, whole: bool) -> None:
+        """Nothing more comes of it."""
+        if self.over.done():
+            return
+        self.whole = whole
+        if self.is_stream and not self._rescue.ended:
+            how = "ended the stream too early" if whole else "broke off"
+            self._interrupt(f"backend {self._rescue.leg} {how}")
+            return
+        if self.is_stream and self._splitter.pending:
+            self._reply.write(self._splitter.pending)
+        self.over.set_result(None)
 
-
-async def _body(request: web.BaseRequest, most_bytes: int) -> bytes | None:
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in request.content.iter_any():
-        size += len(piece)
-        if size > most_bytes:
-            return None
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _seconds(text: str) -> float | None:
-    """How long a write may take, or None for no bound."""
-    try:
-        return float(text) * _CLIENTS_SHARE or None
-    except ValueError:
-        return None
-
-
-def _is_events(answer: aiohttp.ClientResponse) -> bool:
-    kind = answer.headers.get("content-type", "")
-    return kind.startswith("text/event-stream") and "content-encoding" not in answer.headers
+    def _interrupt(self, reason: str) -> None:
+        self._rescue.read()
+        self.interrupted = reason
+        self.over.set_result(None)
