@@ -21,25 +21,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from kajitori.api.aigateway.gateway_config import RawGatewayConfig
-from kajitori.api.aigateway.quota_policy import QuotaPolicy
-from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
-from kajitori.api.envoygateway.envoy_proxy import RawEnvoyProxy
-from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
-from kajitori.api.envoygateway.policy import Policy
-from kajitori.api.envoygateway.v1alpha1 import Backend
-from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
-from kajitori.api.gateway.grpc_route import GRPCRoute
-from kajitori.api.gateway.http_route import HTTPRoute
-from kajitori.api.gateway.reference_grant import ReferenceGrant
-from kajitori.api.gateway.v1 import Gateway, GatewayClass
-from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy
-from kajitori.api.kajitori_gateway.api_key import APIKey
-from kajitori.api.kajitori_gateway.budget import Budget
-from kajitori.api.kajitori_gateway.price_list import PriceList
-from kajitori.api.kajitori_gateway.tenant import Tenant
-from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
-from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
+from kajitori.api.kubernetes.core_v1 import ConfigMap, Secret
 from kajitori.engines.envoy import envoy_arguments, find_envoy
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
@@ -55,36 +37,14 @@ from kajitori.gateway.envoy.xds import Snapshot
 from kajitori.gateway.observed import Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
 from kajitori.gateway.resources import Resources
+from kajitori.gateway.watched_kinds import WATCHED
 from tests.waiting import eventually
 
+# Kind -> field of `Observed` and projection.
 KINDS: dict[str, tuple[str, type[Any]]] = {
-    "GatewayClass": ("gateway_classes", GatewayClass),
-    "Gateway": ("gateways", Gateway),
-    "AIGatewayRoute": ("ai_routes", AIGatewayRoute),
-    "AIServiceBackend": ("ai_backends", AIServiceBackend),
-    "BackendSecurityPolicy": ("policies", BackendSecurityPolicy),
-    "BackendTrafficPolicy": ("backend_traffic_policies", Policy),
-    "ClientTrafficPolicy": ("client_traffic_policies", Policy),
-    "EnvoyProxy": ("envoy_proxies", RawEnvoyProxy),
-    "GatewayConfig": ("gateway_configs", RawGatewayConfig),
-    "SecurityPolicy": ("security_policies", Policy),
-    "Backend": ("backends", Backend),
     "Secret": ("secrets", Secret),
-    "HTTPRoute": ("http_routes", HTTPRoute),
-    "GRPCRoute": ("grpc_routes", GRPCRoute),
-    "HTTPRouteFilter": ("route_filters", EnvoyHTTPRouteFilter),
-    "BackendTLSPolicy": ("tls_policies", BackendTLSPolicy),
     "ConfigMap": ("config_maps", ConfigMap),
-    "ReferenceGrant": ("grants", ReferenceGrant),
-    "APIKey": ("api_keys", APIKey),
-    "Tenant": ("tenants", Tenant),
-    "AITrafficPolicy": ("ai_traffic_policies", AITrafficPolicy),
-    "QuotaPolicy": ("quota_policies", QuotaPolicy),
-    "Budget": ("budgets", Budget),
-    "PriceList": ("price_lists", PriceList),
-    "Service": ("services", Service),
-    "EndpointSlice": ("endpoint_slices", EndpointSlice),
-    "Namespace": ("namespaces", Namespace),
+    **{resource.kind: (name, projection) for name, (resource, projection) in WATCHED.items()},
 }
 CLASS = {"kind": "GatewayClass", "metadata": {"name": "kajitori"},
          "spec": {"controllerName": "kajitori.dev/gateway-controller"}}  # fmt: skip

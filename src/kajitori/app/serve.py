@@ -192,7 +192,7 @@ def _register_groups(runtime: Runtime, options: ControllersOptions) -> dict[str,
 async def serve_gateway(options: GatewayOptions) -> None:
     """The gateway's control plane, until told to stop. Raises LeadershipLost."""
     from kajitori.gateway.accounting.policy_delivery import PolicyServer
-    from kajitori.gateway.controller import SOURCE, GatewayController, watched_resources
+    from kajitori.gateway.controller import SOURCE, GatewayController
     from kajitori.gateway.credentials.exchange import Surroundings
     from kajitori.gateway.envoy.ads import AdsServer
     from kajitori.gateway.envoy.encode import Encoder
@@ -203,6 +203,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
     from kajitori.gateway.fleet.identity import Certificates
     from kajitori.gateway.fleet.reports import Reports
     from kajitori.gateway.foreign_kinds import ForeignKinds
+    from kajitori.gateway.watched_kinds import WATCHED
 
     stop = stop_on_signals()
     identity = own_identity()
@@ -224,7 +225,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
             exhaustion=policies.exhaustion,
             exhausted=reports.exhausted,
             foreign_kinds=foreign_kinds,
-            unserved=await _unserved(client, watched_resources()),
+            unserved=await _unserved(client, [resource for resource, _ in WATCHED.values()]),
             surroundings=Surroundings(environment=dict(os.environ)),
         )
         if options.front is not None:

@@ -24,9 +24,9 @@ from kajitori.cli.connection import Cluster
 from kajitori.cli.gateway import assume, without_effect
 from kajitori.cli.manifests import Manifest
 from kajitori.cli.output import paint
-from kajitori.gateway.controller import watched
 from kajitori.gateway.observed import Observed, Settings
 from kajitori.gateway.plan import Plan, make_plan
+from kajitori.gateway.watched_kinds import WATCHED
 from kajitori.kube.config import load_config
 from kajitori.kube.direct import DirectClient
 from kajitori.laptop.apiserver.server import ApiServer
@@ -100,7 +100,7 @@ def _apply_and_plan(client: DirectClient, manifests: list[Manifest]) -> tuple[bo
 
 def _observed(cluster: Cluster) -> Observed:
     found: dict[str, Any] = {}
-    for name, (resource, projection) in watched().items():
+    for name, (resource, projection) in WATCHED.items():
         found[name] = tuple(msgspec.convert(item, projection) for item in cluster.objects(resource, None))
     secrets = tuple(msgspec.convert(item, Secret) for item in cluster.objects(SECRETS, None))
     config_maps = tuple(msgspec.convert(item, ConfigMap) for item in cluster.objects(CONFIG_MAPS, None))

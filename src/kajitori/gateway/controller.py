@@ -11,54 +11,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kajitori.api.aigateway.gateway_config import RawGatewayConfig
-from kajitori.api.aigateway.quota_policy import QuotaPolicy
-from kajitori.api.aigateway.v1beta1 import AIGatewayRoute, AIServiceBackend, BackendSecurityPolicy
-from kajitori.api.envoygateway.envoy_proxy import RawEnvoyProxy
-from kajitori.api.envoygateway.http_route_filter import EnvoyHTTPRouteFilter
-from kajitori.api.envoygateway.policy import Policy as EnvoyPolicy
-from kajitori.api.envoygateway.v1alpha1 import Backend
-from kajitori.api.gateway.backend_tls_policy import BackendTLSPolicy
-from kajitori.api.gateway.grpc_route import GRPCRoute
-from kajitori.api.gateway.http_route import HTTPRoute
-from kajitori.api.gateway.reference_grant import ReferenceGrant
-from kajitori.api.gateway.v1 import Gateway, GatewayClass
-from kajitori.api.kajitori_gateway.ai_traffic_policy import AITrafficPolicy
-from kajitori.api.kajitori_gateway.api_key import APIKey
-from kajitori.api.kajitori_gateway.budget import Budget
-from kajitori.api.kajitori_gateway.price_list import PriceList
-from kajitori.api.kajitori_gateway.tenant import Tenant
-from kajitori.api.kubernetes.core_v1 import ConfigMap, Namespace, Secret, Service
-from kajitori.api.kubernetes.discovery_v1 import EndpointSlice
-from kajitori.api.resource import (
-    AI_GATEWAY_ROUTES,
-    AI_SERVICE_BACKENDS,
-    AI_TRAFFIC_POLICIES,
-    API_KEYS,
-    BACKEND_SECURITY_POLICIES,
-    BACKEND_TLS_POLICIES,
-    BACKEND_TRAFFIC_POLICIES,
-    BACKENDS,
-    BUDGETS,
-    CLIENT_TRAFFIC_POLICIES,
-    CONFIG_MAPS,
-    ENDPOINT_SLICES,
-    ENVOY_PROXIES,
-    GATEWAY_CLASSES,
-    GATEWAY_CONFIGS,
-    GATEWAYS,
-    GRPC_ROUTES,
-    HTTP_ROUTE_FILTERS,
-    HTTP_ROUTES,
-    NAMESPACES,
-    PRICE_LISTS,
-    QUOTA_POLICIES,
-    SECRETS,
-    SECURITY_POLICIES,
-    SERVICES,
-    TENANTS,
-    Resource,
-)
+from kajitori.api.kubernetes.core_v1 import ConfigMap, Secret
+from kajitori.api.resource import CONFIG_MAPS, HTTP_ROUTE_FILTERS, HTTP_ROUTES, SECRETS, Resource
 from kajitori.base.clock import rfc3339
 from kajitori.base.errors import NotFound
 from kajitori.control.controller import After, Key, Result
@@ -79,6 +33,7 @@ from kajitori.gateway.problem_events import ProblemEvents
 from kajitori.gateway.reference_watches import ReferenceWatches
 from kajitori.gateway.references import find_references
 from kajitori.gateway.status import complete_status
+from kajitori.gateway.watched_kinds import WATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -92,37 +47,8 @@ _log = logging.getLogger(__name__)
 SOURCE = "gateway"
 COMPONENT = "kajitori.dev/gateway"
 FIELD_MANAGER = "kajitori-gateway"
-REFERENCE_GRANTS = Resource("gateway.networking.k8s.io", "v1beta1", "referencegrants", "ReferenceGrant")
 _HEEDED_ANNOTATIONS = ("gateway.kajitori.dev/", "aigateway.envoyproxy.io/")
 _EVERYTHING = Key("", "configuration")
-# Field of `Observed` -> resource and projection.
-_WATCHED: dict[str, tuple[Resource, type[Any]]] = {
-    "gateway_classes": (GATEWAY_CLASSES, GatewayClass),
-    "gateways": (GATEWAYS, Gateway),
-    "ai_routes": (AI_GATEWAY_ROUTES, AIGatewayRoute),
-    "http_routes": (HTTP_ROUTES, HTTPRoute),
-    "grpc_routes": (GRPC_ROUTES, GRPCRoute),
-    "route_filters": (HTTP_ROUTE_FILTERS, EnvoyHTTPRouteFilter),
-    "tls_policies": (BACKEND_TLS_POLICIES, BackendTLSPolicy),
-    "ai_backends": (AI_SERVICE_BACKENDS, AIServiceBackend),
-    "backends": (BACKENDS, Backend),
-    "policies": (BACKEND_SECURITY_POLICIES, BackendSecurityPolicy),
-    "backend_traffic_policies": (BACKEND_TRAFFIC_POLICIES, EnvoyPolicy),
-    "client_traffic_policies": (CLIENT_TRAFFIC_POLICIES, EnvoyPolicy),
-    "envoy_proxies": (ENVOY_PROXIES, RawEnvoyProxy),
-    "gateway_configs": (GATEWAY_CONFIGS, RawGatewayConfig),
-    "security_policies": (SECURITY_POLICIES, EnvoyPolicy),
-    "api_keys": (API_KEYS, APIKey),
-    "tenants": (TENANTS, Tenant),
-    "ai_traffic_policies": (AI_TRAFFIC_POLICIES, AITrafficPolicy),
-    "quota_policies": (QUOTA_POLICIES, QuotaPolicy),
-    "budgets": (BUDGETS, Budget),
-    "price_lists": (PRICE_LISTS, PriceList),
-    "services": (SERVICES, Service),
-    "endpoint_slices": (ENDPOINT_SLICES, EndpointSlice),
-    "grants": (REFERENCE_GRANTS, ReferenceGrant),
-    "namespaces": (NAMESPACES, Namespace),
-}
 
 
 class Envoys(Protocol):
@@ -187,13 +113,13 @@ class GatewayController:
         # Of plans, and of what is looked up for them.
         self._memory, self._asked = PlanMemory(), PlanMemory()
         self._defect_isolation = DefectIsolation(
-            {field: resource for field, (resource, _) in _WATCHED.items()}
+            {field: resource for field, (resource, _) in WATCHED.items()}
         )
         self._informers: dict[str, Informer[Any]] = {
             field: runtime.informer(resource, projection, optional=resource in unserved)
-            for field, (resource, projection) in _WATCHED.items()
+            for field, (resource, projection) in WATCHED.items()
         }
-        self._by_resource = {resource: self._informers[field] for field, (resource, _) in _WATCHED.items()}
+        self._by_resource = {resource: self._informers[field] for field, (resource, _) in WATCHED.items()}
         self._generated_routes = GeneratedRoutes(
             runtime,
             {resource: self._by_resource[resource] for resource in (HTTP_ROUTES, HTTP_ROUTE_FILTERS)},
@@ -352,13 +278,3 @@ def _essence(item: Any) -> tuple[Any, ...]:
 def _heeded(annotations: dict[str, str]) -> list[tuple[str, str]]:
     """Annotations that say something to the gateway; the generation does not change with them."""
     return [item for item in annotations.items() if item[0].startswith(_HEEDED_ANNOTATIONS)]
-
-
-def watched() -> dict[str, tuple[Resource, type[Any]]]:
-    """Field of `Observed` -> resource and projection, of every kind that the gateway follows as a whole."""
-    return dict(_WATCHED)
-
-
-def watched_resources() -> list[Resource]:
-    """Of every kind that the gateway follows as a whole."""
-    return [resource for resource, _ in _WATCHED.values()]

@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """The objects of a cluster that concern the gateway.
 
-    controllers: names of GatewayClass controllers that we are. foreign: kinds that another controller serves; their
+    Which kind a field is of says `kajitori.gateway.watched_kinds`. controllers: names of GatewayClass controllers that we are. foreign: kinds that another controller serves; their
     objects are left to it.
     """
 

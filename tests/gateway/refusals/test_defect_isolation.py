@@ -10,7 +10,6 @@ import pytest
 from kajitori.gateway import plan as plan_module
 from kajitori.gateway import plan_draft
 from kajitori.gateway.conditions import condition
-from kajitori.gateway.controller import watched
 from kajitori.gateway.defect_isolation import DefectIsolation
 from kajitori.gateway.observed import OUR_CONTROLLER, Observed
 from kajitori.gateway.plan import Plan
@@ -18,6 +17,7 @@ from kajitori.gateway.plan_memory import PlanMemory
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.resources import ROUTES
 from kajitori.gateway.status import complete_status
+from kajitori.gateway.watched_kinds import WATCHED
 from tests.gateway.security.objects import for_route, local_jwt, plain_route, policy
 from tests.gateway.workbench import ai_route, backend, gateway, observe
 
@@ -58,7 +58,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def defects() -> DefectIsolation:
-    return DefectIsolation({field: resource for field, (resource, _) in watched().items()})
+    return DefectIsolation({field: resource for field, (resource, _) in WATCHED.items()})
 
 
 def state(plan: Plan, kind: str, name: str) -> tuple[str, str, str]:
