@@ -37,7 +37,6 @@ from kajitori.gateway.limits.settling import Counts, Note, OpenRequest, Settling
 from kajitori.gateway.limits.soft_limits import SoftLimits
 from kajitori.gateway.limits.store import Store, StoreLost, at_once
 from kajitori.gateway.limits.wants import Asked
-from kajitori.gateway.limits.wants import Asked
 from kajitori.gateway.limits.wording import limit_headers, store_lost
 from kajitori.gateway.rescue.legs import base_id
 
