@@ -121,10 +121,10 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Hedging(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A further attempt beside one that is slow; the first answer wins, and both are booked.
+    """A further request beside one that is slow, to the next backend; the first answer wins, and both are booked.
 
-    after: how long an answer may be due. maxExtra: further attempts at most. Both go to endpoints of one backend, so this
-    is for rules with a single one.
+    after: how long an answer may be due. maxExtra: further requests at most. In a rule with a single backend they go to other
+    endpoints of it. A stream that is rescued is not hedged.
     """
 
     after: Duration
