@@ -275,6 +275,12 @@ def test_envoys_words_are_shown_in_one_line_without_secrets() -> None:
     probe = "Error adding/updating listener(s) kajitori.probe.tried: error adding listener '127.0.0.1:1': no"
     assert shown(probe) == "no"
     assert len(shown("x " * 1000)) < 600
+    # Envoy quotes what it was sent in front of its reason, and gives none if that is long.
+    assert (
+        shown('goo.gle/debugstr   \nname: "a"\nroutes {\n}\n: constraint failed (Value)')
+        == "constraint failed (Value)"
+    )
+    assert "its own checks fail" in shown('goo.gle/debugproto \nname: "a"\n  routes {...(truncated)')
 
 
 def snapshot_of(*routes: dict[str, Any]) -> Snapshot:

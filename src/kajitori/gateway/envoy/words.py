@@ -17,10 +17,14 @@ _ABOUT_PROBES = re.compile(
     r"Error adding/updating listener\(s\) kajitori\.probe[\w.]*: (?:error adding listener '[^']*': )?"
 )
 
+# What it was sent, which stands in front of what is wrong with it; a long one takes the place of that.
+_SENT = re.compile(r"goo\.gle/debug\w*\s(?:.*\n: |.*\.\.\.\(truncated\))", re.DOTALL)
+_ONLY_SENT = "its own checks fail, which it does not tell apart for something of this size"
+
 
 def shown(message: str, secrets: Iterable[dict[str, Any]] = ()) -> str:
     """The message in one line, without what looks like a secret or is one. secrets: resources that must not be quoted."""
-    told = _ABOUT_PROBES.sub("", message)
+    told = _SENT.sub("", _ABOUT_PROBES.sub("", message)) or _ONLY_SENT
     for value in sorted({text for secret in secrets for text in _texts(secret)}, key=len, reverse=True):
         told = told.replace(value, MASK)
     told = " ".join(mask_secrets(told).split())
