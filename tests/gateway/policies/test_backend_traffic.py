@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -245,6 +246,38 @@ async def test_the_same_header_leads_to_the_same_endpoint(
     found = [await served(f"session-{number}") for number in range(12)]
     assert all(len(places) == 1 for places in found)
     assert len(set.union(*found)) == 2
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_an_endpoint_that_reports_less_load_gets_more(
+    bench: Workbench, one: Provider, two: Provider, told: bool
+) -> None:
+    def reporting(name: str, load: float) -> Any:
+        async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
+            report = json.dumps({"named_metrics": {"kv_cache": load}, "rps_fractional": 100})
+            return web.Response(text=name, headers={"endpoint-load-metrics": f"JSON {report}"})
+
+        return answer
+
+    one.answer, two.answer = reporting("idle", 0.05), reporting("busy", 0.95)
+    reports = {
+        "blackoutPeriod": "1ms", "weightUpdatePeriod": "100ms", "metricNamesForComputingUtilization": ["named_metrics.kv_cache"],
+        "errorUtilizationPenaltyPercent": 100, "keepResponseHeaders": told,
+    }  # fmt: skip
+    plan = await apply(
+        bench,
+        plain_backend("b", one.port, two.port),
+        plain_route("b"),
+        policy(loadBalancer={"type": "BackendUtilization", "backendUtilization": reports}),
+    )
+    assert "Warning" not in policy_conditions(plan, "for-route-httproute")
+
+    async def is_uneven() -> bool:
+        replies = [await bench.get("/") for _ in range(20)]
+        assert all(("endpoint-load-metrics" in reply.headers) is told for reply in replies)
+        return sum(reply.body == b"idle" for reply in replies) >= 16
+
+    await eventually(is_uneven, "the idle one gets most requests")
 
 
 async def test_local_limits_refuse_with_429_and_tell_the_client_how_things_stand(

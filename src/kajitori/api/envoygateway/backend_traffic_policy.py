@@ -157,6 +157,7 @@ class BackendTrafficPolicySpec(ClusterSettings, frozen=True, kw_only=True, renam
     http_upgrade: list[HTTPUpgrade] = field(default_factory=list)
     request_buffer: RequestBuffer | None = None
     telemetry: BackendTelemetry | None = None
+    routing_type: Literal["Service", "Endpoint"] | None = None
 
 
 class BackendTrafficPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

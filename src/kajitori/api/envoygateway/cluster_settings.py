@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from kajitori.api.crd import Int32, Int64, exactly_when_type, extra, map_list, rule
+from kajitori.api.crd import Int32, Int64, exactly_when_type, extra, map_list, rule, rules
 from kajitori.api.envoygateway.health_check import HealthCheck, HTTPStatus
 from kajitori.api.gateway.shared import Duration
 
@@ -92,6 +92,33 @@ class SlowStart(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     window: Duration
 
 
+class OutOfBandReporting(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Each endpoint is asked for reports by gRPC (`xds.service.orca.v3.OpenRcaService`). port, authority: of who answers."""
+
+    reporting_period: (
+        Annotated[Duration, rules(rule("duration(self) > duration('0s')", "reportingPeriod must be above 0"))]
+        | None
+    ) = None
+    port: Annotated[Int32, Meta(ge=1, le=65535)] | None = None
+    authority: Annotated[str, Meta(min_length=1, max_length=259, pattern=r"^[^\x00\n\r]*$")] | None = None
+
+
+class BackendUtilization(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Endpoints get traffic by the load that they report (ORCA), in headers of answers if not outOfBand.
+
+    metricNamesForComputingUtilization: where a report has no application_utilization. keepResponseHeaders: clients get the
+    reports, too.
+    """
+
+    blackout_period: Duration | None = None
+    weight_expiration_period: Duration | None = None
+    weight_update_period: Duration | None = None
+    error_utilization_penalty_percent: Annotated[Int32, Meta(ge=0)] | None = None
+    metric_names_for_computing_utilization: list[str] = field(default_factory=list)
+    keep_response_headers: bool = False
+    out_of_band: OutOfBandReporting | None = None
+
+
 class ForceLocalZone(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """From how many endpoints on the zone of Envoy takes all of its traffic."""
 
@@ -148,8 +175,8 @@ class LoadBalancer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         "ConsistentHash", "LeastRequest", "Random", "RoundRobin", "BackendUtilization", "DynamicModule"
     ]
     consistent_hash: ConsistentHash | None = None
-    # Named as not honoured where they stand; the schema asks for them by type.
-    backend_utilization: dict[str, Any] | None = None
+    backend_utilization: BackendUtilization | None = None
+    # Named as not honoured where it stands; the schema asks for it by type.
     dynamic_module: dict[str, Any] | None = None
     slow_start: SlowStart | None = None
     zone_aware: ZoneAware | None = None

@@ -40,7 +40,6 @@ BODY_KEY = "response.body"
 _KEYED_LISTS = {"compression": "type", "compressor": "type", "httpUpgrade": "type"}
 # Fields of the struct that its rules need, and that change nothing here.
 _INERT = (
-    ("loadBalancer", "backendUtilization"),
     ("loadBalancer", "dynamicModule"),
     ("loadBalancer", "zoneAware"),
 )
@@ -263,6 +262,8 @@ def _notes(policy: Policy) -> list[str]:
         part: Any = policy.spec.get(member)
         if isinstance(part, dict) and name in part:
             found.append(f"spec.{member}.{name} is not honoured")
+    if policy.spec.get("routingType") == "Service":
+        found.append("spec.routingType: Service is not honoured; requests go to the endpoints of Services")
     for old, new in (("targetRef", "targetRefs"), ("compression", "compressor")):
         if policy.spec.get(old):
             found.append(f"spec.{old} is deprecated; write spec.{new}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kajitori.api.envoygateway.cluster_settings import BackendUtilization
 from kajitori.base.duration import parse_duration_seconds, protobuf_duration
 from kajitori.base.quantity import parse_quantity
 from kajitori.gateway.backends.clusters import HTTP_OPTIONS
@@ -174,9 +175,41 @@ def _balance(cluster: dict[str, Any], balancer: LoadBalancer) -> None:
             cluster["lb_policy"] = "MAGLEV"
             if balancer.consistent_hash:
                 cluster["maglev_lb_config"] = {"table_size": balancer.consistent_hash.table_size}
-        case "BackendUtilization" | "DynamicModule":
+        case "BackendUtilization":
+            del cluster["lb_policy"]
+            policy = _by_reports(balancer.backend_utilization or BackendUtilization(), slow)
+            cluster["load_balancing_policy"] = {"policies": [{"typed_extension_config": policy}]}
+        case "DynamicModule":
             # Named as not honoured; the balancing stays what it was.
             pass
+
+
+def _by_reports(reports: BackendUtilization, slow: dict[str, Any]) -> dict[str, Any]:
+    """Envoy's policy, a TypedExtensionConfig."""
+    name = "client_side_weighted_round_robin"
+    config: dict[str, Any] = {
+        "@type": f"{TYPE}envoy.extensions.load_balancing_policies.{name}.v3.ClientSideWeightedRoundRobin",
+        **slow,
+    }
+    for field, duration in (
+        ("blackout_period", reports.blackout_period),
+        ("weight_expiration_period", reports.weight_expiration_period),
+        ("weight_update_period", reports.weight_update_period),
+    ):
+        if duration is not None:
+            config[field] = protobuf_duration(duration)
+    if reports.error_utilization_penalty_percent is not None:
+        config["error_utilization_penalty"] = reports.error_utilization_penalty_percent / 100
+    if reports.metric_names_for_computing_utilization:
+        config["metric_names_for_computing_utilization"] = reports.metric_names_for_computing_utilization
+    asked = reports.out_of_band
+    if asked is not None:
+        config["enable_oob_load_report"] = True
+        if asked.reporting_period is not None:
+            config["oob_reporting_period"] = protobuf_duration(asked.reporting_period)
+        place = {"port_value": asked.port, "authority": asked.authority}
+        config["oob_reporting_config"] = {key: value for key, value in place.items() if value is not None}
+    return {"name": f"envoy.load_balancing_policies.{name}", "typed_config": config}
 
 
 def _break(cluster: dict[str, Any], common: dict[str, Any], breaker: CircuitBreaker) -> None:

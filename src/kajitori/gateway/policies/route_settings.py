@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _FILTERS = TYPE + "envoy.extensions.filters.http."
 _NO_TIMEOUT = "0s"
+# Headers in which endpoints report their load.
+_LOAD_REPORTS = ("endpoint-load-metrics", "endpoint-load-metrics-bin")
 
 
 def filter_configs(
@@ -85,6 +87,10 @@ def with_route_settings(
         made["typed_per_filter_config"] = {**route.get("typed_per_filter_config", {}), **configs}
     if spec.telemetry:
         _telemetry(made, spec.telemetry)
+    balancer = spec.load_balancer
+    if balancer and balancer.backend_utilization and not balancer.backend_utilization.keep_response_headers:
+        removed = route.get("response_headers_to_remove", ())
+        made["response_headers_to_remove"] = [*removed, *_LOAD_REPORTS]
     if "route" in made:
         made["route"] = _action(dict(made["route"]), spec, tiers, ai=ai)
     return with_own_retries(made) if ai and spec.retry else made
