@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -55,6 +55,7 @@ class Engine(Admission, Protocol):
     @property
     def awaits(self) -> bool: ...
     def knows(self, request_id: str) -> bool: ...
+    def together(self) -> AbstractContextManager[None]: ...
     def configure(self, policy: AccountantPolicy) -> None: ...
     async def settle(self, settlements: Sequence[Settlement], position: bytes = b"") -> None: ...
     async def position(self) -> bytes: ...
@@ -109,7 +110,8 @@ class Accountant:
         # `/health` is what `aigw run` calls it.
         pages: dict[str, Page] = dict.fromkeys(("/healthz", "/health"), _healthy)
         pages |= {"/metrics": self._metrics, "/readyz": self._readiness}
-        self._server = AdmissionServer(notes, pages)
+        together = engine.together if engine is not None else nullcontext
+        self._server = AdmissionServer(notes, pages, together)
         self._rescue_wanted = asyncio.Event()
         rescue_counts = RescueCounts()
         self._rescue = partial(self._relay_streams, rescue_counts)

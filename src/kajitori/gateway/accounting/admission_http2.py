@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
 from kajitori.gateway.accounting.admission_answers import Answer, as_block
@@ -42,9 +43,12 @@ _OUR_SETTINGS = frame(
 
 
 class Desk(Protocol):
-    """Who answers. forms: of heads that have come before."""
+    """Who answers. forms: of heads that have come before. together: within it questions are put that came at once, and
+    answered when it has ended.
+    """
 
     forms: Forms
+    together: Callable[[], AbstractContextManager[None]]
 
     def answer(self, form: Form, facts: str) -> Answer | Coroutine[None, None, Answer]:
         """At once, or what has to be waited for. Raises Malformed."""
@@ -85,26 +89,33 @@ class Http2Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
-        at, written, odd = 0, list[bytes](), False
+        written: list[bytes] = []
         try:
-            while len(data) >= at + _HEAD_BYTES:
-                length = int.from_bytes(data[at : at + 3], "big")
-                if length > _LARGEST_BLOCK_BYTES:
-                    raise ValueError("a frame is too long")
-                begins = at + _HEAD_BYTES
-                if len(data) < begins + length:
-                    break
-                stream = data[at + 5 : begins]
-                self._take(data[at + 3], data[at + 4], stream, data[begins : begins + length], written)
-                at = begins + length
+            with self._desk.together():
+                self._buffer = data[self._take_all(data, written) :]
+            odd = False
         except ValueError as error:
             _log.warning("what Envoy asks cannot be read: %s", error)
             odd = True
-        self._buffer = data[at:]
         if written and self._transport is not None:
             self._transport.write(b"".join(written))
         if odd:
             self.close()
+
+    def _take_all(self, data: bytes, written: list[bytes]) -> int:
+        """All whole frames; how far they go. Raises ValueError."""
+        at = 0
+        while len(data) >= at + _HEAD_BYTES:
+            length = int.from_bytes(data[at : at + 3], "big")
+            if length > _LARGEST_BLOCK_BYTES:
+                raise ValueError("a frame is too long")
+            begins = at + _HEAD_BYTES
+            if len(data) < begins + length:
+                break
+            stream = data[at + 5 : begins]
+            self._take(data[at + 3], data[at + 4], stream, data[begins : begins + length], written)
+            at = begins + length
+        return at
 
     def _take(self, kind: int, flags: int, stream: bytes, payload: bytes, written: list[bytes]) -> None:
         """One frame. written: gets what is to be sent. Raises ValueError."""

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -44,11 +45,19 @@ class Admission(Protocol):
 
 
 class AdmissionServer:
-    """Answers until it is closed. admission: None where nothing is limited, and only pages are given."""
+    """Answers until it is closed. admission: None where nothing is limited, and only pages are given.
 
-    def __init__(self, admission: Admission | None, pages: dict[str, Page] | None = None) -> None:
-        self._desk = _Desk(admission, pages or {})
-        self._pages_alone = _Desk(None, pages or {})
+    together: within it questions are put that are answered when it has ended.
+    """
+
+    def __init__(
+        self,
+        admission: Admission | None,
+        pages: dict[str, Page] | None = None,
+        together: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._desk = _Desk(admission, pages or {}, together)
+        self._pages_alone = _Desk(None, pages or {}, nullcontext)
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection | Http2Connection] = set()
 
@@ -94,8 +103,14 @@ def _make_room(socket: Path) -> None:
 class _Desk:
     """Answers, by whichever protocol it was asked."""
 
-    def __init__(self, admission: Admission | None, pages: dict[str, Page]) -> None:
+    def __init__(
+        self,
+        admission: Admission | None,
+        pages: dict[str, Page],
+        together: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self.forms = Forms()
+        self.together = together
         self._admission = admission
         self._pages = pages
 

@@ -12,9 +12,11 @@ requests pass, and what they took is booked when the store is there again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -35,7 +37,7 @@ from kajitori.gateway.limits.outcomes import (
 from kajitori.gateway.limits.request import ALLOWED, Request, Settlement, Verdict
 from kajitori.gateway.limits.settling import Counts, Note, OpenRequest, Settling
 from kajitori.gateway.limits.soft_limits import SoftLimits
-from kajitori.gateway.limits.store import Store, StoreLost, at_once
+from kajitori.gateway.limits.store import LocalStore, Store, StoreLost
 from kajitori.gateway.limits.wants import Asked
 from kajitori.gateway.limits.wording import limit_headers, store_lost
 from kajitori.gateway.rescue.legs import base_id
@@ -70,6 +72,7 @@ class Engine:
         used_up: Path | None = None,
     ) -> None:
         self._store = store
+        self._local = None if store.remote else cast("LocalStore", store)
         self._clock = clock
         self._name = name
         self._reservation_seconds = reservation_seconds
@@ -94,7 +97,8 @@ class Engine:
 
     def admit_at_once(self, request: Request) -> Verdict | None:
         """As `admit`, where nobody has to be waited for; None where somebody has, and nothing was done."""
-        if self._store.remote:
+        local = self._local
+        if local is None:
             return None
         now = self._clock.now()
         asked = self._matcher.ask(request, now)
@@ -102,7 +106,16 @@ class Engine:
             return self._unasked(asked)
         entry = self._enter(request, asked, now)
         try:
-            outcome = at_once(self._reserve(entry, asked, now))
+            outcome = local.reserve_at_once(
+                entry.name,
+                _encode(entry.note).decode(),
+                asked.holds,
+                asked.groups,
+                asked.open_candidates,
+                now=now,
+                expires=now + self._reservation_seconds,
+                may_wait=asked.passes_without_store,
+            )
         except StoreLost as error:
             return self._without_store(request, entry, asked, error)
         if may_be_waited_for(asked, outcome):
@@ -110,6 +123,20 @@ class Engine:
             return None
         entry.reserved = outcome.allowed
         return self._verdict(request, entry, asked, outcome, now)
+
+    @contextlib.contextmanager
+    def together(self) -> Generator[None]:
+        """Within it what requests reserve at once may be kept for one write, which ends it: nobody may be answered before."""
+        if self._local is None:
+            yield
+            return
+        try:
+            with self._local.together():
+                yield
+        except StoreLost:
+            self.counts.store_failures += (
+                1  # it keeps what it could not write, and their limits let them pass
+            )
 
     async def admit(self, request: Request) -> Verdict:
         """Whether a request may pass."""

@@ -36,6 +36,8 @@ class _Counter(msgspec.Struct, gc=False):
 
 
 def _total(amounts: dict[int, int], oldest: int, newest: int) -> int:
+    if oldest == newest:
+        return amounts.get(oldest, 0)
     total = 0
     for slot, amount in amounts.items():
         if oldest <= slot <= newest:
@@ -82,6 +84,22 @@ class MemoryStore:
         now: float,
         expires: float,
     ) -> Outcome:
+        return self.reserve_at_once(
+            request_id, note, holds, groups, open_candidates, now=now, expires=expires, may_wait=False
+        )
+
+    def reserve_at_once(
+        self,
+        request_id: str,
+        note: str,
+        holds: Sequence[Hold],
+        groups: Sequence[int],
+        open_candidates: Sequence[int],
+        *,
+        now: float,
+        expires: float,
+        may_wait: bool,
+    ) -> Outcome:
         if self._open and now >= self._first_expires:
             self._give_back(now, most=8)
         used = [self._sum(hold) for hold in holds]
@@ -95,7 +113,7 @@ class MemoryStore:
                 Taken(hold.counter, hold.slot, standing.taken, hold.forget)
                 for hold, standing in zip(holds, standings, strict=True)
             ]
-            self._write([_RESERVE, request_id, note, expires, taken])
+            self._write([_RESERVE, request_id, note, expires, taken], may_wait=may_wait and self._together)
             self._reserve(request_id, Reservation(note, taken, expires))
             for hold in holds:
                 self._prune(hold.counter, hold.keep)
@@ -164,10 +182,7 @@ class MemoryStore:
 
     def _sum(self, hold: Hold) -> int:
         counter = self._counters.get(hold.counter)
-        if counter is None:
-            return 0
-        oldest, newest = hold.oldest, hold.newest
-        return _total(counter.slots, oldest, newest)
+        return 0 if counter is None else _total(counter.slots, hold.oldest, hold.newest)
 
     def _standing(self, hold: Hold, used: int, taken: int) -> Standing:
         reserved = self._sum_open(hold) if used else 0
@@ -177,10 +192,7 @@ class MemoryStore:
 
     def _sum_open(self, hold: Hold) -> int:
         counter = self._counters.get(hold.counter)
-        if counter is None:
-            return 0
-        oldest, newest = hold.oldest, hold.newest
-        return _total(counter.open, oldest, newest)
+        return 0 if counter is None else _total(counter.open, hold.oldest, hold.newest)
 
     def _frees(self, hold: Hold, used: int) -> int | None:
         need = max(hold.amount, 1) if hold.kind == "strict" else 1

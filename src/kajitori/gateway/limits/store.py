@@ -7,9 +7,9 @@ request ends after all.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -20,7 +20,6 @@ from kajitori.gateway.limits.decision import Hold, Outcome, Taken
 LATE_SECONDS = 86_400.0
 # Where a count has more slots, those that are of no use are taken away when something is booked.
 MOST_SLOTS = 256
-_Answer = TypeVar("_Answer")
 
 
 class StoreLost(KajitoriError):
@@ -46,21 +45,10 @@ class Receipt(NamedTuple):
     position: bytes = b""
 
 
-def at_once(answer: Coroutine[Any, Any, _Answer]) -> _Answer:
-    """What a store that is not remote answers, without a turn of the loop. Raises what the store raises."""
-    try:
-        answer.send(None)
-    except StopIteration as end:
-        return end.value
-    answer.close()
-    raise RuntimeError("a store that is not remote has to be waited for")
-
-
 class Store(Protocol):
     """Counters and reservations. Times are seconds since 1970. All raise StoreLost.
 
-    remote: answers take a while, so questions are better asked together. Of another store nothing has to be waited for:
-    its coroutines end without a turn of the loop, see `at_once`.
+    remote: answers take a while, so questions are better asked together. Another one is a `LocalStore`.
     """
 
     remote: bool
@@ -84,7 +72,7 @@ class Store(Protocol):
         ...
 
     def together(self) -> AbstractContextManager[None]:
-        """Within it settlements may be kept for one write, which ends it. Nothing else may be waited for there."""
+        """Within it what is told may be kept for one write, which ends it. Nothing else may be waited for there."""
         ...
 
     async def find(self, request_id: str) -> Reservation | None:
@@ -115,4 +103,23 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Lets go of files and connections."""
+        ...
+
+
+class LocalStore(Store, Protocol):
+    """One of which nothing has to be waited for: its coroutines end without a turn of the loop."""
+
+    def reserve_at_once(
+        self,
+        request_id: str,
+        note: str,
+        holds: Sequence[Hold],
+        groups: Sequence[int],
+        open_candidates: Sequence[int],
+        *,
+        now: float,
+        expires: float,
+        may_wait: bool,
+    ) -> Outcome:
+        """As `reserve`. may_wait: what is taken stays taken though it cannot be written: within `together` it is written later."""
         ...
