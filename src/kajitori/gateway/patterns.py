@@ -1,4 +1,4 @@
-"""Regular expressions that Envoy takes. For one that it does not take it refuses a whole route table. Pure."""
+"""Regular expressions that Envoy takes. One that it does not take would have it refuse a whole route table. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Secrets and ConfigMaps that our objects refer to, each watched by itself: no other one of the cluster is ever read.
+"""Secrets and ConfigMaps that our objects refer to (`kajitori.gateway.references`), each watched by itself: no other one of the
+cluster is ever read.
 
 RBAC cannot say "what is referred to", so the right is wider than its use; who wants it narrower names namespaces.
 """

@@ -1,7 +1,7 @@
 """What our objects refer to outside of themselves: Secrets and ConfigMaps, tokens to be had, issuers to be asked. Pure.
 
-Nothing else is ever read; `kajitori.gateway.reference_watches` reads it. A reference across namespaces counts only where a ReferenceGrant allows it, and a Secret only where the installation
-lets the gateway read Secrets.
+Nothing else is ever read; `kajitori.gateway.reference_watches` reads it. A reference across namespaces counts only where a
+ReferenceGrant allows it, and a Secret only where the installation lets the gateway read Secrets.
 """
 
 from __future__ import annotations

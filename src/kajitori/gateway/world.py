@@ -1,4 +1,4 @@
-"""What a plan gathers while it goes: clusters, endpoints, secrets, and which backend a cluster stands for."""
+"""What translating routes leaves behind besides routes: clusters, their endpoints and secrets, and which backend each stands for."""
 
 from __future__ import annotations
 

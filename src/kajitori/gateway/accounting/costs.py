@@ -1,4 +1,4 @@
-"""`llmRequestCosts`: what a request is charged, computed by the ledger from the usage that was reported."""
+"""`llmRequestCosts`: what a request is charged by the expressions of its route, from the usage that was reported. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """One record a request, with every attempt: what happened, whom it went to, what it took and what it cost.
 
-Records live in SQLite, and with them what they add up to (`usage_tables`), which outlives them. Writing is done by a thread in batches; a batch that was committed survives `kill -9`, and with it
-how far the log was read that they come from, so that no line is booked twice or never. What cannot be written, as on a
-full disk, is tried again until it can. Reading needs no process of ours to run.
+Records live in SQLite, and with them what they add up to (`usage_tables`), which outlives them. Writing is done by a thread
+in batches; a batch that was committed survives `kill -9`, and with it how far the log was read that they come from, so that no
+line is booked twice or never. What cannot be written, as on a full disk, is tried again until it can. Reading needs no process
+of ours to run.
 
 A batch is one row, and beside it the short keys of its requests: a row and an index for each request cost four times as
 much to write. It says once how its fields are called, so fields may come and go. The oldest batches go when they are too old or beyond the number of records that are kept.

@@ -1,4 +1,4 @@
-"""Parts of a resource, and what of a part is there. Pure."""
+"""A part of a resource, and the forms in which it may go out: whole, as an answer that says why not, as it was, not at all. Pure."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """The protobuf schema of an Envoy binary.
 
-The binary carries the serialized `FileDescriptorProto` of every
-message that it understands; they are read out once for each binary and kept in a file, so that a start costs
-milliseconds. Messages made from them are exact for this very version: a package of generated classes lags
-behind it.
+The binary carries the serialized `FileDescriptorProto` of every message that it understands; they are read out once for each
+binary and kept in a file, so that a start costs milliseconds. Messages made from them are exact for this very version: a package
+of generated classes lags behind it.
 """
 
 from __future__ import annotations

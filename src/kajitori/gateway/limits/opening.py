@@ -1,4 +1,4 @@
-"""The engine of a process with the store that it is told to use."""
+"""Opens the engine of a process with the store that its environment names."""
 
 from __future__ import annotations
 

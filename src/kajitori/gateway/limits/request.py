@@ -1,4 +1,4 @@
-"""What passes between the admission server, which Envoy asks, and the engine, which decides.
+"""What passes between the admission server, which Envoy asks, and the engine of limits, which decides.
 
 A `Request` comes before anything is sent to a backend and gets a `Verdict`; a `Settlement` comes when the request
 has ended, however it did. All of them are values: no I/O, no clock.

@@ -1,7 +1,7 @@
 """What Envoy would refuse of a policy though its definition lets it pass. Pure.
 
-It is found here and told in the policy's status: sent, it would hold up every other change of the same listener or
-route table.
+It is found here and told in the policy's status, in words of the field. Sent, it would keep its part of a listener or route
+table back until Envoy has been asked which part it refuses (`kajitori.gateway.envoy.quarantine`).
 """
 
 from __future__ import annotations

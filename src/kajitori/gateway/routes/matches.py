@@ -1,6 +1,6 @@
 """Matches of HTTPRoutes and GRPCRoutes, as Envoy matches and with their rank among all others.
 
-A regular expression that Envoy would refuse is found here: sent, it would hold up the whole route table.
+A regular expression that Envoy would refuse is found here, and its match left out.
 """
 
 from __future__ import annotations

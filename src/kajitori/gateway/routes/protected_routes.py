@@ -1,9 +1,8 @@
 """Protections put on routes of Envoy.
 
 A plain route is known when a request comes in, so its steps stand before the Lua filter, but for those that look at
-what that finds out. The routes by model of
-one host share their entry: where all of them ask for the same, it is asked there, before a body is read; else each route
-asks for itself once the model is known.
+what that finds out. The routes by model of one host share their entry: where all of them ask for the same, it is asked there,
+before a body is read; else each route asks for itself once the model is known.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What Envoy would refuse of a SecurityPolicy though its definition lets it pass. Pure.
 
-Sent, it would hold up every other change of the same route table, or of all tokens.
+Sent, it would be kept back after Envoy has been asked what it refuses, and told in Envoy's words; here it is told in ours.
 """
 
 from __future__ import annotations
