@@ -35,6 +35,8 @@ from kajitori.gateway.limits.limit_plan import LimitPlan, make_limits
 from kajitori.gateway.observed import Observed
 from kajitori.gateway.plan_draft import PlanDraft, take_ai_routes, take_gateway_routes
 from kajitori.gateway.plan_memory import PlanMemory
+from kajitori.gateway.policies.refused_fields import RefusedFields
+from kajitori.gateway.policies.subjects import Subjects
 from kajitori.gateway.refusal_status import refusals_told
 from kajitori.gateway.resources import (
     CLUSTER,
@@ -97,8 +99,17 @@ def make_plan(
     memory.end()
     if not rejected:
         return plan
-    told = refusals_told(plan.statuses, plan.resources, rejected, observed.gateways)
+    told = refusals_told(plan.statuses, plan.resources, rejected, observed.gateways, _refused_fields(draft))
     return msgspec.structs.replace(plan, statuses=told)
+
+
+def _refused_fields(draft: PlanDraft) -> RefusedFields:
+    attachments = (draft.backend_traffic.attachment, draft.security.attachment)
+    return RefusedFields(
+        draft.observed,
+        Subjects(draft.index, draft.attachment),
+        [attachment for attachment in attachments if attachment is not None],
+    )
 
 
 def _make(draft: PlanDraft) -> Plan:

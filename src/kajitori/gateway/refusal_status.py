@@ -17,10 +17,11 @@ from kajitori.gateway.keys.delivery import LUA_FILTER
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     from kajitori.api.gateway.v1 import Gateway
     from kajitori.gateway.conditions import StatusUpdate
+    from kajitori.gateway.policies.refused_fields import RefusedFields
     from kajitori.gateway.resources import Resources
 
 _WORDS = {CLUSTER: "cluster", ENDPOINTS: "endpoints", SECRET: "secret", EXTENSION: "filter"}
@@ -51,9 +52,10 @@ def refusals_told(
     statuses: Sequence[StatusUpdate],
     resources: Resources,
     rejected: Mapping[str, str],
-    gateways: Iterable[Gateway] = (),
+    gateways: Sequence[Gateway] = (),
+    policies: RefusedFields | None = None,
 ) -> list[StatusUpdate]:
-    """The statuses, of which some say more. rejected: as `kajitori.gateway.envoy.xds.Snapshot` has it."""
+    """The statuses, of which some say more. rejected: as `kajitori.gateway.envoy.xds.Snapshot` has it. policies: that shape routes."""
     if not rejected:
         return list(statuses)
     told: _Told = {}
@@ -65,9 +67,16 @@ def refusals_told(
             whole.setdefault(kind, {})[name] = message
             continue
         name, place, unit = name.split("#", 2)
+        if policies is not None and (owner := owner_of(unit)) is not None:
+            _of_policies(owner, message, policies, told)
+            continue
         for item, where in _of_part(kind, place, unit, owners.of(name, place), gateways):
             told.setdefault(item, {}).setdefault(message, {})[where] = None
-    gateways = list(gateways)
+        if kind == LISTENER:
+            shaped = set(_listeners_of(place, gateways))
+            _of_shaping(
+                shaped, f"of the connections to {place}, which this shapes: {message}", statuses, told
+            )
     _of_whole(resources, whole, gateways, told)
     _of_listeners(whole.get(LISTENER, {}), statuses, gateways, told)
     return [_said(update, told) for update in statuses] if told else list(statuses)
@@ -106,6 +115,20 @@ def _of_part(
     # What stands in a host for all its routes, or what is said of the host or the table itself.
     where = f"host {place}, {unit}" if unit else f"host {place}" if place else "the whole route table"
     return [(_Object(*found[:3]), where) for found in sorted(owners)]
+
+
+def _of_policies(owner: _Owner, message: str, policies: RefusedFields, told: _Told) -> None:
+    """Of a rule, and of the policy that made of it what is refused, as far as that can be told."""
+    kind, namespace, name, rule = owner
+    number = int(rule.removeprefix("rules[").removesuffix("]"))
+    found = policies.of(kind, namespace, name, number, message)
+    made = [f"spec.{each.field} of {each.kind} {each.namespace}/{each.name}" for each in found]
+    where = f"{rule}, by {' or '.join(made)}" if made else rule
+    told.setdefault(_Object(kind, namespace, name), {}).setdefault(message, {})[where] = None
+    for each in found:
+        item = _Object(each.kind, each.namespace, each.name)
+        there = f"spec.{each.field}, in {rule} of {kind} {namespace}/{name}"
+        told.setdefault(item, {}).setdefault(message, {})[there] = None
 
 
 def _listeners_of(chain: str, gateways: Iterable[Gateway]) -> list[_Object]:
@@ -172,17 +195,28 @@ def _of_listeners(
         if any(text in message for text in OF_PORTS):
             continue
         shaped = {
-            (gateway.metadata.namespace or "", gateway.metadata.name or "")
+            _Object("Gateway", gateway.metadata.namespace or "", gateway.metadata.name or "", listener.name)
             for gateway in gateways
-            if any(str(listener.port) == port for listener in gateway.spec.listeners)
+            for listener in gateway.spec.listeners
+            if str(listener.port) == port
         }
-        for update in statuses:
-            if update.resource.kind not in _SHAPING:
-                continue
-            parents = [entry["ancestorRef"] for entry in update.status.get("ancestors", ())]
-            if any((ref.get("namespace") or update.namespace, ref.get("name")) in shaped for ref in parents):
+        words = (
+            f"Envoy refuses the listener of port {port} that this shapes, and keeps what it had: {message}"
+        )
+        _of_shaping(shaped, words, statuses, told)
+
+
+def _of_shaping(shaped: Set[_Object], words: str, statuses: Sequence[StatusUpdate], told: _Told) -> None:
+    """Policies of listeners. shaped: these."""
+    gateways = {item._replace(section="") for item in shaped}
+    for update in statuses:
+        if update.resource.kind not in _SHAPING:
+            continue
+        for ref in (entry["ancestorRef"] for entry in update.status.get("ancestors", ())):
+            place = _Object("Gateway", ref.get("namespace") or update.namespace, ref["name"])
+            section = ref.get("sectionName") or ""
+            if place._replace(section=section) in (shaped if section else gateways):
                 item = _Object(update.resource.kind, update.namespace, update.name)
-                words = f"Envoy refuses the listener of port {port} that this shapes, and keeps what it had: {message}"
                 told.setdefault(item, {}).setdefault(words, {})[""] = None
 
 

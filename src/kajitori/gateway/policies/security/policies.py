@@ -51,23 +51,23 @@ class SecurityPolicies:
         self._index = index
         self._world = world
         policies = index.observed.security_policies
-        self._attachment = PolicyAttachment(KIND, policies, index, subjects) if policies else None
+        self.attachment = PolicyAttachment(KIND, policies, index, subjects) if policies else None
         self._made: dict[tuple[str, ...], Making] = {}
         self._protections: dict[tuple[str, ...], Protection] = {}
         self._told: dict[tuple[str, ...], Protection] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._attachment)
+        return bool(self.attachment)
 
     def effect(self, route: RouteKey, rule: str, place: Place) -> Protection | None:
         """What holds for requests to a rule of a route that come in by a listener."""
-        if self._attachment is None:
+        if self.attachment is None:
             return None
-        chain = self._attachment.chain(route, rule, place)
+        chain = self.attachment.chain(route, rule, place)
         if not chain:
             return None
         policy = chain[0]
-        parent = self._attachment.parent(place) if policy.spec.get("mergeType") else None
+        parent = self.attachment.parent(place) if policy.spec.get("mergeType") else None
         parent = parent if parent is not policy else None
         protection = self._protection(policy, parent)
         if not self._made[_key(policy, parent)].tells_route:
@@ -138,9 +138,9 @@ class SecurityPolicies:
     def statuses(self, refused: Mapping[str, str]) -> Iterator[tuple[Policy, dict[str, Any]]]:
         """Of each policy that concerns Gateways of ours. refused: resources that Envoy did not take, and why."""
         told = refused.get(f"{EXTENSION}/{early(JWT)}") or refused.get(f"{EXTENSION}/{late(JWT)}")
-        if self._attachment is None:
+        if self.attachment is None:
             return
-        for policy in self._attachment.policies:
+        for policy in self.attachment.policies:
             self._protection(policy, None)
             problems: list[str] = []
             notes: list[str] = []
@@ -151,7 +151,7 @@ class SecurityPolicies:
                     notes += [text for text in making.notes if text not in notes]
                     if told and making.jwt_requirement is not None:
                         problems.append(f"Envoy refused the tokens of all policies together: {told}")
-            status = policy_status(self._attachment, policy, problems, notes)
+            status = policy_status(self.attachment, policy, problems, notes)
             if status is not None:
                 yield policy, status
 
