@@ -213,15 +213,20 @@ def path_pattern(paths: list[str]) -> str:
 
 
 def schemas_text(operation: Operation, *, unnamed: bool = False) -> str:
-    """The schemas that serve it as one text, in which each is found between slashes. unnamed: a request that names no
-    model, which nobody serves who has it in the path.
+    """The schemas that serve it as one text, in which each stands in quotes. unnamed: a request that names no model, which
+    nobody serves who has it in the path.
     """
     fit = [
         schema
         for schema in schemas_of(operation.name)
         if not (unnamed and "{model}" in WAYS[operation.name, schema].path)
     ]
-    return "/" + "".join(f"{schema}/" for schema in fit)
+    return ", ".join(quoted(schema) for schema in fit) or "none"
+
+
+def quoted(schema: str) -> str:
+    """A schema as it is found in the text of several."""
+    return f"'{schema}'"
 
 
 def _lua(value: object) -> str:

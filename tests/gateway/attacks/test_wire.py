@@ -132,8 +132,11 @@ async def test_what_is_no_request_gets_json_and_reaches_no_backend(served: Serve
     statuses = {name: int(answer.split(b" ", 2)[1]) for name, answer in answers.items()}
     assert statuses == {name: status for name, (_, status) in REFUSED.items()}
     for name, answer in answers.items():
-        assert answer.count(b"HTTP/1.1 ") == 1, name
-        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"], name
+        assert answer.count(b"\r\n\r\n") == 1, name
+        error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+        assert error["type"], name
+        # More than the name of the status.
+        assert len(error["message"]) > 40, (name, error)
     assert len(served.provider.seen) == seen
 
 

@@ -227,7 +227,10 @@ async def test_a_rule_uses_those_of_its_backends_that_fit_and_says_why_where_non
     assert reply.status == 404
     message = reply.json["message"]
     assert "no backend of AIGatewayRoute default/route serves /cohere/v2/rerank" in message
-    assert "AIServiceBackend default/claude (Anthropic)" in message and message.endswith("/Cohere/")
+    assert (
+        "AIServiceBackend default/claude (Anthropic)" in message
+        and "which takes one of schema 'Cohere';" in message
+    )
 
 
 USAGE = {

@@ -246,7 +246,7 @@ async def test_headers_that_would_steer_the_gateway_from_outside_are_ignored(
         "x-envoy-max-retries": "50",
         "x-envoy-original-path": "/etc",
         "x-request-id": "chosen-by-the-client",
-        "x-kajitori-schemas": "/OpenAI/",
+        "x-kajitori-schemas": "'OpenAI'",
         "x-kajitori-asked-model": "secret-model",
         "x-kajitori-key": "somebody",
         "x-kajitori-input-tokens": "0",

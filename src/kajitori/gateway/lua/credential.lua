@@ -18,5 +18,5 @@ end
 local function refuse_without(handle)
   local facts = handle:streamInfo():dynamicMetadata():get('io.kajitori')
   local dialect = facts and facts.request and facts.request.dialect or 'openai'
-  refuse(handle, dialect, '401', 'missing upstream credential')
+  refuse(handle, dialect, '401', 'missing upstream credential: this backend is asked with one that comes with the request')
 end

@@ -147,7 +147,7 @@ end
 -- Why a name of a model cannot be one, or nil.
 local function model_problem(operation, model)
   if not model then
-    return operation.required and '`model` must be a string that names a model' or nil
+    return operation.required and '`model` is missing: it must be a string that names a model' or nil
   end
   if model == '' then return '`model` is empty' end
   if find(model, '%c') then return '`model` has control characters' end
@@ -230,7 +230,12 @@ function envoy_on_request(handle)
   local facts = { path = path, operation = operation.name, dialect = operation.dialect, id = id }
   local model, problem = read_request(handle, operation, query, facts)
   if model ~= false then problem = model_problem(operation, model) end
-  if problem then return refuse(handle, operation.dialect, '400', 'malformed request: ' .. problem) end
+  if problem then
+    -- Envoy AI Gateway has another status for a message without a model; other dialects' providers have none.
+    local lacking = model ~= false and (model or '') == '' and operation.dialect == 'anthropic'
+    return refuse(handle, operation.dialect, lacking and '422' or '400',
+      (lacking and 'invalid request body: ' or 'malformed request: ') .. problem)
+  end
   if client then
     facts.key, facts.tenant = client.id, client.tenant
     if operation.model == 'none' and is_for_some_models(client) then

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
-from kajitori.gateway.operations import OPERATIONS, SERVED_SCHEMAS, path_pattern
+from kajitori.gateway.operations import OPERATIONS, SERVED_SCHEMAS, path_pattern, quoted
 from kajitori.gateway.routes.answers import (
     Model,
     ai_error,
@@ -160,7 +160,7 @@ def unnamed_routes(by_model: Sequence[Entry]) -> list[dict[str, Any]]:
     for schema in sorted(SERVED_SCHEMAS, key=lambda schema: (schema != "OpenAI", schema)):
         first = next((entry.route for entry in by_model if schema in entry.serves), None)
         if first is not None:
-            fits = {"name": SCHEMAS_HEADER, "string_match": {"contains": f"/{schema}/"}}
+            fits = {"name": SCHEMAS_HEADER, "string_match": {"contains": quoted(schema)}}
             match = {"prefix": "/", "headers": [fits, _UNNAMED]}
             routes.append({**first, "name": f"{first['name']}.unnamed-{schema}", "match": match})
     nobody = {
@@ -198,8 +198,13 @@ def wrong_methods(plain_filters: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def unknown_paths(plain_filters: dict[str, Any]) -> list[dict[str, Any]]:
-    """The end of every host. An answer to HEAD has no body, and one that claims to be JSON confuses who reads it."""
+def unknown_paths(plain_filters: dict[str, Any], *, models: bool = False) -> list[dict[str, Any]]:
+    """The end of every host. An answer to HEAD has no body, and one that claims to be JSON confuses who reads it. models:
+    whether the host serves any.
+    """
+    told = "unsupported path: %REQ(:METHOD)% %PATH(NQ)%"
+    if models:
+        told += f"; models are asked at paths such as POST {_COMMONEST}, and GET /v1/models lists them"
     return [
         {
             "name": "unknown-path-of-head",
@@ -210,7 +215,7 @@ def unknown_paths(plain_filters: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "name": "unknown-path",
             "match": {"prefix": "/"},
-            "direct_response": ai_error(404, "unsupported path: %REQ(:METHOD)% %PATH(NQ)%"),
+            "direct_response": ai_error(404, told),
             "typed_per_filter_config": plain_filters,
         },
     ]

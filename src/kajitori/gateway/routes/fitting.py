@@ -1,6 +1,6 @@
 """Which backends of a rule a request may go to: those whose schema serves its operation.
 
-The request script names the schemas that serve the operation in a header, between slashes. A rule becomes one route
+The request script names the schemas that serve the operation in a header, in quotes. A rule becomes one route
 for each set of its backends that some operation fits, and one that says why nothing fits. Rules whose backends speak
 one dialect, which are most, have two routes.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.operations import OPERATIONS, schemas_of
+from kajitori.gateway.operations import OPERATIONS, quoted, schemas_of
 from kajitori.gateway.routes.answers import ai_error, literal
 from kajitori.gateway.routes.endpoints import SCHEMAS_HEADER
 
@@ -27,7 +27,7 @@ def fitting_sets(schemas: Iterable[str]) -> list[frozenset[str]]:
 def fit_headers(schemas: frozenset[str]) -> list[dict[str, Any]]:
     """Header matches of requests that all of `schemas` serve."""
     return [
-        {"name": SCHEMAS_HEADER, "string_match": {"contains": f"/{schema}/"}} for schema in sorted(schemas)
+        {"name": SCHEMAS_HEADER, "string_match": {"contains": quoted(schema)}} for schema in sorted(schemas)
     ]
 
 
@@ -35,8 +35,8 @@ def nothing_fits(route: str, backends: Mapping[str, str]) -> dict[str, Any]:
     """The answer to requests that no backend serves. route: namespace/name. backends: name -> schema."""
     told = ", ".join(f"AIServiceBackend {name} ({schema})" for name, schema in sorted(backends.items()))
     message = (
-        f"no backend of AIGatewayRoute {route} serves {{path}}; backends for this model: {{told}}. "
-        "The schemas that serve it: {schemas}"
+        f"no backend of AIGatewayRoute {route} serves {{path}}, which takes one of schema {{schemas}}; "
+        "those for this model are {told}"
     )
     return {
         "direct_response": ai_error(

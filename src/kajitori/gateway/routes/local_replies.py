@@ -39,8 +39,38 @@ _PLAIN = (
     "response.code_details == 'direct_response' ? xds.route_name.startsWith('ai') || xds.route_name == 'unknown-path'"
     " : !(response.code_details in ['lua_response', 'ext_authz_denied'])"
 )
-# Envoy's own words would be no more than the name of the status.
-_MESSAGES = {501: "this transfer-encoding is not known; send the body as it is, by its length or in chunks"}
+# What Envoy refuses without a word, or in no more than the name of the status.
+_WORDLESS = (
+    (
+        400,
+        "response.code_details.startsWith('http') || response.code_details in"
+        " ['missing_host_header', 'missing_path', 'path_normalization_failed', 'absolute_path_rejected']",
+        "this is no HTTP request that the gateway takes (%RESPONSE_CODE_DETAILS%); see that its head is well-formed and its "
+        "body as long as it says",
+    ),
+    (
+        404,
+        "response.code_details == 'route_not_found'",
+        "nothing is served here: no route takes %REQ(:METHOD)% of this path and host",
+    ),
+    (
+        408,
+        "response.code_details.endsWith('_timeout')",
+        "the request did not arrive in time: nothing more came of it, or it takes longer than the gateway waits in all",
+    ),
+    (
+        413,
+        "response.code_details == 'request_payload_too_large'",
+        "the body is longer than the gateway reads of such a request; send less at once",
+    ),
+    (426, "response.code_details == 'low_version'", "HTTP/1.0 is not served; ask by HTTP/1.1 or HTTP/2"),
+    (
+        431,
+        "response.code_details.startsWith('http') || response.code_details == 'request_headers_too_large'",
+        "the headers are too many, or too long: 100 of them are taken, and 60 KiB",
+    ),
+    (501, "true", "this transfer-encoding is not known; send the body as it is, by its length or in chunks"),
+)
 _SOON = {"header": {"key": "retry-after", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
@@ -74,8 +104,11 @@ def local_reply_config() -> dict[str, Any]:
         mappers.append({**refused, "headers_to_add": [_SOON]})
         mappers.append(_mapper(502, _UNUSABLE, filters, shape(502, _UNUSABLE_MESSAGE)))
         mappers += [
-            _mapper(status, _PLAIN, filters, shape(status, _MESSAGES.get(status, "%LOCAL_REPLY_BODY%")))
-            for status in OPENAI_NAMES
+            _mapper(status, expression, filters, shape(status, told))
+            for status, expression, told in _WORDLESS
+        ]
+        mappers += [
+            _mapper(status, _PLAIN, filters, shape(status, "%LOCAL_REPLY_BODY%")) for status in OPENAI_NAMES
         ]
     return {"mappers": mappers}
 

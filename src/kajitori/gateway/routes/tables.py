@@ -146,7 +146,7 @@ class Table:
         routes += [entry.route for entry in entries if not entry.ai and entry.at_root]
         if by_model:
             routes += security.generated(wrong_methods(PLAIN_FILTERS))
-        routes += security.generated(unknown_paths(PLAIN_FILTERS))
+        routes += security.generated(unknown_paths(PLAIN_FILTERS, models=bool(by_model)))
         return {
             "name": hostname,
             "domains": [hostname],
