@@ -12,8 +12,8 @@ from kajitori.gateway.envoy.encode import encoder
 from kajitori.gateway.plan import make_plan
 
 from ..workbench import ai_route, backend, gateway, observe
-from .test_backend_traffic import policy
 from .test_client_traffic import policy as client_policy
+from .traffic import policy
 
 TRAFFIC: dict[str, Any] = {
     "retry": {

@@ -19,7 +19,7 @@ from tests.waiting import eventually
 from ..authority import Authority
 from ..workbench import Provider, Workbench, free_port, gateway, observe, running_provider
 from .objects import GROUP
-from .test_backend_traffic import plain_backend, plain_route
+from .traffic import plain_backend, plain_route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

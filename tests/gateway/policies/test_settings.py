@@ -25,7 +25,7 @@ from kajitori.gateway.resources import CLUSTER, ROUTES
 from kajitori.gateway.status import complete_status
 
 from ..workbench import ai_route, backend, gateway, observe
-from .test_backend_traffic import policy
+from .traffic import policy
 
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
