@@ -11,6 +11,7 @@ import msgspec
 from kajitori.gateway.accounting.header_blocks import write_block, write_name, write_text
 from kajitori.gateway.error_names import anthropic_name, openai_name
 from kajitori.gateway.limits.request import Request, Verdict
+from kajitori.gateway.limits.wording import LIMIT_HEADERS
 
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests",
             500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
@@ -37,9 +38,10 @@ def answer_of(verdict: Verdict, question: Request) -> Answer:
     if verdict.allowed:
         if not verdict.headers and not verdict.exhausted:
             return PASSED
+        if not verdict.exhausted:
+            return Answer(200, _on_one_line(verdict.headers))
         gone = ",".join([f"{name}={seconds}" for name, seconds in verdict.exhausted.items()])
-        more = (("x-kajitori-exhausted", gone),) if gone else ()
-        return Answer(200, _on_one_line(verdict.headers + more))
+        return Answer(200, _on_one_line((*verdict.headers, ("x-kajitori-exhausted", gone))))
     headers = verdict.headers
     if verdict.retry_after_seconds is not None:
         headers += (("retry-after", str(max(1, int(-(-verdict.retry_after_seconds // 1))))),)
@@ -79,20 +81,26 @@ def as_http1(answer: Answer, *, close: bool = False) -> bytes:
 def as_block(answer: Answer) -> bytes:
     """The header block of an answer, for HTTP/2."""
     status, headers, body = answer
-    parts = [_begin(status)] if not body else [_begin(status), _LENGTH + write_text(b"%d" % len(body))]
-    for name, value in headers:
-        parts.append(_name(name))
-        parts.append(write_text(value.encode()))
-    return b"".join(parts)
+    begin = _begin(status)
+    if body:
+        begin += _LENGTH + write_text(b"%d" % len(body))
+    try:
+        # Of what most answers say only the values are not known before.
+        lines = [f"{_KNOWN[name]}{_LENGTHS[len(value)]}{value}" for name, value in headers]
+        return begin + "".join(lines).encode("ascii")
+    except (KeyError, IndexError, UnicodeEncodeError):
+        return begin + b"".join(
+            [write_name(name.encode()) + write_text(value.encode()) for name, value in headers]
+        )
 
 
 _LENGTH = write_name(b"content-length")
+_LENGTHS = tuple(write_text(b" " * length)[:1].decode("ascii") for length in range(127))
+_KNOWN = {
+    name: write_name(name.encode()).decode("ascii")
+    for name in (*LIMIT_HEADERS, "content-type", "retry-after")
+}
 _begin = functools.cache(lambda status: write_block(status, ()))
-
-
-@functools.lru_cache(maxsize=1_000)
-def _name(name: str) -> bytes:
-    return write_name(name.encode())
 
 
 def _on_one_line(headers: Lines) -> Lines:

@@ -30,7 +30,7 @@ from kajitori.gateway.limits.outcomes import (
     is_tight,
     may_be_waited_for,
     over_limits,
-    readings,
+    told_readings,
     used_up_limits,
     why_refused,
 )
@@ -342,9 +342,10 @@ class Engine:
     ) -> Verdict:
         if is_tight(asked, outcome):
             self._tight_at = now
-        for name in over_limits(asked, outcome):
-            self.counts.shadowed[name] = self.counts.shadowed.get(name, 0) + 1
-        headers = limit_headers(readings(asked, outcome), request.dialect, now)
+        if asked.shadows:
+            for name in over_limits(asked, outcome):
+                self.counts.shadowed[name] = self.counts.shadowed.get(name, 0) + 1
+        headers = limit_headers(told_readings(asked, outcome), request.dialect, now)
         if outcome.allowed:
             self.counts.admitted += 1
             exhausted = exhausted_backends(asked, outcome, now)

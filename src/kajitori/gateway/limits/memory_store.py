@@ -45,6 +45,10 @@ def _total(amounts: dict[int, int], oldest: int, newest: int) -> int:
     return total
 
 
+def _taken(hold: Hold, standing: Standing) -> Taken:
+    return Taken(hold.counter, hold.slot, standing.taken, hold.forget)
+
+
 class MemoryStore:
     """path: of the journal. compact_bytes: a larger journal is written anew."""
 
@@ -104,20 +108,14 @@ class MemoryStore:
             self._give_back(now, most=8)
         used = [self._sum(hold) for hold in holds]
         allowed, candidates, takes = decide(holds, groups, open_candidates, used)
-        standings = [
-            self._standing(hold, count, wanted(hold, count) if takes_ else 0)
-            for hold, count, takes_ in zip(holds, used, takes, strict=True)
-        ]
+        standings = tuple(map(self._standing, holds, used, takes))
         if allowed:
-            taken = [
-                Taken(hold.counter, hold.slot, standing.taken, hold.forget)
-                for hold, standing in zip(holds, standings, strict=True)
-            ]
+            taken = list(map(_taken, holds, standings))
             self._write([_RESERVE, request_id, note, expires, taken], may_wait=may_wait and self._together)
             self._reserve(request_id, Reservation(note, taken, expires))
             for hold in holds:
                 self._prune(hold.counter, hold.keep)
-        return Outcome(allowed, tuple(standings), candidates)
+        return Outcome(allowed, standings, candidates)
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:
         if request_id not in self._open and request_id not in self._late:
@@ -184,8 +182,9 @@ class MemoryStore:
         counter = self._counters.get(hold.counter)
         return 0 if counter is None else _total(counter.slots, hold.oldest, hold.newest)
 
-    def _standing(self, hold: Hold, used: int, taken: int) -> Standing:
+    def _standing(self, hold: Hold, used: int, takes: bool) -> Standing:
         reserved = self._sum_open(hold) if used else 0
+        taken = wanted(hold, used) if takes else 0
         if room(hold, used):
             return Standing(used, reserved, taken, True)
         return Standing(used, reserved, taken, False, self._frees(hold, used))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
-from kajitori.gateway.limits.decision import Outcome
+from kajitori.gateway.limits.decision import Hold, Outcome, Standing
+from kajitori.gateway.limits.matching import CompiledLimit
 from kajitori.gateway.limits.request import Verdict
 from kajitori.gateway.limits.wants import Asked
+from kajitori.gateway.limits.windows import Span
 from kajitori.gateway.limits.wording import Reading, refusal, waits_for_others
 
 _NEVER = float("inf")
@@ -14,28 +16,30 @@ _NEVER = float("inf")
 
 def readings(asked: Asked, outcome: Outcome) -> list[Reading]:
     """How each limit stands after a decision."""
-    found: list[Reading] = []
-    for hold, compiled, span, standing in zip(
-        asked.holds, asked.limits, asked.spans, outcome.standings, strict=True
-    ):
-        sliding = span.reach > 1
-        resets = (span.slot + span.reach) * span.width_seconds if sliding else span.over
-        frees = None if standing.frees_slot is None else span.frees(standing.frees_slot)
-        width = span.width_seconds * (span.reach - 1) if sliding else span.width_seconds
-        found.append(
-            Reading(
-                compiled.limit,
-                hold.capacity,
-                standing.used,
-                standing.open,
-                standing.taken,
-                hold.amount,
-                resets,
-                frees,
-                round(width) or 1,
-            )
-        )
-    return found
+    return list(map(_reading, asked.holds, asked.limits, asked.spans, outcome.standings))
+
+
+def told_readings(asked: Asked, outcome: Outcome) -> list[Reading]:
+    """The same of those that clients are told of in headers."""
+    standings = outcome.standings
+    return [
+        _reading(asked.holds[number], asked.limits[number], asked.spans[number], standings[number])
+        for number in asked.told
+    ]
+
+
+def _reading(hold: Hold, compiled: CompiledLimit, span: Span, standing: Standing) -> Reading:
+    return Reading(
+        compiled.limit,
+        hold.capacity,
+        standing.used,
+        standing.open,
+        standing.taken,
+        hold.amount,
+        span.resets,
+        None if standing.frees_slot is None else span.frees(standing.frees_slot),
+        span.window_seconds,
+    )
 
 
 def over_limits(asked: Asked, outcome: Outcome) -> list[str]:
@@ -49,10 +53,12 @@ def over_limits(asked: Asked, outcome: Outcome) -> list[str]:
 
 def is_tight(asked: Asked, outcome: Outcome) -> bool:
     """Whether half of a limit is used or reserved, so that what others give back may matter."""
-    for hold, standing in zip(asked.holds, outcome.standings, strict=True):
-        if 2 * (standing.used + max(standing.taken, hold.amount)) > hold.capacity and hold.kind != "shadow":
-            return True
-    return False
+    return any(map(_is_tight, asked.holds, outcome.standings))
+
+
+def _is_tight(hold: Hold, standing: Standing) -> bool:
+    more = max(standing.taken, hold.amount)
+    return 2 * (standing.used + more) > hold.capacity and hold.kind != "shadow"
 
 
 def exhausted_backends(asked: Asked, outcome: Outcome, now: float) -> dict[str, int]:

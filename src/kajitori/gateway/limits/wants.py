@@ -16,6 +16,7 @@ from kajitori.gateway.accounting.accountant_policy import TargetFacts
 from kajitori.gateway.accounting.charges import Charger
 from kajitori.gateway.limits.amounts import reserved_amount
 from kajitori.gateway.limits.decision import Hold
+from kajitori.gateway.limits.limit import USD
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.limits.windows import Span
 from kajitori.gateway.limits.wording import unpriced
@@ -36,7 +37,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """A question for the store. tags, limits, spans: one a hold. candidates: backends by number. All but holds and spans is
     shared with other questions: nobody changes it.
 
-    passes_without_store: whether no limit says to refuse while the store is lost.
+    passes_without_store: whether no limit says to refuse while the store is lost. told: the numbers of those limits that clients
+    are told of. shadows: whether there are any that are only counted.
     """
 
     holds: list[Hold]
@@ -47,6 +49,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     candidates: list[TargetFacts]
     open_candidates: list[int]
     passes_without_store: bool
+    told: list[int]
+    shadows: bool
 
 
 class _Want:
@@ -91,6 +95,8 @@ class Wants:
         self.candidates: list[TargetFacts] = []
         self.open_candidates: list[int] = []
         self.passes_without_store = True
+        self.told: list[int] = []
+        self.shadows = False
 
     def ask(self, charger: Charger, request: Request, now: float) -> Asked | Verdict | None:
         """See `Matcher.ask`."""
@@ -131,6 +137,8 @@ class Wants:
             self.candidates,
             self.open_candidates,
             self.passes_without_store,
+            self.told,
+            self.shadows,
         )
 
 
@@ -205,8 +213,11 @@ class _Gathering:
         if group is None:
             group = self._groups[place] = len(wants.groups)
             wants.groups.append(number)
+        if limit.headers and not limit.shadow and limit.counts != USD:
+            wants.told.append(len(wants.all))
         wants.all.append(_Want(compiled, distinct, group, targets, model))
         wants.tags.append(tag)
         wants.limits.append(compiled)
+        wants.shadows = wants.shadows or limit.shadow
         if limit.deny_without_store and not limit.shadow:
             wants.passes_without_store = False

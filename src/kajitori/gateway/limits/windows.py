@@ -28,7 +28,8 @@ class Span(msgspec.Struct, frozen=True, gc=False):
 
     slot: where what is taken now is counted. oldest, newest: the first and the last slot that count; what a clock that was
     far ahead has written lies beyond. keep: the first that is kept. over: when the running slot ends, in seconds since 1970; until then this span holds. width_seconds: of a
-    slot. reach: slots that a window counts. forget: when nothing of now counts any longer, with room for skew.
+    slot. reach: slots that a window counts. forget: when nothing of now counts any longer, with room for skew. resets: when all
+    that is taken now is free again. window_seconds: of the whole window.
     """
 
     slot: int
@@ -39,6 +40,8 @@ class Span(msgspec.Struct, frozen=True, gc=False):
     width_seconds: float
     reach: int
     forget: int
+    resets: float
+    window_seconds: int
 
     def used(self, slots: Mapping[int, int]) -> int:
         """What of a counter, by slot, counts in this window."""
@@ -103,7 +106,18 @@ def _span(window: Window, zone: datetime.tzinfo, now: float) -> tuple[float, Spa
         slot = int(begin)
         before, _ = calendar_period(window.unit, zone, begin - 1)
         keep = slot if now - begin > _SKEW_SECONDS else int(before)
-        return begin, Span(slot, slot, slot, keep, end, end - begin, 1, math.ceil(end + _SKEW_SECONDS))
+        return begin, Span(
+            slot,
+            slot,
+            slot,
+            keep,
+            end,
+            end - begin,
+            1,
+            math.ceil(end + _SKEW_SECONDS),
+            end,
+            round(end - begin) or 1,
+        )
     reach = 1 if window.kind == "Fixed" else SLIDING_SLOTS + 1
     width = window.seconds if window.kind == "Fixed" else window.seconds / SLIDING_SLOTS
     slot = math.floor(now / width)
@@ -113,8 +127,10 @@ def _span(window: Window, zone: datetime.tzinfo, now: float) -> tuple[float, Spa
     # a clock took that was put back by less than a window counts on, else it could be taken twice.
     newest = slot if reach == 1 else slot + max(reach, skew)
     keep = oldest - skew
-    forget = math.ceil((slot + reach) * width + _SKEW_SECONDS)
-    return slot * width, Span(slot, oldest, newest, keep, (slot + 1) * width, width, reach, forget)
+    over, resets = (slot + 1) * width, (slot + reach) * width
+    forget = math.ceil(resets + _SKEW_SECONDS)
+    whole = round(window.seconds) or 1
+    return slot * width, Span(slot, oldest, newest, keep, over, width, reach, forget, resets, whole)
 
 
 def calendar_period(unit: str, zone: datetime.tzinfo, now: float) -> tuple[float, float]:

@@ -9,6 +9,8 @@ numbers.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -127,41 +129,67 @@ def store_lost(limit: Limit, why: str) -> Verdict:
 
 
 def limit_headers(readings: list[Reading], dialect: Dialect, now: float) -> tuple[tuple[str, str], ...]:
-    """What clients are told of how the limits stand; of each unit the tightest."""
-    shown = [
-        each for each in readings if each.limit.headers and not each.limit.shadow and each.limit.counts != USD
-    ]
-    if not shown:
+    """What clients are told of how the limits stand; of each unit the tightest. readings: of those that they are told of."""
+    if not readings:
         return ()
-    tightest = _tightest(shown)
-    left = str(_left(tightest))
-    found = [
-        ("x-ratelimit-limit", f"{tightest.capacity}, {tightest.capacity};w={tightest.window_seconds}"),
-        ("x-ratelimit-remaining", left),
-        ("x-ratelimit-reset", str(max(0, math.ceil(tightest.resets - now)))),
-    ]
+    tightest = readings[0] if len(readings) == 1 else _tightest(readings)
+    texts = _texts(tightest, now)
+    found = (
+        ("x-ratelimit-limit", texts.window),
+        ("x-ratelimit-remaining", texts.left),
+        ("x-ratelimit-reset", texts.seconds),
+    )
+    if len(readings) == 1:
+        return found + _of_unit(_unit(tightest), tightest, texts, dialect, now)
     for unit in (REQUESTS, TOKENS):
-        of_unit = [each for each in shown if (each.limit.counts == REQUESTS) is (unit == REQUESTS)]
+        of_unit = [each for each in readings if _unit(each) == unit]
         if of_unit:
-            found += _of_unit(unit, _tightest(of_unit), dialect, now)
-    return tuple(found)
+            first = _tightest(of_unit)
+            found += _of_unit(unit, first, _texts(first, now), dialect, now)
+    return found
 
 
-def _of_unit(unit: str, reading: Reading, dialect: Dialect, now: float) -> tuple[tuple[str, str], ...]:
-    limit, left = str(reading.capacity), str(_left(reading))
+class _Texts(NamedTuple):
+    """Of a reading. window: the limit, and for how long it is. seconds: until all of it is free again."""
+
+    limit: str
+    window: str
+    left: str
+    seconds: str
+
+
+def _texts(reading: Reading, now: float) -> _Texts:
+    limit, window = _limit_texts(reading.capacity, reading.window_seconds)
+    return _Texts(limit, window, str(_left(reading)), str(max(0, math.ceil(reading.resets - now))))
+
+
+@lru_cache(maxsize=1_000)
+def _limit_texts(capacity: int, window_seconds: int) -> tuple[str, str]:
+    return str(capacity), f"{capacity}, {capacity};w={window_seconds}"
+
+
+def _unit(reading: Reading) -> str:
+    return REQUESTS if reading.limit.counts == REQUESTS else TOKENS
+
+
+_OPENAI = {unit: tuple(f"x-ratelimit-{state}-{unit}" for state in _STATES) for unit in (REQUESTS, TOKENS)}
+_ANTHROPIC = {
+    unit: tuple(f"anthropic-ratelimit-{unit}-{state}" for state in _STATES) for unit in (REQUESTS, TOKENS)
+}
+
+
+def _of_unit(
+    unit: str, reading: Reading, texts: _Texts, dialect: Dialect, now: float
+) -> tuple[tuple[str, str], ...]:
     if dialect == "openai":
-        return (
-            (f"x-ratelimit-limit-{unit}", limit),
-            (f"x-ratelimit-remaining-{unit}", left),
-            (f"x-ratelimit-reset-{unit}", _go_duration(max(0.0, reading.resets - now))),
-        )
-    if dialect == "anthropic":
-        return (
-            (f"anthropic-ratelimit-{unit}-limit", limit),
-            (f"anthropic-ratelimit-{unit}-remaining", left),
-            (f"anthropic-ratelimit-{unit}-reset", rfc3339(math.ceil(reading.resets))),
-        )
-    return ()
+        limit, remaining, reset = _OPENAI[unit]
+        resets = _go_duration(max(0.0, reading.resets - now))
+    elif dialect == "anthropic":
+        limit, remaining, reset = _ANTHROPIC[unit]
+        resets = rfc3339(math.ceil(reading.resets))
+    else:
+        return ()
+    return (limit, texts.limit), (remaining, texts.left), (reset, resets)
 
 
 def _tightest(readings: list[Reading]) -> Reading:
@@ -195,9 +223,11 @@ def amount_text(limit: Limit, units: int) -> str:
 
 def _go_duration(seconds: float) -> str:
     """As OpenAI writes it: `6m0s`, `1h0m3s`, `120ms`."""
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
-    whole = math.ceil(seconds)
+    return f"{math.ceil(seconds * 1000)}ms" if seconds < 1 else _whole_seconds(math.ceil(seconds))
+
+
+@lru_cache(maxsize=1_000)
+def _whole_seconds(whole: int) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
     if hours:
