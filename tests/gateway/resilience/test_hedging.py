@@ -83,6 +83,8 @@ async def test_a_slow_provider_is_overtaken_by_another_with_its_own_key_and_mode
     lost = await bench.record(reply)
     won = bench.records[f"{reply.headers['X-Request-ID']}~2"]
     assert (lost.backend, won.backend) == ("default/a", "default/b")
+    assert [len(each.attempts) for each in (lost, won)] == [1, 1]
+    assert lost.client == won.client == "127.0.0.1"
     assert (lost.outcome, lost.usage, won.status) == ("overtaken", None, 200)
     assert won.usage is not None
     assert won.usage.output_tokens == second.usage["completion_tokens"]

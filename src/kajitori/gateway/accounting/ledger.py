@@ -97,7 +97,8 @@ class Ledger:
                     _log.exception("request %s cannot be booked", parsed.id)
                     self.unreadable_lines += 1
             elif parsed is not None:
-                attempts.take(parsed.id, line)
+                if parsed.cluster not in CLUSTERS_OF_LEGS:
+                    attempts.take(parsed.id, line)
             elif line:
                 unreadable.append(line)
         if unreadable:

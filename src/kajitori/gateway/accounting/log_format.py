@@ -157,12 +157,13 @@ def parse_line(line: str) -> RequestLine | AttemptLine | None:
 _REQUEST_START, _ATTEMPT_START = LINE_START + REQUEST_VERSION, LINE_START + ATTEMPT_VERSION
 
 
-def request_log(path: str, headers: Sequence[str] = ()) -> list[dict[str, Any]]:
+def request_log(path: str, headers: Sequence[str] = (), *, of_legs: bool = False) -> list[dict[str, Any]]:
     """The access logs of a listener: a line a request. path: of the file; none is written if it is empty. headers: of
-    clients, to be kept.
+    clients, to be kept. of_legs: who the client is was told by the listener before.
     """
     kept = HEADER_SEPARATOR.join(f"{name}=%REQ({name}):128%" for name in headers)
-    return [_file_log(path, {**REQUEST_FORMAT, "headers": kept})] if path else []
+    told = {"headers": kept, **({"client": "%DYNAMIC_METADATA(io.kajitori:client):64%"} if of_legs else {})}
+    return [_file_log(path, {**REQUEST_FORMAT, **told})] if path else []
 
 
 def read_headers(text: str) -> dict[str, str]:

@@ -249,6 +249,7 @@ function envoy_on_request(handle)
     -- By the inner listener, from the relay of streams or as a leg of a hedged request: who asks was settled before.
     facts.key, facts.tenant = told:get('x-kajitori-key'), told:get('x-kajitori-tenant')
     facts.excluded = told:get('x-kajitori-excluded')
+    handle:streamInfo():dynamicMetadata():set(METADATA, 'client', told:get('x-kajitori-client') or '')
     if hedge then facts.hedge = read_hedge(told, tonumber(hedge)) else facts.leg = 'true' end
   end
   facts.model = model

@@ -18,6 +18,8 @@ EXCLUDED = "x-kajitori-excluded"
 # Which cluster answered, on a leg's answer.
 CLUSTER = "x-kajitori-cluster"
 ID = "x-request-id"
+# The address of whoever asked first.
+CLIENT = "x-kajitori-client"
 # Number of the leg of a hedged request, 1 for the first.
 HEDGE = "x-kajitori-hedge"
 # Of Envoy, on the way to the relay, and to its inner listener for hedged requests.

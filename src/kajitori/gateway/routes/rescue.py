@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.base.duration import parse_duration_seconds, protobuf_duration
+from kajitori.gateway.accounting.log_format import request_log
 from kajitori.gateway.backends.clusters import plain_cluster
 from kajitori.gateway.backends.targets import Target
 from kajitori.gateway.credentials.filters import CAPTURE_FILTER
@@ -91,6 +92,7 @@ class Rescues:
         manager |= {
             **routes_by_name(INNER),
             "use_remote_address": False,
+            "access_log": request_log(self._settings.access_log, self._settings.logged_headers, of_legs=True),
             "preserve_external_request_id": True,
         }
         filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
@@ -141,7 +143,7 @@ def _relayed_route(entry: Entry, inner_name: str) -> Resource:
     match: Resource = route["match"]
     streamed = {"name": STREAM_HEADER, "present_match": True}
     told = [
-        {"header": {"key": legs.ROUTE, "value": inner_name}},
+        *_told(inner_name),
         {"header": {"key": legs.MODE, "value": entry.ending}},
         {"header": {"key": legs.SILENCE, "value": f"{entry.silence_seconds:g}"}},
     ]
@@ -158,16 +160,21 @@ def _relayed_route(entry: Entry, inner_name: str) -> Resource:
     }
 
 
+def _told(inner_name: str) -> list[Resource]:
+    """What each leg has to know."""
+    told = {legs.ROUTE: inner_name, legs.CLIENT: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}
+    return [{"header": {"key": key, "value": value}} for key, value in told.items()]
+
+
 def _hedged_route(entry: Entry, hedge: tuple[float, int], inner_name: str) -> Resource:
     """To the inner listener, and again when that takes too long."""
     route = entry.route
     filters: Resource = dict(route.get("typed_per_filter_config", {}))
     filters.pop(CAPTURE_FILTER, None)
-    told = {"header": {"key": legs.ROUTE, "value": inner_name}}
     return {
         **route,
         "route": hedged_action(route["route"], *hedge),
-        "request_headers_to_add": [*route.get("request_headers_to_add", ()), told],
+        "request_headers_to_add": [*route.get("request_headers_to_add", ()), *_told(inner_name)],
         "response_headers_to_remove": [*route.get("response_headers_to_remove", ()), legs.CLUSTER],
         "typed_per_filter_config": filters,
         "metadata": _metadata(route, lambda name: name not in _ORDER_FACTS),
