@@ -43,8 +43,10 @@ _LONGEST_REST_SECONDS, _POLL_SECONDS = 10.0, 0.4
 ROTATE_BYTES = 64 * 1024 * 1024
 # So long after Envoy was told, the new file is waited for before it is told again.
 _REOPEN_SECONDS = 5.0
-# With more records than these in memory that cannot be written, further ones are made later; then these are on disk.
+# With more records than these in memory, lines wait; and if they cannot be written, further records are made later.
 _MOST_BACKLOG = 20_000
+# A disk that takes so long is as good as none.
+_PATIENCE_SECONDS = 5.0
 
 Settle = Callable[["list[RequestRecord]", bytes], Awaitable[None]]
 
@@ -98,6 +100,7 @@ class LogReader:
         # The end of a file that was read and is not deleted yet.
         self._old_end: LogPosition | None = None
         self._watch: FileWatch | None = None
+        self._behind_since: float | None = None
         self._told = 0.0
         self._stopping = False
         self._woken = asyncio.Event()
@@ -173,7 +176,8 @@ class LogReader:
                 await asyncio.sleep(_TURN_SECONDS)
         if self._stopping:
             return
-        expects = self._reads_old or self._later is not None or self._old_end is not None
+        waits = self._behind_since is not None or self._later is not None
+        expects = self._reads_old or waits or self._old_end is not None
         if self._watch is None or not self._watch.works or expects:
             await asyncio.sleep(_TURN_SECONDS if self._awaited() else _POLL_SECONDS)
             return
@@ -188,6 +192,8 @@ class LogReader:
     async def _step(self) -> bool:
         """Reads a piece; whether there may be more at once."""
         if self._file is None and not await self._open():
+            return False
+        if self._must_wait():
             return False
         more = await self._read()
         more = self._read_later() or more
@@ -243,6 +249,19 @@ class LogReader:
         self._later = _Later(LogFile(path), self._position, told)
         self._ledger.part()
 
+    def _must_wait(self) -> bool:
+        """Whether so many records wait that no more should be made yet. From when they cannot be written, they are made later."""
+        if self._later is not None or self._store.backlog <= _MOST_BACKLOG or self._file is None:
+            self._behind_since = None
+            return False
+        now = asyncio.get_running_loop().time()
+        self._behind_since = self._behind_since or now
+        if not self._store.fails and now < self._behind_since + _PATIENCE_SECONDS:
+            return True
+        _log.warning("records cannot be written; requests are settled, their lines wait in %s", self.path)
+        self._part(self._file.path, told=True)
+        return False
+
     async def _read(self) -> bool:
         """Settles what is there, up to a chunk, and hands its records on; whether there may be more."""
         file = self._file
@@ -250,11 +269,6 @@ class LogReader:
             return False
         if self._watch is not None:
             self._watch.forget()
-        if self._later is None and self._store.backlog > _MOST_BACKLOG:
-            _log.warning(
-                "records cannot be written; requests are settled, and their lines wait in %s", self.path
-            )
-            self._part(file.path, told=True)
         found = file.lines(self._position)
         if found is None:
             return file.size <= self._position.offset and await self._was_replaced(file)

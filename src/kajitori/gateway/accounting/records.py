@@ -161,6 +161,8 @@ class RecordStore:
         self._taken = self._written = 0
         self._complained = -_COMPLAINT_SECONDS
         self.saved: LogPosition | None = None  # the latest on disk
+        # Whether what was tried last could not be written.
+        self.fails = False
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
@@ -216,6 +218,7 @@ class RecordStore:
 
     def _complain(self, text: str, *values: object) -> None:
         """Once a minute."""
+        self.fails = True
         if time.monotonic() - self._complained > _COMPLAINT_SECONDS:
             self._complained = time.monotonic()
             _log.error(text, *values)
@@ -249,7 +252,7 @@ class RecordStore:
                 with database:
                     _insert(database, batch, encoded, position)
                     write_rows(database, usage)
-                self.saved = position or self.saved
+                self.saved, self.fails = position or self.saved, False
                 return
             except sqlite3.Error as error:
                 text = "%d request records cannot be written to %s: %s; trying again each second"
