@@ -6,11 +6,12 @@ rule that a route of Envoy was made of, to the backend of a cluster and all rout
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from kajitori.gateway.conditions import condition
+from kajitori.gateway.envoy.forms import strings_in
 from kajitori.gateway.envoy.parts_of_tables import divide_table, owner_of
 from kajitori.gateway.envoy.stand_ins import OF_PORTS
 from kajitori.gateway.keys.delivery import LUA_FILTER
@@ -160,7 +161,7 @@ def _of_whole(
         return
     clusters = resources.by_type.get(CLUSTER, {})
     reached = {
-        name: [refused[found] for found in sorted(_texts(value) & refused.keys())]
+        name: [refused[found] for found in sorted(strings_in(value) & refused.keys())]
         for name, value in clusters.items()
     }
     for name, messages in reached.items():
@@ -171,7 +172,7 @@ def _of_whole(
                 told.setdefault(item, {}).setdefault(message, {})[""] = None
     for listener in resources.by_type.get(LISTENER, {}).values():
         for chain in listener.get("filter_chains", ()):
-            for name in sorted(_texts(chain) & refused.keys()):
+            for name in sorted(strings_in(chain) & refused.keys()):
                 for item in _listeners_of(str(chain.get("name", "")), gateways):
                     told.setdefault(item, {}).setdefault(refused[name], {})[""] = None
     for table in resources.by_type.get(ROUTES, {}).values():
@@ -179,7 +180,7 @@ def _of_whole(
             owner = owner_of(unit)
             if owner is None:
                 continue
-            mentioned = _texts(routes)
+            mentioned = strings_in(routes)
             messages = [refused[name] for name in sorted(mentioned & refused.keys())]
             messages += [text for name in sorted(mentioned & reached.keys()) for text in reached[name]]
             for message in messages:
@@ -218,21 +219,6 @@ def _of_shaping(shaped: Set[_Object], words: str, statuses: Sequence[StatusUpdat
             if place._replace(section=section) in (shaped if section else gateways):
                 item = _Object(update.resource.kind, update.namespace, update.name)
                 told.setdefault(item, {}).setdefault(words, {})[""] = None
-
-
-def _texts(value: Any) -> set[str]:
-    """All strings in it."""
-    found: set[str] = set()
-    left = [value]
-    while left:
-        item = left.pop()
-        if isinstance(item, str):
-            found.add(item)
-        elif isinstance(item, dict):
-            left += cast("dict[str, Any]", item).values()
-        elif isinstance(item, list):
-            left += cast("list[Any]", item)
-    return found
 
 
 def _said(update: StatusUpdate, told: _Told) -> StatusUpdate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, cast
 
 Resource = dict[str, Any]
 # What it stands in (a host, a filter chain, a policy), and what it is there.
@@ -29,3 +29,18 @@ class Form(enum.Enum):
 def without(value: Resource, *names: str) -> Resource:
     """The value without some of its fields."""
     return {key: item for key, item in value.items() if key not in names}
+
+
+def strings_in(value: Any) -> set[str]:
+    """All strings in it."""
+    found: set[str] = set()
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            found.add(item)
+        elif isinstance(item, dict):
+            left += cast("dict[str, Any]", item).values()
+        elif isinstance(item, list):
+            left += cast("list[Any]", item)
+    return found

@@ -239,6 +239,16 @@ class Case:
         else:
             self._states[part] = state
 
+    def of_before(self, before: Encoded | None) -> list[Any]:
+        """What is in force that is not as it is wanted. before: what Envoy took last."""
+        if before is None:
+            return []
+        if self.holds_all:
+            return [before.value]
+        had = divide(self.kind, before.value)
+        kept = [part for part, state in self._states.items() if isinstance(state, Refused)]
+        return [had[part] for part in kept if part in had]
+
     def served(self, before: Encoded | None, encode: Encode) -> Encoded | None:
         """What to send now. before: what Envoy took last."""
         if self.holds_all:

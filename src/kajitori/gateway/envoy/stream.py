@@ -338,13 +338,19 @@ class Stream:
 
     def _removals(self, kind: str) -> list[str]:
         subscription = self._subscriptions[kind]
-        if self._snapshot.holds_back and kind in _NEEDED:
+        if kind in _NEEDED and self._may_need_what_goes():
             return []
         gone = [name for name in subscription.has if name not in self._snapshot.resources[kind]]
         if kind == SCOPES and gone:
             kept = self._snapshot.former_shards(gone)
             return [name for name in gone if name not in kept]
         return gone
+
+    def _may_need_what_goes(self) -> bool:
+        """Whether it has something of before in force that is not known, now or ever."""
+        return self._snapshot.asks or any(
+            name in self._subscriptions[kind].holds for kind, name in self._snapshot.unknown
+        )
 
     def _is_settled(self, kind: str) -> bool:
         subscription = self._subscriptions[kind]

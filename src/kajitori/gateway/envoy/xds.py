@@ -14,17 +14,21 @@ from kajitori.gateway.envoy.forms import PROBE, Part
 from kajitori.gateway.envoy.parts import divide
 from kajitori.gateway.envoy.quarantine import Case
 from kajitori.gateway.envoy.refused_part import RefusedPart
+from kajitori.gateway.envoy.remains import Remains
 from kajitori.gateway.envoy.shards import scope_of_former, table_of
 from kajitori.gateway.envoy.sources import Sources
 from kajitori.gateway.envoy.stand_ins import stand_in
 from kajitori.gateway.envoy.words import shown
-from kajitori.gateway.resources import ROUTES, SCOPES, SECRET, Resources
+from kajitori.gateway.resources import EXTENSION, LISTENER, ROUTES, SCOPES, SECRET, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kajitori.gateway.envoy.encode import Encoder
     from kajitori.gateway.envoy.inquiry import Inquiry
+
+# What names resources of other types, and is of no use without them.
+_IN_NEED = (LISTENER, EXTENSION, ROUTES)
 
 
 class Snapshot:
@@ -37,6 +41,8 @@ class Snapshot:
     def __init__(self, encoder: Encoder) -> None:
         self.encode = encoder.encode
         self._wanted = Sources(encoder.encode)
+        self._remains = Remains()
+        self._resources, self._versions = self._wanted.resources, self._wanted.versions
         self._good: dict[tuple[str, str], Encoded] = {}
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
         self._retried: set[tuple[str, str]] = set()
@@ -50,13 +56,13 @@ class Snapshot:
 
     @property
     def resources(self) -> dict[str, dict[str, Encoded]]:
-        """What is wanted, by type and name."""
-        return self._wanted.resources
+        """What is wanted, by type and name, and what is needed still."""
+        return self._resources
 
     @property
     def versions(self) -> dict[str, dict[str, str]]:
         """Of all of it."""
-        return self._wanted.versions
+        return self._versions
 
     @property
     def rejected(self) -> dict[str, str]:
@@ -83,6 +89,7 @@ class Snapshot:
         for each in refused:
             self._heeded.setdefault((each.kind, each.name), {})[each.part, each.digest] = each
         self._follow()
+        self._keep_what_is_needed()
 
     @property
     def asks(self) -> bool:
@@ -90,9 +97,14 @@ class Snapshot:
         return any(case.open for case in self._cases.values())
 
     @property
-    def holds_back(self) -> bool:
-        """Whether something of before is in force that may need what is wanted no more."""
-        return any(case.holds_all for case in self._cases.values())
+    def unknown(self) -> list[tuple[str, str]]:
+        """Of what is refused that of which this process does not know what was there before."""
+        failed = [key for key, case in self._cases.items() if case.holds_all]
+        return [
+            (kind, name)
+            for kind, name in (*self._refused, *failed)
+            if kind in _IN_NEED and (kind, name) not in self._good
+        ]
 
     def sources(self) -> set[str]:
         """Which sources have set their resources."""
@@ -100,11 +112,48 @@ class Snapshot:
 
     def set_resources(self, source: str, resources: Resources) -> bool:
         """Replaces all resources of one source. True: something changed."""
+        before = self._wanted.resources
         changed = self._wanted.set_resources(source, resources)
         if changed:
+            if self._remains and self._is_confirmed(before):
+                self._remains.forget()
+            self._remains.note(before, self._wanted.resources, self._good)
+            self._take_remains()
             self._forget_what_changed()
             self._follow()
+            self._keep_what_is_needed()
         return changed
+
+    def _is_confirmed(self, wanted: dict[str, dict[str, Encoded]]) -> bool:
+        """Whether it is known of all that may need others whether Envoy takes it."""
+        return all(
+            (good := self._good.get((kind, name))) is not None and good.version == item.version
+            for kind in _IN_NEED
+            for name, item in wanted[kind].items()
+            if (kind, name) not in self._refused and (kind, name) not in self._cases
+        )
+
+    def _keep_what_is_needed(self) -> None:
+        """By what is in force of before. While something is being found out nothing goes that may be."""
+        if not self._remains or self.asks:
+            return
+        in_force = [
+            content for key, case in self._cases.items() for content in case.of_before(self._good.get(key))
+        ]
+        in_force += [good.value for key in self._refused if (good := self._good.get(key)) is not None]
+        before = self._remains.kept
+        self._remains.keep(in_force)
+        if self._remains.kept != before:
+            self._take_remains()
+
+    def _take_remains(self) -> None:
+        self._resources = self._remains.among(self._wanted.resources)
+        self._versions = self._wanted.versions
+        if self._remains.kept:
+            self._versions = {
+                kind: {name: item.version for name, item in items.items()}
+                for kind, items in self._resources.items()
+            }
 
     def _forget_what_changed(self) -> None:
         """A refusal is of one version; another one is to be tried."""
@@ -198,6 +247,7 @@ class Snapshot:
         case, wanted = self._cases.get((kind, name)), self.resources[kind].get(name)
         if case is not None and case.over and wanted is not None and wanted.version == sent.version:
             self._close(kind, name)
+        self._keep_what_is_needed()
 
     def accept_known(self, kind: str, versions: Mapping[str, str]) -> None:
         """An Envoy that another control plane served before has these: what is wanted still is good, and is kept if it
@@ -216,6 +266,7 @@ class Snapshot:
             if wanted is not None and wanted.version == sent.version:
                 self._refused[kind, name] = (sent.version, told)
                 self._retried.discard((kind, name))
+                self._keep_what_is_needed()
             return
         now = self.effective(kind, name)
         late = now is None or now.version != sent.version
@@ -226,6 +277,7 @@ class Snapshot:
             self._cases[kind, name] = case
             if another:
                 self._askers[kind, name] = asker
+        self._keep_what_is_needed()
 
     def case_for(self, asker: Inquiry) -> Case | None:
         """A case that this one shall ask about. Whose asker has left is taken over."""
@@ -244,6 +296,7 @@ class Snapshot:
             case.give_up(told or "")
         else:
             case.answer(told)
+        self._keep_what_is_needed()
 
     def leave(self, asker: Inquiry) -> None:
         """Whom this one asked is gone."""
