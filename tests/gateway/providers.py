@@ -70,11 +70,11 @@ class MisbehavingProvider:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             if self.way == "resets the connection":
                 self.asked += 1
-                _reset(writer)
+                reset_connection(writer)
                 return
             if self.way == "resets at the first byte":
                 await reader.readexactly(1)
-                _reset(writer)
+                reset_connection(writer)
                 return
             await _read_request(reader)
             self.asked += 1
@@ -85,7 +85,7 @@ class MisbehavingProvider:
     async def _answer(self, writer: asyncio.StreamWriter) -> None:
         match self.way:
             case "resets after the request":
-                _reset(writer)
+                reset_connection(writer)
             case "never answers":
                 await asyncio.Event().wait()
             case "closes its half and never answers":
@@ -99,7 +99,7 @@ class MisbehavingProvider:
             case "resets after the headers" | "resets in the middle" | "closes in the middle":
                 await self._begin(writer)
                 if self.way != "closes in the middle":
-                    _reset(writer)
+                    reset_connection(writer)
             case "stops in the middle":
                 await self._begin(writer)
                 await asyncio.Event().wait()
@@ -147,7 +147,7 @@ async def _read_request(reader: asyncio.StreamReader) -> None:
     await reader.readexactly(length)
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def reset_connection(writer: asyncio.StreamWriter) -> None:
     """Closes with RST, as a process that was killed or a firewall that gave up does."""
     found: socket.socket = writer.get_extra_info("socket")
     found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

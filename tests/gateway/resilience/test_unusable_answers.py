@@ -7,7 +7,7 @@ import contextlib
 import gzip
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -43,7 +43,7 @@ async def shared() -> AsyncIterator[Shared]:
 
 
 @contextlib.asynccontextmanager
-async def answering(status: str, more: bytes = b"", body: bytes = b"moved") -> AsyncIterator[int]:
+async def answering(status: str, more: bytes = b"", body: bytes = b"moved") -> AsyncGenerator[int]:
     """The port of a provider that always answers so."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -70,7 +70,7 @@ class Attempts:
 
     def _failed(self, number: int, line: AttemptLine) -> Attempt:
         status = int(line.status or 0)
-        outcome = outcome_of(line.flags) if line.flags else ""
+        outcome = outcome_of(line.flags, line.status) if line.flags else ""
         nobody = line.address == _NOBODY
         if nobody:
             outcome = NO_HOST
@@ -80,7 +80,7 @@ class Attempts:
             line.cluster,
             "" if nobody else line.address,
             0 if outcome and status in (0, 503) else status,
-            outcome or f"answered {status}",
+            outcome or (f"answered {status}" if status >= 400 else "answered"),
             line.detail,
             int(line.duration_milliseconds) * 1e-3 if line.duration_milliseconds else None,
             line.retry_after,

@@ -91,7 +91,7 @@ class Bookings:
             method=line.method,
             path=line.path or line.sent_path,
             status=int(line.status or 0),
-            outcome=(outcome_of(line.flags) if line.flags else "") or "answered",
+            outcome=(outcome_of(line.flags, line.status) if line.flags else "") or "answered",
             model=line.model,
             effective_model=called if backend else "",
             backend=backend,

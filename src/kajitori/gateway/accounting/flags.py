@@ -47,7 +47,13 @@ def of_leg(flags: str, decision: str) -> str:
     return OVERTAKEN if flags == "DC" and HEDGED in decision else flags
 
 
-def outcome_of(flags: str) -> str:
+# How a session over a WebSocket ends, whoever closes it.
+_SESSION, _CLOSED = "101", ("UC", "DC")
+
+
+def outcome_of(flags: str, status: str) -> str:
     """The flags of a line, between commas, in words; empty if they say nothing of a failure."""
+    if status == _SESSION and flags in _CLOSED:
+        return ""
     words = [_WORDS.get(flag, flag) for flag in flags.split(",")]
     return ", ".join(dict.fromkeys(word for word in words if word))
