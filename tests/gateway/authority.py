@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -44,6 +44,17 @@ class Authority:
 
     def config_map(self, name: str) -> dict[str, Any]:
         return {"kind": "ConfigMap", "metadata": {"name": name}, "data": {"ca.crt": self.pem}}
+
+    def revocations(self, *pairs: Path) -> str:
+        """A list with the certificates of these files, as PEM."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name)
+        builder = builder.last_update(now - _DAY).next_update(now + _DAY)
+        for path in pairs:
+            serial = x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _DAY)
+            builder = builder.add_revoked_certificate(revoked.build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
     def client_context(self) -> ssl.SSLContext:
         """A client that believes this authority."""

@@ -242,16 +242,30 @@ async def test_a_listener_takes_the_versions_and_the_clients_that_the_policy_say
     port = free_port()
     validation = {
         "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
-        "subjectAltNames": {"dnsNames": [{"value": "client.example"}]},
+        "subjectAltNames": {
+            "dnsNames": [{"value": "client.example"}],
+            "otherNames": [{"oid": "1.3.6.1.4.1.311.20.2.3", "value": "nobody"}],
+        },
+        "crl": {"refs": [{"group": "", "kind": "ConfigMap", "name": "revoked"}]},
     }
-    plan = await bench.apply(
+    good = authority.pair_file(tmp_path, "client.example")
+    others = tmp_path / "others"
+    others.mkdir()
+    revoked = authority.pair_file(others, "client.example")
+    lists = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "revoked"},
+        "data": {"ca.crl": authority.revocations(revoked)},
+    }
+    documents = [
         gateway(port, **listener),
         authority.secret("server", "a.example"),
         authority.config_map("ca"),
         plain_backend("b", one.port),
         plain_route("b"),
         policy(tls={"minVersion": "1.3", "alpnProtocols": ["http/1.1"], "clientValidation": validation}),
-    )
+    ]
+    plan = await bench.apply(*documents, lists)
     assert bench.ads.rejected == {}
     assert conditions(plan, "for-gateway")["Accepted"]["status"] == "True"
 
@@ -267,14 +281,29 @@ async def test_a_listener_takes_the_versions_and_the_clients_that_the_policy_say
 
     strangers = tmp_path / "strangers"
     strangers.mkdir()
-    good = authority.pair_file(tmp_path, "client.example")
     await eventually_served(lambda: status(good))
     refused = [
         status(None),
         status(stranger.pair_file(strangers, "client.example")),
         status(authority.pair_file(tmp_path, "other.example")),
+        status(revoked),
         status(good, ssl.TLSVersion.TLSv1_2),
     ]
     for attempt in refused:
         with pytest.raises(aiohttp.ClientError):
             await attempt
+    # Where it cannot be said who shall be let in, nobody is.
+    plan = await bench.apply(*documents)
+    told = conditions(plan, "for-gateway")["Accepted"]
+    assert told["status"] == "False"
+    assert "ConfigMap default/revoked does not exist" in told["message"]
+    assert "its HTTPS listeners take no client" in told["message"]
+
+    async def is_closed() -> bool:
+        try:
+            await status(good)
+        except aiohttp.ClientError:
+            return True
+        return False
+
+    await eventually(is_closed)

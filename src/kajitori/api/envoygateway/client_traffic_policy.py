@@ -64,6 +64,22 @@ class ClientIPDetection(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     direct_source_ip: dict[str, Any] | None = field(default=None, name="directSourceIP")
 
 
+class OtherName(StringMatch, frozen=True, kw_only=True, rename="camel"):
+    """A name of another type, which its object identifier says, such as 1.3.6.1.4.1.311.20.2.3."""
+
+    oid: str
+
+
+class RevocationLists(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Certificates that were revoked: `ca.crl` in ConfigMaps or Secrets, a list for each authority.
+
+    onlyVerifyLeafCertificate: authorities need no list.
+    """
+
+    refs: Annotated[list[SecretObjectReference], Meta(min_length=1, max_length=8)]
+    only_verify_leaf_certificate: bool = False
+
+
 class SubjectAltNames(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Names of which a client's certificate has one."""
 
@@ -71,6 +87,7 @@ class SubjectAltNames(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     email_addresses: list[StringMatch] = field(default_factory=list)
     ip_addresses: list[StringMatch] = field(default_factory=list)
     uris: list[StringMatch] = field(default_factory=list)
+    other_names: list[OtherName] = field(default_factory=list)
 
 
 class ClientValidation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -93,6 +110,7 @@ class ClientValidation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     spki_hashes: list[str] = field(default_factory=list)
     certificate_hashes: list[str] = field(default_factory=list)
     subject_alt_names: SubjectAltNames | None = None
+    crl: RevocationLists | None = None
     allow_expired_certificate: bool = False
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kajitori.gateway.observed import Index
 
 CERTIFICATE_KEY, PRIVATE_KEY, AUTHORITY_KEY = "tls.crt", "tls.key", "ca.crt"
+REVOCATION_KEY = "ca.crl"
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -135,7 +136,7 @@ def authorities(index: Index, refs: Sequence[AuthorityRef]) -> tuple[str, list[R
     problems: list[Reason] = []
     for ref in refs:
         subject = f"{ref.kind} {ref.namespace}/{ref.name}"
-        text = _authority(index, ref, subject)
+        text = _text_of(index, ref, subject, AUTHORITY_KEY)
         if isinstance(text, Reason):
             problems.append(text)
         elif not _is_bundle(text):
@@ -152,7 +153,25 @@ def authorities(index: Index, refs: Sequence[AuthorityRef]) -> tuple[str, list[R
     return "".join(found), problems
 
 
-def _authority(index: Index, ref: AuthorityRef, subject: str) -> str | Reason:
+def revocations(index: Index, refs: Sequence[AuthorityRef]) -> tuple[str, list[Reason]]:
+    """The lists of revoked certificates of the references, as one PEM text, and what is wrong with the others."""
+    found: list[str] = []
+    problems: list[Reason] = []
+    for ref in refs:
+        subject = f"{ref.kind} {ref.namespace}/{ref.name}"
+        text = _text_of(index, ref, subject, REVOCATION_KEY)
+        if isinstance(text, Reason):
+            problems.append(text)
+        elif not _is_revocation_list(text):
+            told = f"{subject}: {REVOCATION_KEY!r} is no list of revoked certificates in PEM"
+            problems.append(Reason("InvalidCRL", told, "", subject))
+        else:
+            found.append(text.strip() + "\n")
+    return "".join(found), problems
+
+
+def _text_of(index: Index, ref: AuthorityRef, subject: str, name: str) -> str | Reason:
+    """What the object has under a name."""
     key = (ref.namespace, ref.name)
     if (ref.group, ref.kind) not in (("", "ConfigMap"), ("", "Secret")):
         return Reason(
@@ -165,7 +184,7 @@ def _authority(index: Index, ref: AuthorityRef, subject: str) -> str | Reason:
         config_map = index.config_maps.get(key)
         if config_map is None:
             return Reason("InvalidCACertificateRef", f"{subject} does not exist", "create it", subject)
-        text = config_map.data.get(AUTHORITY_KEY) or _decoded(config_map.binary_data.get(AUTHORITY_KEY))
+        text = config_map.data.get(name) or _decoded(config_map.binary_data.get(name))
     else:
         if not index.observed.settings.may_read_secrets_of(ref.namespace):
             return Reason(
@@ -177,9 +196,9 @@ def _authority(index: Index, ref: AuthorityRef, subject: str) -> str | Reason:
         secret = index.secrets.get(key)
         if secret is None:
             return Reason("InvalidCACertificateRef", f"{subject} does not exist", "create it", subject)
-        text = _decoded(secret.data.get(AUTHORITY_KEY))
+        text = _decoded(secret.data.get(name))
     if not text:
-        return Reason("InvalidCACertificateRef", f"{subject} has no key {AUTHORITY_KEY!r}", "add it", subject)
+        return Reason("InvalidCACertificateRef", f"{subject} has no key {name!r}", "add it", subject)
     return text
 
 
@@ -189,5 +208,17 @@ def _is_bundle(text: str) -> bool:
 
     try:
         return bool(x509.load_pem_x509_certificates(text.encode()))
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=256)
+def _is_revocation_list(text: str) -> bool:
+    from cryptography import x509
+
+    begins = "-----BEGIN X509 CRL-----"
+    lists = text.split(begins)[1:]
+    try:
+        return bool(lists) and all(x509.load_pem_x509_crl((begins + each).encode()) for each in lists)
     except ValueError:
         return False

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kajitori.api.envoygateway.client_traffic_policy import OtherName
 from kajitori.api.envoygateway.policy import GROUP
-from kajitori.gateway.backends.certificates import AuthorityRef, Delivered, authorities, sds
+from kajitori.gateway.backends.certificates import AuthorityRef, Delivered, authorities, revocations, sds
 
 if TYPE_CHECKING:
-    from kajitori.api.envoygateway.client_traffic_policy import ClientTLS, ClientValidation
+    from collections.abc import Sequence
+
+    from kajitori.api.envoygateway.client_traffic_policy import (
+        ClientTLS,
+        ClientValidation,
+        RevocationLists,
+        StringMatch,
+    )
     from kajitori.api.envoygateway.policy import Policy
+    from kajitori.api.gateway.shared import SecretObjectReference
     from kajitori.gateway.observed import Index
 
 KIND = "ClientTrafficPolicy"
@@ -19,7 +28,9 @@ _NAME_TYPES = (
     ("email_addresses", "EMAIL"),
     ("ip_addresses", "IP_ADDRESS"),
     ("uris", "URI"),
+    ("other_names", "OTHER_NAME"),
 )
+_FINGERPRINT_OF_NOBODY = "00" * 32
 
 
 def change_tls(chain: dict[str, Any], tls: ClientTLS, authority: Delivered | None) -> None:
@@ -56,6 +67,18 @@ def change_tls(chain: dict[str, Any], tls: ClientTLS, authority: Delivered | Non
         context["require_client_certificate"] = _required(validation)
 
 
+def close_tls(chain: dict[str, Any]) -> None:
+    """Has an HTTPS listener take nobody: it cannot be said whose certificates it shall take."""
+    socket: dict[str, Any] = chain["transport_socket"]
+    context: dict[str, Any] = dict(socket["typed_config"])
+    common: dict[str, Any] = dict(context["common_tls_context"])
+    common.pop("validation_context_sds_secret_config", None)
+    common["validation_context"] = {"verify_certificate_hash": [_FINGERPRINT_OF_NOBODY]}
+    context["common_tls_context"] = common
+    context["require_client_certificate"] = True
+    chain["transport_socket"] = {**socket, "typed_config": context}
+
+
 def _required(validation: ClientValidation) -> bool:
     if validation.mode:
         return validation.mode in ("RequireAny", "RequireAndVerify")
@@ -63,11 +86,16 @@ def _required(validation: ClientValidation) -> bool:
 
 
 def authority_refs(index: Index, policy: Policy, validation: ClientValidation) -> list[AuthorityRef]:
-    """The references that the policy may follow."""
+    """The references that the policy may follow: to authorities, and to what they have revoked."""
+    revoked = validation.crl.refs if validation.crl else []
+    return _permitted(index, policy, [*validation.ca_certificate_refs, *revoked])
+
+
+def _permitted(index: Index, policy: Policy, refs: Sequence[SecretObjectReference]) -> list[AuthorityRef]:
     namespace = policy.key[0]
     return [
         AuthorityRef(ref.group, ref.kind, ref.namespace or namespace, ref.name)
-        for ref in validation.ca_certificate_refs
+        for ref in refs
         if index.granted(GROUP, KIND, namespace, ref.group, ref.kind, (ref.namespace or namespace, ref.name))
     ]
 
@@ -77,14 +105,14 @@ def client_authority(
 ) -> Delivered | None:
     """What the certificates of clients are held against. problems: gets what keeps it from being there."""
     where = "spec.tls.clientValidation"
-    refs = authority_refs(index, policy, validation)
+    refs = _permitted(index, policy, validation.ca_certificate_refs)
     if len(refs) < len(validation.ca_certificate_refs):
         problems.append(
             f"{where}.caCertificateRefs: no ReferenceGrant lets the policy refer to another namespace"
         )
     bundle, reasons = authorities(index, refs)
     problems += [f"{where}.caCertificateRefs: {reason.message}" for reason in reasons]
-    context: dict[str, Any] = {}
+    context = _revoked(index, policy, validation.crl, problems) if validation.crl else {}
     if bundle:
         context["trusted_ca"] = {"inline_string": bundle}
     if validation.mode in ("Request", "RequireAny"):
@@ -100,16 +128,28 @@ def client_authority(
         context["allow_expired_certificate"] = True
     names = validation.subject_alt_names
     if names:
-        kinds = {"Exact": "exact", "Prefix": "prefix", "Suffix": "suffix"}
         context["match_typed_subject_alt_names"] = [
-            {
-                "san_type": kind,
-                "matcher": {"safe_regex": {"regex": match.value}}
-                if match.type == "RegularExpression"
-                else {kinds[match.type]: match.value},
-            }
-            for member, kind in _NAME_TYPES
-            for match in getattr(names, member)
+            _name(kind, match) for member, kind in _NAME_TYPES for match in getattr(names, member)
         ]
     name = f"client-ca/policy/{'/'.join(policy.key)}"
     return Delivered(name, {"name": name, "validation_context": context})
+
+
+def _revoked(index: Index, policy: Policy, crl: RevocationLists, problems: list[str]) -> dict[str, Any]:
+    where = "spec.tls.clientValidation.crl.refs"
+    refs = _permitted(index, policy, crl.refs)
+    if len(refs) < len(crl.refs):
+        problems.append(f"{where}: no ReferenceGrant lets the policy refer to another namespace")
+    lists, reasons = revocations(index, refs)
+    problems += [f"{where}: {reason.message}" for reason in reasons]
+    return {"crl": {"inline_string": lists}, "only_verify_leaf_cert_crl": crl.only_verify_leaf_certificate}
+
+
+def _name(kind: str, match: StringMatch | OtherName) -> dict[str, Any]:
+    kinds = {"Exact": "exact", "Prefix": "prefix", "Suffix": "suffix"}
+    if match.type == "RegularExpression":
+        matcher: dict[str, Any] = {"safe_regex": {"regex": match.value}}
+    else:
+        matcher = {kinds[match.type]: match.value}
+    made = {"san_type": kind, "matcher": matcher}
+    return {**made, "oid": match.oid} if isinstance(match, OtherName) else made

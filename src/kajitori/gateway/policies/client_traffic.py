@@ -17,7 +17,7 @@ from kajitori.api.unhonoured import unhonoured_fields
 from kajitori.gateway.policies.attachment import GATEWAY, PolicyAttachment, Scope
 from kajitori.gateway.policies.bounds import client_problems
 from kajitori.gateway.policies.client_settings import change_chain, change_port, late_response_headers
-from kajitori.gateway.policies.client_tls import authority_refs, change_tls, client_authority
+from kajitori.gateway.policies.client_tls import authority_refs, change_tls, client_authority, close_tls
 from kajitori.gateway.policies.statuses import policy_status
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class _Held(msgspec.Struct, frozen=True):
     policy: Policy
     spec: ClientTrafficPolicySpec
     authority: Delivered | None = None
+    closed: bool = False
 
 
 class ClientTraffic:
@@ -62,13 +63,27 @@ class ClientTraffic:
             spec = msgspec.convert(policy.spec, ClientTrafficPolicySpec)
         except msgspec.ValidationError as error:
             problems.append(f"spec: {error}")
-            return None
+            return self._closed(policy)
         authority = None
+        # Fields that might have kept somebody out.
+        problems += [
+            f"{path} is not honoured"
+            for path in unhonoured_fields(policy.spec, ClientTrafficPolicySpec)
+            if path.startswith("spec.tls.clientValidation.")
+        ]
         if spec.tls and spec.tls.client_validation:
             authority = client_authority(self._index, policy, spec.tls.client_validation, problems)
         problems += _bad_networks(spec)
         problems += client_problems(spec)
-        return None if problems else _Held(policy, spec, authority)
+        return self._closed(policy) if problems else _Held(policy, spec, authority)
+
+    def _closed(self, policy: Policy) -> _Held | None:
+        """What holds of a policy that cannot be read: nothing, but that it asks clients for certificates."""
+        tls = policy.spec.get("tls")
+        if not isinstance(tls, dict) or "clientValidation" not in tls:
+            return None
+        self._problems[policy.key].append("as it asks for certificates, its HTTPS listeners take no client")
+        return _Held(policy, ClientTrafficPolicySpec(), closed=True)
 
     def listener(
         self, found: dict[str, Any], bindings: Sequence[Binding], secrets: dict[str, dict[str, Any]]
@@ -93,6 +108,8 @@ class ClientTraffic:
                 continue
             self._tables[table] = held
             change_chain(chain, held.spec, members[0].hostname)
+            if held.closed and "transport_socket" in chain:
+                close_tls(chain)
             if held.spec.tls and "transport_socket" in chain:
                 change_tls(chain, held.spec.tls, held.authority)
                 if held.authority is not None:
