@@ -139,8 +139,8 @@ async def test_access_logs_for_envoy_ai_gateway_find_its_metadata(
     assert bench.ads.rejected == {}
     (ancestor,) = status(plan, "EnvoyProxy", "settings")["ancestors"]
     told = {each["type"]: each for each in ancestor["conditions"]}["Warning"]["message"]
-    assert "settings[0].format: by_cel is computed by CEL after the request" in told
-    assert "settings[0].format: session.id is neither" in told
+    assert "settings[0].format: by_cel: computed by CEL after the request" in told
+    assert "settings[0].format: session.id: not among llmRequestCosts" in told
     assert told.count("settings[0].format") == 2
     for body in (QUESTION, {**QUESTION, "model": "free"}, {**QUESTION, "stream": True}):
         assert (await bench.post(body)).status == 200

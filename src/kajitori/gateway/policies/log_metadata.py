@@ -74,8 +74,9 @@ def untold(setting: AccessLogSetting, routes: Mapping[str, RouteFacts]) -> Itera
     costs = [cost for facts in routes.values() for cost in facts.costs]
     counts = {cost.key for cost in costs if cost.type in COST_FIELDS}
     computed = {cost.key for cost in costs} - counts
-    for name in sorted(set(_ASKED.findall(str(setting.format))) - _TOLD - counts):
-        if name in computed:
-            yield f"{name} is computed by CEL after the request; `kaji usage --records` has it"
-        else:
-            yield f"{name} is neither one of llmRequestCosts nor told besides; `%DYNAMIC_METADATA(io.kajitori)%` has what is known"
+    asked = sorted(set(_ASKED.findall(str(setting.format))) - _TOLD - counts)
+    if late := [name for name in asked if name in computed]:
+        yield f"{', '.join(late)}: computed by CEL after the request; `kaji usage --records` has that"
+    if unknown := [name for name in asked if name not in computed]:
+        known = "`%DYNAMIC_METADATA(io.kajitori)%` has what is known"
+        yield f"{', '.join(unknown)}: not among llmRequestCosts, and not told besides; {known}"
