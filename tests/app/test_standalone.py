@@ -135,3 +135,8 @@ def test_what_a_file_has_is_left_as_it_is() -> None:
     gateway_class: dict[str, Any] = {"kind": "GatewayClass", "metadata": {"name": "alone"}}
     gateway: dict[str, Any] = {"kind": "Gateway", "metadata": {}, "spec": {"gatewayClassName": "alone"}}
     assert assumed([gateway_class, gateway], 1975) == ([], [])
+
+
+def test_a_gateway_that_names_no_class_makes_none_up() -> None:
+    gateway = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "g"}}
+    assert assumed([gateway], 1975) == ([], [])

@@ -31,7 +31,8 @@ def assumed(objects: Sequence[Object], port: int) -> tuple[list[Object], list[st
                 f"Gateway {namespace}/{name} is not in the file; it is taken to be there and to have port {ports}"
             )
     known = {item["metadata"].get("name") for item in objects if item["kind"] == "GatewayClass"}
-    wanted = dict.fromkeys(str((item.get("spec") or {}).get("gatewayClassName")) for item in gateways)
+    named = ((item.get("spec") or {}).get("gatewayClassName") for item in gateways)
+    wanted = dict.fromkeys(str(name) for name in named if name)
     classes: list[Object] = [
         {
             "apiVersion": f"{_GATEWAY_API}/v1",
