@@ -21,7 +21,7 @@ from kajitori.base.errors import UsageError
 from kajitori.cli.output import paint
 
 if TYPE_CHECKING:
-    from kajitori.app.install.installer import Survey
+    from kajitori.app.install.survey import Survey
     from kajitori.kube.direct import DirectClient
 
 DEFAULT_NAMESPACE = "kajitori-system"
@@ -73,10 +73,11 @@ def run(options: argparse.Namespace) -> int:
     values = complete(chosen)
     with open_client(options) as client:
         from kajitori.app.install import installer
+        from kajitori.app.install.survey import refuse_downgrade, survey
 
         installer.check_rights(client, options.namespace, values, definitions=not options.skip_definitions)
-        found = installer.survey(client, options.namespace, values, chosen)
-        installer.refuse_downgrade(found)
+        found = survey(client, options.namespace, values, chosen)
+        refuse_downgrade(found)
         refuse_helm(found)
         say_states(found)
         if options.dry_run:

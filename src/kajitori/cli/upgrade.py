@@ -37,17 +37,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from kajitori.app.install import installer
     from kajitori.app.install.stored_versions import migrate_stored_versions
+    from kajitori.app.install.survey import check_record_right, read_record, refuse_downgrade, survey
     from kajitori.app.install.values import complete, overlay, read_choices
 
     with open_client(options) as client:
-        installer.check_record_right(client, options.namespace)
-        record = installer.read_record(client, options.namespace)
+        check_record_right(client, options.namespace)
+        record = read_record(client, options.namespace)
         kept = {} if options.reset_values else record.get("values", {})
         chosen = overlay(kept, read_choices(options.values, options.settings))
         values = complete(chosen)
         installer.check_rights(client, options.namespace, values)
-        found = installer.survey(client, options.namespace, values, chosen)
-        installer.refuse_downgrade(found)
+        found = survey(client, options.namespace, values, chosen)
+        refuse_downgrade(found)
         if options.only_definitions:
             installer.apply_definitions(client, found, say)
             migrate_stored_versions(client, say)

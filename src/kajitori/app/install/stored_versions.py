@@ -9,7 +9,8 @@ from typing import Any
 from kajitori.api.resource import Resource
 from kajitori.app.install.cluster import DEFINITIONS, FIELD_MANAGER, get, list_all
 from kajitori.app.install.definitions import is_ours, storage_version_hash, stored_elsewhere
-from kajitori.app.install.installer import OURS, Say
+from kajitori.app.install.installer import Say
+from kajitori.app.install.survey import OURS
 from kajitori.base.errors import Conflict, NotFound
 from kajitori.kube.direct import DirectClient
 
