@@ -36,6 +36,8 @@ def frame(kind: int, flags: int, stream: bytes, payload: bytes = b"") -> bytes:
 
 
 _CONNECTION = bytes(4)
+# An answer that is a head alone.
+_WHOLE = bytes((_HEADERS, _END_HEADERS | _END_STREAM))
 # No table of headers, so that a block means the same each time; and frames as large as a head may be.
 _OUR_SETTINGS = frame(
     _SETTINGS, 0, _CONNECTION, b"\x00\x01" + bytes(4) + b"\x00\x05" + _LARGEST_BLOCK_BYTES.to_bytes(4, "big")
@@ -172,7 +174,8 @@ class Http2Connection(asyncio.Protocol):
         """Answers with a body wait until Envoy takes more; one that nobody would read goes without."""
         body = answer.body
         if not body:
-            written.append(frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, as_block(answer)))
+            block = as_block(answer)
+            written.append(b"".join((len(block).to_bytes(3, "big"), _WHOLE, stream, block)))
             return
         if len(body) > _FIRST_WINDOW_BYTES:
             self._put(stream, answer._replace(body=b""), written)

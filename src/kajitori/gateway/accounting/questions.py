@@ -33,12 +33,15 @@ class Malformed(Exception):
 
 
 class Form(NamedTuple):
-    """A head without its facts. headers: by lower-case name; they are shared, nobody changes them. length: of the body."""
+    """A head without its facts. headers: by lower-case name; they are shared, nobody changes them. length: of the body.
+    asked: the path of the request that it asks about, None if it is no question.
+    """
 
     method: str
     path: str
     headers: dict[str, str]
     length: int
+    asked: str | None
 
 
 class Forms:
@@ -91,8 +94,12 @@ class Forms:
 
 
 def _form(before: bytes, behind: bytes) -> Form:
-    method, path, headers = parse_head(before + behind)
-    return Form(method, path, headers, _length(headers))
+    return _make_form(*parse_head(before + behind))
+
+
+def _make_form(method: str, path: str, headers: dict[str, str]) -> Form:
+    asked = path[len(PREFIX) :].partition("?")[0] if path.startswith(PREFIX + "/") else None
+    return Form(method, path, headers, _length(headers), asked)
 
 
 def _form_of_blocks(before: bytes, behind: bytes) -> Form:
@@ -109,7 +116,7 @@ def _form_of_fields(fields: list[Field]) -> Form:
         raise Malformed("this is no request")
     if ":authority" in headers:
         headers["host"] = headers.pop(":authority")
-    return Form(method, path, headers, _length(headers))
+    return _make_form(method, path, headers)
 
 
 def _text_of(value: bytes) -> str:
@@ -149,7 +156,7 @@ def parse_question(form: Form, told: str) -> Request:
     if len(facts) > 2 and (facts[2] == "-" or (not facts[2] and facts[0].startswith(("http/", "grpc/")))):
         facts = told.split(_FACTS_SEPARATOR, _FACTS_OF_NOBODY - 1)
         facts[2:3] = Who()
-    if not form.path.startswith(PREFIX + "/") or len(facts) != _FACTS:
+    if form.asked is None or len(facts) != _FACTS:
         raise Malformed(f"{form.path[:100]!r} is no question")
     named, request_id, key, tenant, input_tokens, output_tokens, dialect, _, _, client, model = facts
     route, rule = _route(named)
@@ -164,10 +171,10 @@ def parse_question(form: Form, told: str) -> Request:
         tenant=_text(tenant),
         client=client,
         method=form.method,
-        path=form.path[len(PREFIX) :].partition("?")[0],
+        path=form.asked,
         headers=form.headers,
         input_tokens=_count(input_tokens) or 0,
-        output_tokens=_count(output_tokens),
+        output_tokens=_count(output_tokens) if output_tokens else None,
         dialect=cast("Dialect", dialect) if dialect in _DIALECTS else "openai",
     )
 

@@ -70,15 +70,22 @@ def failed_amount(limit: Limit) -> int:
 
 def estimated_usage(limit: Limit, request: Request) -> Usage:
     """The input as estimated, and the output at its bound; without a model there is none."""
-    asked = request.output_tokens if request.model else 0
-    output = limit.output_tokens if asked is None else min(asked, limit.output_tokens)
+    output = _estimated_output(limit, request)
     return Usage(request.input_tokens, output, request.input_tokens + output)
+
+
+def _estimated_output(limit: Limit, request: Request) -> int:
+    asked = request.output_tokens if request.model else 0
+    return limit.output_tokens if asked is None or asked > limit.output_tokens else asked
 
 
 def reserved_amount(
     charger: Charger, limit: Limit, request: Request, targets: Sequence[TargetFacts]
 ) -> int | None:
     """What is reserved: for the dearest of the backends that it may go to. None if a price is not known."""
+    if limit.strict and limit.counts == TOKENS:
+        tokens = (limit.request_amount or 0) + request.input_tokens + _estimated_output(limit, request)
+        return tokens if tokens <= MOST else MOST
     usage = estimated_usage(limit, request)
     if not limit.strict:
         priced = limit.counts != USD or all(
@@ -86,7 +93,7 @@ def reserved_amount(
             for target in targets
         )
         return failed_amount(limit) if priced else None
-    if limit.counts in (REQUESTS, TOKENS) or not targets:
+    if limit.counts == REQUESTS or not targets:
         return real_amount(charger, limit, request.route, request.rule, "", request.model, usage)
     dearest = 0
     for backend, model in {(target.backend, target.model or request.model) for target in targets}:

@@ -118,7 +118,7 @@ class Engine:
             )
         except StoreLost as error:
             return self._without_store(request, entry, asked, error)
-        if may_be_waited_for(asked, outcome):
+        if not outcome.allowed and may_be_waited_for(asked, outcome):
             self._drop(request.id, entry)
             return None
         entry.reserved = outcome.allowed
@@ -348,7 +348,7 @@ class Engine:
         headers = limit_headers(told_readings(asked, outcome), request.dialect, now)
         if outcome.allowed:
             self.counts.admitted += 1
-            exhausted = exhausted_backends(asked, outcome, now)
+            exhausted = exhausted_backends(asked, outcome, now) if asked.candidates else {}
             if exhausted:
                 self.exhaustion.meet(used_up_limits(asked, outcome), now)
             return Verdict(allowed=True, headers=headers, exhausted=exhausted)

@@ -114,7 +114,8 @@ class MemoryStore:
             self._write([_RESERVE, request_id, note, expires, taken], may_wait=may_wait and self._together)
             self._reserve(request_id, Reservation(note, taken, expires))
             for hold in holds:
-                self._prune(hold.counter, hold.keep)
+                if len(self._counters[hold.counter].slots) > 1:
+                    self._prune(hold.counter, hold.keep)
         return Outcome(allowed, standings, candidates)
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:

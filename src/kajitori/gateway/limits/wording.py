@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
@@ -133,34 +132,18 @@ def limit_headers(readings: list[Reading], dialect: Dialect, now: float) -> tupl
     if not readings:
         return ()
     tightest = readings[0] if len(readings) == 1 else _tightest(readings)
-    texts = _texts(tightest, now)
     found = (
-        ("x-ratelimit-limit", texts.window),
-        ("x-ratelimit-remaining", texts.left),
-        ("x-ratelimit-reset", texts.seconds),
+        ("x-ratelimit-limit", _limit_texts(tightest.capacity, tightest.window_seconds)[1]),
+        ("x-ratelimit-remaining", str(_left(tightest))),
+        ("x-ratelimit-reset", str(max(0, math.ceil(tightest.resets - now)))),
     )
     if len(readings) == 1:
-        return found + _of_unit(_unit(tightest), tightest, texts, dialect, now)
+        return found + _of_unit(_unit(tightest), tightest, dialect, now)
     for unit in (REQUESTS, TOKENS):
         of_unit = [each for each in readings if _unit(each) == unit]
         if of_unit:
-            first = _tightest(of_unit)
-            found += _of_unit(unit, first, _texts(first, now), dialect, now)
+            found += _of_unit(unit, _tightest(of_unit), dialect, now)
     return found
-
-
-class _Texts(NamedTuple):
-    """Of a reading. window: the limit, and for how long it is. seconds: until all of it is free again."""
-
-    limit: str
-    window: str
-    left: str
-    seconds: str
-
-
-def _texts(reading: Reading, now: float) -> _Texts:
-    limit, window = _limit_texts(reading.capacity, reading.window_seconds)
-    return _Texts(limit, window, str(_left(reading)), str(max(0, math.ceil(reading.resets - now))))
 
 
 @lru_cache(maxsize=1_000)
@@ -178,9 +161,7 @@ _ANTHROPIC = {
 }
 
 
-def _of_unit(
-    unit: str, reading: Reading, texts: _Texts, dialect: Dialect, now: float
-) -> tuple[tuple[str, str], ...]:
+def _of_unit(unit: str, reading: Reading, dialect: Dialect, now: float) -> tuple[tuple[str, str], ...]:
     if dialect == "openai":
         limit, remaining, reset = _OPENAI[unit]
         resets = _go_duration(max(0.0, reading.resets - now))
@@ -189,7 +170,8 @@ def _of_unit(
         resets = rfc3339(math.ceil(reading.resets))
     else:
         return ()
-    return (limit, texts.limit), (remaining, texts.left), (reset, resets)
+    text = _limit_texts(reading.capacity, reading.window_seconds)[0]
+    return (limit, text), (remaining, str(_left(reading))), (reset, resets)
 
 
 def _tightest(readings: list[Reading]) -> Reading:
@@ -197,7 +179,8 @@ def _tightest(readings: list[Reading]) -> Reading:
 
 
 def _left(reading: Reading) -> int:
-    return max(reading.capacity - reading.used - reading.taken, 0)
+    left = reading.capacity - reading.used - reading.taken
+    return left if left > 0 else 0
 
 
 def _left_fraction(reading: Reading) -> float:
