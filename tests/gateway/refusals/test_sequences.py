@@ -220,7 +220,24 @@ def test_so_have_envoys_of_two_control_planes(events: list[Any]) -> None:
     play(events, 2, 1)
 
 
-@pytest.mark.parametrize("kind", ["cluster", "chain", "tokens", "route"])
+KINDS = pytest.mark.parametrize("kind", [CLUSTER, LISTENER, EXTENSION, ROUTES])
+
+
+def with_oddity(world: World, kind: str) -> Resources:
+    """What only some Envoys refuse, in something of this type."""
+    wanted = resources(world)
+    for value in wanted.by_type[kind].values():
+        for part in divide(kind, value).values() or (value,):
+            if isinstance(part, list):
+                part[0]["odd"] = True
+            elif "revision" in part:
+                part["odd"] = True
+            elif part.get("providers"):
+                next(iter(part["providers"].values()))["odd"] = True
+    return wanted
+
+
+@KINDS
 def test_what_only_one_envoy_of_two_refuses_is_not_sent_to_it_again_and_again(kind: str) -> None:
     clock = Clock()
     with patch.object(stream_module, "asyncio", clock.patched()):
@@ -229,20 +246,34 @@ def test_what_only_one_envoy_of_two_refuses_is_not_sent_to_it_again_and_again(ki
         replica.start_envoy()
         replica.start_envoy("odd")
         found.change(dict.fromkeys(OBJECTS, (GOOD, 0)))
-        wanted = resources(found.world)
-        name = {"cluster": CLUSTER, "chain": LISTENER, "tokens": EXTENSION, "route": ROUTES}[kind]
-        for value in wanted.by_type[name].values():
-            for part in divide(name, value).values() or (value,):
-                if isinstance(part, list):
-                    part[0]["odd"] = True
-                elif "revision" in part:
-                    part["odd"] = True
-                elif part.get("providers"):
-                    next(iter(part["providers"].values()))["odd"] = True
-        replica.want(wanted)
+        replica.want(with_oddity(found.world, kind))
         settle(clock, found.replicas, 200)
         assert told(found.replicas)
         found.happen("restart envoy")
         settle(clock, found.replicas, 200)
         found.change({})
         found.happen("settle")
+
+
+@KINDS
+def test_what_an_envoy_refused_that_is_gone_the_next_one_is_asked_about_for_all_replicas(kind: str) -> None:
+    clock = Clock()
+    with patch.object(stream_module, "asyncio", clock.patched()):
+        found = Play(2, 0, clock)
+        old, other = found.replicas
+        old.start_envoy("odd")
+        other.start_envoy()
+        found.change(dict.fromkeys(OBJECTS, (GOOD, 0)))
+        wanted = with_oddity(found.world, kind)
+        for replica in found.replicas:
+            replica.want(wanted)
+        settle(clock, found.replicas)
+        assert told(found.replicas)
+        # One of a newer version takes its place.
+        old.restart_envoy(0)
+        settle(clock, found.replicas)
+        assert not told(found.replicas)
+        for replica in found.replicas:
+            assert in_force(replica.envoys[0]).keys() == found.world.keys() | {"chain/kept"}
+            for name, each in replica.snapshot.resources[kind].items():
+                assert replica.envoys[0].in_force[kind][name] == each.value

@@ -65,6 +65,10 @@ class Refused(msgspec.Struct, frozen=True, eq=False):
     def after_change(self, content: Any) -> State | None:
         return None if self.elsewhere else Asked(content, earlier=self)
 
+    def doubted(self) -> State:
+        """Whom it was asked is gone: another one may take it."""
+        return self if self.elsewhere else Asked(self.content, earlier=self)
+
 
 class Asked(msgspec.Struct, frozen=True, eq=False):
     """Envoy is asked about it, or will be. form: in which. words: why it refused a fuller form of the same.

@@ -152,6 +152,13 @@ class Case:
                 self._states[part] = after
         return True
 
+    def doubt(self) -> None:
+        """Who refused parts is gone, so another one is asked about them; until then all stays as it is."""
+        self._states = {
+            part: state.doubted() if isinstance(state, Refused) else state
+            for part, state in self._states.items()
+        }
+
     def refused_parts(self, name: str) -> list[RefusedPart]:
         """What other replicas are told. name: of the resource there."""
         return [

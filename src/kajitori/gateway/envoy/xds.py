@@ -51,8 +51,10 @@ class Snapshot:
         self._former_shards: dict[str, Encoded] = {}
         # What other processes' Envoys refuse, by resource.
         self._heeded: dict[tuple[str, str], dict[tuple[Part, str], RefusedPart]] = {}
-        # Who finds out for a case what is refused.
+        # Who finds out for a case what is refused, or refused all of a resource; and cases of which that one has left.
         self._askers: dict[tuple[str, str], Inquiry] = {}
+        self._refusers: dict[tuple[str, str], Inquiry] = {}
+        self._left: set[tuple[str, str]] = set()
 
     @property
     def resources(self) -> dict[str, dict[str, Encoded]]:
@@ -164,6 +166,7 @@ class Snapshot:
             if versions[kind].get(name) == refused[0]
         }
         self._retried &= self._refused.keys()
+        self._refusers = {key: asker for key, asker in self._refusers.items() if key in self._refused}
         self._stand_ins = {key: sent for key, sent in self._stand_ins.items() if key in self._refused}
         for name in [name for name in self._former_shards if table_of(name) not in versions[SCOPES]]:
             del self._former_shards[name]
@@ -198,6 +201,7 @@ class Snapshot:
     def _close(self, kind: str, name: str) -> None:
         del self._cases[kind, name]
         self._askers.pop((kind, name), None)
+        self._left.discard((kind, name))
 
     def effective(self, kind: str, name: str) -> Encoded | None:
         """What to send: the wanted resource, or the last good one where Envoy refused this very version."""
@@ -265,6 +269,8 @@ class Snapshot:
         if wanted is None or asker is None or not divide(kind, wanted.value):
             if wanted is not None and wanted.version == sent.version:
                 self._refused[kind, name] = (sent.version, told)
+                if asker is not None:
+                    self._refusers[kind, name] = asker
                 self._retried.discard((kind, name))
                 self._keep_what_is_needed()
             return
@@ -282,6 +288,9 @@ class Snapshot:
     def case_for(self, asker: Inquiry) -> Case | None:
         """A case that this one shall ask about. Whose asker has left is taken over."""
         for key, case in self._cases.items():
+            if key not in self._askers and key in self._left:
+                self._left.discard(key)
+                case.doubt()
             if case.open and self._askers.setdefault(key, asker) is asker:
                 return case
         return None
@@ -299,7 +308,12 @@ class Snapshot:
         self._keep_what_is_needed()
 
     def leave(self, asker: Inquiry) -> None:
-        """Whom this one asked is gone."""
+        """Whom this one asked is gone, and what it refused another one may take."""
+        self._left |= {key for key, other in self._askers.items() if other is asker}
+        self._left &= self._cases.keys()
+        mine = {key for key, other in self._refusers.items() if other is asker}
+        self._retried |= mine & self._refused.keys()
+        self._refusers = {key: other for key, other in self._refusers.items() if key not in mine}
         self._askers = {key: other for key, other in self._askers.items() if other is not asker}
 
     def retry(self, kind: str, name: str) -> bool:
