@@ -337,6 +337,31 @@ async def test_a_limit_by_method_needs_no_question(shared: Shared) -> None:
     assert "Budget default/gets" not in bench.used_up.read_text()
 
 
+async def test_where_a_rule_says_so_each_answer_tells_how_a_soft_limit_stands(shared: Shared) -> None:
+    bench, provider = shared
+    policy = {
+        "kind": "BackendTrafficPolicy",
+        "metadata": {"name": "told", "annotations": {"gateway.kajitori.dev/strict": "false"}},
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "told"}],
+            "rateLimit": {
+                "global": {
+                    "rules": [
+                        {"limit": {"requests": 9, "unit": "Day"}, "xRateLimitHeaders": "DraftVersion03"}
+                    ]
+                }
+            },
+        },
+    }
+    await bench.apply(
+        gateway(bench.port), *backend("a", provider.port), ai_route("told", "m", {"name": "a"}), policy
+    )
+    replies = [await bench.post(question()) for _ in range(2)]
+    assert [reply.status for reply in replies] == [200, 200]
+    assert int(lower(replies[1])["x-ratelimit-remaining"]) in (7, 8)
+    assert lower(replies[1])["x-ratelimit-limit"].startswith("9, 9;w=")
+
+
 async def test_an_answer_without_usage_is_charged_by_an_estimate_and_says_so(shared: Shared) -> None:
     bench, provider = shared
     objects = (

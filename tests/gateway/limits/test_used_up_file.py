@@ -194,6 +194,7 @@ async def test_a_new_process_finds_out_what_is_used_up_and_a_larger_amount_opens
     [
         soft(name="Budget default/strict", strict=True),
         soft(name="Budget default/deny", deny_without_store=True),
+        soft(name="BackendTrafficPolicy default/told, rule 0", told=True),
         soft(name="Budget default/header", selectors=(distinct("header:x-team"),)),
     ],
 )

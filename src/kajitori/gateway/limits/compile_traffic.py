@@ -72,6 +72,7 @@ def _limit(
         request_amount=cost.fixed,
         clip=bool(cost.key),
         headers=rule.x_rate_limit_headers != "Off",
+        told=rule.x_rate_limit_headers == "DraftVersion03",
     )
 
 

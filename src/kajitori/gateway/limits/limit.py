@@ -89,7 +89,8 @@ class Limit(msgspec.Struct, frozen=True):
     output_tokens: reserved at most for the output of a request, and where it names no bound itself.
     group: limits of one group let a request pass if any of them does; empty: each stands for itself.
     deny_without_store: what happens while the store cannot be asked. shadow: counted and told, never refused.
-    headers: whether answers tell how the limit stands.
+    headers: whether answers tell how the limit stands; told: whether all must, also those of requests that would else pass
+    unasked.
     unpriced: whether requests pass whose model has no known price, where US dollars are counted.
     """
 
@@ -106,16 +107,19 @@ class Limit(msgspec.Struct, frozen=True):
     output_tokens: int = DEFAULT_OUTPUT_TOKENS
     group: str = ""
     headers: bool = True
+    told: bool = False
     unpriced: Literal["Allow", "Deny"] = "Deny"
 
 
 def is_pushed(limit: Limit) -> bool:
     """Whether requests pass unasked as long as a limit is not used up; it is counted when they end.
 
-    One that is not strict is, unless it must be looked up each time, or selects by what is forgotten when a request ends.
+    One that is not strict is, unless it must be looked up each time, or be told, or selects by what is forgotten when a
+    request ends.
     """
     return (
         not limit.strict
         and not limit.deny_without_store
+        and not limit.told
         and all(selector.fact in LOGGED_FACTS for selector in limit.selectors)
     )
