@@ -67,9 +67,11 @@ async def rescuing(bench: Workbench) -> AsyncIterator[tuple[str, str]]:
 
 
 async def apply_rescued(bench: Workbench, sockets: tuple[str, str], *objects: dict[str, Any]) -> None:
+    """Also what is hedged, whose attempts go by the same listener."""
     observed = observe(*objects, access_log=str(bench.access_log))
     settings = msgspec.structs.replace(observed.settings, rescue_sockets=sockets)
     plan = make_plan(msgspec.structs.replace(observed, settings=settings))
+    bench.plan = plan
     bench.ledger.configure(plan.policy)
     bench.set_resources("gateway", plan.resources)
     await bench.settled()
@@ -121,6 +123,17 @@ async def test_nor_where_streams_are_rescued(
     first.answer = flood.answer
     held = policy(streams={"onFailure": "Error", "idleTimeout": "4s"})
     await apply_rescued(bench, rescuing, gateway(bench.port), *documents(first.port, second), held)
+    await nobody_is_left_out(bench, flood, first)
+
+
+async def test_nor_where_requests_are_hedged(
+    bench: Workbench, first: Provider, second: Provider, rescuing: tuple[str, str]
+) -> None:
+    flood = Flood()
+    first.answer = flood.answer
+    held = policy(streams={"idleTimeout": "400ms"}, hedging={"after": "30s"})
+    await apply_rescued(bench, rescuing, gateway(bench.port), *documents(first.port, second), held)
+    await hurried(bench)
     await nobody_is_left_out(bench, flood, first)
 
 

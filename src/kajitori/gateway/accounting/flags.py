@@ -38,6 +38,8 @@ _WORDS[OVERTAKEN] = "overtaken"
 NO_HOST = _WORDS["UH"]
 CLIENT_LEFT = _WORDS["DC"]
 WAS_OVERTAKEN = _WORDS[OVERTAKEN]
+# How a session over a WebSocket ends, whoever closes it.
+_SESSION, _CLOSED = "101", ("UC", "DC")
 # What a script says in the decision of a leg, see lua/order.lua.
 HEDGED = "hedged, request "
 
@@ -45,10 +47,6 @@ HEDGED = "hedged, request "
 def of_leg(flags: str, decision: str) -> str:
     """The flags of a request's line, or that it was a leg which another one was faster than, or whose client left."""
     return OVERTAKEN if flags == "DC" and HEDGED in decision else flags
-
-
-# How a session over a WebSocket ends, whoever closes it.
-_SESSION, _CLOSED = "101", ("UC", "DC")
 
 
 def outcome_of(flags: str, status: str) -> str:

@@ -189,7 +189,9 @@ def _inner_route(entry: Entry, name: str) -> Resource:
     inner = {
         "name": route["name"],
         "match": {"prefix": "/", "headers": [{"name": legs.ROUTE, "string_match": {"exact": name}}]},
-        "route": _cut_when_silent(route["route"], entry.silence_seconds),
+        "route": _cut_when_silent(route["route"], entry.silence_seconds)
+        if entry.ending in ENDINGS
+        else route["route"],
         "response_headers_to_add": [*route.get("response_headers_to_add", ()), answered],
         "typed_per_filter_config": {key: filters[key] for key in _INNER_FILTERS if key in filters},
         "metadata": _metadata(route, lambda key: key in _INNER_FACTS),
