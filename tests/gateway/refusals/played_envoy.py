@@ -1,4 +1,4 @@
-"""A stand-in for Envoy on a stream of discovery, as decision 81 has what the real one does; test_against_envoy.py compares them.
+"""A stand-in for Envoy on a stream of discovery, as decision 81 has what the real one does; test_under_way.py compares them.
 
 Resources are JSON to it (`encode`), and it refuses what has a member `broken` that is true in it.
 """
