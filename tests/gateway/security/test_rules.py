@@ -19,6 +19,8 @@ from kajitori.api.envoygateway.authorization import (
 )
 from kajitori.api.envoygateway.rate_limit import PathMatch
 from kajitori.base.cel.errors import CompileError
+from kajitori.gateway.envoy.encode import Encoder
+from kajitori.gateway.envoy.schema import schema
 from kajitori.gateway.observed import Index
 from kajitori.gateway.policies.security.authorization import make_authorization
 from kajitori.gateway.policies.security.expressions import compile_request_expression
@@ -179,6 +181,7 @@ def test_the_first_rule_that_holds_decides(authorization: Authorization, request
         ("request.path.matches('(')", 21, "missing closing )"),
         (" && ".join(["request.path.contains('a')"] * 33), 1, "a rule may look through 32 texts"),
         ("(" * 300, 0, ""),
+        ("!" * 60 + "connection.mtls", 41, "Envoy reads no more than 40 levels"),
     ],
 )
 def test_an_expression_that_envoy_cannot_evaluate_is_told_with_its_place(
@@ -188,6 +191,21 @@ def test_an_expression_that_envoy_cannot_evaluate_is_told_with_its_place(
         compile_request_expression(text)
     assert said in str(told.value)
     assert not place or f"<input>:1:{place}: " in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " || ".join([f"request.path == '/{number}'" for number in range(150)]),
+        " && ".join(["(connection.mtls || !connection.mtls)"] * 60),
+        "!" * 36 + "connection.mtls",
+        " + ".join(["1"] * 38) + " > 1",
+    ],
+)
+def test_what_an_expression_may_be_envoys_messages_hold(text: str) -> None:
+    type_name = "cel.expr.ParsedExpr"
+    encoded = Encoder(schema()).encode(type_name, compile_request_expression(text).tree)
+    assert schema().message(type_name).FromString(encoded).expr.id == 1
 
 
 @pytest.mark.parametrize(

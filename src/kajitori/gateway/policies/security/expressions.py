@@ -10,7 +10,7 @@ import base64
 import itertools
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from kajitori.base.cel import syntax
 from kajitori.base.cel.compiler import Compiler
@@ -30,7 +30,7 @@ from kajitori.base.cel.types import (
 from kajitori.gateway.patterns import check_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 MODEL_HEADERS: Final = ("x-ai-eg-",)
 """Headers that are known once the model is."""
@@ -67,6 +67,8 @@ _OPERATORS = frozenset((
     "_%_", "-_",
 ))
 # fmt: on
+# Each is two of the hundred levels that a message can have.
+_DEEPEST = 40
 _SEARCHES = ("matches", "contains")
 _JOINED = ("string", "bytes", "list")
 _CONSTANTS = {
@@ -122,10 +124,7 @@ def compile_request_expression(text: str) -> RequestExpression:
     if searches > MOST_SEARCHES:
         problem = f"a rule may look through {MOST_SEARCHES} texts; this one looks through {searches}"
         raise CompileError(problem, text, 0)
-    numbers = itertools.count(1)
-    return RequestExpression(
-        {"expr": _message(tree, lambda: next(numbers)), "source_info": {}}, _by_model(tree)
-    )
+    return RequestExpression({"expr": _Tree(text).message(tree), "source_info": {}}, _by_model(tree))
 
 
 def _nodes(node: syntax.Node) -> Iterator[syntax.Node]:
@@ -180,30 +179,68 @@ def _problem_of_call(node: syntax.Call, compiler: Compiler) -> str:
     return ""
 
 
-def _message(node: syntax.Node, number: Callable[[], int]) -> dict[str, Any]:
-    """The part as `cel.expr.Expr`."""
-    made: dict[str, Any] = {"id": number()}
-    match node:
-        case syntax.Literal():
-            value = base64.b64encode(node.value).decode() if node.kind == "bytes" else node.value
-            made["const_expr"] = {_CONSTANTS[node.kind]: "NULL_VALUE" if node.kind == "null" else value}
-        case syntax.Name():
-            made["ident_expr"] = {"name": node.name}
-        case syntax.Select():
-            made["select_expr"] = {"operand": _message(node.operand, number), "field": node.field}
-        case syntax.Call(function="has", args=(syntax.Select() as asked,)):
-            operand = _message(asked.operand, number)
-            made["select_expr"] = {"operand": operand, "field": asked.field, "test_only": True}
-        case syntax.Call():
-            call: dict[str, Any] = {"function": node.function}
-            if node.target is not None:
-                call["target"] = _message(node.target, number)
-            made["call_expr"] = {**call, "args": [_message(part, number) for part in node.args]}
-        case syntax.ListOf():
-            made["list_expr"] = {"elements": [_message(part, number) for part in node.items]}
-        case syntax.MapOf():
-            raise AssertionError("refused before")
-    return made
+class _Tree:
+    """Makes the messages `cel.expr.Expr` of an expression."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._numbers = itertools.count(1)
+
+    def message(self, node: syntax.Node, depth: int = 1) -> dict[str, Any]:
+        """The part with all that is in it. Raises CompileError where it is nested too deeply."""
+        if depth > _DEEPEST:
+            raise CompileError(f"Envoy reads no more than {_DEEPEST} levels", self._text, node.at)
+        made: dict[str, Any] = {"id": next(self._numbers)}
+        match node:
+            case syntax.Literal():
+                value = base64.b64encode(node.value).decode() if node.kind == "bytes" else node.value
+                made["const_expr"] = {_CONSTANTS[node.kind]: "NULL_VALUE" if node.kind == "null" else value}
+            case syntax.Name():
+                made["ident_expr"] = {"name": node.name}
+            case syntax.Select():
+                made["select_expr"] = {"operand": self.message(node.operand, depth + 1), "field": node.field}
+            case syntax.Call(function="has", args=(syntax.Select() as asked,)):
+                operand = self.message(asked.operand, depth + 1)
+                made["select_expr"] = {"operand": operand, "field": asked.field, "test_only": True}
+            case syntax.Call():
+                made["call_expr"] = self._call(_balanced(node), depth + 1)
+            case syntax.ListOf():
+                made["list_expr"] = {"elements": [self.message(part, depth + 1) for part in node.items]}
+            case syntax.MapOf():
+                raise AssertionError("refused before")
+        return made
+
+    def _call(self, node: syntax.Call, depth: int) -> dict[str, Any]:
+        call: dict[str, Any] = {"function": node.function}
+        if node.target is not None:
+            call["target"] = self.message(node.target, depth)
+        return {**call, "args": [self.message(part, depth) for part in node.args]}
+
+
+def _balanced(node: syntax.Call) -> syntax.Call:
+    """A chain of `&&` or `||` is as deep as it is long; the same can be said with half of it on each side."""
+    if node.function not in ("_&&_", "_||_"):
+        return node
+    terms = list(_terms(node, node.function))
+    return cast("syntax.Call", _joined(node, terms))
+
+
+def _terms(node: syntax.Node, function: str) -> Iterator[syntax.Node]:
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, syntax.Call) and part.function == function:
+            waiting += reversed(part.args)
+        else:
+            yield part
+
+
+def _joined(node: syntax.Call, terms: list[syntax.Node]) -> syntax.Node:
+    if len(terms) == 1:
+        return terms[0]
+    half = len(terms) // 2
+    args = (_joined(node, terms[:half]), _joined(node, terms[half:]))
+    return syntax.Call(node.at, None, node.function, args)
 
 
 def _by_model(node: syntax.Node) -> bool:
