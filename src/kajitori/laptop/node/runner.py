@@ -5,12 +5,12 @@ A script rather than a module, because without site packages an editable install
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 if __name__ == "__main__":
     # The folder of this script is on the path first: replace it by the folder that holds the package.
-    sys.path[0] = str(Path(__file__).resolve().parents[3])
+    sys.path[0] = os.path.abspath(os.path.join(os.path.realpath(__file__), *[os.pardir] * 4))
     from kajitori.laptop.node.runtime.service import main
 
     main()

@@ -7,7 +7,6 @@ agent that was away learns its exit code. SIGTERM ends all containers, then the 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
@@ -227,17 +226,22 @@ def listen(folder: str, name: str) -> socket.socket:
     return listener
 
 
+def _arguments(given: list[str]) -> tuple[str, str]:
+    """Home and name. Read by hand: argparse and what it imports would be half a megabyte in each node's runner."""
+    options = dict(zip(given[::2], given[1::2], strict=False))
+    if len(given) != 4 or options.keys() != {"--home", "--name"}:
+        sys.exit("usage: runner.py --home DIR --name NODE")
+    return options["--home"], options["--name"]
+
+
 def main() -> None:
     """Entry point of `runner.py`."""
-    parser = argparse.ArgumentParser(description="Runs the processes of one node's containers.")
-    parser.add_argument("--home", required=True, help="the cluster's home")
-    parser.add_argument("--name", required=True, help="the node's name")
-    arguments = parser.parse_args()
-    home = os.path.abspath(arguments.home)
-    scratch = os.path.join(home, "nodes", arguments.name, "scratch")
+    home, node = _arguments(sys.argv[1:])
+    home = os.path.abspath(home)
+    scratch = os.path.join(home, "nodes", node, "scratch")
     os.makedirs(scratch, mode=0o700, exist_ok=True)
     os.makedirs(os.path.join(home, "run"), mode=0o700, exist_ok=True)
-    listener = listen(os.path.join(home, "run"), f"{arguments.name}-runner")
+    listener = listen(os.path.join(home, "run"), f"{node}-runner")
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     abilities = kernel.find_abilities(scratch, forbid=bool(os.environ.get("KAJITORI_NO_NAMESPACES")))
@@ -247,5 +251,5 @@ def main() -> None:
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_SLAVE)
     kernel.adopt_orphans()
-    sys.stderr.write(f"runner of {arguments.name}: {abilities}\n")
+    sys.stderr.write(f"runner of {node}: {abilities}\n")
     Service(listener, abilities).run()
