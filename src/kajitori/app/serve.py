@@ -48,6 +48,7 @@ from kajitori.kube.config import load_config
 from kajitori.kube.lease import LeaderElection, LeaseSettings
 
 if TYPE_CHECKING:
+    from kajitori.gateway.envoy.ads import AdsServer
     from kajitori.gateway.foreign_kinds import ForeignKinds
     from kajitori.gateway.observed import Settings
 
@@ -192,13 +193,9 @@ def _register_groups(runtime: Runtime, options: ControllersOptions) -> dict[str,
 async def serve_gateway(options: GatewayOptions) -> None:
     """The gateway's control plane, until told to stop. Raises LeadershipLost."""
     from kajitori.gateway.accounting.policy_delivery import PolicyServer
-    from kajitori.gateway.controller import SOURCE, GatewayController
+    from kajitori.gateway.controller import GatewayController
     from kajitori.gateway.credentials.exchange import Surroundings
-    from kajitori.gateway.envoy.ads import AdsServer
-    from kajitori.gateway.envoy.encode import Encoder
-    from kajitori.gateway.envoy.schema import load_schema
     from kajitori.gateway.envoy.server import ControlPlane, SecureListener
-    from kajitori.gateway.envoy.xds import Snapshot
     from kajitori.gateway.fleet.front_controller import FrontController
     from kajitori.gateway.fleet.identity import Certificates
     from kajitori.gateway.fleet.reports import Reports
@@ -211,8 +208,7 @@ async def serve_gateway(options: GatewayOptions) -> None:
         client = await stack.enter_async_context(_client(options, "gateway"))
         runtime = _runtime(client, options, "gateway", identity)
         policies = PolicyServer()
-        schema = load_schema(cache_folder=options.cache)
-        ads = AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
+        ads = _ads_server(options)
         foreign_kinds = ForeignKinds()
         settings = _gateway_settings(options)
         reports = Reports(runtime, ads, options.namespace, identity, policies.exhaustion)
@@ -238,6 +234,17 @@ async def serve_gateway(options: GatewayOptions) -> None:
         runtime.service("discovery", listener.run, everywhere=True)
         runtime.ready_when(lambda: ads.ready and listener.listening)
         await runtime.run(stop)
+
+
+def _ads_server(options: GatewayOptions) -> AdsServer:
+    from kajitori.gateway.controller import SOURCE
+    from kajitori.gateway.envoy.ads import AdsServer
+    from kajitori.gateway.envoy.encode import Encoder
+    from kajitori.gateway.envoy.schema import load_schema
+    from kajitori.gateway.envoy.xds import Snapshot
+
+    schema = load_schema(cache_folder=options.cache)
+    return AdsServer(schema, Snapshot(Encoder(schema)), (SOURCE,))
 
 
 def _gateway_settings(options: GatewayOptions) -> Settings:
