@@ -19,6 +19,7 @@ from kajitori.api.envoygateway.authorization import (
 )
 from kajitori.api.envoygateway.rate_limit import PathMatch
 from kajitori.base.cel.errors import CompileError
+from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.envoy.encode import Encoder
 from kajitori.gateway.envoy.schema import schema
 from kajitori.gateway.observed import Index
@@ -222,3 +223,11 @@ def test_what_an_expression_may_be_envoys_messages_hold(text: str) -> None:
 )
 def test_an_expression_over_the_model_waits_for_it(text: str, waits: bool) -> None:
     assert compile_request_expression(text).by_model == waits
+
+
+def test_a_message_that_is_too_deep_is_refused_as_any_other_that_cannot_be_made() -> None:
+    expression: dict[str, Any] = {"ident_expr": {"name": "a"}}
+    for _ in range(60):
+        expression = {"call_expr": {"function": "!_", "args": [expression]}}
+    with pytest.raises(InvalidManifest, match=r"cel\.expr\.ParsedExpr"):
+        Encoder(schema()).encode("cel.expr.ParsedExpr", {"expr": expression})

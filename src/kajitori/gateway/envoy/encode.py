@@ -12,6 +12,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, EncodeError
 
 from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.envoy.route_tree import HEADER, by_header_value
@@ -62,10 +63,13 @@ class Encoder:
             raise InvalidManifest(f"{full_name}: {error}", where=where) from error
 
     def encode(self, full_name: str, value: dict[str, Any]) -> bytes:
-        """The serialized message, the same bytes for the same value."""
-        if full_name == _ROUTE_CONFIGURATION:
-            return self._encode_routes(value)
-        return self.message(full_name, value).SerializeToString(deterministic=True)
+        """The serialized message, the same bytes for the same value; raises InvalidManifest, also for what is too deep."""
+        try:
+            if full_name == _ROUTE_CONFIGURATION:
+                return self._encode_routes(value)
+            return self.message(full_name, value).SerializeToString(deterministic=True)
+        except (RecursionError, DecodeError, EncodeError) as error:
+            raise InvalidManifest(f"{full_name}: {error}") from error
 
     def _encode_routes(self, value: dict[str, Any]) -> bytes:
         """A route table, put together from routes that are encoded one by one and remembered.
