@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 4
 # PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE. Envoy makes the answer one of gRPC, with the body as its message.
 _GRPC_STATUSES = {403: 7, 429: 8, 503: 14}
 Lines = Sequence[tuple[str, str]]
+_value = itemgetter(1)
 
 
 class Answer(NamedTuple):
@@ -104,6 +106,6 @@ _begin = functools.cache(lambda status: write_block(status, ()))
 
 
 def _on_one_line(headers: Lines) -> Lines:
-    if "".join([value for _, value in headers]).isprintable():
+    if "".join(map(_value, headers)).isprintable():
         return headers
     return [(name, "".join(c if c.isprintable() else " " for c in value)) for name, value in headers]

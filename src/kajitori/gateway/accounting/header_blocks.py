@@ -104,9 +104,13 @@ def read_number(block: bytes, at: int, bits: int) -> tuple[int, int]:
 
 def read_text(block: bytes, at: int) -> tuple[bytes, int]:
     """A text, and where it ends. Raises ValueError for one that does not end, or stands in Huffman's code."""
-    if at < len(block) and block[at] & _HUFFMAN:
+    length = block[at] if at < len(block) else _HUFFMAN - 1
+    if length & _HUFFMAN:
         raise ValueError("Huffman's code is not taken")
-    length, at = read_number(block, at, 7)
+    if length < _HUFFMAN - 1:
+        at += 1
+    else:
+        length, at = read_number(block, at, 7)
     end = at + length
     if end > len(block):
         raise ValueError("a text does not end")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, cast, get_args
+from typing import NamedTuple, get_args
 
 from kajitori.gateway.accounting.header_blocks import Field, HeaderTable, read_text
 from kajitori.gateway.accounting.log_format import WHO_SEPARATOR, Who
@@ -23,7 +23,7 @@ _FACTS_LINE = f"\r\n{FACTS_HEADER}: ".encode()
 _FACTS_NAME = bytes((len(FACTS_HEADER),)) + FACTS_HEADER.encode()
 _WRITTEN_OUT = (0x00, 0x10, 0x40)
 LARGEST_HEAD_BYTES = 64 * 1024
-_DIALECTS = get_args(Dialect)
+_DIALECTS: dict[str, Dialect] = {each: each for each in get_args(Dialect)}
 # Clients choose the headers that limits select by, and addresses.
 _MOST_FORMS, _LARGEST_FORM_BYTES = 1_000, 2_048
 
@@ -76,7 +76,7 @@ class Forms:
             return form, _text_of(told[0]) if told else ""
         facts, ends = read_text(block, at + len(_FACTS_NAME))
         form = self._form(block[: at - 1], block[ends:], _form_of_blocks)
-        return form, _text_of(facts)
+        return form, facts.decode("utf-8", "replace").strip()
 
     def _form(self, before: bytes, behind: bytes, read: Callable[[bytes, bytes], Form]) -> Form:
         """Of what stands around the facts."""
@@ -160,22 +160,22 @@ def parse_question(form: Form, told: str) -> Request:
         raise Malformed(f"{form.path[:100]!r} is no question")
     named, request_id, key, tenant, input_tokens, output_tokens, dialect, _, _, client, model = facts
     route, rule = _route(named)
-    if route.startswith(GRPC_PREFIX):
-        dialect = "grpc"
+    if "-" in (request_id, model, key, tenant):
+        request_id, model, key, tenant = map(_text, (request_id, model, key, tenant))
     return Request(
-        id=_text(request_id),
+        id=request_id,
         route=route,
         rule=rule,
-        model=_text(model),
-        key=_text(key),
-        tenant=_text(tenant),
+        model=model,
+        key=key,
+        tenant=tenant,
         client=client,
         method=form.method,
         path=form.asked,
         headers=form.headers,
         input_tokens=_count(input_tokens) or 0,
         output_tokens=_count(output_tokens) if output_tokens else None,
-        dialect=cast("Dialect", dialect) if dialect in _DIALECTS else "openai",
+        dialect="grpc" if route.startswith(GRPC_PREFIX) else _DIALECTS.get(dialect, "openai"),
     )
 
 

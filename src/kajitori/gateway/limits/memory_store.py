@@ -36,8 +36,6 @@ class _Counter(msgspec.Struct, gc=False):
 
 
 def _total(amounts: dict[int, int], oldest: int, newest: int) -> int:
-    if oldest == newest:
-        return amounts.get(oldest, 0)
     total = 0
     for slot, amount in amounts.items():
         if oldest <= slot <= newest:
@@ -106,9 +104,9 @@ class MemoryStore:
     ) -> Outcome:
         if self._open and now >= self._first_expires:
             self._give_back(now, most=8)
-        used = [self._sum(hold) for hold in holds]
-        allowed, candidates, takes = decide(holds, groups, open_candidates, used)
-        standings = tuple(map(self._standing, holds, used, takes))
+        counted = [self._counted(hold) for hold in holds]
+        allowed, candidates, takes = decide(holds, groups, open_candidates, [used for used, _ in counted])
+        standings = tuple(map(self._standing, holds, counted, takes))
         if allowed:
             taken = list(map(_taken, holds, standings))
             self._write([_RESERVE, request_id, note, expires, taken], may_wait=may_wait and self._together)
@@ -179,20 +177,22 @@ class MemoryStore:
             self._journal.close()
             self._journal = None
 
-    def _sum(self, hold: Hold) -> int:
+    def _counted(self, hold: Hold) -> tuple[int, int]:
+        """What of a counter counts, and the part of it that is reserved."""
         counter = self._counters.get(hold.counter)
-        return 0 if counter is None else _total(counter.slots, hold.oldest, hold.newest)
+        if counter is None:
+            return 0, 0
+        oldest, newest = hold.oldest, hold.newest
+        if oldest == newest:
+            return counter.slots.get(oldest, 0), counter.open.get(oldest, 0)
+        return _total(counter.slots, oldest, newest), _total(counter.open, oldest, newest)
 
-    def _standing(self, hold: Hold, used: int, takes: bool) -> Standing:
-        reserved = self._sum_open(hold) if used else 0
+    def _standing(self, hold: Hold, counted: tuple[int, int], takes: bool) -> Standing:
+        used, reserved = counted
         taken = wanted(hold, used) if takes else 0
         if room(hold, used):
             return Standing(used, reserved, taken, True)
         return Standing(used, reserved, taken, False, self._frees(hold, used))
-
-    def _sum_open(self, hold: Hold) -> int:
-        counter = self._counters.get(hold.counter)
-        return 0 if counter is None else _total(counter.open, hold.oldest, hold.newest)
 
     def _frees(self, hold: Hold, used: int) -> int | None:
         need = max(hold.amount, 1) if hold.kind == "strict" else 1
