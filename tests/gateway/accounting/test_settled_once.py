@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,17 @@ from kajitori.gateway.accounting.records import (
 )
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.memory_store import MemoryStore
+from kajitori.gateway.limits.redis_store import RedisStore
 from tests.gateway.accounting.test_log_reader import Envoy
-from tests.gateway.limits.making import ROUTE, ManualClock, counted, limit, policy
+from tests.gateway.limits.making import (
+    ROUTE,
+    ManualClock,
+    RedisServer,
+    counted,
+    limit,
+    policy,
+    running_redis,
+)
 from tests.gateway.limits.making import request as asked
 from tests.gateway.test_ledger import attempt, request
 from tests.waiting import eventually
@@ -52,15 +62,25 @@ def line(id: str, **fields: str) -> str:
     )
 
 
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
 class Accountant:
     """A reader, its records and its limits, as of one process. keeps: whether records come to the disk."""
 
-    def __init__(self, folder: Path, envoy: Envoy, rotate_bytes: int = 1 << 30) -> None:
+    def __init__(self, folder: Path, envoy: Envoy, rotate_bytes: int = 1 << 30, redis: str = "") -> None:
         self.folder = folder
         self.records = RecordStore(folder / FILE_NAME)
         self.keeps, self.waiting = True, list[tuple[list[RequestRecord], LogPosition | None]]()
         self.write, self.records.write = self.records.write, self._write  # type: ignore[method-assign]
-        self.limits = MemoryStore(folder / "journal")
+        self.limits = (
+            RedisStore(redis, prefix=folder.name, timeout_seconds=30.0)
+            if redis
+            else MemoryStore(folder / "journal")
+        )
         self.engine = Engine(self.limits, ManualClock(BEGAN), used_up=folder / "used-up")
         self.engine.configure(LIMITS)
         self.ledger = Ledger(self.records, GatewayMetrics())
@@ -92,10 +112,12 @@ class Accountant:
         while await self.reader._step():
             pass
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """What was not saved is gone."""
         self.reader.close()
         self.records.close()
+        if isinstance(self.limits, RedisStore):
+            await self.limits.close()
 
     def recorded(self) -> Counter[str]:
         return Counter(record.id for record in read_recent(self.folder, 10_000))
@@ -109,50 +131,58 @@ STEPS = st.lists(
 )
 
 
+async def play(
+    folder: Path, patch: pytest.MonkeyPatch, steps: list[str], rotate_bytes: int, redis: str = ""
+) -> None:
+    patch.setattr(records, "_FLUSH_SECONDS", 0.0)
+    patch.setattr(RecordStore, "backlog", property(lambda store: max(behind, store._taken - store._written)))
+    behind = 0
+    envoy = Envoy(folder / "access.log")
+    accountant = Accountant(folder, envoy, rotate_bytes, redis)
+    ids: list[str] = []
+    for step in [*steps, "caught up", "read", "save", "read"]:
+        id = f"{len(ids)}"
+        if step == "ask":
+            assert (await accountant.engine.admit(asked(id))).allowed
+        if step in ("ask", "pass"):
+            envoy.write(line(id))
+            ids.append(id)
+        elif step == "attempt":
+            envoy.write(attempt(id=id), line(id, attempts="2"))
+            ids.append(id)
+        elif step == "read":
+            await accountant.read()
+        elif step == "save" and not behind:
+            await accountant.read()
+            await accountant.save()
+        elif step == "kill":
+            await accountant.kill()
+            accountant = Accountant(folder, envoy, rotate_bytes, redis)
+            accountant.records.fails = behind > 0
+        elif step in ("behind", "caught up"):
+            behind = 100_000 if step == "behind" else 0
+            accountant.records.fails = behind > 0
+    counts, recorded = await accountant.counts(), accountant.recorded()
+    await accountant.kill()
+    envoy.file.close()
+    assert counts == [len(ids), len(ids)]
+    assert recorded == Counter(ids)
+
+
 @given(STEPS, st.sampled_from([1 << 30, 700]))
 @settings(max_examples=40, deadline=None)
 def test_whenever_it_is_killed_each_request_is_counted_once_and_recorded_once(
     steps: list[str], rotate_bytes: int
 ) -> None:
-    async def play(folder: Path, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(records, "_FLUSH_SECONDS", 0.0)
-        patch.setattr(
-            RecordStore, "backlog", property(lambda store: max(behind, store._taken - store._written))
-        )
-        behind = 0
-        envoy = Envoy(folder / "access.log")
-        accountant = Accountant(folder, envoy, rotate_bytes)
-        ids: list[str] = []
-        for step in [*steps, "caught up", "read", "save", "read"]:
-            id = f"{len(ids)}"
-            if step == "ask":
-                assert (await accountant.engine.admit(asked(id))).allowed
-            if step in ("ask", "pass"):
-                envoy.write(line(id))
-                ids.append(id)
-            elif step == "attempt":
-                envoy.write(attempt(id=id), line(id, attempts="2"))
-                ids.append(id)
-            elif step == "read":
-                await accountant.read()
-            elif step == "save" and not behind:
-                await accountant.read()
-                await accountant.save()
-            elif step == "kill":
-                accountant.kill()
-                accountant = Accountant(folder, envoy, rotate_bytes)
-                accountant.records.fails = behind > 0
-            elif step in ("behind", "caught up"):
-                behind = 100_000 if step == "behind" else 0
-                accountant.records.fails = behind > 0
-        counts, recorded = await accountant.counts(), accountant.recorded()
-        accountant.kill()
-        envoy.file.close()
-        assert counts == [len(ids), len(ids)]
-        assert recorded == Counter(ids)
-
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        asyncio.run(play(Path(folder), patch))
+        asyncio.run(play(Path(folder), patch, steps, rotate_bytes))
+
+
+@given(steps=STEPS)
+@settings(max_examples=10, deadline=None)
+def test_the_same_holds_where_counts_are_in_redis(redis: RedisServer, steps: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        asyncio.run(play(Path(folder), patch, steps, 700, redis.url))
 
 
 async def test_while_records_cannot_be_written_requests_are_settled_and_recorded_when_there_is_room(
@@ -194,5 +224,5 @@ async def test_while_records_cannot_be_written_requests_are_settled_and_recorded
     assert all(len(each.attempts) == 2 for each in read_recent(tmp_path, 200) if each.id != "last")
     accountant.reader.stop()
     await running
-    accountant.kill()
+    await accountant.kill()
     envoy.file.close()
