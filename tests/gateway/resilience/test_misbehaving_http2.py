@@ -19,8 +19,7 @@ from tests.gateway.http2_providers import (
 )
 from tests.gateway.providers import FAILS_BEFORE_AN_ANSWER, misbehaving
 from tests.gateway.providers import Way as Http1Way
-from tests.gateway.resilience.test_misbehaving_providers import STREAM, documents
-from tests.gateway.resilience.test_standstill import hurried
+from tests.gateway.resilience.test_misbehaving_providers import STREAM, documents, hurried
 from tests.gateway.workbench import Provider, Reply, Workbench, gateway, running_provider, running_workbench
 from tests.waiting import eventually
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import aiohttp
 import pytest
 
+from kajitori.gateway.resources import Resources
 from tests.gateway.providers import FAILS_BEFORE_AN_ANSWER, FAILS_IN_AN_ANSWER, Way, misbehaving
 from tests.gateway.resilience.test_cooling import QUESTION, policy
 from tests.gateway.workbench import Provider, Workbench, ai_route, backend, free_port, gateway
+from tests.stand_ins import Handler, serving
 from tests.waiting import eventually
 
 STREAM = {**QUESTION, "stream": True}
@@ -22,6 +25,16 @@ def documents(first: int, second: Provider, **rule: Any) -> list[dict[str, Any]]
         *backend("b", second.port),
         ai_route("route", "m", {"name": "a", "priority": 0}, {"name": "b", "priority": 1}, rule=rule),
     ]
+
+
+async def hurried(bench: Workbench) -> None:
+    """With a bound for standstill that a test can wait for: it leaves each backend the time to be connected with."""
+    assert bench.plan is not None
+    text = json.dumps(bench.plan.resources.by_type)
+    assert '"idle_timeout": "7.8s"' in text
+    text = text.replace('"idle_timeout": "7.8s"', '"idle_timeout": "1s"')
+    bench.set_resources("gateway", Resources(json.loads(text)))
+    await bench.settled()
 
 
 @pytest.mark.parametrize("way", FAILS_BEFORE_AN_ANSWER)
@@ -67,11 +80,12 @@ async def test_a_stream_that_has_begun_is_never_begun_again_and_no_client_takes_
 ) -> None:
     async with misbehaving(way) as first:
         await bench.apply(gateway(bench.port), *documents(first.port, second, streamIdleTimeout="400ms"))
+        await hurried(bench)
         got = b""
         whole = True
         try:
             async with bench.session.post(bench.url + "/v1/chat/completions", json=STREAM) as response:
-                status = response.status
+                status, request_id = response.status, response.headers["x-request-id"]
                 async for piece in response.content.iter_any():
                     got += piece
         except aiohttp.ClientError:
@@ -81,6 +95,10 @@ async def test_a_stream_that_has_begun_is_never_begun_again_and_no_client_takes_
         # What was sent has come through, and what follows it says that the answer is not whole.
         assert not whole or status != 200 or b"error" in got
         assert first.asked == 1
+        await eventually(lambda: request_id in bench.records)
+        (attempt,) = bench.records[request_id].attempts
+        assert attempt.backend == "default/a"
+        assert attempt.outcome in ("broken or malformed answer", "no progress for too long")
 
 
 async def test_one_byte_at_a_time_is_an_answer_as_long_as_it_is_not_silent(
@@ -268,3 +286,76 @@ async def test_clients_have_no_say_in_attempts_and_timeouts(
     reply = await bench.post(STREAM, headers=sly)
     assert reply.status == 200
     assert reply.body.endswith(b"data: [DONE]\n\n")
+
+
+async def _says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def _speaks_plainly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(100)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+async def _drips_a_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"x-a: b\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def _has_a_head_of_two_megabytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nx-a: " + b"a" * 2_000_000 + b"\r\n\r\n")
+    await writer.drain()
+    await reader.read()
+
+
+async def _is_busy_before_it_has_heard_all(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    await writer.drain()
+    await asyncio.sleep(0.05)
+
+
+async def _breaks_off_the_upload(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    await reader.read(100_000)
+    writer.transport.abort()
+
+
+async def _stops_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
+@pytest.mark.parametrize(
+    "way",
+    [_drips_a_head, _has_a_head_of_two_megabytes, _is_busy_before_it_has_heard_all, _breaks_off_the_upload, _stops_reading],
+)  # fmt: skip
+async def test_who_fails_within_the_head_or_the_upload_is_replaced_too(
+    bench: Workbench, second: Provider, way: Handler, path: str
+) -> None:
+    async with serving(way) as port:
+        await bench.apply(gateway(bench.port), *documents(port, second, streamIdleTimeout="400ms"))
+        reply = await bench.post({**QUESTION, "x": "y" * 3_000_000}, path)
+        assert reply.status == 200
+        assert len(second.seen[-1].body) > 3_000_000
+        assert [item.backend for item in (await bench.record(reply)).attempts] == ["default/a", "default/b"]
+
+
+@pytest.mark.parametrize("way", [_says_nothing, _speaks_plainly])
+async def test_who_speaks_no_tls_is_replaced(bench: Workbench, second: Provider, way: Handler) -> None:
+    async with serving(way) as port:
+        objects = documents(port, second)
+        objects[0]["spec"]["tls"] = {"insecureSkipVerify": True}
+        await bench.apply(gateway(bench.port), *objects)
+        reply = await bench.post(STREAM)
+        assert reply.status == 200
+        assert (await bench.record(reply)).attempts[0].outcome == "connection failure"

@@ -15,10 +15,9 @@ from aiohttp import web
 
 from kajitori.gateway.plan import make_plan
 from kajitori.gateway.rescue.relay import Relay
-from kajitori.gateway.resources import Resources
 from tests.gateway.providers import misbehaving
 from tests.gateway.resilience.test_cooling import QUESTION, policy
-from tests.gateway.resilience.test_misbehaving_providers import STREAM, documents, left_out
+from tests.gateway.resilience.test_misbehaving_providers import STREAM, documents, hurried, left_out
 from tests.gateway.workbench import Provider, Workbench, gateway, observe
 from tests.waiting import eventually
 
@@ -74,16 +73,6 @@ async def apply_rescued(bench: Workbench, sockets: tuple[str, str], *objects: di
     bench.plan = plan
     bench.ledger.configure(plan.policy)
     bench.set_resources("gateway", plan.resources)
-    await bench.settled()
-
-
-async def hurried(bench: Workbench) -> None:
-    """With a bound for standstill that a test can wait for: it leaves each backend the time to be connected with."""
-    assert bench.plan is not None
-    text = json.dumps(bench.plan.resources.by_type)
-    assert '"idle_timeout": "7.8s"' in text
-    text = text.replace('"idle_timeout": "7.8s"', '"idle_timeout": "1s"')
-    bench.set_resources("gateway", Resources(json.loads(text)))
     await bench.settled()
 
 

@@ -23,7 +23,7 @@ _WORDS = {
     "SI": "no progress for too long",
     "IH": "malformed request",
     "DPE": "malformed request",
-    "UPE": "malformed answer",
+    "UPE": "broken or malformed answer",
     "UMSDR": "took too long",
     "DT": "took too long",
     "RFCF": "",
