@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import h2.connection
 import h2.events
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from kajitori.gateway.accounting.admission_http2 import PREFACE, frame
 from kajitori.gateway.accounting.admission_server import AdmissionServer
-from kajitori.gateway.accounting.header_blocks import HeaderTable, write_block
+from kajitori.gateway.accounting.header_blocks import HeaderTable, write_block, write_text
 from kajitori.gateway.accounting.questions import Forms, Malformed, parse_question
 from kajitori.gateway.limits.request import ALLOWED, Request, Verdict
 from tests.waiting import eventually
@@ -256,3 +257,38 @@ def test_a_question_means_the_same_by_either_protocol_and_whether_or_not_its_for
         assert found == (form, told)
         with contextlib.suppress(Malformed):
             assert parse_question(*found).id == f"r{number}"
+
+
+def test_nobody_is_answered_before_what_was_asked_together_has_ended() -> None:
+    class Transport:
+        def __init__(self) -> None:
+            self.written: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.written.append(data)
+
+        def set_protocol(self, protocol: Any) -> None:
+            self.protocol = protocol
+
+    transport, asked, before = Transport(), list[str](), list[int]()
+
+    class Deciding(Admission):
+        def admit_at_once(self, request: Request) -> Verdict | None:
+            asked.append(request.id)
+            return ALLOWED
+
+    @contextlib.contextmanager
+    def together() -> Generator[None]:
+        yield
+        before.append(len(transport.written))
+
+    server = AdmissionServer(Deciding(), None, together)
+    transport.protocol = server._connection()
+    transport.protocol.connection_made(transport)
+    transport.protocol.data_received(PREFACE)
+    heads = len(transport.written)
+    block = b"\x83\x04\x0b/admit/v1/x\x86\x00\x10x-kajitori-facts" + write_text(
+        f"{ROUTE}|r|-|127.0.0.1|m".encode()
+    )
+    transport.protocol.data_received(frame(1, 5, b"\0\0\0\1", block) + frame(1, 5, b"\0\0\0\3", block))
+    assert (asked, before[-1], len(transport.written)) == (["r", "r"], heads, heads + 1)
