@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import yaml
 from msgspec.structs import replace
 
 from kajitori.base.errors import InvalidManifest, MissingDependency
@@ -125,6 +124,8 @@ def read_user_mappings(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    import yaml
+
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -175,6 +176,9 @@ def find_program(
 
 @cached
 def _builtin_mappings() -> tuple[ImageMapping, ...]:
+    # A node without pods does without the library.
+    import yaml
+
     text = Path(__file__).with_name("images.yaml").read_text(encoding="utf-8")
     return tuple(msgspec.convert(yaml.safe_load(text), _MappingFile).images)
 

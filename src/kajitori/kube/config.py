@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import json
 import os
 import ssl
 import tempfile
@@ -208,12 +209,33 @@ def _merge(files: Iterable[Path]) -> _Merged:
 
 
 def _read_document(file: Path) -> Mapping[str, Any]:
+    try:
+        written = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the kubeconfig: {error.strerror}", where=str(file)) from error
+    document = _as_json(written) or _as_yaml(file, written)
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise InvalidManifest("not a kubeconfig: expected a mapping", where=str(file))
+    return document
+
+
+def _as_json(written: bytes) -> Any:
+    """What is written, if it is JSON, as in the files of an embedded cluster's own processes: YAML's library is 1 MB."""
+    if not written.startswith(b"{"):
+        return None
+    try:
+        return json.loads(written)
+    except ValueError:
+        return None
+
+
+def _as_yaml(file: Path, written: bytes) -> Any:
     import yaml
 
     try:
-        document = yaml.load(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise UsageError(f"cannot read the kubeconfig: {error.strerror}", where=str(file)) from error
+        return yaml.load(written, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         # The snippet that PyYAML would show may hold a key: the line number must do.
@@ -222,11 +244,6 @@ def _read_document(file: Path) -> Mapping[str, Any]:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidManifest("not YAML", where=str(file)) from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise InvalidManifest("not a kubeconfig: expected a mapping", where=str(file))
-    return document
 
 
 def _named_entry(file: Path, key: str, singular: str, entry: Any) -> tuple[str, Mapping[str, Any]]:

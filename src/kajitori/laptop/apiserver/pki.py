@@ -195,8 +195,10 @@ def service_account_key(folder: Path) -> rsa.RSAPrivateKey:
     return key
 
 
-def kubeconfig(server: str, authority: bytes, certificate: bytes, key: bytes, user: str) -> bytes:
-    """A kubeconfig with everything inline."""
+def kubeconfig(
+    server: str, authority: bytes, certificate: bytes, key: bytes, user: str, *, as_json: bool = False
+) -> bytes:
+    """A kubeconfig with everything inline. as_json: which is YAML as well, for readers that shall stay small."""
 
     def inline(content: bytes) -> str:
         return base64.b64encode(content).decode()
@@ -219,6 +221,8 @@ def kubeconfig(server: str, authority: bytes, certificate: bytes, key: bytes, us
         "contexts": [{"name": "kajitori", "context": {"cluster": "kajitori", "user": user}}],
         "current-context": "kajitori",
     }
+    if as_json:
+        return msgspec.json.format(msgspec.json.encode(document))
     return yaml.safe_dump(document, sort_keys=False).encode()
 
 
@@ -227,7 +231,10 @@ def write_kubeconfig(path: Path, server: str, authority: Authority, identity: Id
     if path.exists() and _fits(path, server, authority, identity):
         return
     certificate, key = authority.client_certificate(identity)
-    write_private(path, kubeconfig(server, authority.certificate, certificate, key, identity.user))
+    own = identity != ADMIN
+    write_private(
+        path, kubeconfig(server, authority.certificate, certificate, key, identity.user, as_json=own)
+    )
 
 
 def _fits(path: Path, server: str, authority: Authority, identity: Identity) -> bool:
