@@ -249,3 +249,19 @@ async def test_a_booking_that_was_not_answered_in_time_counts_once(redis: RedisS
     assert await counted(store, [("Budget default/soft", 0)]) == [8]
     assert await engine.position() == b"3"
     await store.close()
+
+
+async def test_a_gateway_that_begins_while_the_store_is_lost_waits_for_how_far_the_log_is_booked(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with running_redis(tmp_path_factory.mktemp("begins"), "--appendfsync", "always") as server:
+        before, first = sharing(server, "begins", limit(amount=100))
+        await before.settle([ended("a", 1, 1, began=time.time() + 60)], b"here")
+        await first.close()
+        await asyncio.to_thread(server.kill)
+        after, second = sharing(server, "begins", limit(amount=100), timeout_seconds=1.0)
+        position = asyncio.create_task(after.position())
+        await eventually(lambda: after.counts.store_failures, what="it is asked in vain")
+        await asyncio.to_thread(server.start)
+        assert await position == b"here"
+        await second.close()

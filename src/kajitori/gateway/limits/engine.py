@@ -50,6 +50,7 @@ PATIENCE_SECONDS = 0.6
 _MOST_WAITING = 64
 _FLUSH_SECONDS = 1.0
 _SWEEP_SECONDS = 10.0
+_POSITION_TRIES, _AGAIN_SECONDS = 20, 0.5
 _encode = msgspec.json.encode
 
 
@@ -195,12 +196,17 @@ class Engine:
         return outcome
 
     async def position(self) -> bytes:
-        """What came last with settlements that are booked, in this process or the one before it; empty if that is not known."""
-        try:
-            return await self._store.position(self._name)
-        except StoreLost:
-            self.counts.store_failures += 1
-            return b""
+        """What came last with settlements that are booked, in this process or the one before it; empty if that is not known.
+
+        A store that is lost is waited for: without this, the last second of the process before counts twice.
+        """
+        for _ in range(_POSITION_TRIES):
+            try:
+                return await self._store.position(self._name)
+            except StoreLost:
+                self.counts.store_failures += 1
+                await asyncio.sleep(_AGAIN_SECONDS)
+        return b""
 
     async def settle(self, settlements: Sequence[Settlement], position: bytes = b"") -> None:
         """Books how requests ended. position: of the log behind them, see `position`.
