@@ -45,8 +45,8 @@ from kajitori.gateway.accounting.accountant_policy import (
 from kajitori.gateway.accounting.log_format import FIELD_SEPARATOR, LINE_START, REQUEST_VERSION, RequestLine
 from kajitori.gateway.accounting.places import Places
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME, PolicyServer, local_channel
+from kajitori.gateway.accounting.record_reading import read_position
 from kajitori.gateway.accounting.records import FILE_NAME as LEDGER
-from kajitori.gateway.accounting.records import read_position
 from kajitori.gateway.limits.limit import Limit, Window
 from kajitori.gateway.limits.opening import open_engine
 

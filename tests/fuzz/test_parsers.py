@@ -22,7 +22,7 @@ from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_format import FIELD_SEPARATOR, LINE_START, REQUEST_FORMAT, parse_line
 from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME, PolicyFollower
-from kajitori.gateway.accounting.records import RecordStore
+from kajitori.gateway.accounting.record_store import RecordStore
 from kajitori.gateway.rescue.dialects import story_of
 from kajitori.gateway.rescue.events import Splitter
 

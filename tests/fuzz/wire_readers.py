@@ -23,7 +23,7 @@ from kajitori.gateway.accounting.log_format import (
     REQUEST_VERSION,
 )
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import RecordStore
+from kajitori.gateway.accounting.record_store import RecordStore
 from kajitori.gateway.accounting.reported import answered_model, read_usage
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.lua.scripts import COOLING_SCRIPT

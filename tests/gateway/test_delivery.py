@@ -287,7 +287,7 @@ async def test_a_port_that_becomes_free_is_served_without_a_change(
 
 
 async def test_a_record_is_on_disk_soon_after_its_request(bench: Workbench, first: Provider) -> None:
-    from kajitori.gateway.accounting.records import read_recent, read_request
+    from kajitori.gateway.accounting.record_reading import read_recent, read_request
 
     await bench.apply(
         gateway(bench.port), *backend("a", first.port), ai_route("route", "gpt-4o", {"name": "a"})

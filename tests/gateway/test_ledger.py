@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from kajitori.gateway.accounting import records
+from kajitori.gateway.accounting import record_store
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, BackendFacts, CostRule, RouteFacts
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.ledger import Ledger
@@ -28,15 +28,9 @@ from kajitori.gateway.accounting.log_format import (
     Who,
 )
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import (
-    FILE_NAME,
-    LogPosition,
-    RecordStore,
-    RequestRecord,
-    read_position,
-    read_recent,
-    read_request,
-)
+from kajitori.gateway.accounting.record_reading import read_position, read_recent, read_request
+from kajitori.gateway.accounting.record_store import RecordStore
+from kajitori.gateway.accounting.records import FILE_NAME, LogPosition, RequestRecord
 from tests.waiting import eventually_blocking
 
 POLICY = AccountantPolicy(
@@ -263,7 +257,7 @@ def record(number: int, age_seconds: float = 0.0) -> RequestRecord:
 def test_the_newest_records_stay_and_the_file_is_its_owners_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_MOST_IN_A_BATCH", 1)  # what goes goes by the batch
+    monkeypatch.setattr(record_store, "_MOST_IN_A_BATCH", 1)  # what goes goes by the batch
     store = RecordStore(tmp_path / FILE_NAME, newest_rows=10, age_seconds=3600)
     store.write([record(0, 7200), *(record(number) for number in range(1, 31))])
     store.close()
@@ -296,9 +290,9 @@ def test_a_disk_that_is_full_when_a_store_begins_costs_no_record(
             raise sqlite3.OperationalError("database or disk is full")
         return real(path)
 
-    real = records._open
-    monkeypatch.setattr(records, "_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(records, "_open", full_at_first)
+    real = record_store._open
+    monkeypatch.setattr(record_store, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(record_store, "_open", full_at_first)
     store = RecordStore(tmp_path / FILE_NAME)
     eventually_blocking(lambda: len(tries) == 2, what="another try")
     ledger = Ledger(store, GatewayMetrics())
@@ -333,7 +327,8 @@ def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys, time\n"
         "from tests.gateway.test_ledger import record\n"
-        "from kajitori.gateway.accounting.records import RecordStore, read_request\n"
+        "from kajitori.gateway.accounting.record_reading import read_request\n"
+        "from kajitori.gateway.accounting.record_store import RecordStore\n"
         f"home = pathlib.Path({str(tmp_path)!r})\n"
         "store = RecordStore(home / 'ledger.db')\n"
         "for number in range(1000):\n"
@@ -389,7 +384,7 @@ def test_what_is_looked_up_once_is_what_each_line_would_have_found(lines: list[s
 
 
 def test_a_record_is_found_in_whichever_batch_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_MOST_IN_A_BATCH", 7)
+    monkeypatch.setattr(record_store, "_MOST_IN_A_BATCH", 7)
     store = RecordStore(tmp_path / FILE_NAME)
     store.write([record(number) for number in range(20)])
     store.close()

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from kajitori.engines.envoy import envoy_arguments, find_envoy
-from kajitori.gateway.accounting.records import read_request
+from kajitori.gateway.accounting.record_reading import read_request
 from kajitori.kube.client import Client
 from kajitori.kube.config import load_config
 from kajitori.laptop.apiserver.testing import running_api_server

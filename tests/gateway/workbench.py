@@ -26,7 +26,9 @@ from kajitori.engines.envoy import envoy_arguments, find_envoy
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
+from kajitori.gateway.accounting.record_reading import read_position
+from kajitori.gateway.accounting.record_store import RecordStore
+from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord
 from kajitori.gateway.envoy.admin import reopen_logs
 from kajitori.gateway.envoy.ads import AdsServer
 from kajitori.gateway.envoy.bootstrap import write_bootstrap

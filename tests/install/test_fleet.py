@@ -23,7 +23,7 @@ from tools.kubernetes.control_plane import free_ports
 
 from kajitori.engines.envoy import find_envoy
 from kajitori.gateway.accounting.folders import LEDGER_FOLDER, LOG_FOLDER
-from kajitori.gateway.accounting.records import read_recent
+from kajitori.gateway.accounting.record_reading import read_recent
 from kajitori.gateway.envoy.bootstrap import CERTIFICATE_FOLDER, FLEET_FOLDER, SOCKET_FOLDER
 from tests.gateway.cluster import completed
 from tests.gateway.workbench import Provider, ai_route, backend, gateway, key_policy, running_provider

@@ -14,7 +14,8 @@ from kajitori.cli.output import paint
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.flags import HEDGED
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME as POLICY_FILE
-from kajitori.gateway.accounting.records import Attempt, RequestRecord, read_request
+from kajitori.gateway.accounting.record_reading import read_request
+from kajitori.gateway.accounting.records import Attempt, RequestRecord
 from kajitori.gateway.accounting.time_spent import time_spent
 from kajitori.gateway.limits.matching import Matcher
 from kajitori.gateway.limits.request import Request

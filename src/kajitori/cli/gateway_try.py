@@ -15,7 +15,8 @@ from kajitori.base.errors import UsageError
 from kajitori.cli.gateway_lint import plan_of
 from kajitori.cli.manifests import Manifest
 from kajitori.cli.output import paint, print_rows, warn
-from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, read_recent
+from kajitori.gateway.accounting.record_reading import read_recent
+from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord
 from kajitori.gateway.plan import Plan
 from kajitori.gateway.resources import ROUTES
 

@@ -27,7 +27,8 @@ from kajitori.base.errors import KajitoriError, NotFound, UsageError
 from kajitori.cli.connection import cluster_arguments, cluster_config, is_local, local_home
 from kajitori.cli.output import print_rows, warn
 from kajitori.cli.usage_time import first_day, last_day
-from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, each_record
+from kajitori.gateway.accounting.record_reading import each_record
+from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord
 from kajitori.gateway.accounting.usage_tables import BY, Answer, UsageQuestion, read_usage_totals
 from kajitori.gateway.accounting.usage_totals import COUNTS, SUBJECT_FIELDS, Totals
 from kajitori.gateway.routes.built_in_routes import meaning_of_own

@@ -26,7 +26,9 @@ from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.places import Places
 from kajitori.gateway.accounting.policy_delivery import PolicyFollower
 from kajitori.gateway.accounting.reading_metrics import ReadingMetrics
-from kajitori.gateway.accounting.records import FILE_NAME, RecordStore, RequestRecord, read_position
+from kajitori.gateway.accounting.record_reading import read_position
+from kajitori.gateway.accounting.record_store import RecordStore
+from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord
 from kajitori.gateway.accounting.scraping import Scraping
 from kajitori.gateway.accounting.verdict_notes import VerdictNotes
 from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs

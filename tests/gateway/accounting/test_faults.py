@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from kajitori.gateway.accounting.records import RequestRecord, read_recent
+from kajitori.gateway.accounting.record_reading import read_recent
+from kajitori.gateway.accounting.records import RequestRecord
 from kajitori.gateway.envoy.admin import failed_log_writes
 from tests.gateway.test_process import Processes, processes  # noqa: F401  a fixture
 from tests.gateway.workbench import (

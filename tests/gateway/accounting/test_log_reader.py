@@ -17,13 +17,9 @@ from kajitori.gateway.accounting import file_watch, log_reader
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import (
-    FILE_NAME,
-    RecordStore,
-    RequestRecord,
-    read_position,
-    read_recent,
-)
+from kajitori.gateway.accounting.record_reading import read_position, read_recent
+from kajitori.gateway.accounting.record_store import RecordStore
+from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord
 from tests.gateway.test_ledger import attempt, request
 from tests.waiting import eventually
 
@@ -205,18 +201,18 @@ async def test_garbage_is_skipped_and_counted(tmp_path: Path, envoy: Envoy) -> N
 async def test_while_records_cannot_be_written_they_wait_and_none_is_lost(
     tmp_path: Path, envoy: Envoy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from kajitori.gateway.accounting import records
+    from kajitori.gateway.accounting import record_store
 
     full = True
-    insert = records._insert
+    insert = record_store._insert
 
     def refusing(*arguments: object) -> None:
         if full:
             raise sqlite3.OperationalError("database or disk is full")
         insert(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(records, "_insert", refusing)
-    monkeypatch.setattr(records, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(record_store, "_insert", refusing)
+    monkeypatch.setattr(record_store, "_RETRY_SECONDS", 0.05)
     async with running(tmp_path, envoy) as accountant:
         envoy.write(request(id="a"))
         await eventually(lambda: "cannot be written" in caplog.text)

@@ -14,18 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kajitori.gateway.accountant import settlement
-from kajitori.gateway.accounting import log_reader, records
+from kajitori.gateway.accounting import log_reader, record_store
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import (
-    FILE_NAME,
-    LogPosition,
-    RecordStore,
-    RequestRecord,
-    read_position,
-    read_recent,
-)
+from kajitori.gateway.accounting.record_reading import read_position, read_recent
+from kajitori.gateway.accounting.record_store import RecordStore
+from kajitori.gateway.accounting.records import FILE_NAME, LogPosition, RequestRecord
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.redis_store import RedisStore
@@ -134,7 +129,7 @@ STEPS = st.lists(
 async def play(
     folder: Path, patch: pytest.MonkeyPatch, steps: list[str], rotate_bytes: int, redis: str = ""
 ) -> None:
-    patch.setattr(records, "_FLUSH_SECONDS", 0.0)
+    patch.setattr(record_store, "_FLUSH_SECONDS", 0.0)
     patch.setattr(RecordStore, "backlog", property(lambda store: max(behind, store._taken - store._written)))
     behind = 0
     envoy = Envoy(folder / "access.log")
@@ -189,16 +184,16 @@ async def test_while_records_cannot_be_written_requests_are_settled_and_recorded
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = True
-    insert = records._insert
+    insert = record_store._insert
 
     def refusing(*arguments: object) -> None:
         if full:
             raise sqlite3.OperationalError("database or disk is full")
         insert(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(records, "_insert", refusing)
-    monkeypatch.setattr(records, "_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(records, "_FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(record_store, "_insert", refusing)
+    monkeypatch.setattr(record_store, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(record_store, "_FLUSH_SECONDS", 0.05)
     monkeypatch.setattr(log_reader, "_MOST_BACKLOG", 10)
     monkeypatch.setattr(log_reader, "_POLL_SECONDS", 0.05)
     monkeypatch.setattr(log_reader, "_TURN_SECONDS", 0.02)

@@ -20,15 +20,11 @@ from kajitori.base.errors import UsageError
 from kajitori.cli import ledgers, main
 from kajitori.cli.gateway_try import read_records
 from kajitori.cli.usage_time import first_day, last_day
-from kajitori.gateway.accounting import records, usage_tables
+from kajitori.gateway.accounting import record_reading, record_store, usage_tables
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.records import (
-    FILE_NAME,
-    LogPosition,
-    RecordStore,
-    RequestRecord,
-    read_position,
-)
+from kajitori.gateway.accounting.record_reading import read_position
+from kajitori.gateway.accounting.record_store import RecordStore
+from kajitori.gateway.accounting.records import FILE_NAME, LogPosition, RequestRecord
 from kajitori.gateway.accounting.usage_tables import UsageQuestion, read_usage_totals
 from kajitori.gateway.accounting.usage_totals import MOST_OF_A_DAY, OTHER, Period, Subject, Totals
 from kajitori.kube.exec import Executed
@@ -114,7 +110,9 @@ def test_each_request_counts_once_after_kill_9(tmp_path: Path) -> None:
     program = (
         "import pathlib, time\n"
         "from tests.gateway.insight.test_usage import record, totals\n"
-        "from kajitori.gateway.accounting.records import LogPosition, RecordStore, read_position\n"
+        "from kajitori.gateway.accounting.record_reading import read_position\n"
+        "from kajitori.gateway.accounting.record_store import RecordStore\n"
+        "from kajitori.gateway.accounting.records import LogPosition\n"
         f"home = pathlib.Path({str(tmp_path)!r})\n"
         "store = RecordStore(home / 'ledger.db')\n"
         "start = read_position(home / 'ledger.db').offset\n"
@@ -145,13 +143,13 @@ def test_a_batch_that_could_not_be_written_at_once_counts_once(
         if failures:
             raise failures.pop()
 
-    monkeypatch.setattr(records, "write_rows", write)
-    monkeypatch.setattr(records, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(record_store, "write_rows", write)
+    monkeypatch.setattr(record_store, "_RETRY_SECONDS", 0.01)
     store = RecordStore(tmp_path / FILE_NAME)
     store.write([record(1)], LogPosition(1, 1))
     eventually_blocking(lambda: store.saved is not None, "the batch is written")
     store.close()
-    assert totals(tmp_path)[()].requests == len(records.read_recent(tmp_path)) == 1
+    assert totals(tmp_path)[()].requests == len(record_reading.read_recent(tmp_path)) == 1
     assert not failures
 
 

@@ -15,7 +15,8 @@ from kajitori.gateway.accountant import settlement
 from kajitori.gateway.accounting.admission_server import AdmissionServer
 from kajitori.gateway.accounting.log_reader import LogReader
 from kajitori.gateway.accounting.places import used_up_beside
-from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord, read_position
+from kajitori.gateway.accounting.record_reading import read_position
+from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.opening import open_engine
 from kajitori.gateway.limits.redis_store import RedisStore

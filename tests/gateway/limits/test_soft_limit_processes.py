@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from kajitori.gateway.accounting.records import read_request
+from kajitori.gateway.accounting.record_reading import read_request
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.opening import JOURNAL
 from tests.gateway.limits.making import counted

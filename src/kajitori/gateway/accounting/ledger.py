@@ -20,7 +20,8 @@ from kajitori.gateway.accounting.estimates import estimated_usage
 from kajitori.gateway.accounting.flags import of_leg
 from kajitori.gateway.accounting.log_format import RequestLine, parse_line, read_headers, read_who
 from kajitori.gateway.accounting.metrics import GatewayMetrics
-from kajitori.gateway.accounting.records import Attempt, LogPosition, RecordStore, RequestRecord
+from kajitori.gateway.accounting.record_store import RecordStore
+from kajitori.gateway.accounting.records import Attempt, LogPosition, RequestRecord
 from kajitori.gateway.accounting.reported import MARKS, read_flaw, read_usage
 from kajitori.gateway.accounting.verdict_notes import NOTHING, VerdictNotes
 from kajitori.gateway.rescue.legs import CLUSTERS as CLUSTERS_OF_LEGS

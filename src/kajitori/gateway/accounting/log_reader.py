@@ -29,7 +29,8 @@ from kajitori.gateway.accounting.records import LogPosition
 
 if TYPE_CHECKING:
     from kajitori.gateway.accounting.ledger import Ledger
-    from kajitori.gateway.accounting.records import RecordStore, RequestRecord
+    from kajitori.gateway.accounting.record_store import RecordStore
+    from kajitori.gateway.accounting.records import RequestRecord
 
 _log = logging.getLogger(__name__)
 

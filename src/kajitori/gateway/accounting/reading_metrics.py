@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from kajitori.gateway.accounting.ledger import Ledger
     from kajitori.gateway.accounting.log_reader import LogReader
-    from kajitori.gateway.accounting.records import RecordStore
+    from kajitori.gateway.accounting.record_store import RecordStore
 
 _log = logging.getLogger(__name__)
 

@@ -1,57 +1,22 @@
 """One record a request, with every attempt: what happened, whom it went to, what it took and what it cost.
 
-Records live in SQLite, and with them what they add up to (`usage_tables`), which outlives them. Writing is done by a thread
-in batches; a batch that was committed survives `kill -9`, and with it how far the log was read that they come from, so that no
-line is booked twice or never. What cannot be written, as on a full disk, is tried again until it can. Reading needs no process
-of ours to run.
+What a record is, and what batches of them are as bytes. `record_store` writes them, by one thread of the accountant; `record_reading` reads
+them, by whoever asks, and needs no process of ours to run.
 
-A batch is one row, and beside it the short keys of its requests: a row and an index for each request cost four times as
-much to write. It says once how its fields are called, so fields may come and go. The oldest batches go when they are too old or beyond the number of records that are kept.
+A batch says once how its fields are called, so fields may come and go. Pure.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import logging
-import queue
-import sqlite3
-import threading
-import time
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from kajitori.gateway.accounting.costs import Usage
-from kajitori.gateway.accounting.usage_tables import SCHEMA as USAGE_SCHEMA
-from kajitori.gateway.accounting.usage_tables import Row, UsageWriter, prune_usage, write_rows
 
-_log = logging.getLogger(__name__)
-
+# Below the folder of the ledger.
 FILE_NAME = "ledger.db"
-_SCHEMA = """
-DROP TABLE IF EXISTS requests; -- of development versions before 0.1.0
-CREATE TABLE IF NOT EXISTS batches (
-  number INTEGER PRIMARY KEY, -- of its last record, counted from the first that was ever written
-  latest REAL NOT NULL,
-  records BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS keys (number INTEGER PRIMARY KEY, keys BLOB NOT NULL);
-CREATE TRIGGER IF NOT EXISTS forget_keys AFTER DELETE ON batches BEGIN
-  DELETE FROM keys WHERE number = old.number;
-END;
-CREATE TABLE IF NOT EXISTS log_position (number INTEGER PRIMARY KEY, position BLOB NOT NULL);
-"""
-# Whoever looks for one record decodes so many.
-_MOST_IN_A_BATCH = 500
-# At most so often something is written; the first after a silence is written at once.
-_FLUSH_SECONDS = 1.0
-_PRUNE_SECONDS = 60.0
-_RETRY_SECONDS = 1.0
-_COMPLAINT_SECONDS = 60.0
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -144,290 +109,30 @@ _encoder = msgspec.msgpack.Encoder()
 _FIELDS = RequestRecord.__struct_fields__
 _decoder = msgspec.msgpack.Decoder(tuple[list[str], list[list[Any]]])
 _position_decoder = msgspec.msgpack.Decoder(LogPosition)
-_Batch = tuple[list[RequestRecord], LogPosition | None]
 
 
-class RecordStore:
-    """Writes records. newest_rows, age_seconds: what is kept."""
-
-    def __init__(self, path: Path, *, newest_rows: int = 500_000, age_seconds: float = 14 * 86_400.0) -> None:
-        self._path = path
-        self._newest_rows = newest_rows
-        self._age_seconds = age_seconds
-        self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        self._usage = UsageWriter()
-        self._prune_soon = False
-        self._ending = threading.Event()
-        self._taken = self._written = 0
-        self._complained = -_COMPLAINT_SECONDS
-        self.saved: LogPosition | None = None  # the latest on disk
-        # Whether what was tried last could not be written.
-        self.fails = False
-        self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
-        self._thread.start()
-
-    @property
-    def backlog(self) -> int:
-        """Records that were handed over and are not on disk; it grows while the disk is full."""
-        return self._taken - self._written
-
-    def write(self, records: list[RequestRecord], position: LogPosition | None = None) -> None:
-        """Hands records to the writing thread; they are on disk within a flush interval (1 s).
-
-        position: how far the log was read with them, saved in the same transaction.
-        """
-        self._taken += len(records)
-        self._queue.put((records, position))
-
-    def prune(self) -> None:
-        """Takes away what is beyond the bounds with the next batch, rather than within a minute."""
-        self._prune_soon = True
-
-    def close(self) -> None:
-        """Returns when everything that was handed over is on disk, or cannot be written."""
-        self._queue.put(None)
-        self._ending.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        opened = self._open()
-        if opened is None:
-            return  # they stay in the log, and are read again
-        with contextlib.closing(opened) as database:
-            pruned = time.monotonic()
-            flushed = 0.0
-            stopped = False
-            while not stopped:
-                batch, position, stopped = self._gather(flushed + _FLUSH_SECONDS)
-                if self._prune_soon or time.monotonic() - pruned > _PRUNE_SECONDS:
-                    pruned, self._prune_soon = time.monotonic(), False
-                    self._prune(database)
-                flushed = time.monotonic()
-                self._commit(database, batch, position)
-                self._written += len(batch)
-
-    def _open(self) -> sqlite3.Connection | None:
-        """None if it cannot be opened for as long as this lives."""
-        while True:
-            try:
-                return _open(self._path)
-            except (OSError, sqlite3.Error) as error:
-                self._complain("%s cannot be opened: %s; trying again each second", self._path, error)
-                if self._ending.wait(_RETRY_SECONDS):
-                    return None
-
-    def _complain(self, text: str, *values: object) -> None:
-        """Once a minute."""
-        self.fails = True
-        if time.monotonic() - self._complained > _COMPLAINT_SECONDS:
-            self._complained = time.monotonic()
-            _log.error(text, *values)
-
-    def _gather(self, until: float) -> tuple[list[RequestRecord], LogPosition | None, bool]:
-        """What is handed over until a time, and something at least; whether that is all that will ever be."""
-        batch: list[RequestRecord] = []
-        position: LogPosition | None = None
-        taken = self._queue.get()
-        self._ending.wait(
-            max(0.0, until - time.monotonic())
-        )  # it does not wake for each that comes meanwhile
-        while taken is not None:
-            batch += taken[0]
-            position = taken[1] or position
-            try:
-                taken = self._queue.get_nowait()
-            except queue.Empty:
-                return batch, position, False
-        return batch, position, True
-
-    def _commit(
-        self, database: sqlite3.Connection, batch: list[RequestRecord], position: LogPosition | None
-    ) -> None:
-        batch, encoded = _encoded(batch)
-        usage: list[Row] | None = None
-        while True:
-            try:
-                if usage is None:
-                    usage = self._sums(database, batch)
-                with database:
-                    _insert(database, batch, encoded, position)
-                    write_rows(database, usage)
-                self.saved, self.fails = position or self.saved, False
-                return
-            except sqlite3.Error as error:
-                text = "%d request records cannot be written to %s: %s; trying again each second"
-                self._complain(text, len(batch), self._path, error)
-                if self._ending.is_set():
-                    return  # they stay in the log, and are read again
-                time.sleep(_RETRY_SECONDS)
-                self._prune(database)
-
-    def _sums(self, database: sqlite3.Connection, batch: list[RequestRecord]) -> list[Row]:
-        try:
-            return self._usage.take(database, batch)
-        except sqlite3.Error:
-            raise
-        except Exception:
-            # The records are worth more, and without this thread nothing would ever be booked again.
-            _log.exception("%d requests are counted in no sum of usage", len(batch))
-            return []
-
-    def _prune(self, database: sqlite3.Connection) -> None:
-        try:
-            with database:
-                # Numbers follow the time closely enough: looking at the oldest ones spares an index.
-                database.execute(
-                    "DELETE FROM batches WHERE latest < ? AND number IN"
-                    " (SELECT number FROM batches ORDER BY number LIMIT 5000)",
-                    (time.time() - self._age_seconds,),
-                )
-                database.execute(
-                    "DELETE FROM batches WHERE number <= (SELECT max(number) FROM batches) - ?",
-                    (self._newest_rows,),
-                )
-                prune_usage(database, time.strftime("%Y-%m-%d", time.gmtime()))
-        except sqlite3.Error:
-            _log.exception("could not prune %s", self._path)
-
-
-def _encoded(records: list[RequestRecord]) -> tuple[list[RequestRecord], list[bytes]]:
-    """Those that can be written, and the batches that they make."""
-    parts = [records[at : at + _MOST_IN_A_BATCH] for at in range(0, len(records), _MOST_IN_A_BATCH)]
-    try:
-        return records, [_encoded_batch(part) for part in parts]
-    except Exception:
-        # One must not take the others with it, nor the thread: without it, records would pile up.
-        return _encoded([record for record in records if _is_writable(record)])
-
-
-def _encoded_batch(records: list[RequestRecord]) -> bytes:
+def encode_batch(records: list[RequestRecord]) -> bytes:
+    """Raises what msgspec does for a record that cannot be written."""
     return _encoder.encode((_FIELDS, [msgspec.structs.astuple(record) for record in records]))
 
 
-def _decoded_batch(data: bytes) -> list[RequestRecord]:
+def decode_batch(data: bytes) -> list[RequestRecord]:
+    """The records of a batch, in their order."""
     fields, rows = _decoder.decode(data)
     known = [dict(zip(fields, row, strict=True)) for row in rows]
     return msgspec.convert(known, list[RequestRecord])
 
 
-def _is_writable(record: RequestRecord) -> bool:
-    try:
-        _encoder.encode(record)
-    except Exception:
-        _log.exception("request %s cannot be written", record.id)
-        return False
-    return True
+def encode_position(position: LogPosition) -> bytes:
+    """For `decode_position`."""
+    return _encoder.encode(position)
 
 
-def _insert(
-    database: sqlite3.Connection,
-    records: list[RequestRecord],
-    encoded: list[bytes],
-    position: LogPosition | None,
-) -> None:
-    (number,) = database.execute("SELECT ifnull(max(number), 0) FROM batches").fetchone()
-    for place, data in enumerate(encoded):
-        part = records[place * _MOST_IN_A_BATCH : (place + 1) * _MOST_IN_A_BATCH]
-        number += len(part)
-        latest = max(record.time for record in part)
-        database.execute("INSERT INTO batches VALUES (?, ?, ?)", (number, latest, data))
-        database.execute(
-            "INSERT INTO keys VALUES (?, ?)", (number, b"".join(_key(record.id) for record in part))
-        )
-    if position is not None:
-        database.execute("INSERT OR REPLACE INTO log_position VALUES (1, ?)", (_encoder.encode(position),))
+def decode_position(data: bytes) -> LogPosition:
+    """Raises what msgspec does for what is none."""
+    return _position_decoder.decode(data)
 
 
-def _key(request_id: str) -> bytes:
+def short_key(request_id: str) -> bytes:
     """Four bytes by which the batch of a request is found: now and then another one is looked at in vain."""
     return zlib.crc32(request_id.encode()).to_bytes(4, "little")
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Raises OSError, sqlite3.Error. What is no database is put aside: booking anew is better than not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600, exist_ok=True)
-    try:
-        return _made_ready(path)
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError as error:
-        aside = path.with_name(path.name + ".unreadable")
-        _log.error("%s cannot be read, and is kept as %s: %s", path, aside, error)
-        path.replace(aside)
-        for beside in ("-wal", "-shm"):
-            path.with_name(path.name + beside).unlink(missing_ok=True)
-        path.touch(mode=0o600)
-        return _made_ready(path)
-
-
-def _made_ready(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, check_same_thread=False)
-    try:
-        _prepare(database)
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _prepare(database: sqlite3.Connection) -> None:
-    database.execute("PRAGMA page_size=32768")  # few large writes: each costs a call of the system
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=NORMAL")
-    database.execute("PRAGMA wal_autocheckpoint=1000")  # 32 MB: a page is written back once for many
-    database.execute("PRAGMA cache_size=-16000")
-    database.executescript(_SCHEMA + USAGE_SCHEMA)
-
-
-def read_request(home: Path, request_id: str) -> RequestRecord | None:
-    """The record of a request by its `x-request-id`; None if there is none (yet)."""
-    statement = (
-        "SELECT records FROM batches WHERE number IN (SELECT number FROM keys WHERE instr(keys, ?))"
-        " ORDER BY number DESC"
-    )
-    found = (record for batch in _read(home, statement, (_key(request_id),)) for record in batch)
-    return next((record for record in found if record.id == request_id), None)
-
-
-def read_recent(home: Path, limit: int = 50) -> list[RequestRecord]:
-    """The newest records, newest first."""
-    statement = "SELECT records FROM batches WHERE number > (SELECT max(number) FROM batches) - ? ORDER BY number DESC"
-    found = (record for batch in _read(home, statement, (limit,)) for record in reversed(batch))
-    return list(itertools.islice(found, limit))
-
-
-def each_record(home: Path, since: float, until: float) -> Iterator[RequestRecord]:
-    """The records of requests that began in a time (seconds since 1970; since <= began < until), oldest first."""
-    for batch in _read(home, "SELECT records FROM batches WHERE latest >= ? ORDER BY number", (since,)):
-        for record in batch:
-            if since <= record.time < until:
-                yield record
-
-
-def read_position(path: Path) -> LogPosition:
-    """How far the log was read whose records are in this database; the start of no file if it has none, or is none."""
-    if not path.exists():
-        return LogPosition()
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            row = database.execute("SELECT position FROM log_position").fetchone()
-    except sqlite3.DatabaseError:
-        return LogPosition()  # made by an earlier version, or a moment ago, or no database
-    return _position_decoder.decode(row[0]) if row else LogPosition()
-
-
-def _read(
-    home: Path, statement: str, values: tuple[bytes | int | float, ...]
-) -> Iterator[list[RequestRecord]]:
-    """Batch by batch; none if there is no file, or if it was made a moment ago and has no table yet."""
-    path = home / FILE_NAME
-    if not path.exists():
-        return
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        try:
-            rows = database.execute(statement, values)
-        except sqlite3.OperationalError:
-            return
-        for row in rows:
-            yield _decoded_batch(row[0])
