@@ -128,7 +128,7 @@ def explain_object(cluster: Cluster, resource: Resource, name: str, *, every: bo
         print(f"  {paint('✗', '31')} {line}")
     for line in (*_remarks(obj), *gateway.remarks(obj)):
         print(f"  · {line}")
-    _print_owner(cluster, obj)
+    _print_owner(obj)
     print_timeline(timeline, every=every)
     if not bad and not timeline:
         print("  nothing is recorded about it: no condition is bad, no event, no change in the audit")
@@ -247,7 +247,7 @@ def _remarks(obj: dict[str, Any]) -> list[str]:
     ]
 
 
-def _print_owner(cluster: Cluster, obj: dict[str, Any]) -> None:
+def _print_owner(obj: dict[str, Any]) -> None:
     for owner in obj["metadata"].get("ownerReferences") or ():
         if owner.get("controller"):
             print(

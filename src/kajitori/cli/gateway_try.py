@@ -17,7 +17,6 @@ from kajitori.cli.manifests import Manifest
 from kajitori.cli.output import paint, print_rows, warn
 from kajitori.gateway.accounting.record_reading import read_recent
 from kajitori.gateway.accounting.records import FILE_NAME, RequestRecord
-from kajitori.gateway.plan import Plan
 from kajitori.gateway.resources import ROUTES
 
 _MOST_RECORDS = 1_000_000
@@ -33,7 +32,7 @@ def try_requests(manifests: list[Manifest], recorded: str, show: int) -> int:
     if unseen:
         warn(f"records do not have the headers {', '.join(unseen)}: routes that match them are passed over")
     tried = asyncio.run(try_records(plan, records))
-    _tell(plan, tried, show)
+    _tell(tried, show)
     return 0
 
 
@@ -67,7 +66,7 @@ def _lines(path: Path) -> list[RequestRecord]:
     return found
 
 
-def _tell(plan: Plan, tried: Sequence[Tried], show: int) -> None:
+def _tell(tried: Sequence[Tried], show: int) -> None:
     first, last = tried[0].record.time, tried[-1].record.time
     print(f"{len(tried)} request{'s' if len(tried) > 1 else ''} from {_clock(first)} to {_clock(last)}:")
     nowhere = [each for each in tried if not each.route]

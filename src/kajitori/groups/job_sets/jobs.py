@@ -35,7 +35,7 @@ def job_body(
     spec["suspend"] = job_set.spec.suspend or False
     pod = _marked(template.spec.template, labels, annotations)
     spec["template"] = pod | {"spec": _pod_spec(job_set, replicated, pod.get("spec") or {}, name, labels)}
-    gang = gang_of(job_set, layout, replicated, index, options)
+    gang = gang_of(job_set, replicated, index, options)
     if gang is not None:
         spec["template"] = _in_gang(spec["template"], gang, gated=options.gang == "Gate")
     marked = _marked({"metadata": template.metadata}, labels, annotations)["metadata"]

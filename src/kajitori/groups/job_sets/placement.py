@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from kajitori.api.jobset import v1alpha2 as v1
-from kajitori.groups.job_sets.names import Layout, job_name
+from kajitori.groups.job_sets.names import job_name
 from kajitori.groups.job_sets.options import Options
 from kajitori.model import gang as gangs
 
@@ -81,7 +81,7 @@ def starts_at_once(spec: v1.JobSetSpec) -> bool:
 
 
 def gang_of(
-    job_set: v1.JobSet, layout: Layout, replicated: v1.ReplicatedJob, index: int, options: Options
+    job_set: v1.JobSet, replicated: v1.ReplicatedJob, index: int, options: Options
 ) -> gangs.Gang | None:
     """The gang of a Job's pods; None unless the set asks for gangs.
 

@@ -76,7 +76,7 @@ def plan_revision(world: World, pods: Mapping[int, Sequence[Pod]]) -> RevisionPl
     limits = set_limits(world.set)
     paused = options_of(world.set.metadata.annotations).paused
     if found is not None and found is newest:
-        return _go_on(world, pods, found, target, older, limits, paused=paused)
+        return _go_on(pods, found, target, older, limits, paused=paused)
     position, previous = first_position(limits, pods, newest, hash, begin_held if paused else begin)
     if world.set.spec.group_identity == "Hash":
         # Groups have no order, so that a rollout has no position.
@@ -152,7 +152,6 @@ def first_position(
 
 
 def _go_on(
-    world: World,
     pods: Mapping[int, Sequence[Pod]],
     newest: Revision,
     target: Templates,

@@ -130,7 +130,7 @@ async def _ensure(state: ServerState, obj: Object) -> None:
         context = context_of(state)
         if before is not None:
             old = read_object(kind, before)
-            if not _out_of_date(old, obj, state):
+            if not _out_of_date(old, obj):
                 return None
             new = {**old, **{k: v for k, v in obj.items() if k != "metadata"}}
             new["metadata"] = dict(old["metadata"])
@@ -157,7 +157,7 @@ async def _ensure(state: ServerState, obj: Object) -> None:
     await state.store.mutate(key, decide)
 
 
-def _out_of_date(old: Object, wanted: Object, state: ServerState) -> bool:
+def _out_of_date(old: Object, wanted: Object) -> bool:
     """Roles of ours that differ and may be updated; the endpoint of this server when its port has changed."""
     if wanted["kind"] in ("ClusterRole", "ClusterRoleBinding"):
         if (old["metadata"].get("annotations") or {}).get(AUTO_UPDATE) != "true":

@@ -17,7 +17,7 @@ import numpy as np
 from kajitori.scheduling.gangs.placement import Problem, Shape, able_domains
 from kajitori.scheduling.gangs.plan import place_gang, placed_rows
 from kajitori.scheduling.gangs.request import Request, request_of
-from kajitori.scheduling.gangs.table import Bools, Ints, NodeTable, table_of
+from kajitori.scheduling.gangs.table import Bools, Ints, table_of
 from kajitori.scheduling.units import (
     Unit,
     broken_budgets,
@@ -87,7 +87,7 @@ def _candidates(
     rows = np.array([table.row.get(name, -1) for unit in units for _, name in unit.pods], np.int64)
     ranks = np.repeat(np.arange(len(units)), [len(unit.pods) for unit in units])
     known = rows >= 0
-    staying = _most_that_stay(request, len(units), rows[known], ranks[known], units, table, known)
+    staying = _most_that_stay(request, len(units), rows[known], ranks[known], units, known)
     there = placed_rows(members, state, table)
     homes = set(loosest[there].tolist())
     found: list[tuple[tuple[int, int, int, int, str], set[str], set[Unit]]] = []
@@ -111,7 +111,6 @@ def _most_that_stay(
     rows: Ints,
     ranks: Ints,
     units: Sequence[Unit],
-    table: NodeTable,
     known: Bools,
 ) -> Ints:
     """Of each domain, how many units may stay, of those that should stay first; -1 where the gang never fits."""

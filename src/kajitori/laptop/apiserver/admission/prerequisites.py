@@ -50,7 +50,7 @@ def check_new(state: ServerState, user: User, kind: Kind, obj: Object) -> None:
     """Before a new object is prepared. Raises StatusError 403."""
     match kind.storage.qualified_name:
         case "pods":
-            _check_pod(state, user, kind, obj)
+            _check_pod(state, kind, obj)
         case "nodes":
             node = node_of(user)
             if node and obj["metadata"].get("name") != node:
@@ -63,7 +63,7 @@ def check_new(state: ServerState, user: User, kind: Kind, obj: Object) -> None:
         _check_definition(state, kind, obj)
 
 
-def _check_pod(state: ServerState, user: User, kind: Kind, pod: Object) -> None:
+def _check_pod(state: ServerState, kind: Kind, pod: Object) -> None:
     metadata, spec = pod["metadata"], pod.get("spec") or {}
     namespace, name = metadata["namespace"], metadata.get("name", "")
     account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"

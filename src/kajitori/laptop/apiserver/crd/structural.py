@@ -30,7 +30,7 @@ class StructuralSchema:
         schema = {**openapi_v3_schema, "type": "object"}
         self._prune = compile_pruner(schema, root=True)
         self._default = compile_defaulter(schema)
-        self._validate = compile_validator(schema, root=True)
+        self._validate = compile_validator(schema)
         self._embedded = compile_embedded(schema)
         self._rules = compile_rules(schema, root=True)
 

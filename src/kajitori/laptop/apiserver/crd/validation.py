@@ -29,12 +29,12 @@ from kajitori.laptop.apiserver.status import (
 Check = Callable[[Any, Path, list[Problem]], None]
 
 
-def compile_validator(schema: dict[str, Any], *, root: bool = False) -> Check | None:
+def compile_validator(schema: dict[str, Any]) -> Check | None:
     """The walk that checks a value of this schema; None: anything goes."""
     checks: list[Check] = []
     kinds = _kinds_of(schema)
     checks += _value_checks(schema)
-    checks += _container_checks(schema, root=root)
+    checks += _container_checks(schema)
     checks += _combinations(schema)
     if not kinds and not checks:
         return None
@@ -243,7 +243,7 @@ def _size(container: type, least: int | None, most: int | None, word: str) -> Ch
 # --- containers
 
 
-def _container_checks(schema: dict[str, Any], *, root: bool) -> list[Check]:
+def _container_checks(schema: dict[str, Any]) -> list[Check]:
     checks: list[Check] = []
     properties: dict[str, Any] = schema.get("properties") or {}
     children = {
