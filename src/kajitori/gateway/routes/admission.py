@@ -1,4 +1,4 @@
-"""How Envoy asks the accountant whether a request may pass: `ext_authz` by HTTP, for routes that have limits.
+"""How Envoy asks the accountant whether a request may pass: `ext_authz` by HTTP/2, for routes that have limits.
 
 The filter stands in every listener twice, switched off: once for limits that let requests pass while the accountant
 cannot be asked, once for those that do not. A route switches one of them on. What is told of a request is one header, made by
