@@ -128,6 +128,7 @@ class Ledger:
                 self._on_record(record)
 
     def _record(self, line: RequestLine, attempts: Attempts, *, later: bool) -> RequestRecord:
+        flaw = ""
         if line.usage and line.usage[0] in MARKS:
             flaw, usage_text = read_flaw(line.usage)
             line = _replace(line, usage=usage_text, flags=flaw)
@@ -136,7 +137,7 @@ class Ledger:
         who = read_who(line.who)
         booking = self._bookings.of(line, who)
         usage, estimated = read_usage(line.usage, who.input_estimate)
-        if usage is None and booking.record.operation and booking.answered:
+        if usage is None and not flaw and booking.record.operation and booking.answered:
             usage = estimated_usage(booking.record.operation, who.input_estimate, line.response_bytes)
             estimated = usage is not None
         duration = _seconds(line.duration_microseconds)
