@@ -29,6 +29,7 @@ from kajitori.gateway.policies.gateway_configs import GatewayConfigs
 from kajitori.gateway.policies.security.policies import SecurityPolicies
 from kajitori.gateway.policies.shaping import Shaping
 from kajitori.gateway.policies.subjects import Subjects
+from kajitori.gateway.policies.unchecked_clients import UncheckedClients
 from kajitori.gateway.resources import (
     LISTENER,
     ROUTES,
@@ -143,7 +144,8 @@ class PlanDraft:
             lambda: BackendTraffic(index, Subjects(index, self.attachment)).finish_reading(),
         )
         self.backend_traffic.begin(self.world)
-        shapers = [self.backend_traffic, self.security, self.gateway_configs]
+        unchecked = UncheckedClients(self.client_traffic.unchecked(self.attachment.serving()))
+        shapers = [self.backend_traffic, self.security, self.gateway_configs, unchecked]
         self.shaping = Shaping(shapers, self.memory.memo("shaped entries"))
         self.rescues = Rescues(self.observed.settings)
 

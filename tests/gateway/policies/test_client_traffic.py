@@ -220,6 +220,39 @@ async def test_gateways_that_share_a_port_get_one_policy_and_the_other_is_told()
     assert "Gateway default/old" in told["Warning"]["message"]
 
 
+async def test_routes_are_closed_where_another_gateways_policy_leaves_certificates_out() -> None:
+    port, authority = free_port(), Authority()
+    listener = {
+        "protocol": "HTTPS",
+        "hostname": "a.example",
+        "tls": {"certificateRefs": [{"name": "server"}]},
+    }
+    old, young = (gateway(port, name, **listener) for name in ("old", "young"))
+    old["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    young["metadata"]["creationTimestamp"] = "2026-02-01T00:00:00Z"
+    routes = [plain_route("b", name=name, path=f"/{name}") for name in ("of-old", "of-young")]
+    for route, name in zip(routes, ("old", "young"), strict=True):
+        route["spec"]["parentRefs"] = [{"name": name}]
+    validation = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}
+    documents = [old, young, authority.secret("server", "a.example"), authority.config_map("ca"), *routes,
+                 plain_backend("b", 1), policy("young", tls={"clientValidation": validation})]  # fmt: skip
+
+    def answers(plan: Plan) -> dict[str, bool]:
+        tables = plan.resources.by_type["envoy.config.route.v3.RouteConfiguration"].values()
+        made = [route for table in tables for host in table["virtual_hosts"] for route in host["routes"]]
+        return {
+            str(route["name"]).split("/")[2]: "route" in route
+            for route in made
+            if str(route.get("name")).startswith("http/default/of-")
+        }
+
+    # Alone, the younger one's policy holds for both.
+    assert answers(make_plan(observe(*documents))) == {"of-old": True, "of-young": True}
+    plan = make_plan(observe(*documents, policy("old", scheme="MatchBackend")))
+    assert answers(plan) == {"of-old": True, "of-young": False}
+    assert "its routes there are answered with 500" in conditions(plan, "for-young")["Accepted"]["message"]
+
+
 async def test_a_policy_that_cannot_be_read_changes_nothing_and_is_told() -> None:
     port = free_port()
     plain = make_plan(observe(gateway(port)))

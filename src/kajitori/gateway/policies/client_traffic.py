@@ -19,6 +19,7 @@ from kajitori.gateway.policies.bounds import client_problems
 from kajitori.gateway.policies.client_settings import change_chain, change_port, late_response_headers
 from kajitori.gateway.policies.client_tls import authority_refs, change_tls, client_authority, close_tls
 from kajitori.gateway.policies.statuses import policy_status
+from kajitori.gateway.routes.protection import Protection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kajitori.gateway.backends.certificates import AuthorityRef, Delivered
     from kajitori.gateway.observed import Index
     from kajitori.gateway.policies.subjects import Subjects
+    from kajitori.gateway.policies.unchecked_clients import ListenerKey
     from kajitori.gateway.routes.attachment import Binding
 
 KIND = "ClientTrafficPolicy"
@@ -79,11 +81,27 @@ class ClientTraffic:
 
     def _closed(self, policy: Policy) -> _Held | None:
         """What holds of a policy that cannot be read: nothing, but that it asks clients for certificates."""
-        tls = policy.spec.get("tls")
-        if not isinstance(tls, dict) or "clientValidation" not in tls:
+        if not _asks_for_certificates(policy):
             return None
         self._problems[policy.key].append("as it asks for certificates, its HTTPS listeners take no client")
         return _Held(policy, ClientTrafficPolicySpec(), closed=True)
+
+    def unchecked(self, bindings: Sequence[Binding]) -> dict[ListenerKey, Protection]:
+        """HTTPS listeners that would ask for certificates and get another one's policy, and why their routes are closed."""
+        chains: dict[str, list[Binding]] = {}
+        for binding in bindings if self.attachment else ():
+            if binding.tls is not None:
+                chains.setdefault(binding.table, []).append(binding)
+        found: dict[ListenerKey, Protection] = {}
+        for members in chains.values():
+            held = self._first(members)
+            for binding in members:
+                policy = self._policy(binding)
+                if held and policy and policy is not held.policy and _asks_for_certificates(policy):
+                    name = "/".join(policy.key)
+                    told = f"{KIND} {name} asks for certificates and does not hold; its status says why"
+                    found[binding.gateway_key, binding.listener.name] = Protection(name, broken=told)
+        return found
 
     def listener(
         self, found: dict[str, Any], bindings: Sequence[Binding], secrets: dict[str, dict[str, Any]]
@@ -161,10 +179,16 @@ class ClientTraffic:
             elif policy is not held.policy:
                 winner = "/".join(held.policy.key)
                 port = binding.listener.port
-                self._problems[policy.key].append(
-                    f"{where}: port {port} is shared, and {KIND} {winner} holds for it already"
-                )
+                told = f"{where}: port {port} is shared, and {KIND} {winner} holds for it already"
+                if binding.tls is not None and _asks_for_certificates(policy):
+                    told += "; nobody is asked for certificates, so its routes there are answered with 500"
+                self._problems[policy.key].append(told)
         return held
+
+
+def _asks_for_certificates(policy: Policy) -> bool:
+    tls = policy.spec.get("tls")
+    return isinstance(tls, dict) and "clientValidation" in tls
 
 
 def _bad_networks(spec: ClientTrafficPolicySpec) -> list[str]:
