@@ -7,6 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
+from kajitori.gateway.plan import make_plan
+from kajitori.gateway.rescue import legs
+from kajitori.gateway.resources import CLUSTER, ROUTES
 from tests.gateway.resilience.test_cooling import QUESTION, busy, pair, policy
 from tests.gateway.workbench import (
     Provider,
@@ -15,6 +18,7 @@ from tests.gateway.workbench import (
     backend,
     gateway,
     key_policy,
+    observe,
     running_provider,
 )
 from tests.waiting import eventually
@@ -155,3 +159,32 @@ async def test_a_stream_is_hedged_until_it_begins(
     assert reply.status == 200
     assert b"[DONE]" in reply.body
     await eventually(lambda: slow.left == 1)
+
+
+def test_streams_that_are_rescued_go_to_the_relay_and_all_else_is_hedged() -> None:
+    both = policy(hedging=HEDGED, streams={"onFailure": "Error"})
+    backends = ({"name": "a"}, {"name": "b", "priority": 1})
+    documents = [gateway(8080), *backend("a", 1), *backend("b", 2), ai_route("route", "m", *backends), both]
+    plan = make_plan(observe(*documents, rescue_sockets=("rescue.sock", "inner.sock")))
+    (host,) = plan.resources.by_type[ROUTES]["http/8080"]["virtual_hosts"]
+    ways = {
+        route["name"]: str(route.get("route"))
+        for route in host["routes"]
+        if route["name"].startswith("ai/default")
+    }
+    stream, other = (ways[f"ai/default/route/rule/0/match/0{ending}"] for ending in ("~stream", ""))
+    assert (legs.RESCUE_CLUSTER in stream, legs.HEDGE_CLUSTER in stream) == (True, False)
+    assert (legs.RESCUE_CLUSTER in other, legs.HEDGE_CLUSTER in other) == (False, True)
+    assert set(plan.resources.by_type[CLUSTER]) >= legs.CLUSTERS
+
+
+def test_where_nothing_is_hedged_nothing_is_added() -> None:
+    documents = [
+        gateway(8080),
+        *backend("a", 1),
+        ai_route("route", "m", {"name": "a"}),
+        policy(hedging=HEDGED),
+    ]
+    plan = make_plan(observe(*documents, rescue_sockets=("rescue.sock", "inner.sock")))
+    assert not legs.CLUSTERS & set(plan.resources.by_type[CLUSTER])
+    assert not plan.policy.rescues_streams
