@@ -6,7 +6,7 @@ has grown to its bound it is renamed, Envoy is told to open a new one, and once 
 and deleted when its records are on disk.
 
 While records cannot be written requests are settled all the same. Beyond a bound their records are not kept in memory:
-their lines are read again when there is room (`_Later`).
+their lines are read again when there is room (`LaterRecords`).
 
 Envoy writes ten times a second. While somebody waits for what it tells, each piece is read when it comes; else what comes first
 is read at once and the rest once a second, since every reading, and every batch that is stored, costs as much as many lines. A
@@ -19,11 +19,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kajitori.gateway.accounting.file_watch import FileWatch
+from kajitori.gateway.accounting.later_records import LaterRecords
 from kajitori.gateway.accounting.log_file import LogFile, Place, packed, unpacked
 from kajitori.gateway.accounting.records import LogPosition
 
@@ -50,19 +50,6 @@ _MOST_BACKLOG = 20_000
 _PATIENCE_SECONDS = 5.0
 
 Settle = Callable[["list[RequestRecord]", bytes], Awaitable[None]]
-
-
-@dataclass
-class _Later:
-    """Lines that are settled and whose records are to be made. position: the first of them. file: that it is of.
-
-    told: whether metrics and spans of them are made already. records: how many, as far as is known.
-    """
-
-    file: LogFile
-    position: LogPosition
-    told: bool
-    records: int = 0
 
 
 class LogReader:
@@ -97,7 +84,7 @@ class LogReader:
         self._rotate_bytes = rotate_bytes
         self._awaited = awaited
         self._file: LogFile | None = None
-        self._later: _Later | None = None
+        self._later: LaterRecords | None = None
         # The end of a file that was read and is not deleted yet.
         self._old_end: LogPosition | None = None
         self._watch: FileWatch | None = None
@@ -129,7 +116,7 @@ class LogReader:
     def close(self) -> None:
         self._let_go()
         if self._later is not None:
-            self._later.file.close()
+            self._later.close()
             self._later = None
 
     @property
@@ -144,7 +131,7 @@ class LogReader:
     @property
     def later_records(self) -> int:
         """Requests that were settled and whose records are not made yet."""
-        return self._later.records if self._later is not None else 0
+        return self._later.count if self._later is not None else 0
 
     def stop(self) -> None:
         """Has `run` return when what was read is booked."""
@@ -247,8 +234,7 @@ class LogReader:
 
     def _part(self, path: Path, *, told: bool) -> None:
         """From here on records are made later."""
-        self._later = _Later(LogFile(path), self._position, told)
-        self._ledger.part()
+        self._later = LaterRecords(path, self.path, self._position, self._ledger, told=told)
 
     def _must_wait(self) -> bool:
         """Whether so many records wait that no more should be made yet. From when they cannot be written, they are made later."""
@@ -281,41 +267,17 @@ class LogReader:
         if self._later is None:
             self._ledger.hand_on(records, position)
         elif self._later.told:
-            self._later.records += len(records)
+            self._later.count += len(records)
             self._ledger.tell(records)
         return more
 
     def _read_later(self) -> bool:
         """Makes records of what is settled already, up to a chunk; whether there may be more at once."""
-        later = self._later
-        if later is None or self._store.backlog > _MOST_BACKLOG // 2:
+        if self._later is None or self._store.backlog > _MOST_BACKLOG // 2:
             return False
-        until = self._position.offset if later.file.inode == self._position.inode else None
-        if until is not None and later.position.offset >= until:
-            return self._join(later)
-        found = later.file.lines(later.position, until)
-        if found is None:
-            if until is not None:
-                _log.warning(
-                    "the access log %s was cut short by somebody: lines without records are lost", self.path
-                )
-                return self._join(later)
-            later.file.close()
-            later.file = LogFile(self.path)
-            later.position = LogPosition(later.file.inode)
+        if not self._later.make(self._position):
             return True
-        lines, later.position, _ = found
-        records = self._ledger.book(lines, later=True)
-        self._ledger.keep(records, later.position)
-        if later.told:
-            later.records = max(0, later.records - len(records))
-        else:
-            self._ledger.tell(records)
-        return True
-
-    def _join(self, later: _Later) -> bool:
-        """All records are made of what is settled."""
-        later.file.close()
+        self._later.close()
         self._later = None
         self._ledger.join()
         return False
