@@ -135,8 +135,8 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How long an answer may be silent, and what follows a stream that dies.
 
     firstByteTimeout: until the answer begins; then the next backend is tried. idleTimeout: at any time; before the answer
-    begins the next backend is tried, afterwards the stream ends by `onFailure`. The route's own streamIdleTimeout
-    beats it. onFailure: Cut closes the connection, so that no client takes the text for whole. Error puts an error event into
+    begins the next backend is tried, afterwards the stream ends by `onFailure`, with Cut not before each backend of the rule would have
+    had its time to begin. The route's own streamIdleTimeout beats it. onFailure: Cut closes the connection, so that no client takes the text for whole. Error puts an error event into
     the stream, in the client's dialect. Continue asks another backend to go on from the text so far, as an assistant's message that
     is not at its end; ContinueFinalMessage says that in the words of vLLM and SGLang. Both end with an error event where nobody can go on, after a
     tool call that was cut for instance. All but Cut lead streams through a relay, which costs about as much again as the gateway.
