@@ -11,8 +11,8 @@ import msgspec
 
 from kajitori.gateway.accounting.header_blocks import write_block, write_name, write_text
 from kajitori.gateway.error_names import anthropic_name, openai_name
+from kajitori.gateway.limits.limit import LIMIT_HEADERS
 from kajitori.gateway.limits.request import Request, Verdict
-from kajitori.gateway.limits.wording import LIMIT_HEADERS
 
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests",
             500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip

@@ -47,6 +47,17 @@ TOKENS = "tokens"
 USD = "usd"
 COST_PREFIX = "cost:"
 CEL_PREFIX = "cel:"
+HEADER_STATES = ("limit", "remaining", "reset")
+LIMIT_HEADERS: tuple[str, ...] = (
+    *(f"x-ratelimit-{state}" for state in HEADER_STATES),
+    *(f"x-ratelimit-{state}-{unit}" for state in HEADER_STATES for unit in (REQUESTS, TOKENS)),
+    *(
+        f"anthropic-ratelimit-{unit}-{state}"
+        for unit in (REQUESTS, TOKENS, "input-tokens", "output-tokens")
+        for state in HEADER_STATES
+    ),
+)
+"""Every header in which a limit is told, ours or a provider's."""
 DEFAULT_OUTPUT_TOKENS = 4096
 
 

@@ -15,20 +15,9 @@ import msgspec
 
 from kajitori.base.clock import rfc3339
 from kajitori.gateway.accounting.prices import NANO_USD
-from kajitori.gateway.limits.limit import CEL_PREFIX, COST_PREFIX, REQUESTS, TOKENS, USD, Limit
+from kajitori.gateway.limits.limit import CEL_PREFIX, COST_PREFIX, HEADER_STATES, REQUESTS, TOKENS, USD, Limit
 from kajitori.gateway.limits.request import Dialect, Verdict
 
-_STATES = ("limit", "remaining", "reset")
-LIMIT_HEADERS: tuple[str, ...] = (
-    *(f"x-ratelimit-{state}" for state in _STATES),
-    *(f"x-ratelimit-{state}-{unit}" for state in _STATES for unit in (REQUESTS, TOKENS)),
-    *(
-        f"anthropic-ratelimit-{unit}-{state}"
-        for unit in (REQUESTS, TOKENS, "input-tokens", "output-tokens")
-        for state in _STATES
-    ),
-)
-"""Every header in which a limit is told, ours or a provider's."""
 # The clients of OpenAI and Anthropic heed it.
 _DO_NOT_RETRY = ("x-should-retry", "false")
 
@@ -155,9 +144,12 @@ def _unit(reading: Reading) -> str:
     return REQUESTS if reading.limit.counts == REQUESTS else TOKENS
 
 
-_OPENAI = {unit: tuple(f"x-ratelimit-{state}-{unit}" for state in _STATES) for unit in (REQUESTS, TOKENS)}
+_OPENAI = {
+    unit: tuple(f"x-ratelimit-{state}-{unit}" for state in HEADER_STATES) for unit in (REQUESTS, TOKENS)
+}
 _ANTHROPIC = {
-    unit: tuple(f"anthropic-ratelimit-{unit}-{state}" for state in _STATES) for unit in (REQUESTS, TOKENS)
+    unit: tuple(f"anthropic-ratelimit-{unit}-{state}" for state in HEADER_STATES)
+    for unit in (REQUESTS, TOKENS)
 }
 
 

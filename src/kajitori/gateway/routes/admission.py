@@ -15,8 +15,14 @@ from typing import Any, NamedTuple
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.route_names import read_route
 from kajitori.gateway.envoy.bootstrap import ACCOUNTANT_CLUSTER
-from kajitori.gateway.limits.limit import BACKEND_FACTS, HEADER_FACT, QUERY_FACT, QUERY_HEADER, USD
-from kajitori.gateway.limits.wording import LIMIT_HEADERS
+from kajitori.gateway.limits.limit import (
+    BACKEND_FACTS,
+    HEADER_FACT,
+    LIMIT_HEADERS,
+    QUERY_FACT,
+    QUERY_HEADER,
+    USD,
+)
 from kajitori.gateway.object_memo import ObjectMemo
 from kajitori.gateway.resources import TYPE
 from kajitori.gateway.routes import used_up_limits
