@@ -91,18 +91,27 @@ async def read_request(reader: asyncio.StreamReader) -> None:
     await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
 
 
-async def h2_with_data_in_its_last_frame(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-    connection.initiate_connection()
-    writer.write(connection.data_to_send())
-    while received := await reader.read(65536):
-        for event in connection.receive_data(received):
-            if isinstance(event, h2.events.StreamEnded):
-                stream = event.stream_id
-                connection.send_headers(stream, [(":status", "200"), ("content-type", "text/event-stream")])
-                connection.send_data(stream, word("one "))
-                connection.send_data(stream, word("two "), end_stream=True)
+def h2_with_data_in_its_last_frame(*, trailers: bool = False) -> Callable[..., Any]:
+    """trailers: they end the stream instead."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        connection.initiate_connection()
         writer.write(connection.data_to_send())
+        while received := await reader.read(65536):
+            for event in connection.receive_data(received):
+                if isinstance(event, h2.events.StreamEnded):
+                    stream = event.stream_id
+                    connection.send_headers(
+                        stream, [(":status", "200"), ("content-type", "text/event-stream")]
+                    )
+                    connection.send_data(stream, word("one "))
+                    connection.send_data(stream, word("two "), end_stream=not trailers)
+                    if trailers:
+                        connection.send_headers(stream, [("x-over", "true")], end_stream=True)
+            writer.write(connection.data_to_send())
+
+    return answer
 
 
 def sized(body: bytes) -> Callable[..., Any]:
@@ -116,7 +125,8 @@ BACKENDS: dict[str, Callable[..., Any]] = {
     "within-an-event": h1_until_closed(WORDS + word("three ")[:40]),
     "last-chunk": h1_with_last_chunk(WORDS),
     "sized": sized(WORDS),
-    "h2": h2_with_data_in_its_last_frame,
+    "h2": h2_with_data_in_its_last_frame(),
+    "h2-trailers": h2_with_data_in_its_last_frame(trailers=True),
     "nothing": h1_with_last_chunk(),
     "nothing-sized": sized(b""),
     "message": h1_until_closed(MESSAGE_BEGUN),
@@ -141,7 +151,7 @@ async def bench() -> AsyncIterator[Workbench]:
         for name, port in ports.items():
             schema = {"name": "Anthropic"} if name == "message" else None
             objects = backend(name, port, schema)
-            if name == "h2":
+            if name.startswith("h2"):
                 objects[0]["spec"]["appProtocols"] = ["gateway.envoyproxy.io/h2c"]
             documents += [*objects, ai_route(name, name, {"name": name})]
         await made.apply(*documents)
@@ -242,3 +252,8 @@ async def test_a_stream_that_is_whole_or_told_its_error_itself_is_passed_as_it_i
 async def test_what_only_says_that_it_is_a_stream_is_not_touched(bench: Workbench) -> None:
     body, record = await ask(bench, "no-stream")
     assert (body, record.outcome) == (b'{"choices":[]}', "answered")
+
+
+async def test_before_trailers_nothing_can_be_said_and_the_record_says_it(bench: Workbench) -> None:
+    body, record = await ask(bench, "h2-trailers")
+    assert (body, record.outcome) == (WORDS, "ended too early")
