@@ -64,6 +64,11 @@ class HTTPPathMatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
                 " && !self.value.contains('%2F') && !self.value.contains('#') : true",
                 "the value of an Exact or PathPrefix match has no `%2F` and no `#`",
             ),
+            rule(
+                "self.type in ['Exact', 'PathPrefix'] ? self.value.matches(r\"\"\"^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]"
+                '|[%][0-9a-fA-F]{2})+$""") : true',
+                "the value of an Exact or PathPrefix match has only characters that a path may have; write others as %XX",
+            ),
         ]
     }
     type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"

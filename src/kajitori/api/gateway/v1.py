@@ -5,7 +5,7 @@ Fields, defaults, bounds and rules follow kubernetes-sigs/gateway-api (standard 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -118,6 +118,20 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class GatewayAddress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An address that is asked for, or that was given."""
 
+    __crd__: ClassVar[dict[str, Any]] = {
+        "x-kubernetes-validations": [
+            rule(
+                "self.type == 'IPAddress' && has(self.value) ? self.value == '' || "
+                "self.value.matches('^(([0-9]{1,3}[.]){3}[0-9]{1,3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$') : true",
+                "the value of an IPAddress is one",
+            ),
+            rule(
+                "self.type == 'Hostname' && has(self.value) ? self.value == '' || self.value.matches("
+                'r"""^(\\*\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$""") : true',
+                "the value of a Hostname is one",
+            ),
+        ]
+    }
     type: Annotated[str, Meta(min_length=1, max_length=253)] = "IPAddress"
     value: Annotated[str, Meta(max_length=253)] | None = None
 
