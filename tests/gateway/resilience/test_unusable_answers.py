@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -131,6 +132,19 @@ async def test_who_asks_for_what_is_stored_may_be_led_elsewhere(
         await bench.apply(gateway(bench.port), *backend("a", port), ai_route("r", "m", {"name": "a"}))
         async with bench.session.request(method, bench.url + path, allow_redirects=False) as reply:
             assert reply.status == int(status)
+
+
+@pytest.mark.parametrize("status", ["200", "302"])
+async def test_a_session_is_refused_that_its_backend_does_not_begin(shared: Shared, status: str) -> None:
+    bench, _ = shared
+    async with answering(status) as port:
+        await bench.apply(gateway(bench.port), *backend("a", port), ai_route("r", "m", {"name": "a"}))
+        with pytest.raises(aiohttp.WSServerHandshakeError) as told:
+            await bench.session.ws_connect(bench.url + "/v1/realtime?model=m")
+        assert told.value.status == 502
+        assert told.value.headers is not None
+        record = await bench.record(Reply(502, {"X-Request-ID": told.value.headers["X-Request-ID"]}, b""))
+        assert (record.backend, record.outcome) == ("default/a", f"unusable status {status}")
 
 
 def compressed(text: bytes) -> tuple[bytes, bytes]:

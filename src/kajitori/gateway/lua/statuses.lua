@@ -4,8 +4,8 @@
 -- facts: of the request. Who asks for what is stored may be told that it has not changed, or lies elsewhere.
 local function is_unusable(status, facts)
   local first = byte(status)
-  if status == '101' then return facts.operation ~= 'realtime' end
+  if facts.operation == 'realtime' then return status ~= '101' and first ~= 52 and first ~= 53 end
   if #status ~= 3 or first < 50 or first > 53 then return true end
-  if not facts.read and not facts.form and facts.operation ~= 'realtime' then return false end
+  if not facts.read and not facts.form then return false end
   return first == 51 or status == '204' or status == '205'
 end
