@@ -197,11 +197,13 @@ def _tokens(record: RequestRecord) -> str:
     told = ", ".join(
         f"{name.replace('_tokens', '').replace('_', ' ')} {value}" for name, value in counts.items() if value
     )
-    how = (
-        "a lower bound: the stream was cut before it told"
-        if record.usage_estimated
-        else "as the backend reported"
-    )
+    how = "as the backend reported"
+    if record.usage_estimated:
+        how = (
+            "a lower bound: the answer ended before it told"
+            if record.stream or record.outcome != "answered"
+            else "an estimate: the backend did not tell"
+        )
     return f"{told or '0'} ({how})"
 
 

@@ -196,7 +196,9 @@ def _print_table(question: UsageQuestion, rows: _Rows) -> None:
     if total.unpriced:
         print(f"Of {_requests(total.unpriced)} no price is known; a PriceList can say it.")
     if total.estimated:
-        print(f"Of {_requests(total.estimated)} the tokens are a lower bound: the streams were cut.")
+        print(
+            f"Of {_requests(total.estimated)} the tokens are an estimate: the backends did not tell, or the streams were cut."
+        )
     if {"model", "route"} & set(question.by) and any(not _is_served(question, names) for names, _ in rows):
         print(
             "A row `-` has requests to no model that is served: other paths, unknown models, lists of models."

@@ -78,7 +78,7 @@ def test_the_legs_of_a_rescued_stream_stand_together(
     first = record(1, outcome="connection reset by the backend", usage_estimated=True)
     book(tmp_path, first, record(1, id=f"{first.id}~2", cost_usd=None, effective_model="m"))
     text = explained(tmp_path, first.id, capsys)
-    assert "(a lower bound: the stream was cut before it told)" in text
+    assert "(a lower bound: the answer ended before it told)" in text
     assert "leg 2: goes on where the one before broke off" in text
     assert "no price is known of m" in text
     second = explained(tmp_path, f"{first.id}~2", capsys)

@@ -48,7 +48,7 @@ SUBJECT_FIELDS = Subject.__struct_fields__
 
 
 class Totals(msgspec.Struct, gc=False):
-    """Sums. errors: not answered in full with a status below 400. estimated: whose tokens are a lower bound. unpriced: with
+    """Sums. errors: not answered in full with a status below 400. estimated: whose tokens are an estimate. unpriced: with
     tokens and without a known price. costs: by metadata key.
     """
 
