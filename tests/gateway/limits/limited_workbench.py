@@ -53,7 +53,7 @@ class LimitedWorkbench(Workbench):
             settled=self.engine.position,
             awaited=lambda: self.engine.awaits,
         )
-        self.admission = AdmissionServer(self.engine)
+        self.admission = AdmissionServer(self.engine, None, self.engine.together)
         await self.admission.listen(self.folder / "accountant.sock")
         self._holding = asyncio.create_task(self.engine.run())
 
