@@ -276,7 +276,7 @@ function envoy_on_response(handle)
   if not facts then return end
   local headers = handle:headers()
   local status = headers:get(':status')
-  if status ~= '200' then
+  if status ~= '200' or facts.operation == 'realtime' then
     local instead = status == '502' and headers:get('x-kajitori-instead')
     if not instead and is_unusable(status, facts) then instead = 'unusable status ' .. status end
     if instead then
