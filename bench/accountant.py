@@ -7,7 +7,7 @@ the socket. They do not count. Of several rounds the least is told: whoever shar
 
 - `lines`: a log that is there already, read to its end and stored. The pieces by themselves come from `--profile`.
 - `paced`: lines as they come, `--rate` of them a second: what each reading and each commit costs besides.
-- `admission`: a question and its settlement under a strict Budget, 32 connections that each ask one thing after the other.
+- `admission`: a question and its settlement under a strict Budget, 32 at a time on one connection of HTTP/2.
 - `idle`: milliseconds of CPU in ten seconds in which nothing comes, and the memory of the process.
 """
 
@@ -42,9 +42,12 @@ from kajitori.gateway.accounting.accountant_policy import (
     RouteFacts,
     TargetFacts,
 )
+from kajitori.gateway.accounting.admission_http2 import PREFACE, frame
+from kajitori.gateway.accounting.header_blocks import write_name, write_text
 from kajitori.gateway.accounting.log_format import FIELD_SEPARATOR, LINE_START, REQUEST_VERSION, RequestLine
 from kajitori.gateway.accounting.places import Places
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME, PolicyServer, local_channel
+from kajitori.gateway.accounting.questions import FACTS_HEADER
 from kajitori.gateway.accounting.record_reading import read_position
 from kajitori.gateway.accounting.records import FILE_NAME as LEDGER
 from kajitori.gateway.limits.limit import Limit, Window
@@ -53,6 +56,7 @@ from kajitori.gateway.limits.opening import open_engine
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("lines", "paced", "admission", "idle")
 CONNECTIONS, KEYS = 32, 20
+HEADERS, SETTINGS = 1, 4
 CLUSTER = "ai/default/a~46b5a007"
 COST = CostRule("cost", "CEL", "input_tokens / uint(3) + output_tokens")
 BUDGET = Limit("Budget default/month", "tokens", 1e15, Window("Calendar", unit="Month"))
@@ -65,11 +69,11 @@ POLICY = AccountantPolicy(
     limits=(BUDGET,),
     keys={f"key{number:05}": KeyFacts(f"default/key{number:05}") for number in range(KEYS)},
 )
-QUESTION = (
-    "POST /admit/v1/chat/completions HTTP/1.1\r\nhost: accountant\r\ncontent-length: 0\r\n"
-    "x-kajitori-facts: ai/default/limited/rule/0/match/0|{}|key00000||246||openai|chat||127.0.0.1|m\r\n"
-    "x-envoy-internal: true\r\nx-forwarded-for: 127.0.0.1\r\nx-envoy-expected-rq-timeout-ms: 2000\r\n\r\n"
+HEAD = b"\x83\x01\tlocalhost\x04\x1a/admit/v1/chat/completions\x86\x0f\r\x010" + write_name(
+    FACTS_HEADER.encode()
 )
+REST = b"\x00\x10x-envoy-internal\x04true\x00\x1ex-envoy-expected-rq-timeout-ms\x042000"
+FACTS = "ai/default/limited/rule/0/match/0|{}|key00000||246||openai|chat||127.0.0.1|m"
 
 
 def line(request_id: str, route: str, *, stream: bool = False) -> str:
@@ -116,25 +120,37 @@ def ask(path: Path, log: Path, count: int) -> None:
                 file.write("".join(line(each, "limited") for each in taken))
                 file.flush()
 
-    def ask_in_turn() -> None:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(path))
-            for _ in range(count // CONNECTIONS):
-                request_id = str(uuid.uuid4())
-                connection.sendall(QUESTION.format(request_id).encode())
-                answer = connection.recv(4096)
-                assert answer.startswith(b"HTTP/1.1 200"), answer
-                ended.append(request_id)
-
     writer = threading.Thread(target=write)
     writer.start()
-    askers = [threading.Thread(target=ask_in_turn) for _ in range(CONNECTIONS)]
-    for asker in askers:
-        asker.start()
-    for asker in askers:
-        asker.join()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(PREFACE + frame(SETTINGS, 0, bytes(4)))
+        ask_in_turn(connection, count, ended)
     done.set()
     writer.join()
+
+
+def ask_in_turn(connection: socket.socket, count: int, ended: list[str]) -> None:
+    """Questions on one connection as Envoy asks them, 32 at a time: a further one for each answer. ended: gets their ids."""
+    asked: dict[int, str] = {}
+    data, table = b"", b"\x20"
+    answered = 0
+    while answered < count:
+        answers = CONNECTIONS if not asked else 0
+        data += connection.recv(65_536) if asked else b""
+        while len(data) >= 9 and len(data) >= 9 + (length := int.from_bytes(data[:3], "big")):
+            if data[3] == HEADERS:
+                assert data[9] == 0x88, data[:200]  # 200
+                answers, answered = answers + 1, answered + 1
+                ended.append(asked[int.from_bytes(data[5:9], "big")])
+            data = data[9 + length :]
+        questions: list[bytes] = []
+        for _ in range(min(answers, count - len(asked))):
+            stream, request_id = 2 * len(asked) + 1, str(uuid.uuid4())
+            block = table + HEAD + write_text(FACTS.format(request_id).encode()) + REST
+            questions.append(frame(HEADERS, 5, stream.to_bytes(4, "big"), block))
+            asked[stream], table = request_id, b""
+        connection.sendall(b"".join(questions))
 
 
 async def serve(path: Path) -> None:
