@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from kajitori.gateway.resources import LISTENER, SECRET
+from kajitori.gateway.envoy.encoded import Encoded, encoded
+from kajitori.gateway.envoy.remains import Remains
+from kajitori.gateway.resources import LISTENER, SECRET, TYPES
 from tests.gateway.authority import Authority
+from tests.gateway.refusals.played_envoy import encode
 from tests.gateway.refusals.spoiling import of_resource, running_spoilt
 from tests.gateway.security.objects import plain_route
 from tests.gateway.test_tls_listeners import https, secure_gateway
 from tests.gateway.workbench import Provider, backend
 from tests.waiting import eventually
+
+
+def test_what_is_wanted_again_is_as_it_is_wanted_and_no_longer_as_it_was_kept() -> None:
+    def wanted(**secrets: str) -> dict[str, dict[str, Encoded]]:
+        return {
+            **{kind: {} for kind in TYPES},
+            SECRET: {name: encoded(SECRET, {"name": name, "of": of}, encode) for name, of in secrets.items()},
+        }
+
+    remains = Remains()
+    first, without, again = wanted(a="1", b="x"), wanted(b="x"), wanted(a="2", b="x")
+    remains.note(first, without, {})
+    chain = {"certificate": "a"}
+    remains.keep([chain])
+    assert remains.among(without)[SECRET] == first[SECRET]
+    remains.note(without, again, {})
+    assert remains.among(again) == again
+    remains.keep([chain])
+    assert remains.among(again) == again
+    remains.note(again, without, {})
+    remains.keep([chain])
+    assert remains.among(without)[SECRET] == again[SECRET]
+    remains.keep([])
+    assert remains.among(without) == without
 
 
 async def test_a_chain_that_stays_as_it_was_keeps_its_certificate_until_it_is_replaced(

@@ -153,7 +153,8 @@ class Case:
         return True
 
     def doubt(self) -> None:
-        """Who refused parts is gone, so another one is asked about them; until then all stays as it is."""
+        """Who refused something is gone, so another one is asked about it; until then refused parts stay as they are."""
+        self._failed = ""
         self._states = {
             part: state.doubted() if isinstance(state, Refused) else state
             for part, state in self._states.items()

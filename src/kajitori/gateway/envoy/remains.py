@@ -26,6 +26,9 @@ class Remains:
     def __init__(self) -> None:
         self._gone: dict[tuple[str, str], Encoded] = {}
         self.kept: dict[tuple[str, str], Encoded] = {}
+        # By what this was found out.
+        self._in_force: list[Any] = []
+        self._looked_at: dict[tuple[str, str], Encoded] = {}
 
     def __bool__(self) -> bool:
         return bool(self._gone)
@@ -40,11 +43,15 @@ class Remains:
             for name in before[kind].keys() - now[kind].keys():
                 self._gone[kind, name] = good.get((kind, name), before[kind][name])
         self._gone = {key: item for key, item in self._gone.items() if key[1] not in now[key[0]]}
+        self.kept = {key: item for key, item in self.kept.items() if key in self._gone}
 
     def keep(self, in_force: Iterable[Any]) -> None:
         """in_force: what is not as it is wanted; and what it names is kept, and what that names."""
+        left = list(in_force)
+        if self._looked_at == self._gone and _same(left, self._in_force):
+            return
+        self._in_force, self._looked_at = list(left), dict(self._gone)
         kept: dict[tuple[str, str], Encoded] = {}
-        left = list(in_force) if self._gone else []
         while left:
             named = strings_in(left.pop())
             for key, item in self._gone.items():
@@ -61,3 +68,8 @@ class Remains:
         for (kind, name), item in self.kept.items():
             found[kind][name] = item
         return found
+
+
+def _same(one: list[Any], other: list[Any]) -> bool:
+    """Whether they have the very same things."""
+    return len(one) == len(other) and all(mine is theirs for mine, theirs in zip(one, other, strict=True))

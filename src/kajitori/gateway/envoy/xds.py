@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kajitori.gateway.envoy.encoded import Encoded, encoded
 from kajitori.gateway.envoy.forms import PROBE, Part
 from kajitori.gateway.envoy.parts import divide
@@ -29,6 +31,17 @@ if TYPE_CHECKING:
 
 # What names resources of other types, and is of no use without them.
 _IN_NEED = (LISTENER, EXTENSION, ROUTES)
+# Type and name.
+Key = tuple[str, str]
+
+
+class _Refusal(msgspec.Struct):
+    """Of a resource that is one thing. by: whom to ask about it would be. retried: it is sent once more."""
+
+    version: str
+    words: str
+    by: Inquiry | None
+    retried: bool = False
 
 
 class Snapshot:
@@ -43,18 +56,16 @@ class Snapshot:
         self._wanted = Sources(encoder.encode)
         self._remains = Remains()
         self._resources, self._versions = self._wanted.resources, self._wanted.versions
-        self._good: dict[tuple[str, str], Encoded] = {}
-        self._refused: dict[tuple[str, str], tuple[str, str]] = {}
-        self._retried: set[tuple[str, str]] = set()
-        self._cases: dict[tuple[str, str], Case] = {}
-        self._stand_ins: dict[tuple[str, str], Encoded] = {}
+        self._good: dict[Key, Encoded] = {}
+        self._refused: dict[Key, _Refusal] = {}
+        self._cases: dict[Key, Case] = {}
+        self._stand_ins: dict[Key, Encoded] = {}
         self._former_shards: dict[str, Encoded] = {}
         # What other processes' Envoys refuse, by resource.
-        self._heeded: dict[tuple[str, str], dict[tuple[Part, str], RefusedPart]] = {}
-        # Who finds out for a case what is refused, or refused all of a resource; and cases of which that one has left.
-        self._askers: dict[tuple[str, str], Inquiry] = {}
-        self._refusers: dict[tuple[str, str], Inquiry] = {}
-        self._left: set[tuple[str, str]] = set()
+        self._heeded: dict[Key, dict[tuple[Part, str], RefusedPart]] = {}
+        # Who finds out for a case what is refused, and cases of which that one has left.
+        self._askers: dict[Key, Inquiry] = {}
+        self._left: set[Key] = set()
 
     @property
     def resources(self) -> dict[str, dict[str, Encoded]]:
@@ -68,7 +79,7 @@ class Snapshot:
 
     @property
     def rejected(self) -> dict[str, str]:
-        found = {f"{kind}/{name}": message for (kind, name), (_, message) in self._refused.items()}
+        found = {f"{kind}/{name}": refusal.words for (kind, name), refusal in self._refused.items()}
         found |= {f"{kind}/{name}": message for (kind, name), message in self._wanted.malformed.items()}
         for case in self._cases.values():
             found |= case.rejected
@@ -99,7 +110,7 @@ class Snapshot:
         return any(case.open for case in self._cases.values())
 
     @property
-    def unknown(self) -> list[tuple[str, str]]:
+    def unknown(self) -> list[Key]:
         """Of what is refused that of which this process does not know what was there before."""
         failed = [key for key, case in self._cases.items() if case.holds_all]
         return [
@@ -161,12 +172,10 @@ class Snapshot:
         """A refusal is of one version; another one is to be tried."""
         versions = self.versions
         self._refused = {
-            (kind, name): refused
-            for (kind, name), refused in self._refused.items()
-            if versions[kind].get(name) == refused[0]
+            (kind, name): refusal
+            for (kind, name), refusal in self._refused.items()
+            if versions[kind].get(name) == refusal.version
         }
-        self._retried &= self._refused.keys()
-        self._refusers = {key: asker for key, asker in self._refusers.items() if key in self._refused}
         self._stand_ins = {key: sent for key, sent in self._stand_ins.items() if key in self._refused}
         for name in [name for name in self._former_shards if table_of(name) not in versions[SCOPES]]:
             del self._former_shards[name]
@@ -211,9 +220,9 @@ class Snapshot:
         case = self._cases.get((kind, name))
         if case is not None:
             return case.served(self._good.get((kind, name)), self.encode)
-        refused = self._refused.get((kind, name))
-        if refused is not None and refused[0] == wanted.version and (kind, name) not in self._retried:
-            return self._good.get((kind, name)) or self._stand_in(kind, wanted, refused[1])
+        refusal = self._refused.get((kind, name))
+        if refusal is not None and refusal.version == wanted.version and not refusal.retried:
+            return self._good.get((kind, name)) or self._stand_in(kind, wanted, refusal.words)
         return wanted
 
     def _stand_in(self, kind: str, wanted: Encoded, words: str) -> Encoded | None:
@@ -245,9 +254,9 @@ class Snapshot:
         if self.stands_in(kind, sent):
             return
         self._good[kind, name] = sent
-        if self._refused.get((kind, name), ("",))[0] == sent.version:
+        refusal = self._refused.get((kind, name))
+        if refusal is not None and refusal.version == sent.version:
             del self._refused[kind, name]
-            self._retried.discard((kind, name))
         case, wanted = self._cases.get((kind, name)), self.resources[kind].get(name)
         if case is not None and case.over and wanted is not None and wanted.version == sent.version:
             self._close(kind, name)
@@ -268,10 +277,7 @@ class Snapshot:
         wanted = self.resources[kind].get(name)
         if wanted is None or asker is None or not divide(kind, wanted.value):
             if wanted is not None and wanted.version == sent.version:
-                self._refused[kind, name] = (sent.version, told)
-                if asker is not None:
-                    self._refusers[kind, name] = asker
-                self._retried.discard((kind, name))
+                self._refused[kind, name] = _Refusal(sent.version, told, asker)
                 self._keep_what_is_needed()
             return
         now = self.effective(kind, name)
@@ -311,14 +317,14 @@ class Snapshot:
         """Whom this one asked is gone, and what it refused another one may take."""
         self._left |= {key for key, other in self._askers.items() if other is asker}
         self._left &= self._cases.keys()
-        mine = {key for key, other in self._refusers.items() if other is asker}
-        self._retried |= mine & self._refused.keys()
-        self._refusers = {key: other for key, other in self._refusers.items() if key not in mine}
+        for refusal in self._refused.values():
+            if refusal.by is asker:
+                refusal.by, refusal.retried = None, True
         self._askers = {key: other for key, other in self._askers.items() if other is not asker}
 
     def retry(self, kind: str, name: str) -> bool:
         """Send a refused one once more; until Envoy has said what it thinks, it counts as refused."""
         if (kind, name) not in self._refused:
             return False
-        self._retried.add((kind, name))
+        self._refused[kind, name].retried = True
         return True
