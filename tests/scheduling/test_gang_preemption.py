@@ -94,6 +94,18 @@ def test_an_exclusive_gang_makes_the_other_group_in_its_rack_go():
     assert goers(found) == {"f-0"}
 
 
+def test_a_group_that_only_keeps_the_gang_out_of_one_rack_stays_where_another_rack_is_free_without_it():
+    state = racks(a1=[8], b1=[8])
+    placed(state, "f", ["a1n0"], 1, gpus=1, labels={"team": "y"})
+    placed(state, "s", ["a1n0", "b1n0"], 1, gpus=1, labels={"team": "y"})
+    members = gang_of_pods("g", 2, priority=5, labels={"team": "x"}, affinity=exclusive("team", "x", RACK))
+    assert place_gang(members, state) is None
+    found = make_room(members, state)
+    assert found is not None
+    assert goers(found) == {"s-0", "s-1"}
+    assert set(found.nodes.values()) == {"b1n0"}
+
+
 def test_what_is_cleared_is_kept_for_the_whole_gang_until_it_is_free():
     state = racks(a1=[8])
     victim = placed(state, "low", ["a1n0"], 1, gpus=8)[0]

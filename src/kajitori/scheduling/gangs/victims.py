@@ -171,6 +171,8 @@ def _clear(
                 take_away(unit, state)
                 away[unit] = None
         found = place_gang(members, state, names)
+        # Without some of them the gang may fit elsewhere, and then the others need not go.
+        names = set(state.nodes)
     if found is not None:
         return _spare(members, names, found, units, away, state)
     for unit in units:
