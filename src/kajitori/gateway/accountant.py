@@ -35,6 +35,7 @@ from kajitori.gateway.envoy.admin import failed_log_writes, reopen_logs
 from kajitori.gateway.limits.metrics import LimitMetrics
 from kajitori.gateway.limits.opening import open_engine
 from kajitori.gateway.limits.request import Settlement
+from kajitori.gateway.operations import native_path
 from kajitori.gateway.rescue.metrics import RescueCounts, RescueMetrics
 from kajitori.gateway.telemetry.exporter import Exporter, open_exporter
 
@@ -222,6 +223,8 @@ def settlement(record: RequestRecord) -> Settlement:
         tenant=record.tenant,
         client=record.client,
         method=record.method,
+        # Of a plain route the log has the path that it was given.
+        path=native_path(record.operation, record.path) if record.operation else "",
         answered=bool(record.backend) and 200 <= record.status < 300,
         attempted=bool(record.attempts),
         refused_by=record.decision.partition(": ")[0]

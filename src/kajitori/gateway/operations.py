@@ -177,6 +177,18 @@ SERVED_SCHEMAS = frozenset(schema for _, schema in WAYS)
 
 
 @cache
+@lru_cache(maxsize=1_000)
+def native_path(operation: str, path: str) -> str:
+    """The path that the dialect documents, as the request script puts it in the place of a client's; that of no operation stays."""
+    known = next((each for each in OPERATIONS if each.name == operation), None)
+    if known is None or "{id}" not in known.native:
+        return known.native if known is not None else path
+    for before, _, behind in (each.partition("{id}") for each in known.paths):
+        if path.startswith(before) and path.endswith(behind):
+            return known.native.replace("{id}", path[len(before) : len(path) - len(behind)])
+    return path
+
+
 def schemas_of(operation: str) -> tuple[str, ...]:
     """The schemas that serve an operation, in order of their names."""
     return tuple(sorted(schema for name, schema in WAYS if name == operation))

@@ -13,6 +13,7 @@ from kajitori.gateway.accounting.accountant_policy import TargetFacts
 from kajitori.gateway.limits.limit import Selector
 from kajitori.gateway.limits.regular import LinearPattern
 from kajitori.gateway.limits.selectors import Conditions
+from kajitori.gateway.operations import native_path
 from tests.gateway.limits.making import request
 
 
@@ -115,3 +116,16 @@ def _expressions() -> st.SearchStrategy[str]:
 def test_expressions_mean_what_they_mean_to_python(expression: str, text: str) -> None:
     python = expression.replace("[[:alpha:]]", "[a-zA-Z]").replace("$", r"\Z")
     assert LinearPattern(expression).matches(text) is (re.fullmatch(python, text, re.ASCII) is not None)
+
+
+@pytest.mark.parametrize(
+    ("operation", "path", "native"),
+    [
+        ("messages", "/anthropic/v1/messages", "/v1/messages"),
+        ("chat", "/v1/chat/completions", "/v1/chat/completions"),
+        ("files_content", "/v1/files/file-1/content", "/v1/files/file-1/content"),
+        ("", "/plain", "/plain"),
+    ],
+)
+def test_what_has_ended_has_the_path_by_which_limits_knew_it(operation: str, path: str, native: str) -> None:
+    assert native_path(operation, path) == native

@@ -320,13 +320,20 @@ async def test_what_passed_while_the_accountant_was_away_is_booked_when_it_is_ba
     assert (await bench.post(question())).status == 429
 
 
-async def test_a_limit_by_method_needs_no_question(shared: Shared) -> None:
+async def test_a_limit_by_method_or_path_needs_no_question(shared: Shared) -> None:
     bench, provider = shared
     objects = (
         gateway(bench.port),
         *backend("a", provider.port),
         ai_route("methods", "m", {"name": "a"}),
-        soft("posts", {"requests": 2}, selectors=[{"fact": "method", "value": "POST"}]),
+        soft(
+            "posts",
+            {"requests": 2},
+            selectors=[
+                {"fact": "method", "value": "POST"},
+                {"fact": "path", "value": "/v1/chat/completions"},
+            ],
+        ),
         soft("gets", {"requests": 1}, selectors=[{"fact": "method", "value": "GET"}]),
     )
     await bench.apply(*objects)

@@ -222,7 +222,7 @@ async def test_what_passed_while_the_accountant_was_away_is_charged_to_the_limit
     shared: Shared,
 ) -> None:
     bench, provider = shared
-    post, other = ({"fact": "method", "value": method} for method in ("POST", "GET"))
+    post, other = ({"fact": "path", "value": path} for path in ("/v1/chat/completions", "/v1/other"))
     await bench.apply(
         gateway(bench.port),
         *backend("a", provider.port),

@@ -201,6 +201,13 @@ async def test_a_new_process_finds_out_what_is_used_up_and_a_larger_amount_opens
 def test_a_route_is_asked_about_if_any_of_its_limits_must_be(other: Limit) -> None:
     alone = AccountantPolicy(routes=policy(soft()).routes, limits=(soft(),), pushes=True)
     assert alone.unasked_routes() == {"default/chat"}
+    by_path = soft(selectors=(Selector("path", "Exact", "/v1/chat/completions"),))
+    of_both = {
+        "default/chat": RouteFacts(limits=(0,), targets=(A,)),
+        "default/plain": RouteFacts(limits=(0,)),
+    }
+    told = AccountantPolicy(routes=of_both, limits=(by_path,), pushes=True)
+    assert told.unasked_routes() == {"default/chat"}
     both = policy(soft(), other)
     assert (
         AccountantPolicy(routes=both.routes, limits=both.limits, pushes=True).unasked_routes() == frozenset()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kajitori.gateway.limits.limit import Limit, is_pushed
+from kajitori.gateway.limits.limit import Limit, is_pushed, selects_by_path
 
 
 class CostRule(msgspec.Struct, frozen=True):
@@ -108,11 +108,14 @@ class AccountantPolicy(msgspec.Struct, frozen=True):
     def unasked_routes(self) -> frozenset[str]:
         """Routes with limits of which all are pushed: nobody is asked whether their requests may pass."""
         pushed = {number for number, limit in enumerate(self.limits) if is_pushed(limit)}
+        # Of a plain route the log has the path that it has made of the client's.
+        on_plain = {number for number in pushed if not selects_by_path(self.limits[number])}
         of_keys = self.limits_of_keys()
         if not self.pushes or not of_keys <= pushed:
             return frozenset()
         return frozenset(
             name
             for name, facts in self.routes.items()
-            if (facts.limits or of_keys) and pushed.issuperset(facts.limits)
+            if (facts.limits or of_keys)
+            and (pushed if facts.targets else on_plain).issuperset({*facts.limits, *of_keys})
         )

@@ -31,7 +31,6 @@ HEADER_FACT, QUERY_FACT = "header:", "query:"
 QUERY_HEADER = "x-kajitori-query"
 BACKEND_FACTS: tuple[Fact, ...] = ("backend", "backend_model")
 # What is known of a request when it has ended, without anybody having been asked about it before.
-# Not its path: the log has the one that the client asked for, limits the dialect's own.
 LOGGED_FACTS: tuple[Fact, ...] = (
     *BACKEND_FACTS,
     "route",
@@ -41,6 +40,7 @@ LOGGED_FACTS: tuple[Fact, ...] = (
     "tenant",
     "client",
     "method",
+    "path",
 )
 REQUESTS = "requests"
 TOKENS = "tokens"
@@ -134,3 +134,8 @@ def is_pushed(limit: Limit) -> bool:
         and not limit.told
         and all(selector.fact in LOGGED_FACTS for selector in limit.selectors)
     )
+
+
+def selects_by_path(limit: Limit) -> bool:
+    """Whether a limit does."""
+    return any(selector.fact == "path" for selector in limit.selectors)

@@ -15,7 +15,7 @@ from kajitori.gateway.accounting.accountant_policy import AccountantPolicy, KeyF
 from kajitori.gateway.accounting.charges import Charger
 from kajitori.gateway.limits.amounts import capacity, check_counts
 from kajitori.gateway.limits.decision import HoldKind
-from kajitori.gateway.limits.limit import BACKEND_FACTS, LOGGED_FACTS, REQUESTS, USD, Limit
+from kajitori.gateway.limits.limit import BACKEND_FACTS, LOGGED_FACTS, REQUESTS, USD, Limit, selects_by_path
 from kajitori.gateway.limits.request import Request, Verdict
 from kajitori.gateway.limits.selectors import Conditions, counter_name
 from kajitori.gateway.limits.wants import Asked, Wants, gather
@@ -34,10 +34,20 @@ _NO_ROUTE = RouteFacts()
 
 class CompiledLimit:
     """A limit ready to be asked. Raises UserError for one that makes no sense. is_logged: whether it can be told whom it
-    concerns when a request has ended.
+    concerns when a request has ended; by_path: of plain routes that is not known.
     """
 
-    __slots__ = ("_seen", "capacity", "conditions", "is_logged", "kind", "limit", "others", "window")
+    __slots__ = (
+        "_seen",
+        "by_path",
+        "capacity",
+        "conditions",
+        "is_logged",
+        "kind",
+        "limit",
+        "others",
+        "window",
+    )
 
     def __init__(self, limit: Limit) -> None:
         check_counts(limit)
@@ -48,6 +58,7 @@ class CompiledLimit:
         self.kind: HoldKind = (
             "shadow" if limit.shadow else "soft" if not limit.strict else "clip" if limit.clip else "strict"
         )
+        self.by_path = selects_by_path(limit)
         self.is_logged = all(selector.fact in LOGGED_FACTS for selector in limit.selectors)
         # The name that new values share when there are too many.
         self.others = f"{limit.name}|{OTHERS}"

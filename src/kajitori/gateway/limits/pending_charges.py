@@ -68,6 +68,7 @@ class PendingCharges:
                 tenant=settlement.tenant,
                 client=settlement.client,
                 method=settlement.method,
+                path=settlement.path,
             )
         )
         began = settlement.began or self._clock.now()
@@ -76,7 +77,7 @@ class PendingCharges:
             conditions = compiled.conditions
             if conditions.of_backend and not settlement.backend:
                 continue
-            if not compiled.is_logged:
+            if not compiled.is_logged or (compiled.by_path and not settlement.path):
                 continue  # a fact that is forgotten is not one that was missing
             distinct = conditions.holds(request, target if conditions.of_backend else None)
             amount = self._amount(compiled.limit, settlement) if distinct is not None else 0

@@ -24,7 +24,7 @@ from kajitori.gateway.limits.wording import amount_text, frees_text, unit_text
 HEAD = "kajitori-used-up-1"
 # Each worker of Envoy reads the file anew when it changes: a thousand lines take it 2 ms.
 MOST_COUNTS, MOST_PLACES = 1_000, 4_000
-_FACTS = ("route", "rule", "model", "key", "tenant", "client", "method")
+_FACTS = ("route", "rule", "model", "key", "tenant", "client", "method", "path")
 WAIT = "{}"
 # Clients choose the names of models.
 _MOST_UNPRICED = 100

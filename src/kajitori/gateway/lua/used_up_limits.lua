@@ -89,6 +89,7 @@ local function fact_of(handle, name)
   if name == 'model' then return headers:get('x-ai-eg-model') end
   if name == 'key' then return headers:get('x-kajitori-key') end
   if name == 'method' then return headers:get(':method') end
+  if name == 'path' then return string.match(headers:get(':path'), '^[^?]*') end
   if name == 'tenant' then return headers:get('x-kajitori-tenant') end
   if name == 'client' then
     local address = string.match(handle:streamInfo():downstreamDirectRemoteAddress(), '^(.*):%d+$')
