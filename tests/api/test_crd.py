@@ -45,6 +45,7 @@ class Whole(msgspec.Struct, kw_only=True, rename="camel"):
     anything: dict[str, Any] = {}
     names: dict[str, str] = {}
     may_be_null: Annotated[str, NULLABLE] | None = None
+    status: Literal[401, 403] | None = None
     best: Annotated[Part, rules(rule("self.weight > 2", "too light"))] | None = None
     template: Annotated[dict[str, Any], builtin("io.k8s.api.core.v1.PodTemplateSpec")] = {}
     selector: meta_v1.LabelSelector | None = None
@@ -80,6 +81,7 @@ def test_a_struct_becomes_a_structural_schema() -> None:
     assert properties["memory"]["pattern"]
     assert properties["anything"]["x-kubernetes-preserve-unknown-fields"] is True
     assert properties["names"] == {"type": "object", "additionalProperties": {"type": "string"}}
+    assert properties["status"] == {"type": "integer", "enum": [401, 403]}
     assert properties["mayBeNull"]["nullable"] is True
     assert properties["best"]["x-kubernetes-validations"][0]["message"] == "too light"
     assert properties["selector"]["x-kubernetes-map-type"] == "atomic"

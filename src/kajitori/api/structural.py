@@ -137,7 +137,8 @@ class _Translation:
             case inspect.FloatType():
                 return {"type": "number"} | _bounds(info)
             case inspect.LiteralType():
-                return {"type": "string", "enum": list(info.values)}
+                kind = "string" if isinstance(info.values[0], str) else "integer"
+                return {"type": kind, "enum": list(info.values)}
             case inspect.EnumType():
                 return {"type": "string", "enum": [member.value for member in info.cls]}
             case inspect.ListType():

@@ -27,6 +27,10 @@ from kajitori.base.cel.regular import compile_pattern
         (r"(?i)^AB$", "ab", "ac"),
         (r"(?m)^b$", "a\nb\nc", "abc"),
         (r"^(?P<n>a)+$", "aa", "b"),
+        (r"^(?i)[a-z]+(\.[a-z]+)*$", "Foo.Bar", "1a"),
+        (r"^(x(?i)y|z)w$", "xYw", "XYw"),
+        (r"^(x(?i)y|z)w$", "Zw", "xyW"),
+        (r"^(?:a(?s)b.c|d)$", "ab\nc", "ab\nC"),
     ],
 )
 def test_patterns_mean_what_they_mean_to_re2(pattern: str, matching: str, other: str) -> None:

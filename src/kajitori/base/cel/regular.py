@@ -29,6 +29,7 @@ _CLASSES: Final = {
     "xdigit": "0-9A-Fa-f",
 }
 _UNSUPPORTED: Final = re.compile(r"\(\?(?:=|!|<=|<!|P=|P>|\(|#)|\\[1-9]")
+_FLAGS: Final = re.compile(r"\(\?([a-zA-Z-]+)\)")
 _UNICODE: Final = {
     "L": r"[^\W\d_]",
     "Lu": "[A-ZÀ-ÖØ-Þ]",
@@ -69,6 +70,8 @@ class _Translator:
         self._at = 0
         self._in_class = False
         self._result: list[str] = []
+        # By open group, the flags that were set inside of it.
+        self._flags: list[list[str]] = [[]]
         self._many_lines = re.search(r"\(\?[is]*m", pattern) is not None
 
     def translate(self) -> str:
@@ -77,7 +80,7 @@ class _Translator:
             raise self._error(f"invalid or unsupported Perl syntax: {found.group()}")
         while self._at < len(self._pattern):
             self._step()
-        return "".join(self._result)
+        return "".join(self._result) + self._unset()
 
     def _error(self, problem: str) -> EvaluationError:
         return EvaluationError(f"error parsing regexp: {problem}: `{self._pattern}`")
@@ -100,10 +103,32 @@ class _Translator:
                 self._take(1)
             if self._pattern.startswith("]", self._at):
                 self._take(1, r"\]")
+        elif letter in "()|":
+            self._group(letter)
         elif letter == "$" and not self._many_lines:
             self._take(1, r"\Z")  # Python's `$` also matches before a last newline
         else:
             self._take(1)
+
+    def _group(self, letter: str) -> None:
+        """RE2 takes `(?i)` anywhere, for the rest of its group; Python only as a group of its own, within one alternative."""
+        flags = _FLAGS.match(self._pattern, self._at)
+        if flags is not None and self._at > 0:
+            self._flags[-1].append(f"(?{flags[1]}:")
+            self._take(len(flags[0]), self._flags[-1][-1])
+        elif letter == "|":
+            self._take(1, f"{self._unset()}|{''.join(self._flags[-1])}")
+        elif letter == ")":
+            self._take(1, f"{self._unset()})")
+            if len(self._flags) > 1:
+                self._flags.pop()
+        else:
+            self._take(1)
+            if flags is None:
+                self._flags.append([])
+
+    def _unset(self) -> str:
+        return ")" * len(self._flags[-1])
 
     def _inside_class(self, letter: str) -> None:
         if letter == "]":

@@ -153,7 +153,7 @@ def over_http2(target: Target) -> Target:
 
 def _place(endpoint: BackendEndpoint) -> tuple[str, int, str]:
     if endpoint.fqdn:
-        return endpoint.fqdn.hostname, endpoint.fqdn.port, endpoint.fqdn.hostname
+        return endpoint.fqdn.hostname, endpoint.fqdn.port, endpoint.hostname or endpoint.fqdn.hostname
     if endpoint.ip:
         return endpoint.ip.address, endpoint.ip.port, endpoint.hostname or ""
     return (endpoint.unix.path if endpoint.unix else ""), 0, endpoint.hostname or ""
