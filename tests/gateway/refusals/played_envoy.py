@@ -153,6 +153,12 @@ class PlayedEnvoy:
         self._ask()
         return True
 
+    def missing(self) -> set[str]:
+        """Clusters and secrets that something in force names, and that are not there."""
+        clusters = _named([self.in_force[ROUTES], self.in_force[EXTENSION]], "cluster")
+        secrets = _named(self.in_force[LISTENER], "secret")
+        return clusters - self.in_force[CLUSTER].keys() | secrets - self.in_force[SECRET].keys()
+
     def _ask(self) -> None:
         """For what is referred to by what is in force, as it comes and goes."""
         if self.in_force[LISTENER] and SCOPES not in self._asks:
@@ -163,6 +169,7 @@ class PlayedEnvoy:
             ROUTES: _named(of_listeners, "route_config_name")
             | _named(self.in_force[SCOPES], "route_configuration_name"),
             EXTENSION: _named(of_listeners, "extension"),
+            SECRET: _named(of_listeners, "secret"),
         }
         for kind, names in wanted.items():
             before = self._asks.get(kind, set())
