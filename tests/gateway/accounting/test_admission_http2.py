@@ -259,6 +259,16 @@ def test_a_question_means_the_same_by_either_protocol_and_whether_or_not_its_for
             assert parse_question(*found).id == f"r{number}"
 
 
+def test_facts_are_not_looked_for_in_the_value_of_a_header_that_a_client_chose() -> None:
+    forms, table = Forms(), HeaderTable(0)
+    facts = b"\x00\x10x-kajitori-facts" + write_text(f"{ROUTE}|r|-|127.0.0.1|m".encode())
+    value = b"\x10x-kajitori-facts"
+    for name in (b"\x0f\x00", b"\x0f\x10", b"\x00\x04team", b"\x00\x01\x40", b"\x00\x02\x40\x10"):
+        for parts in ((name, value, facts), (facts, name, value)):
+            form, told = forms.read_block(b"\x83\x04\x0b/admit/v1/x\x86" + b"".join(parts), table)
+            assert "x-kajitori-facts" in form.headers.values() and parse_question(form, told).id == "r"
+
+
 def test_nobody_is_answered_before_what_was_asked_together_has_ended() -> None:
     class Transport:
         def __init__(self) -> None:

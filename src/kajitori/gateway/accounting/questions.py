@@ -67,16 +67,19 @@ class Forms:
     def read_block(self, block: bytes, table: HeaderTable) -> tuple[Form, str]:
         """The same of a block of HTTP/2. Raises Malformed, and ValueError where nothing more can be read of its connection."""
         at = block.find(_FACTS_NAME) if not table.capacity else -1
-        if at <= 0 or block[at - 1] not in _WRITTEN_OUT:
-            fields = table.read(block)
-            told = [value for name, value in fields if name == _FACTS_NAME[1:]]
-            if len(told) > 1:
-                raise Malformed("there are two sets of facts")
-            form = _form_of_fields([each for each in fields if each[0] != _FACTS_NAME[1:]])
-            return form, _text_of(told[0]) if told else ""
-        facts, ends = read_text(block, at + len(_FACTS_NAME))
-        form = self._form(block[: at - 1], block[ends:], _form_of_blocks)
-        return form, facts.decode("utf-8", "replace").strip()
+        if at > 0 and block[at - 1] in _WRITTEN_OUT:
+            try:
+                facts, ends = read_text(block, at + len(_FACTS_NAME))
+                form = self._form(block[: at - 1], block[ends:], _form_of_blocks)
+                return form, facts.decode("utf-8", "replace").strip()
+            except ValueError:
+                pass  # it was the value of another header
+        fields = table.read(block)
+        told = [value for name, value in fields if name == _FACTS_NAME[1:]]
+        if len(told) > 1:
+            raise Malformed("there are two sets of facts")
+        form = _form_of_fields([each for each in fields if each[0] != _FACTS_NAME[1:]])
+        return form, _text_of(told[0]) if told else ""
 
     def _form(self, before: bytes, behind: bytes, read: Callable[[bytes, bytes], Form]) -> Form:
         """Of what stands around the facts."""
