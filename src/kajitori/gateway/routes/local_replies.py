@@ -6,10 +6,13 @@ Answers whose body one of our scripts or the admission server made have their sh
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kajitori.gateway.error_names import OPENAI_NAMES, anthropic_name
+from kajitori.gateway.error_names import OPENAI_NAMES, anthropic_name, openai_name
 from kajitori.gateway.routes.answers import METADATA, error_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CEL = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 # Connections that failed or broke, attempts that took too long, and nobody there to ask.
@@ -74,8 +77,30 @@ _WORDLESS = (
 _SOON = {"header": {"key": "retry-after", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
+def _by_status(name_of: Callable[[int], str]) -> str:
+    """A command for the name of the status, whichever it is: a mapper for each costs every listener memory."""
+    by_name: dict[str, list[int]] = {}
+    for status in OPENAI_NAMES:
+        by_name.setdefault(name_of(status), []).append(status)
+    chosen = [f"response.code in {statuses} ? '{name}'" for name, statuses in by_name.items()]
+    return f"%CEL({' : '.join(chosen)} : '{name_of(0)}')%"
+
+
+# The shapes of errors: of one status, or, for 0, of whichever it is.
+
+
+def _openai(status: int, message: str) -> dict[str, Any]:
+    if status:
+        return error_format(status, message)
+    # Of two commands a text comes, of one alone a number.
+    code = "%RESPONSE_CODE%%CEL('')%"
+    error = {"type": _by_status(openai_name), "code": code, "message": message}
+    return {"json_format": {"type": "error", "error": error}}
+
+
 def _anthropic(status: int, message: str) -> dict[str, Any]:
-    error = {"type": anthropic_name(status), "message": message}
+    name = anthropic_name(status) if status else _by_status(anthropic_name)
+    error = {"type": name, "message": message}
     return {"json_format": {"type": "error", "error": error, "request_id": "%REQ(x-request-id)%"}}
 
 
@@ -87,7 +112,7 @@ def _cohere(status: int, message: str) -> dict[str, Any]:
 _DIALECTS = (
     ("anthropic", ("/anthropic/", "/v1/messages"), _anthropic),
     ("cohere", ("/cohere/", "/v2/rerank"), _cohere),
-    ("", (), error_format),
+    ("", (), _openai),
 )
 
 
@@ -97,18 +122,13 @@ def local_reply_config() -> dict[str, Any]:
     mappers: list[dict[str, Any]] = []
     for dialect, prefixes, shape in _DIALECTS:
         filters = [_speaks(dialect, prefixes)] if dialect else []
+        refused = _mapper((503,), _NOT_ADMITTED, filters, shape(503, _NOT_ADMITTED_MESSAGE))
         mappers += [
-            _mapper(status, _NO_ANSWER, filters, shape(status, _NO_ANSWER_MESSAGE)) for status in (503, 504)
-        ]
-        refused = _mapper(503, _NOT_ADMITTED, filters, shape(503, _NOT_ADMITTED_MESSAGE))
-        mappers.append({**refused, "headers_to_add": [_SOON]})
-        mappers.append(_mapper(502, _UNUSABLE, filters, shape(502, _UNUSABLE_MESSAGE)))
-        mappers += [
-            _mapper(status, expression, filters, shape(status, told))
-            for status, expression, told in _WORDLESS
-        ]
-        mappers += [
-            _mapper(status, _PLAIN, filters, shape(status, "%LOCAL_REPLY_BODY%")) for status in OPENAI_NAMES
+            *(_mapper((each,), _NO_ANSWER, filters, shape(each, _NO_ANSWER_MESSAGE)) for each in (503, 504)),
+            {**refused, "headers_to_add": [_SOON]},
+            _mapper((502,), _UNUSABLE, filters, shape(502, _UNUSABLE_MESSAGE)),
+            *(_mapper((each,), details, filters, shape(each, told)) for each, details, told in _WORDLESS),
+            _mapper(tuple(OPENAI_NAMES), _PLAIN, filters, shape(0, "%LOCAL_REPLY_BODY%")),
         ]
     return {"mappers": mappers}
 
@@ -129,15 +149,22 @@ def _speaks(dialect: str, prefixes: tuple[str, ...]) -> dict[str, Any]:
     return {"or_filter": {"filters": [{"metadata_filter": kept}, *by_path]}}
 
 
-def _mapper(status: int, expression: str, more: list[dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
-    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "kajitori.local_reply"}}
+def _mapper(
+    statuses: tuple[int, ...], details: str, more: list[dict[str, Any]], body: dict[str, Any]
+) -> dict[str, Any]:
+    filters = list(more)
+    if len(statuses) == 1:
+        comparison = {
+            "op": "EQ",
+            "value": {"default_value": statuses[0], "runtime_key": "kajitori.local_reply"},
+        }
+        filters.insert(0, {"status_code_filter": {"comparison": comparison}})
+    else:
+        details = f"response.code in {list(statuses)} && ({details})"
     by_details = {
         "name": "envoy.access_loggers.extension_filters.cel",
-        "typed_config": {"@type": _CEL, "expression": expression},
+        "typed_config": {"@type": _CEL, "expression": details},
     }
-    filters = [
-        {"status_code_filter": {"comparison": comparison}},
-        *more,
-        {"extension_filter": by_details},
-    ]
-    return {"filter": {"and_filter": {"filters": filters}}, "body_format_override": body}
+    filters.append({"extension_filter": by_details})
+    found = {"and_filter": {"filters": filters}} if len(filters) > 1 else filters[0]
+    return {"filter": found, "body_format_override": body}
