@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kajitori.gateway.envoy.inquiry import Inquiry, Message, is_probe
 from kajitori.gateway.envoy.repeating import ACKNOWLEDGED_AGAIN, LOOKED_AT_ONCE, written_otherwise
 from kajitori.gateway.envoy.shards import SHARDS, shard_name, table_of
+from kajitori.gateway.envoy.subscription import Subscription
 from kajitori.gateway.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -49,36 +50,13 @@ def _names(message: str, name: str) -> bool:
     return re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/-]|\.\w)", message) is not None
 
 
-class _Subscription:
-    """What one stream wants of one type, and what it has."""
-
-    def __init__(self) -> None:
-        self.wildcard = False
-        self.answered = False
-        self.names: set[str] = set()
-        # Versions that were sent last, and those that it took last.
-        self.has: dict[str, str] = {}
-        self.holds: dict[str, str] = {}
-        # What it refused last of a resource, by version, and why.
-        self.refused: dict[str, tuple[str, str]] = {}
-        self.told_missing: set[str] = set()
-        self.outstanding: tuple[str, dict[str, Encoded]] | None = None
-        self.one_by_one: set[str] = set()
-        self.unasked: set[str] = set()
-
-    @property
-    def waits_for_nothing(self) -> bool:
-        """Whether an Envoy that has nothing asked for all there is, and got no answer."""
-        return self.wildcard and not self.answered and not self.has
-
-
 class Stream:
     """One Envoy."""
 
     def __init__(self, server: AdsServer, snapshot: Snapshot) -> None:
         self._server = server
         self._snapshot = snapshot
-        self._subscriptions: dict[str, _Subscription] = {kind: _Subscription() for kind in TYPES}
+        self._subscriptions: dict[str, Subscription] = {kind: Subscription() for kind in TYPES}
         self._nonces = itertools.count(1)
         self._waiting_since: float | None = None
         self._closed = False
@@ -114,7 +92,7 @@ class Stream:
             self._closed = True
             self.wake.set()
 
-    def _take(self, kind: str, subscription: _Subscription, request: Any) -> None:
+    def _take(self, kind: str, subscription: Subscription, request: Any) -> None:
         first = not subscription.wildcard and not subscription.names and not subscription.has
         subscribe = list(request.resource_names_subscribe)
         if first:
@@ -134,9 +112,7 @@ class Stream:
                 subscription.told_missing.discard(name)
         for name in request.resource_names_unsubscribe:
             subscription.names.discard(name)
-            subscription.has.pop(name, None)
-            subscription.holds.pop(name, None)
-            subscription.refused.pop(name, None)
+            subscription.forget(name)
             subscription.told_missing.discard(name)
         outstanding = subscription.outstanding
         if request.response_nonce and outstanding and outstanding[0] == request.response_nonce:
@@ -151,7 +127,7 @@ class Stream:
             else:
                 self._acknowledged(kind, subscription, outstanding[1])
 
-    def _acknowledged(self, kind: str, subscription: _Subscription, sent: dict[str, Encoded]) -> None:
+    def _acknowledged(self, kind: str, subscription: Subscription, sent: dict[str, Encoded]) -> None:
         before = self._snapshot.rejected
         for name, encoded in sent.items():
             version, message = subscription.refused.pop(name, ("", ""))
@@ -162,9 +138,7 @@ class Stream:
             subscription.holds[name] = encoded.version
         self._server.tell_refusals(before)
 
-    def _refused(
-        self, kind: str, subscription: _Subscription, sent: dict[str, Encoded], message: str
-    ) -> None:
+    def _refused(self, kind: str, subscription: Subscription, sent: dict[str, Encoded], message: str) -> None:
         """Finds out which resource was meant; the others of the same message are sent again without it."""
         guilty = [name for name in sent if _names(message, name)] if len(sent) > 1 else list(sent)
         for name in sent:
@@ -180,16 +154,10 @@ class Stream:
             now = self._snapshot.effective(kind, name)
             # What is to be sent all the same, since another Envoy takes it, is not sent again and again.
             if now is None or now.version != sent[name].version:
-                self._keeps_what_it_had(subscription, name)
+                subscription.keeps_what_it_had(name)
             if port_taken:
                 self._server.retry_later(kind, name)
         self._server.found_out(before)
-
-    def _keeps_what_it_had(self, subscription: _Subscription, name: str) -> None:
-        """So that what it has refused goes out again if it is wanted again."""
-        subscription.has.pop(name, None)
-        if name in subscription.holds:
-            subscription.has[name] = subscription.holds[name]
 
     def send_again(self, kind: str, name: str) -> None:
         """As if Envoy had never got it."""
@@ -268,7 +236,7 @@ class Stream:
             subscription.told_missing.discard(name)
         return response
 
-    def _due(self, kind: str, subscription: _Subscription) -> dict[str, Encoded]:
+    def _due(self, kind: str, subscription: Subscription) -> dict[str, Encoded]:
         has = subscription.has
         due: dict[str, Encoded] = {}
         wanted = self._snapshot.resources[kind]
@@ -308,7 +276,7 @@ class Stream:
                     due[name] = made
         return due
 
-    def _waits_for_shards(self, table: str, subscription: _Subscription) -> bool:
+    def _waits_for_shards(self, table: str, subscription: Subscription) -> bool:
         """Whether requests that a table passes on to its shards would not find all of them."""
         wanted = self._snapshot.resources[ROUTES]
         if shard_name(table, 0) not in wanted:
@@ -326,7 +294,7 @@ class Stream:
                 return True
         return False
 
-    def _missing(self, kind: str, subscription: _Subscription) -> list[str]:
+    def _missing(self, kind: str, subscription: Subscription) -> list[str]:
         """Names that are asked for and do not exist: said once, so that Envoy does not wait for them."""
         if subscription.wildcard:
             return []
@@ -362,7 +330,7 @@ class Stream:
         return subscription.wildcard or self._snapshot.resources[kind].keys() <= subscription.unasked
 
     def _response(
-        self, kind: str, subscription: _Subscription, due: dict[str, Encoded], gone: list[str]
+        self, kind: str, subscription: Subscription, due: dict[str, Encoded], gone: list[str]
     ) -> Any:
         nonce = str(next(self._nonces))
         subscription.answered = True
@@ -376,9 +344,7 @@ class Stream:
             item.resource.type_url = url
             item.resource.value = encoded.data
         for name in gone:
-            subscription.has.pop(name, None)
-            subscription.holds.pop(name, None)
-            subscription.refused.pop(name, None)
+            subscription.forget(name)
             subscription.told_missing.add(name)
         if kind == CLUSTER:
             self._send_endpoints_again(due)
