@@ -25,17 +25,19 @@ def test_what_is_wanted_again_is_as_it_is_wanted_and_no_longer_as_it_was_kept() 
 
     remains = Remains()
     first, without, again = wanted(a="1", b="x"), wanted(b="x"), wanted(a="2", b="x")
-    remains.note(first, without, {})
+    good = {(SECRET, name): item for name, item in first[SECRET].items()}
+    remains.note(first, without, good)
     chain = {"certificate": "a"}
     remains.keep([chain])
     assert remains.among(without)[SECRET] == first[SECRET]
-    remains.note(without, again, {})
+    remains.note(without, again, good)
     assert remains.among(again) == again
     remains.keep([chain])
     assert remains.among(again) == again
-    remains.note(again, without, {})
+    # The new one has never been taken.
+    remains.note(again, without, good)
     remains.keep([chain])
-    assert remains.among(without)[SECRET] == again[SECRET]
+    assert remains.among(without)[SECRET] == first[SECRET]
     remains.keep([])
     assert remains.among(without) == without
 

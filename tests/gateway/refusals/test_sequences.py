@@ -235,6 +235,15 @@ def test_two_envoys_of_one_control_plane_have_the_same(events: list[Any]) -> Non
 
 
 @given(EVENTS)
+@example(
+    [
+        {"tokens/a": (GOOD, 0)},
+        "settle",
+        {"cluster/a": (ACTION, 0)},
+        "settle",
+        {"cluster/a": None, "tokens/a": (ACTION, 0)},
+    ]
+)
 @settings(max_examples=60, deadline=None)
 def test_so_have_envoys_of_two_control_planes(events: list[Any]) -> None:
     play(events, 2, 1)

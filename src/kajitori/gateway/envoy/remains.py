@@ -38,10 +38,11 @@ class Remains:
         self._gone = dict(self.kept)
 
     def note(self, before: _ByType, now: _ByType, good: Mapping[tuple[str, str], Encoded]) -> None:
-        """Other resources are wanted than before. good: what Envoy took."""
+        """Other resources are wanted than before. good: what Envoy took, and nothing else can be needed."""
         for kind in _NEEDED:
             for name in before[kind].keys() - now[kind].keys():
-                self._gone[kind, name] = good.get((kind, name), before[kind][name])
+                if (kind, name) in good:
+                    self._gone[kind, name] = good[kind, name]
         self._gone = {key: item for key, item in self._gone.items() if key[1] not in now[key[0]]}
         self.kept = {key: item for key, item in self.kept.items() if key in self._gone}
 
