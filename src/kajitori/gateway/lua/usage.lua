@@ -146,21 +146,22 @@ local function continue_event(state, text)
   return nil
 end
 
--- Takes whole events out of `text`. Returns what is to go on and the event at its end that is not whole.
-local function split_events(state, text, strip)
-  local out, at = {}, 1
+-- Takes whole events out of `text`, of which `known` bytes were looked at before. Returns what is to go on and the event at its
+-- end that is not whole.
+local function split_events(state, text, strip, known)
+  local out, at, from = {}, 1, math.max(1, known - 2)
   if state.parts then
     local mine = continue_event(state, text)
     if not mine then return text, '' end
-    out[1], at = sub(text, 1, mine), mine + 1
+    out[1], at, from = sub(text, 1, mine), mine + 1, mine + 1
   end
   while true do
-    local _, last = find(text, '\r?\n\r?\n', at)
+    local _, last = find(text, '\r?\n\r?\n', from)
     if not last then break end
     local event = sub(text, at, last)
     take_event(state, event)
     if not (strip and only_usage(event)) then out[#out + 1] = event end
-    at = last + 1
+    at, from = last + 1, last + 1
   end
   return table.concat(out), sub(text, at)
 end
@@ -173,9 +174,8 @@ end
 
 -- One chunk of a stream, with what was held of the one before; returns what is to go on and what is held of it.
 local function take_chunk(state, held, text, strip)
-  local go_on, rest = split_events(state, held .. text, strip)
-  if rest == '' then return go_on, rest end
-  if is_held(rest) then return go_on, rest end
+  local go_on, rest = split_events(state, held .. text, strip, #held)
+  if rest == '' or is_held(rest) then return go_on, rest end
   begin_event(state, rest)
   return go_on .. rest, ''
 end
