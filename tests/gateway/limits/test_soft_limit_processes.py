@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from kajitori.gateway.accounting.record_reading import read_request
+from kajitori.gateway.accounting.log_file import unpacked
+from kajitori.gateway.accounting.record_reading import read_position, read_request
+from kajitori.gateway.accounting.records import FILE_NAME
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.opening import JOURNAL
 from tests.gateway.limits.making import counted
@@ -88,9 +90,16 @@ async def test_however_often_the_accountant_is_killed_each_request_counts_once(p
             assert all(one <= other for one, other in zip(found, expected, strict=True)), (found, expected)
             return found == expected
 
+        async def is_ahead() -> bool:
+            place = unpacked(await MemoryStore.read(journal).position("local"))
+            read = read_position(processes.home / FILE_NAME)
+            return place is not None and (place.inode, place.offset) > (read.inode, read.offset)
+
         clients = [asyncio.create_task(ask(model)) for model in (MODEL, "gpt-5") * 2]
         for _ in range(3):
             await more(30)
+            # What is settled now has no record on the disk yet.
+            await eventually(is_ahead, what=processes.logs, pause_seconds=0.002)
             processes.kill("accountant")
             await more(30)  # nobody can be asked
             processes.start_accountant()
