@@ -113,7 +113,10 @@ def _form_of_blocks(before: bytes, behind: bytes) -> Form:
 
 def _form_of_fields(fields: list[Field]) -> Form:
     headers = {_text_of(name): _text_of(value) for name, value in fields}
-    method, path = headers.pop(":method", ""), headers.pop(":path", "")
+    method = headers.pop(":method", "")
+    # A path is what it is, whatever it begins or ends with.
+    headers.pop(":path", "")
+    path = next((value.decode("utf-8", "replace") for name, value in fields if name == b":path"), "")
     headers.pop(":scheme", None)
     if not path.startswith("/"):
         raise Malformed("this is no request")
