@@ -10,7 +10,7 @@ QUICK := tests/api tests/base tests/cli tests/control tests/model tests/apiserve
   tests/groups/leader_worker_sets/test_restart.py tests/node/test_pure.py tests/scheduling/test_plan.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up down test check format bench docs chart lock schemas kubernetes fuzz gateway-conformance clean
+.PHONY: help up down test check format bench docs chart lock schemas kubernetes fuzz gateway-conformance upstream-objects clean
 
 help:  ## list these actions
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ fuzz: $(STAMP)  ## fuzz whoever reads foreign bytes by coverage (FUZZ_SECONDS fo
 
 gateway-conformance: $(STAMP)  ## run the Gateway API's own conformance suite against the gateway (minutes; needs Go and the ports 80, 443, 8080, 8443; SERVER=kubernetes: on a real API server)
 	$(BIN)/python -m tools.gateway_conformance --server $(or $(SERVER),embedded)
+
+upstream-objects: $(STAMP)  ## hold definitions and plans against the objects of Envoy Gateway's own tests (minutes; needs Go)
+	$(BIN)/python -m tools.upstream_objects
 
 schemas: $(STAMP)  ## make the wire types anew from the published schemas of Kubernetes
 	$(BIN)/python tools/generate_kubernetes_schemas.py
