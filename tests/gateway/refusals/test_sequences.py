@@ -244,6 +244,16 @@ def test_two_envoys_of_one_control_plane_have_the_same(events: list[Any]) -> Non
         {"cluster/a": None, "tokens/a": (ACTION, 0)},
     ]
 )
+@example(
+    [
+        {"chain/a": (GOOD, 0)},
+        "settle",
+        {"chain/a": None},
+        {"chain/a": (GOOD, 0)},
+        "settle",
+        {"chain/a": (ACTION, 1)},
+    ]
+)
 @settings(max_examples=60, deadline=None)
 def test_so_have_envoys_of_two_control_planes(events: list[Any]) -> None:
     play(events, 2, 1)

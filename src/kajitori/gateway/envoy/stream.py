@@ -346,6 +346,7 @@ class Stream:
         for name in gone:
             subscription.forget(name)
             subscription.told_missing.add(name)
+            self._snapshot.taken_away(kind, name)
         if kind == CLUSTER:
             self._send_endpoints_again(due)
         if kind == LISTENER and not all(map(is_probe, due)):

@@ -179,8 +179,6 @@ class Snapshot:
         self._stand_ins = {key: sent for key, sent in self._stand_ins.items() if key in self._refused}
         for name in [name for name in self._former_shards if table_of(name) not in versions[SCOPES]]:
             del self._former_shards[name]
-        for key in [key for key in self._good if key[1] not in versions[key[0]]]:
-            del self._good[key]
 
     def _follow(self) -> None:
         """Tells cases what is wanted now, and opens one for what cannot even be sent as a whole."""
@@ -313,8 +311,15 @@ class Snapshot:
             case.answer(told)
         self._keep_what_is_needed()
 
+    def taken_away(self, kind: str, name: str) -> None:
+        """An Envoy has been told that this is no more. Until then it has it, and it may be wanted again."""
+        if name not in self.resources[kind]:
+            self._good.pop((kind, name), None)
+
     def leave(self, asker: Inquiry) -> None:
         """Whom this one asked is gone, and what it refused another one may take."""
+        for kind, name in list(self._good):
+            self.taken_away(kind, name)
         self._left |= {key for key, other in self._askers.items() if other is asker}
         self._left &= self._cases.keys()
         for refusal in self._refused.values():
