@@ -288,3 +288,37 @@ async def test_what_ends_while_the_disk_is_full_is_counted_in_bounded_memory_and
     assert await again.position("me") == b"49"
     assert await reserve(store, "later", 5)
     await store.close()
+
+
+async def test_what_ends_while_a_journal_that_let_go_of_endings_is_written_anew_is_in_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kajitori.gateway.limits import journal
+
+    monkeypatch.setattr(journal, "_MOST_HELD_BYTES", 100)
+    path = tmp_path / "journal"
+    store = MemoryStore(path)
+    for number in range(20):
+        await reserve(store, str(number), 5)
+
+    def full(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for number in range(10):
+            with pytest.raises(StoreLost), store.together():
+                await store.settle(str(number), [1], now=NOW)
+    assert store._journal is not None and store._journal.overdue
+    anew = asyncio.create_task(store._compact(store._journal))
+    await asyncio.sleep(0)
+    assert not anew.done()
+    with pytest.raises(StoreLost), store.together():
+        await store.settle("10", [1], now=NOW)
+        await store.book([Taken("c", 1, 2, 10**10)], now=NOW, receipt=Receipt("me", "1", b"here"))
+    await anew
+    again = MemoryStore.read(path)
+    assert await counted(again, [("c", 1)]) == await counted(store, [("c", 1)]) == [11 + 9 * 5 + 2]
+    assert await again.find("10") is None
+    assert await again.position("me") == b"here"
+    await store.close()

@@ -75,12 +75,16 @@ class Journal:
 
     def hold(self, record: Any) -> None:
         """Keeps a record for the next write."""
-        if self.overdue:
-            return
-        self._held += _framed(record)
-        if len(self._held) > _MOST_HELD_BYTES:
-            self._held.clear()
+        if not self.overdue:
+            self._held += _framed(record)
+            if len(self._held) <= _MOST_HELD_BYTES:
+                return
             self.overdue = True
+        elif self._since is not None:
+            self._held += _framed(record)
+        if self._since is not None:  # the snapshot does not know of it
+            self._since += self._held
+        self._held.clear()
 
     def flush(self) -> None:
         """Hands what was held back to the system; what cannot be written is kept, up to a bound."""
