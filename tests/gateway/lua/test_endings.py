@@ -113,6 +113,21 @@ def test_a_whole_stream_is_not_touched_however_it_comes(cuts: list[int], at_once
     assert not (told or "").startswith("!")
 
 
+@pytest.mark.parametrize("awake", [b": keep-alive\n\n", b"\n", b"\r\n", b": ping\r\n\r\n", named("ping")])
+@pytest.mark.parametrize("case", [0, 4, 6])
+def test_what_keeps_a_connection_awake_does_not_make_a_whole_stream_less_whole(
+    case: int, awake: bytes
+) -> None:
+    path, operation, begun, ends = CASES[case]
+    for events in ([*begun, *ends], [*begun, ends[0]]):
+        out, told = answer([*events, *[awake] * 6, b""], SSE, operation=operation)
+        assert out == b"".join(events) + awake * 6
+        assert not (told or "").startswith("!")
+    out, told = answer([*begun, *[awake] * 6, b""], SSE, operation=operation)
+    assert out == b"".join(begun) + awake * 6 + error_of(path, begun)
+    assert (told or "").startswith("!")
+
+
 def test_what_is_no_such_stream_is_not_touched() -> None:
     cut = chunk()
     for kind, operation in (("application/json", "chat"), (SSE, "transcription")):

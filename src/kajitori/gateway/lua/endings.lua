@@ -1,7 +1,7 @@
 -- How streams say that they are whole, in dialects whose clients take any proper end for one, and the event that tells
 -- of an error there. Text in, text out; gateway/rescue/dialects.py has the same for streams that are relayed.
 local EARLY = 'the answer was interrupted: the backend ended the stream too early'
--- Of the latest events so many are kept: usage and comments may follow the one that says so.
+-- Of the latest events so many are kept: usage may follow the one that says so.
 local KEPT_EVENTS = 4
 -- Of what is longer the beginning is kept, which has its type, and the end.
 local LONGEST_KEPT, BEGINNING = 8192, 512
@@ -20,7 +20,15 @@ local FAILED = { '[\r\n]event: ?error', '"error"%s*:%s*[{"]', '"type"%s*:%s*"err
 -- The latest events of a stream of an operation, or nil for one whose end is not looked at.
 local function new_recent(operation) return WHOLE[operation] and { operation = operation, count = 0 } end
 
+-- Whether a text is there to keep a connection awake: comments, empty lines, Anthropic's pings. Any number of them may come.
+local function says_nothing(text)
+  local first = byte(text)
+  if first == 101 then return find(text, '^event: ?ping%s') and not find(text, '\n\r?\n%l') end
+  return (first == 58 or first == 10 or first == 13) and not find(text, '[\r\n]%l')
+end
+
 local function keep_event(recent, event)
+  if says_nothing(event) then return end
   local count = recent.count + 1
   recent.count, recent[count % KEPT_EVENTS] = count, event
 end
