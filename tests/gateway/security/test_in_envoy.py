@@ -375,8 +375,22 @@ async def test_who_cannot_be_asked_is_not_let_in(
         await bench.get("/v1/models"),
     ):
         assert reply.status == 500, reply
-        assert "SecurityPolicy default/p cannot be honoured" in reply.json["error"]["message"]
+        assert reply.json["error"]["message"].startswith("SecurityPolicy default/p cannot be honoured")
     assert first.seen == []
+
+
+async def test_who_cannot_be_asked_for_one_model_alone_is_told_so_in_one_sentence(
+    bench: Workbench, first: Provider
+) -> None:
+    await bench.apply(
+        *parts(bench, first, ai_route("shut", "shut-model", {"name": "a"})),
+        policy("p", for_route("shut"), sentinel={}),
+    )
+    reply = await ask(bench, "shut-model")
+    assert reply.status == 500
+    said = "SecurityPolicy default/p cannot be honoured, so nobody is let in; its status says why"
+    assert reply.json["error"]["message"] == said
+    assert (await ask(bench, "m")).status == 200
 
 
 async def test_a_route_adds_to_what_its_gateway_asks_where_it_says_so(

@@ -22,7 +22,7 @@ from kajitori.gateway.policies.merging import merge
 from kajitori.gateway.policies.retries import retry_problems
 from kajitori.gateway.policies.route_settings import filter_configs, with_route_settings
 from kajitori.gateway.policies.statuses import policy_status
-from kajitori.gateway.routes.answers import direct_error, literal
+from kajitori.gateway.routes.answers import error_of, literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,7 +152,7 @@ class BackendTraffic:
             who = "/".join(effect.policies[0].key)
             message = f"{KIND} {who} cannot be served: {'; '.join(effect.problems)}"
             refusal = {key: value for key, value in entry.route.items() if key not in ("route", "redirect")}
-            refusal["direct_response"] = direct_error(500, literal(message))
+            refusal["direct_response"] = error_of(entry.route, 500, literal(message))
             return msgspec.structs.replace(entry, route=refusal)
         route = with_route_settings(entry.route, effect.spec, effect.configs, ai=entry.ai, tiers=entry.tiers)
         if effect.mark:

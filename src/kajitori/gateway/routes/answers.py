@@ -48,6 +48,12 @@ def ai_error(status: int, message: str) -> dict[str, Any]:
     return {"status": status, "body_format": {"text_format_source": {"inline_string": message}}}
 
 
+def error_of(route: dict[str, Any], status: int, message: str) -> dict[str, Any]:
+    """The error of an entry of whichever kind: who gives an AI route a shaped one has it shaped twice."""
+    shaped = ai_error if str(route.get("name", "")).startswith("ai") else direct_error
+    return shaped(status, message)
+
+
 def literal(text: str) -> str:
     """`text` so that Envoy's formatter leaves it alone."""
     return text.replace("%", "%%")

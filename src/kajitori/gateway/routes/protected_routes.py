@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.gateway.keys.delivery import LUA_FILTER
-from kajitori.gateway.routes.answers import direct_error, literal
+from kajitori.gateway.routes.answers import error_of, literal
 from kajitori.gateway.routes.protection import ROUTE_NAMESPACE
 from kajitori.gateway.routes.route_filters import CORS_FILTER
 from kajitori.gateway.routes.security_filters import ASK_TELLING, early, late, switched_off_late
@@ -128,7 +128,7 @@ def _restricts(protection: Protection) -> bool:
 
 def _closed(route: dict[str, Any], protection: Protection) -> dict[str, Any]:
     kept = {name: value for name, value in route.items() if name not in _ACTIONS}
-    return {**kept, "direct_response": direct_error(500, literal(protection.broken))}
+    return {**kept, "direct_response": error_of(route, 500, literal(protection.broken))}
 
 
 def _described(route: dict[str, Any], protection: Protection) -> dict[str, Any]:
