@@ -23,9 +23,9 @@ from kajitori.gateway.envoy.encode import Encoder
 from kajitori.gateway.envoy.schema import schema
 from kajitori.gateway.envoy.server import ControlPlane
 from kajitori.gateway.envoy.xds import Snapshot
-from kajitori.gateway.limits.limit import Selector
+from kajitori.gateway.limits.limit import Limit, Selector
 from tests.gateway.cluster import running_cluster
-from tests.gateway.limits.making import distinct, ended, engine, limit, request
+from tests.gateway.limits.making import distinct, ended, engine, limit, policy, request
 from tests.gateway.limits.test_complaints import budget
 from tests.gateway.limits.test_limit_plan import of_model, quota
 from tests.gateway.workbench import backend
@@ -57,6 +57,21 @@ async def test_what_is_refused_and_what_is_pushed_is_known_with_its_time_and_for
     assert made.exhaustion.changed.is_set()
     clock.time += 3600
     assert made.exhaustion.exhausted() == []
+
+
+@pytest.mark.parametrize("now", [(limit(amount=100, counts="requests"),), ()])
+async def test_a_limit_that_was_raised_or_deleted_is_used_up_no_longer(now: tuple[Limit, ...]) -> None:
+    other = limit("Budget default/other", 1, "requests")
+    made, clock = engine(limit(amount=1, counts="requests"), other)
+    await made.admit(request("a"))
+    await made.settle([ended("a")])
+    await made.admit(request("b"))
+    made.exhaustion.meet({other.name: clock.time + 10}, clock.time)
+    assert [each.limit for each in made.exhaustion.exhausted()] == ["Budget default/all", other.name]
+    made.exhaustion.changed.clear()
+    made.configure(policy(*now, other))
+    assert [each.limit for each in made.exhaustion.exhausted()] == [other.name]
+    assert made.exhaustion.changed.is_set()
 
 
 async def test_a_limit_of_which_enough_is_left_for_others_is_not_used_up() -> None:

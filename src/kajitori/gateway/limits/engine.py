@@ -93,7 +93,12 @@ class Engine:
 
     def configure(self, policy: AccountantPolicy) -> None:
         """What holds from now on. Counters go on: a limit is known by its name."""
+        before = self._matcher.by_name
         self._matcher = self._settling.matcher = Matcher(policy)
+        now = self._matcher.by_name
+        self.exhaustion.keep(
+            {name for name, old in before.items() if name in now and now[name].limit == old.limit}
+        )
         self.soft_limits.configure(policy, self._matcher)
 
     def admit_at_once(self, request: Request) -> Verdict | None:

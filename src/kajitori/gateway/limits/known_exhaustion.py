@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 from kajitori.gateway.accounting.exhaustion_reports import Exhaustion, merged
@@ -16,7 +16,7 @@ _MOST_KNOWN = 2_000
 
 
 class KnownExhaustion:
-    """changed: set when another limit is used up, or one that nobody is asked about is free before its time."""
+    """changed: set when another limit is used up, or one is free before its time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -37,6 +37,13 @@ class KnownExhaustion:
                 self.changed.set()
             elif until > known.until:
                 self._met[name] = Exhaustion(name, known.since, until)
+
+    def keep(self, unchanged: Container[str]) -> None:
+        """Forgets limits that were changed or taken away: what kept requests back may do so no longer."""
+        kept = {name: found for name, found in self._met.items() if name in unchanged}
+        if len(kept) != len(self._met):
+            self._met = kept
+            self.changed.set()
 
     def pushed(self, counts: Mapping[str, UsedUp]) -> None:
         """Takes all counts that are used up of limits that nobody is asked about."""
