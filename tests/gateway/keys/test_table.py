@@ -62,6 +62,13 @@ def test_a_key_without_its_tenant_is_refused_rather_than_free(documents: list[An
     assert "something that it belongs to or is charged to is missing" in line
 
 
+def test_a_tenant_without_one_of_its_budgets_says_that_its_keys_are_refused() -> None:
+    plan = make_plan(observe(api_key("aaaaaa", tenantRef={"name": "t"}), tenant("t", budgets=["gone"])))
+    said = "spec.budgets[0]: Budget default/gone does not exist, so the tenant's keys are refused"
+    assert message_of(plan, "Tenant", "t") == ("NotAccepted", said)
+    assert message_of(plan, "APIKey", "aaaaaa") == ("NotAccepted", "Budget default/gone does not exist")
+
+
 def test_a_tenant_of_another_namespace_needs_a_grant() -> None:
     key = api_key("aaaaaa", "team", tenantRef={"name": "t", "namespace": "models"})
     refused = make_plan(observe(key, tenant("t", "models")))

@@ -48,7 +48,7 @@ def make_key_table(index: Index) -> KeyTable:
             tenant,
             {
                 "keys": making.keys_of.get(_name(tenant), 0),
-                **ai_status([], _disabled(tenant), "its keys are taken"),
+                **ai_status(making.missing_budgets(tenant), _disabled(tenant), "its keys are taken"),
             },
         )
         for tenant in index.observed.tenants
@@ -134,6 +134,15 @@ class _Making:
             f"Budget {'/'.join(each)} does not exist" for each in named if each not in self._known_budgets
         ]
         return tuple(dict.fromkeys("/".join(each) for each in named))
+
+    def missing_budgets(self, tenant: Tenant) -> list[str]:
+        """What keeps all keys of a tenant from being taken."""
+        namespace, _ = _name(tenant)
+        return [
+            f"spec.budgets[{number}]: Budget {namespace}/{name} does not exist, so the tenant's keys are refused"
+            for number, name in enumerate(tenant.spec.budgets)
+            if (namespace, name) not in self._known_budgets
+        ]
 
     def _tenant(self, key: APIKey, problems: list[str]) -> tuple[tuple[str, str] | None, Tenant | None]:
         """Name and object of the key's tenant. A key whose tenant is not there must not count as one without."""

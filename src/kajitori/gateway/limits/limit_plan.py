@@ -209,7 +209,7 @@ class _Making:
                 notes += self._uncounted(limit, routes)
             if not routes and not count:
                 notes.append(
-                    "it names no route, and no APIKey or Tenant names it, so nothing is charged to it"
+                    "it names no route that serves, and no APIKey or Tenant names it, so nothing is charged to it"
                 )
             told = f"it holds for {_counted(len(routes), 'route')} and {_counted(count, 'key')}"
             self.statuses.append((BUDGETS, budget, ai_status(problems, notes, told)))
