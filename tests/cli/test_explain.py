@@ -149,3 +149,11 @@ def test_a_long_timeline_shows_its_end_and_says_how_much_came_before(
     assert len(told) == 42
     print_timeline(entries)
     assert len(capsys.readouterr().out.splitlines()) == 101
+
+
+@pytest.mark.parametrize("kind", ["Warning", "Exhausted"])
+def test_what_a_policy_warns_of_and_a_budget_that_is_used_up_are_told(kind: str) -> None:
+    accepted = {"type": "Accepted", "status": "True", "message": "the policy holds"}
+    told = {"type": kind, "status": "True", "message": "spec.retrys is not honoured"}
+    obj = {"metadata": {"name": "x"}, "status": {"ancestors": [{"conditions": [accepted, told]}]}}
+    assert troubles(obj) == [f"{kind} is True: spec.retrys is not honoured"]

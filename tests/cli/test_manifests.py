@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kajitori.base.errors import InvalidManifest, UsageError
+from kajitori.base.errors import Invalid, InvalidManifest, UsageError
+from kajitori.cli.apply import refusal_lines
 from kajitori.cli.manifests import read_manifests
 
 POD = """\
@@ -85,3 +86,16 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_an_object_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no object in .*empty\.yaml"):
         read_manifests([write(tmp_path, "empty.yaml", "---\n")])
+
+
+def test_what_an_api_server_did_not_look_at_is_no_complaint_of_its_own(tmp_path: Path) -> None:
+    file = write(
+        tmp_path, "a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nspec:\n  unit: Minut\n"
+    )
+    (manifest,) = read_manifests([file])
+    causes = [
+        {"field": "spec.unit", "message": 'Unsupported value: "Minut"'},
+        {"field": "<nil>", "message": "Invalid value: null: some validation rules were not checked"},
+    ]
+    (line,) = refusal_lines(manifest, Invalid("refused", details={"causes": causes}))
+    assert line == f'{file}:5: ConfigMap a: spec.unit: Unsupported value: "Minut"'

@@ -79,7 +79,7 @@ def apply_manifests(
             raise
         except KajitoriError as error:
             failed += 1
-            for line in _explain(manifest, error):
+            for line in refusal_lines(manifest, error):
                 print(f"{paint('✗', '31')} {line}")
     if failed and failed < len(order):
         print(f"{failed} of {len(order)} objects were refused; the others are in place.")
@@ -190,12 +190,14 @@ def _field_of(message: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def _explain(manifest: Manifest, error: KajitoriError) -> list[str]:
+def refusal_lines(manifest: Manifest, error: KajitoriError) -> list[str]:
     """One line for each cause, each with the line of the file on which it stands."""
     if isinstance(error, Invalid) and error.causes:
         return [
             f"{manifest.place(cause.get('field', ''))}: {manifest.title}: {cause.get('field')}: {cause.get('message')}"
             for cause in error.causes
+            # Of what was not looked at for the other causes' sake, an API server says this in place of a field.
+            if cause.get("field") != "<nil>" or len(error.causes) == 1
         ]
     if isinstance(error, Conflict) and error.causes:
         return [

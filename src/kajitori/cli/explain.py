@@ -49,6 +49,8 @@ _GOOD_WHEN_FALSE = (
     "FieldsNotHonoured",
     "Paused",
     "PartiallyInvalid",
+    "Warning",
+    "Exhausted",
 )
 # Conditions that describe rather than judge.
 _PLAIN = (

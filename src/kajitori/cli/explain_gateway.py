@@ -11,7 +11,7 @@ from kajitori.cli.connection import Cluster
 
 _GATEWAY_API = "gateway.networking.k8s.io"
 # Their messages say more than that all is well: the order of backends, what no object names.
-_GROUPS_THAT_TELL = ("aigateway.envoyproxy.io", "gateway.kajitori.dev")
+_GROUPS_THAT_TELL = ("aigateway.envoyproxy.io", "gateway.envoyproxy.io", "gateway.kajitori.dev")
 _TELLING = ("Accepted", "Overridden")
 
 
