@@ -22,6 +22,8 @@ _FACTS_LINE = f"\r\n{FACTS_HEADER}: ".encode()
 # In HTTP/2 the name stands behind its length, and how it stands there is said before.
 _FACTS_NAME = bytes((len(FACTS_HEADER),)) + FACTS_HEADER.encode()
 _WRITTEN_OUT = (0x00, 0x10, 0x40)
+# What stands around a value in HTTP and is none of it. Names of models may end in what else Unicode calls a space.
+_SPACE = " \t"
 LARGEST_HEAD_BYTES = 64 * 1024
 _DIALECTS: dict[str, Dialect] = {each: each for each in get_args(Dialect)}
 # Clients choose the headers that limits select by, and addresses.
@@ -71,7 +73,7 @@ class Forms:
             try:
                 facts, ends = read_text(block, at + len(_FACTS_NAME))
                 form = self._form(block[: at - 1], block[ends:], _form_of_blocks)
-                return form, facts.decode("utf-8", "replace").strip()
+                return form, facts.decode("utf-8", "replace")
             except ValueError:
                 pass  # it was the value of another header
         fields = table.read(block)
@@ -79,7 +81,7 @@ class Forms:
         if len(told) > 1:
             raise Malformed("there are two sets of facts")
         form = _form_of_fields([each for each in fields if each[0] != _FACTS_NAME[1:]])
-        return form, _text_of(told[0]) if told else ""
+        return form, told[0].decode("utf-8", "replace") if told else ""
 
     def _form(self, before: bytes, behind: bytes, read: Callable[[bytes, bytes], Form]) -> Form:
         """Of what stands around the facts."""
@@ -126,7 +128,7 @@ def _form_of_fields(fields: list[Field]) -> Form:
 
 
 def _text_of(value: bytes) -> str:
-    return value.decode("utf-8", "replace").strip()
+    return value.decode("utf-8", "replace").strip(_SPACE)
 
 
 def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
@@ -140,7 +142,7 @@ def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
             raise Malformed("a header is malformed")
-        headers[name.lower()] = value.strip()
+        headers[name.lower()] = value.strip(_SPACE)
     return words[0], words[1], headers
 
 
