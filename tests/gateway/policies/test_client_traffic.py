@@ -263,6 +263,64 @@ async def test_a_policy_that_cannot_be_read_changes_nothing_and_is_told() -> Non
     assert plan.resources.by_type[listeners] == plain.resources.by_type[listeners]
 
 
+_AUTHORITY = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}
+_REVOKED = {"refs": [{"group": "", "kind": "ConfigMap", "name": "revoked"}]}
+
+
+@pytest.mark.parametrize(
+    ("validation", "told"),
+    [
+        ({"certificateHashes": ["ab" * 32], "crl": _REVOKED}, "crl: it needs caCertificateRefs"),
+        ({"mode": "RequireAny", "crl": _REVOKED}, "crl: it needs caCertificateRefs"),
+        (
+            {"spkiHashes": ["A" * 43 + "="], "subjectAltNames": {"uris": [{"value": "a:b"}]}},
+            "subjectAltNames: it needs caCertificateRefs",
+        ),
+        ({"certificateHashes": ["ab"]}, "certificateHashes[0]: 'ab' is no SHA-256"),
+        ({"spkiHashes": ["ab" * 32]}, "spkiHashes[0]: "),
+        (
+            {**_AUTHORITY, "subjectAltNames": {"dnsNames": [{"type": "RegularExpression", "value": "("}]}},
+            "subjectAltNames.dnsNames: '(' is no regular expression",
+        ),
+        (
+            {**_AUTHORITY, "subjectAltNames": {"otherNames": [{"oid": "upn", "value": "a"}]}},
+            "otherNames[0].oid: 'upn' is no object identifier",
+        ),
+    ],
+)
+async def test_what_envoy_would_refuse_of_the_certificates_asked_for_lets_nobody_in(
+    validation: dict[str, Any], told: str
+) -> None:
+    listener: dict[str, Any] = {
+        "protocol": "HTTPS",
+        "hostname": "a.example",
+        "tls": {"certificateRefs": [{"name": "server"}]},
+    }
+    authority = Authority()
+    revoked = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "revoked"},
+        "data": {"ca.crl": authority.revocations()},
+    }
+    plan = make_plan(
+        observe(
+            gateway(443, **listener),
+            authority.secret("server", "a.example"),
+            authority.config_map("ca"),
+            revoked,
+            policy(tls={"clientValidation": validation}),
+        )
+    )
+    accepted = conditions(plan, "for-gateway")["Accepted"]
+    assert told in accepted["message"]
+    assert "its HTTPS listeners take no client" in accepted["message"]
+    (made,) = plan.resources.by_type["envoy.config.listener.v3.Listener"].values()
+    (chain,) = made["filter_chains"]
+    context = chain["transport_socket"]["typed_config"]
+    assert context["require_client_certificate"]
+    assert context["common_tls_context"]["validation_context"] == {"verify_certificate_hash": ["00" * 32]}
+
+
 async def test_a_listener_takes_the_versions_and_the_clients_that_the_policy_says(
     bench: Workbench, one: Provider, tmp_path: Path
 ) -> None:

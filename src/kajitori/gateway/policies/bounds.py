@@ -6,8 +6,12 @@ table back until Envoy has been asked which part it refuses (`kajitori.gateway.e
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from typing import TYPE_CHECKING
 
+from kajitori.api.envoygateway.client_traffic_policy import SubjectAltNames
 from kajitori.base.cel.errors import EvaluationError
 from kajitori.base.duration import parse_duration_seconds
 from kajitori.base.quantity import parse_quantity
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from kajitori.api.envoygateway.backend_traffic_policy import BackendTrafficPolicySpec
     from kajitori.api.envoygateway.client_traffic_policy import (
         ClientTrafficPolicySpec,
+        ClientValidation,
         HeaderChanges,
         ResponseHeaderChanges,
     )
@@ -30,6 +35,9 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE
 _SMALLEST_WINDOW, _LARGEST_WINDOW = 65_535, 2**31 - 1
 _MOST_PRECONNECT_PERCENT = 300
 _LARGEST_SIZE = 2**32 - 1
+# SHA-256 in hexadecimal, its bytes parted by colons or not.
+_CERTIFICATE_HASH = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
+_OBJECT_IDENTIFIER = re.compile(r"([01]\.[1-3]?[0-9]|2\.[0-9]+)(\.[0-9]+)+")
 Durations = dict[str, "str | None"]
 
 
@@ -177,6 +185,53 @@ def _clients(spec: ClientTrafficPolicySpec) -> Iterator[str]:
             if match.type == "RegularExpression"
         ]
     yield from _patterns(patterns)
+    validation = spec.tls.client_validation if spec.tls else None
+    if validation:
+        yield from _certificates(validation)
+
+
+def _certificates(validation: ClientValidation) -> Iterator[str]:
+    """Sent, it would leave in force what was there before, which may ask nobody for a certificate."""
+    where = "spec.tls.clientValidation"
+    for number, text in enumerate(validation.certificate_hashes):
+        if not _CERTIFICATE_HASH.fullmatch(text):
+            yield f"{where}.certificateHashes[{number}]: {text!r} is no SHA-256 in hexadecimal"
+    for number, text in enumerate(validation.spki_hashes):
+        if not _is_hash_in_base64(text):
+            yield f"{where}.spkiHashes[{number}]: {text!r} is no SHA-256 in base64"
+    names = validation.subject_alt_names
+    if names:
+        yield from _alternative_names(names, f"{where}.subjectAltNames")
+    if not validation.ca_certificate_refs:
+        for name, given in (
+            ("crl", validation.crl),
+            ("subjectAltNames", (names or SubjectAltNames()) != SubjectAltNames()),
+            ("allowExpiredCertificate", validation.allow_expired_certificate),
+        ):
+            if given:
+                yield f"{where}.{name}: it needs caCertificateRefs, since nothing is known of other certificates"
+
+
+def _alternative_names(names: SubjectAltNames, where: str) -> Iterator[str]:
+    for member, matches in (
+        ("dnsNames", names.dns_names),
+        ("emailAddresses", names.email_addresses),
+        ("ipAddresses", names.ip_addresses),
+        ("uris", names.uris),
+        ("otherNames", names.other_names),
+    ):
+        patterns = [match.value for match in matches if match.type == "RegularExpression"]
+        yield from _patterns((f"{where.removeprefix('spec.')}.{member}", pattern) for pattern in patterns)
+    for number, match in enumerate(names.other_names):
+        if not _OBJECT_IDENTIFIER.fullmatch(match.oid):
+            yield f"{where}.otherNames[{number}].oid: {match.oid!r} is no object identifier, such as 1.3.6.1.4.1.311.20.2.3"
+
+
+def _is_hash_in_base64(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == 32
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _more_than_all(fractions: dict[str, Fraction | None]) -> Iterator[str]:
