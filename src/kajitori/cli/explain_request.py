@@ -12,7 +12,7 @@ import msgspec
 from kajitori.base.errors import NotFound
 from kajitori.cli.output import paint
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
-from kajitori.gateway.accounting.flags import HEDGED
+from kajitori.gateway.accounting.flags import HEDGED, WAS_OVERTAKEN
 from kajitori.gateway.accounting.policy_delivery import FILE_NAME as POLICY_FILE
 from kajitori.gateway.accounting.record_reading import read_request
 from kajitori.gateway.accounting.records import Attempt, RequestRecord
@@ -32,6 +32,12 @@ _PHASES = {
     "gateway": "in the gateway",
     "first_byte": "waiting for the first byte",
     "answer": "the answer's body",
+}
+# What the answer itself has told the client in more words; records have no bodies.
+_OWN_REASONS = {
+    401: ": the key, token or password that the route, its Gateway or a SecurityPolicy asks for is missing or wrong",
+    403: ": its key may not use this model or route, or a SecurityPolicy does not let it in",
+    500: ": the route or a policy of it cannot be honoured; `kaji doctor` names it",
 }
 
 
@@ -118,8 +124,7 @@ def _document(record: RequestRecord, legs: list[RequestRecord], limits: list[str
 
 def _tell(record: RequestRecord, limits: list[str]) -> None:
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
-    how = "" if record.outcome == "answered" else f" ({record.outcome})"
-    title = f"Request {record.id}, {clock}: {record.method} {record.path} answered {record.status}{how}"
+    title = f"Request {record.id}, {clock}: {record.method} {record.path} {_ending(record)}"
     print(paint(title, "1"))
     effective = (
         f", sent as {record.effective_model}" if record.effective_model not in ("", record.model) else ""
@@ -143,7 +148,8 @@ def _tell(record: RequestRecord, limits: list[str]) -> None:
         _line(f"attempt {attempt.number}", _attempt(attempt))
         _line("", f"why: {_why(record, index)}")
     if not record.attempts:
-        _line("attempts", "none: the gateway answered by itself")
+        _line("attempts", f"none: the gateway answered by itself{_own_reason(record)}")
+        _line("", f"why: {record.decision}" if record.decision else "")
     _line("time", _times(record))
     _line("", _phases(record))
     _line("tokens", _tokens(record))
@@ -157,13 +163,28 @@ def _line(name: str, text: str) -> None:
         print(f"  {name:<11} {text}")
 
 
+def _ending(record: RequestRecord) -> str:
+    if record.outcome == WAS_OVERTAKEN:
+        return "overtaken: another request for it was answered first"
+    how = "" if record.outcome == "answered" else f" ({record.outcome})"
+    return f"answered {record.status}{how}" if record.status else f"got no answer{how}"
+
+
+def _own_reason(record: RequestRecord) -> str:
+    """What an answer of the gateway's own with such a status means, where no other line says it."""
+    if record.limit or record.refusal or record.decision or meaning_of_own(record.route):
+        return ""
+    return _OWN_REASONS.get(record.status, "") if record.outcome == "answered" else ""
+
+
 def _why(record: RequestRecord, index: int) -> str:
     """Why this backend was asked."""
-    order = record.decision or "the configured order"
+    names, colon, reason = record.decision.partition(": ")
+    order = f"the order {names} ({reason})" if colon else record.decision
     if index == 0:
-        return order
+        return order or "the configured order"
     before = record.attempts[index - 1]
-    return f"{before.backend or 'the one before'}: {before.outcome}; next in {record.decision or 'order'}"
+    return f"{before.backend or 'the one before'}: {before.outcome}; next in {order or 'order'}"
 
 
 def _attempt(attempt: Attempt) -> str:
@@ -173,7 +194,7 @@ def _attempt(attempt: Attempt) -> str:
     detail = f" ({attempt.detail})" if attempt.detail else ""
     wait = f", retry-after {attempt.retry_after}" if attempt.retry_after else ""
     place = attempt.address or "no address"
-    return f"{mark} {attempt.backend} at {place}: {attempt.outcome}{status}{wait}{took}{detail}"
+    return f"{mark} {attempt.backend} at {place}: {attempt.outcome}{status}{took}{wait}{detail}"
 
 
 def _times(record: RequestRecord) -> str:
@@ -201,7 +222,7 @@ def _tokens(record: RequestRecord) -> str:
     if record.usage_estimated:
         how = (
             "a lower bound: the answer ended before it told"
-            if record.stream or record.outcome != "answered"
+            if record.outcome != "answered"
             else "an estimate: the backend did not tell"
         )
     return f"{told or '0'} ({how})"

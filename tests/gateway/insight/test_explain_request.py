@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -54,10 +55,10 @@ def test_every_attempt_is_told_with_its_reason_its_answer_its_time_and_its_cost(
         "  tenant      default/team",
         "  header      agent-session-id: s1",
         "  limits      Budget default/team",
-        "  attempt 1   ✗ default/one at 10.0.0.1:80: answered 429, retry-after 7 after 200 ms",
-        "              why: default/one, default/two: chain header x",
+        "  attempt 1   ✗ default/one at 10.0.0.1:80: answered 429 after 200 ms, retry-after 7",
+        "              why: the order default/one, default/two (chain header x)",
         "  attempt 2   ✓ default/two at 10.0.0.2:80: answered 200",
-        "              why: default/one: answered 429; next in default/one, default/two: chain header x",
+        "              why: default/one: answered 429; next in the order default/one, default/two (chain header x)",
         "  time        1000 ms in all, first byte after 600 ms",
         "              receiving the request 100.0 ms, waiting for admission 50.0 ms, failed attempts 200.0 ms, "
         "in the gateway 50.0 ms, waiting for the first byte 200.0 ms, the answer's body 400.0 ms",
@@ -95,6 +96,36 @@ def test_a_refusal_names_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture
     text = explained(tmp_path, record(1).id, capsys)
     assert "  refused     Budget default/team: 5 USD are used up" in text.splitlines()
     assert main(["explain", "pod/web", "-o", "json", "--home", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"status": 401}, "by itself: the key, token or password"),
+        (
+            {"status": 500},
+            "by itself: the route or a policy of it cannot be honoured; `kaji doctor` names it",
+        ),
+        ({"status": 400, "decision": "no such backend"}, "by itself\n              why: no such backend\n"),
+        ({"status": 429, "limit": "Budget default/team"}, "by itself\n  time"),
+        ({"status": 0, "outcome": "client left"}, "POST /v1/chat/completions got no answer (client left)\n"),
+        ({"status": 0, "outcome": "overtaken"}, "overtaken: another request for it was answered first\n"),
+    ],
+)
+def test_what_came_from_no_backend_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fields: dict[str, Any], said: str
+) -> None:
+    one = record(1, backend="", usage=None, cost_usd=None, **fields)
+    book(tmp_path, one)
+    assert said in explained(tmp_path, one.id, capsys)
+
+
+def test_a_whole_stream_without_usage_did_not_end_too_early(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = record(1, stream=True, usage_estimated=True)
+    book(tmp_path, one)
+    assert "(an estimate: the backend did not tell)" in explained(tmp_path, one.id, capsys)
 
 
 async def test_what_admission_did_is_noted_where_it_did_anything() -> None:
