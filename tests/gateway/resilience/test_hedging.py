@@ -123,6 +123,64 @@ async def test_the_slow_one_may_still_be_first(bench: Workbench, first: Provider
     assert record.usage is not None
 
 
+async def test_a_further_leg_that_fails_is_no_answer_while_the_first_is_under_way(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    slow = Slow(first)
+    only_one = first.answer
+
+    async def answer(request: web.Request, body: bytes) -> web.StreamResponse:
+        if len(first.seen) > 1:
+            return web.json_response({"error": {"message": "one at a time"}}, status=429)
+        assert only_one is not None
+        return await only_one(request, body)
+
+    first.answer = answer
+    busy(second, 503)
+    await apply(bench, *pair(first, second, policy(hedging=HEDGED)))
+    asked = asyncio.create_task(bench.post(QUESTION))
+    await eventually(lambda: any("~" in each for each in bench.records), "the second leg has failed")
+    slow.may_answer.set()
+    reply = await asked
+    assert (reply.status, content(reply)) == (200, str(first.port))
+
+
+async def test_a_further_leg_that_is_refused_since_all_backends_are_saturated_ends_nothing(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    slow, other = Slow(first), Slow(second)
+    fallback = {
+        "onSaturation": {"maxConcurrentRequests": 1, "whenAllSaturated": "Refuse"},
+        "chainHeader": "x-chain",
+        "allowedBackends": ["b"],
+    }
+    await apply(bench, *pair(first, second, policy(hedging=HEDGED, fallback=fallback)))
+    asked = [asyncio.create_task(bench.post(QUESTION, headers={"x-chain": "b"}))]
+    await eventually(lambda: second.seen)
+    asked.append(asyncio.create_task(bench.post(QUESTION)))
+    await eventually(lambda: len(bench.records) == 2, "both have a further leg that was refused")
+    assert {(each.status, "~" in name) for name, each in bench.records.items()} == {(503, True)}
+    slow.may_answer.set()
+    other.may_answer.set()
+    assert [reply.status for reply in await asyncio.gather(*asked)] == [200, 200]
+    assert not [each for each in asked[0].result().headers if each.lower().startswith("x-kajitori")]
+
+
+async def test_what_a_provider_keeps_is_asked_for_once(
+    bench: Workbench, first: Provider, second: Provider
+) -> None:
+    slow = Slow(first)
+    await apply(bench, *pair(first, second, policy(hedging=HEDGED)))
+    uploaded = asyncio.create_task(bench.post({}, path="/v1/files", headers={"x-ai-eg-model": "m"}))
+    await eventually(lambda: first.seen)
+    # Asked later, so the further leg of the one before would have come by then.
+    assert content(await bench.post(QUESTION)) == str(second.port)
+    slow.may_answer.set()
+    assert content(await uploaded) == str(first.port)
+    assert [each.path for each in first.seen] == ["/v1/files", "/v1/chat/completions"]
+    assert [each.path for each in second.seen] == ["/v1/chat/completions"]
+
+
 async def test_legs_agree_on_an_order_by_weight_so_that_each_goes_to_another(
     bench: Workbench, first: Provider, second: Provider
 ) -> None:

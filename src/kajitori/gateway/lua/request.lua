@@ -195,6 +195,7 @@ local function tell_headers(handle, operation, path, id, query, facts, shards)
   end
   if native then headers:replace(':path', native) end
   if facts.stream then headers:replace('x-kajitori-stream', 'true') end
+  if operation.model == 'none' then headers:replace('x-kajitori-once', 'true') end
   if facts.model then
     headers:replace('x-ai-eg-model', facts.model)
     headers:replace('x-kajitori-schemas', operation.schemas)
@@ -250,7 +251,12 @@ function envoy_on_request(handle)
     facts.key, facts.tenant = told:get('x-kajitori-key'), told:get('x-kajitori-tenant')
     facts.excluded = told:get('x-kajitori-excluded')
     handle:streamInfo():dynamicMetadata():set(METADATA, 'client', told:get('x-kajitori-client') or '')
-    if hedge then facts.hedge = read_hedge(told, tonumber(hedge)) else facts.leg = 'true' end
+    if hedge then
+      handle:streamInfo():dynamicMetadata():set(METADATA, 'hedge', hedge)
+      facts.hedge = read_hedge(told, tonumber(hedge))
+    else
+      facts.leg = 'true'
+    end
   end
   facts.model = model
   tell_headers(handle, operation, path, id, query, facts, shards)

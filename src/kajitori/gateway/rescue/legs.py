@@ -20,7 +20,7 @@ CLUSTER = "x-kajitori-cluster"
 ID = "x-request-id"
 # The address of whoever asked first.
 CLIENT = "x-kajitori-client"
-# Number of the leg of a hedged request, 1 for the first.
+# Number of the leg of a hedged request, 1 for the first; of its answer with the status behind it.
 HEDGE = "x-kajitori-hedge"
 # Of Envoy, on the way to the relay, and to its inner listener for hedged requests.
 RESCUE_CLUSTER = "kajitori-rescue"

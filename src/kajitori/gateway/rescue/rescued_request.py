@@ -20,7 +20,7 @@ from kajitori.gateway.rescue.wire import Headers, write_head
 NOT_PASSED_ON = frozenset(
     {
         "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
-        "upgrade", legs.LEG, legs.EXCLUDED, legs.ID, legs.CLUSTER,
+        "upgrade", legs.LEG, legs.EXCLUDED, legs.ID, legs.CLUSTER, legs.HEDGE,
     }
 )  # fmt: skip
 # A backend that says nothing is cut by Envoy, which knows for how long it may be silent. It would take one for silent whose

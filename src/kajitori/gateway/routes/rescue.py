@@ -22,7 +22,7 @@ from kajitori.gateway.rescue import legs
 from kajitori.gateway.rescue.legs import HEDGE_CLUSTER, RESCUE_CLUSTER
 from kajitori.gateway.resources import CLUSTER, LISTENER, ROUTES
 from kajitori.gateway.routes.answers import ai_error
-from kajitori.gateway.routes.hedging import hedge_cluster, hedged_action
+from kajitori.gateway.routes.hedging import ONCE_HEADER, hedge_cluster, hedged_action, telling_filter
 from kajitori.gateway.routes.listeners import connection_manager, routes_by_name
 from kajitori.gateway.routes.tables import DECOMPRESSOR_FILTER
 
@@ -40,6 +40,8 @@ _INNER_FILTERS = (CAPTURE_FILTER, DECOMPRESSOR_FILTER)
 # Of what the script reads of a route: what only a leg's route tells, and what it tells besides.
 _ORDER_FACTS = ("order", "order_table")
 _INNER_FACTS = (*_ORDER_FACTS, "cooldown", "own_retries")
+# Headers by which an answer says what leg it is of.
+_OF_LEGS = (legs.CLUSTER, legs.HEDGE)
 Resource = dict[str, Any]
 
 
@@ -77,8 +79,13 @@ class Rescues:
         route = entry.route
         if entry.hedge:
             self._are_hedged = True
+            parts.append(
+                msgspec.structs.replace(
+                    entry, rank=(*entry.rank, 1), route=_only_with(route, ONCE_HEADER, "once"), models=()
+                )
+            )
             route = _hedged_route(entry, entry.hedge, name)
-        return [*parts, msgspec.structs.replace(entry, rank=(*entry.rank, 1), route=route)]
+        return [*parts, msgspec.structs.replace(entry, rank=(*entry.rank, 2), route=route)]
 
     def resources(self) -> dict[str, dict[str, Resource]]:
         """What Envoy needs besides, by type and name; empty where nothing is rescued."""
@@ -91,6 +98,7 @@ class Rescues:
         del manager["early_header_mutation_extensions"], manager["scoped_routes"]
         manager |= {
             **routes_by_name(INNER),
+            "http_filters": [telling_filter(), *manager["http_filters"]],
             "use_remote_address": False,
             "access_log": request_log(self._settings.access_log, self._settings.logged_headers, of_legs=True),
             "preserve_external_request_id": True,
@@ -140,8 +148,6 @@ def _relayed_route(entry: Entry, inner_name: str) -> Resource:
     action.pop("hedge_policy", None)
     # How long it takes for somebody to go on is known on the other side, and to the relay.
     action["idle_timeout"] = "0s"
-    match: Resource = route["match"]
-    streamed = {"name": STREAM_HEADER, "present_match": True}
     told = [
         *_told(inner_name),
         {"header": {"key": legs.MODE, "value": entry.ending}},
@@ -150,14 +156,19 @@ def _relayed_route(entry: Entry, inner_name: str) -> Resource:
     filters: Resource = dict(route.get("typed_per_filter_config", {}))
     filters.pop(CAPTURE_FILTER, None)
     return {
-        **route,
-        "name": f"{route['name']}~stream",
-        "match": {**match, "headers": [*match.get("headers", ()), streamed]},
+        **_only_with(route, STREAM_HEADER, "stream"),
         "route": action,
         "request_headers_to_add": [*route.get("request_headers_to_add", ()), *told],
         "typed_per_filter_config": filters,
         "metadata": _metadata(route, lambda name: name not in _ORDER_FACTS),
     }
+
+
+def _only_with(route: Resource, header: str, kind: str) -> Resource:
+    """The route, for requests that have a header. kind: goes into its name."""
+    match: Resource = route["match"]
+    headers = [*match.get("headers", ()), {"name": header, "present_match": True}]
+    return {**route, "name": f"{route['name']}~{kind}", "match": {**match, "headers": headers}}
 
 
 def _told(inner_name: str) -> list[Resource]:
@@ -175,7 +186,7 @@ def _hedged_route(entry: Entry, hedge: tuple[float, int], inner_name: str) -> Re
         **route,
         "route": hedged_action(route["route"], *hedge),
         "request_headers_to_add": [*route.get("request_headers_to_add", ()), *_told(inner_name)],
-        "response_headers_to_remove": [*route.get("response_headers_to_remove", ()), legs.CLUSTER],
+        "response_headers_to_remove": [*route.get("response_headers_to_remove", ()), *_OF_LEGS],
         "typed_per_filter_config": filters,
         "metadata": _metadata(route, lambda name: name not in _ORDER_FACTS),
     }
