@@ -118,6 +118,16 @@ class PolicyAttachment:
                 found.setdefault(scope.whole, []).append(scope)
         return found
 
+    @cached_property
+    def routes_of(self) -> Mapping[GatewayKey, list[Scope]]:
+        """Of a Gateway, the routes and their rules that have a policy of their own and may be reached by it."""
+        found: dict[GatewayKey, list[Scope]] = {}
+        for scope in self._holders:
+            subject = None if scope.kind == GATEWAY else self.subjects.routes.get(_route_of(scope))
+            for gateway in {parent for parent, _ in subject.parents} if subject is not None else ():
+                found.setdefault(gateway, []).append(scope)
+        return found
+
     def chain(self, route: RouteKey, rule: str, place: Place) -> tuple[Policy, ...]:
         """Those that bear upon requests to a rule of a route by a listener, the most specific first.
 
@@ -254,6 +264,10 @@ def _parents(place: Place) -> tuple[Scope, Scope]:
     return Scope(GATEWAY, *place.gateway, place.listener), Scope(GATEWAY, *place.gateway)
 
 
+def _route_of(scope: Scope) -> RouteKey:
+    return RouteKey(scope.kind, scope.namespace, scope.name)
+
+
 def _is_going(policy: Policy) -> bool:
     return policy.metadata.deletion_timestamp is not None
 
@@ -267,15 +281,14 @@ def more_specific(attachment: PolicyAttachment, scope: Scope) -> list[tuple[Scop
     holders = attachment.holders()
     inside = list(attachment.parts.get(scope, ())) if not scope.section else []
     if scope.kind == GATEWAY:
-        inside += [
-            other for other in holders if other.kind != GATEWAY and _comes_in(attachment, other, scope)
-        ]
+        near = attachment.routes_of.get((scope.namespace, scope.name), ())
+        inside += [other for other in near if _comes_in(attachment, other, scope)]
     return [(other, holders[other]) for other in sorted(inside)]
 
 
 def _comes_in(attachment: PolicyAttachment, route: Scope, gateway: Scope) -> bool:
     """Whether requests may get to a route by a Gateway, or by the listener that the scope names."""
-    subject = attachment.subjects.routes.get(RouteKey(route.kind, route.namespace, route.name))
+    subject = attachment.subjects.routes.get(_route_of(route))
     key = (gateway.namespace, gateway.name)
     return subject is not None and any(
         parent == key and (not gateway.section or listener in ("", gateway.section))

@@ -107,7 +107,8 @@ class RequestExpression:
     by_model: bool
 
 
-@lru_cache(maxsize=256)
+# Each plan asks for all of them: of more than it holds none would be there the next time.
+@lru_cache(maxsize=8_192)
 def compile_request_expression(text: str) -> RequestExpression:
     """Raises CompileError, with the place: no CEL, no truth value, unknown to Envoy, or too dear."""
     result = compile_expression(text, _VARIABLES, alike=False).result

@@ -142,21 +142,22 @@ class SecurityPolicies:
             return
         for policy in self.attachment.policies:
             self._protection(policy, None)
+        made: dict[tuple[str, str], list[Making]] = {}
+        merged: dict[tuple[str, str], list[Making]] = {}
+        for (namespace, name, *parent), making in self._made.items():
+            (merged if parent else made).setdefault((namespace, name), []).append(making)
+        for policy in self.attachment.policies:
             problems: list[str] = []
             notes: list[str] = []
-            for key, making in self._made.items():
-                # A policy that is merged into another one need not be whole by itself.
-                if key[:2] == policy.key and (len(key) > 2) == self._is_merged(policy):
-                    problems += [text for text in making.problems if text not in problems]
-                    notes += [text for text in making.notes if text not in notes]
-                    if told and making.jwt_requirement is not None:
-                        problems.append(f"Envoy refused the tokens of all policies together: {told}")
+            # A policy that is merged into another one need not be whole by itself.
+            for making in merged.get(policy.key) or made[policy.key]:
+                problems += [text for text in making.problems if text not in problems]
+                notes += [text for text in making.notes if text not in notes]
+                if told and making.jwt_requirement is not None:
+                    problems.append(f"Envoy refused the tokens of all policies together: {told}")
             status = policy_status(self.attachment, policy, problems, notes)
             if status is not None:
                 yield policy, status
-
-    def _is_merged(self, policy: Policy) -> bool:
-        return any(key[:2] == policy.key and len(key) > 2 for key in self._made)
 
 
 def _key(policy: Policy, parent: Policy | None) -> tuple[str, ...]:
