@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kajitori.app.standalone.assumed import assumed, strangers
 from kajitori.app.standalone.environment import documents
+from kajitori.app.standalone.serving import problems
 from kajitori.app.standalone.substitution import substitute
 from kajitori.base.errors import UsageError
 
@@ -140,3 +141,13 @@ def test_what_a_file_has_is_left_as_it_is() -> None:
 def test_a_gateway_that_names_no_class_makes_none_up() -> None:
     gateway = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "g"}}
     assert assumed([gateway], 1975) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"), [("Overridden", []), ("Warning", ["it says why"]), ("NotAccepted", ["it says why"])]
+)
+def test_that_a_rule_has_a_policy_of_its_own_is_no_problem(kind: str, found: list[str]) -> None:
+    told = {"type": kind, "status": "True", "message": "it says why"}
+    accepted = {"type": "Accepted", "status": "True", "message": "the policy holds"}
+    ancestors = {"ancestors": [{"conditions": [accepted, told]}]}
+    assert problems({"metadata": {"name": "p"}, "status": ancestors}) == found

@@ -82,7 +82,7 @@ def apply_manifests(
             for line in refusal_lines(manifest, error):
                 print(f"{paint('✗', '31')} {line}")
     if failed and failed < len(order):
-        print(f"{failed} of {len(order)} objects were refused; the others are in place.")
+        print(f"{failed} of {len(order)} objects were refused; the others were taken.")
     return 1 if failed else 0
 
 

@@ -26,8 +26,8 @@ GROUPS = (
     "gateway.kajitori.dev",
 )
 _DATA_KINDS = ("Namespace", "Secret", "ConfigMap", "Service", "EndpointSlice")
-# Conditions that are bad when they are True.
-_BAD_IF_TRUE = ("NotAccepted", "Conflicted", "Overridden", "PartiallyInvalid")
+# Conditions that are bad when they are True. `Overridden` is none of them: who gives a rule a policy of its own means it.
+_BAD_IF_TRUE = ("NotAccepted", "Conflicted", "PartiallyInvalid", "Warning")
 _APPLIED = "applied.json"
 Object = dict[str, Any]
 
