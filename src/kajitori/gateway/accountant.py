@@ -62,6 +62,8 @@ class Engine(Admission, Protocol):
     def configure(self, policy: AccountantPolicy) -> None: ...
     async def settle(self, settlements: Sequence[Settlement], position: bytes = b"") -> None: ...
     async def position(self) -> bytes: ...
+    @property
+    def is_kept(self) -> bool: ...
     async def run(self) -> None: ...
 
 
@@ -105,6 +107,7 @@ class Accountant:
             lambda: reopen_logs(places.envoy_admin),
             self._settle if engine is not None else None,
             settled=engine.position if engine is not None else None,
+            kept=(lambda: engine.is_kept) if engine is not None else (lambda: True),
             awaited=(lambda: engine.awaits) if engine is not None else (lambda: False),
         )
         self._reading = ReadingMetrics(self._ledger, self._store, self._reader)

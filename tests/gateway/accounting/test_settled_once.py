@@ -21,6 +21,7 @@ from kajitori.gateway.accounting.metrics import GatewayMetrics
 from kajitori.gateway.accounting.record_reading import read_position, read_recent
 from kajitori.gateway.accounting.record_store import RecordStore
 from kajitori.gateway.accounting.records import FILE_NAME, LogPosition, RequestRecord
+from kajitori.gateway.limits import journal
 from kajitori.gateway.limits.engine import Engine
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.redis_store import RedisStore
@@ -87,6 +88,7 @@ class Accountant:
             envoy.reopen,
             self._settle,
             settled=self.engine.position,
+            kept=lambda: self.engine.is_kept,
             awaited=lambda: True,
             rotate_bytes=rotate_bytes,
         )
@@ -221,3 +223,51 @@ async def test_while_records_cannot_be_written_requests_are_settled_and_recorded
     await running
     await accountant.kill()
     envoy.file.close()
+
+
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_what_is_settled_while_the_journal_cannot_be_written_is_settled_after_kill_9_and_recorded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool, pieces: int
+) -> None:
+    def full(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record_store, "_FLUSH_SECONDS", 0.0)
+    envoy = Envoy(tmp_path / "access.log")
+    accountant = Accountant(tmp_path, envoy, rotate_bytes=1_500)
+    for number in range(5):
+        assert (await accountant.engine.admit(asked(f"{number}"))).allowed
+    envoy.write(line("0"))
+    await accountant.read()
+    await accountant.save()
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.os, "write", full)
+        for piece in range(pieces):
+            envoy.write(
+                attempt(id=f"{1 + piece}"), line(f"{1 + piece}", attempts="2"), line(f"passed {piece}")
+            )
+            await accountant.read()
+            await accountant.save()
+        assert await accountant.counts() == [5 + pieces] * 2
+        assert accountant.recorded() == Counter(["0"])
+        if killed:
+            await accountant.kill()
+    if killed:
+        accountant = Accountant(tmp_path, envoy, rotate_bytes=1_500)
+    else:
+        await accountant.engine.sweep()  # as it does every ten seconds
+    envoy.write(line("4"))
+    for _ in range(2):
+        await accountant.read()
+        await accountant.save()
+    assert await accountant.counts() == [5 + pieces] * 2
+    expected = [str(number) for number in (0, 4, *range(1, 1 + pieces))]
+    assert accountant.recorded() == Counter([*expected, *(f"passed {piece}" for piece in range(pieces))])
+    tried = {each.id: len(each.attempts) for each in read_recent(tmp_path, 100)}
+    assert all(tried[f"{1 + piece}"] == 2 for piece in range(pieces))
+    await accountant.kill()
+    envoy.file.close()
+    ended = MemoryStore.read(tmp_path / "journal")
+    assert len(ended._open) == 3 - pieces
+    assert await counted(ended, [(SOFT, 0), (STRICT, 0)]) == [5 + pieces] * 2

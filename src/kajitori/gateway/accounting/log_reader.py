@@ -5,7 +5,8 @@ counts of limits, in one write; a process that was killed goes on at both. Envoy
 has grown to its bound it is renamed, Envoy is told to open a new one, and once that is there the old one is read to its end
 and deleted when its records are on disk.
 
-While records cannot be written requests are settled all the same. Beyond a bound their records are not kept in memory:
+While records cannot be written requests are settled all the same. While what was settled cannot be written, no records are,
+since it is settled anew by the process after a killed one. Beyond a bound their records are not kept in memory:
 their lines are read again when there is room (`LaterRecords`).
 
 Envoy writes ten times a second. While somebody waits for what it tells, each piece is read when it comes; else what comes first
@@ -57,7 +58,8 @@ class LogReader:
 
     reopen: tells Envoy to open the file anew. settle: is told of records before they are stored, and of the position behind
     them, which it keeps with what it makes of them. settled: what it has kept, perhaps in a process before this one.
-    awaited: whether somebody waits for that now. rotate_bytes: when the file is renamed.
+    kept: whether all that it was told outlives this process. awaited: whether somebody waits for what it is told next.
+    rotate_bytes: when the file is renamed.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class LogReader:
         settle: Settle | None = None,
         *,
         settled: Callable[[], Awaitable[bytes]] | None = None,
+        kept: Callable[[], bool] = lambda: True,
         awaited: Callable[[], bool] = lambda: False,
         rotate_bytes: int = ROTATE_BYTES,
     ) -> None:
@@ -82,6 +85,9 @@ class LogReader:
         self._settle = settle
         self._settled = settled
         self._rotate_bytes = rotate_bytes
+        self._kept = kept
+        # Records that wait for that, in front of those that are made later.
+        self._unkept: list[tuple[list[RequestRecord], LogPosition]] = []
         self._awaited = awaited
         self._file: LogFile | None = None
         self._later: LaterRecords | None = None
@@ -238,7 +244,14 @@ class LogReader:
 
     def _must_wait(self) -> bool:
         """Whether so many records wait that no more should be made yet. From when they cannot be written, they are made later."""
-        if self._later is not None or self._store.backlog <= _MOST_BACKLOG or self._file is None:
+        if self._later is not None or self._file is None:
+            self._behind_since = None
+            return False
+        if self._unkept and not self._kept():
+            _log.warning("counts of limits cannot be written; lines wait in %s for their records", self.path)
+            self._part(self._file.path, told=True)
+            return False
+        if self._store.backlog <= _MOST_BACKLOG:
             self._behind_since = None
             return False
         now = asyncio.get_running_loop().time()
@@ -265,14 +278,27 @@ class LogReader:
             await self._settle(records, packed(position))
         self._position = position
         if self._later is None:
-            self._ledger.hand_on(records, position)
+            self._hand_on(records, position)
         elif self._later.told:
             self._later.count += len(records)
             self._ledger.tell(records)
         return more
 
+    def _hand_on(self, records: list[RequestRecord], position: LogPosition) -> None:
+        if self._kept() and not self._unkept:
+            self._ledger.hand_on(records, position)
+            return
+        # Killed now, this process would have settled nothing of this: the next one has to begin before it.
+        self._unkept.append((records, position))
+        self._ledger.tell(records)
+
     def _read_later(self) -> bool:
         """Makes records of what is settled already, up to a chunk; whether there may be more at once."""
+        if not self._kept():
+            return False
+        for records, position in self._unkept:
+            self._ledger.keep(records, position)
+        self._unkept.clear()
         if self._later is None or self._store.backlog > _MOST_BACKLOG // 2:
             return False
         if not self._later.make(self._position):

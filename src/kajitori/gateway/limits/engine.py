@@ -311,6 +311,11 @@ class Engine:
         oldest = next(iter(self._open.values()), None)
         return oldest is not None and oldest.since <= self._tight_at
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether all that was settled outlives this process; of a shared store that is not known."""
+        return self._local is None or not self._local.fails
+
     def knows(self, request_id: str) -> bool:
         """Whether a request has passed and is not settled yet."""
         return request_id in self._open

@@ -41,6 +41,8 @@ class Journal:
         self._held = bytearray()
         # Whether so much waited for a full disk that it was let go: what is there now is of no use until it is written anew.
         self.overdue = False
+        # Whether what was to be written last could not be.
+        self.fails = False
         # What was written since a snapshot was taken that is not in place yet.
         self._since: bytearray | None = None
 
@@ -92,6 +94,7 @@ class Journal:
             self._put(bytes(self._held))
 
     def _put(self, data: bytes) -> None:
+        self.fails = True
         if self.overdue:
             raise OSError(f"{self._path}: it has to be written anew, and could not be")
         written = os.write(self._file, data)
@@ -99,6 +102,7 @@ class Journal:
             os.ftruncate(self._file, self.size_bytes)
             os.lseek(self._file, 0, os.SEEK_END)
             raise OSError(f"{self._path}: the disk is full")
+        self.fails = False
         self.size_bytes += written
         self._held.clear()
         if self._since is not None:
@@ -126,7 +130,7 @@ class Journal:
         finally:
             self._since = None
         os.close(self._file)
-        self.overdue = False
+        self.overdue = self.fails = False
         self._file = fresh
         self.size_bytes = os.lseek(fresh, 0, os.SEEK_END)
 

@@ -154,6 +154,10 @@ class MemoryStore:
     async def amounts(self, counters: Sequence[str]) -> list[dict[int, int]]:
         return [dict(known.slots) if (known := self._counters.get(name)) else {} for name in counters]
 
+    @property
+    def fails(self) -> bool:
+        return self._journal is not None and self._journal.fails
+
     async def names(self) -> list[str]:
         return sorted(self._counters)
 

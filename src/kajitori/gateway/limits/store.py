@@ -109,6 +109,11 @@ class Store(Protocol):
 class LocalStore(Store, Protocol):
     """One of which nothing has to be waited for: its coroutines end without a turn of the loop."""
 
+    @property
+    def fails(self) -> bool:
+        """Whether something that it knows would be forgotten by a process that is killed now."""
+        ...
+
     def reserve_at_once(
         self,
         request_id: str,
