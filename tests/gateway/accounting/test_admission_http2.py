@@ -168,6 +168,25 @@ async def test_bodies_wait_for_room_and_heads_do_not(tmp_path: Path) -> None:
         assert client.heads[longest][":status"] == "429" and longest not in client.bodies
 
 
+async def test_a_head_longer_than_a_frame_goes_in_several_and_holds_up_no_other(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (admission, connect):
+        client = await connect()
+        gone = {f"default/{'b' * 200}-{number}": 3600 for number in range(100)}
+        long = (("x-long", "y" * 40_000),)
+        admission.decide = lambda request: (
+            Verdict(allowed=True, exhausted=gone)
+            if request.id == "passes"
+            else Verdict(allowed=False, status=429, message="no", headers=long)
+        )
+        client.http.decoder.max_header_list_size = 1 << 20
+        sent = [client.ask(id) for id in ("passes", "is refused", "passes")]
+        client.send()
+        await client.until_ended(*sent)
+        told = client.heads[sent[0]]["x-kajitori-exhausted"]
+        assert told == client.heads[sent[2]]["x-kajitori-exhausted"] and told.count("=3600") == 100
+        assert client.heads[sent[1]]["x-long"] == long[0][1] and client.bodies[sent[1]]
+
+
 async def test_a_question_that_is_taken_back_or_whose_connection_ends_is_given_up(tmp_path: Path) -> None:
     async with serving(tmp_path) as (admission, connect):
         client = await connect()

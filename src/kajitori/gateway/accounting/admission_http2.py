@@ -25,7 +25,7 @@ _HEAD_BYTES = 9
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 _END_STREAM, _ACKNOWLEDGED, _END_HEADERS, _PADDED, _PRIORITY = 1, 1, 4, 8, 32
 # Of 16 KiB at most, as anybody may send them, and so many bytes before more were allowed.
-_LARGEST_DATA_BYTES, _FIRST_WINDOW_BYTES = 16_384, 65_535
+_LARGEST_PAYLOAD_BYTES, _FIRST_WINDOW_BYTES = 16_384, 65_535
 # No path, and no name of a model that Envoy takes, is as long.
 _LARGEST_BLOCK_BYTES = 1024 * 1024
 
@@ -175,7 +175,10 @@ class Http2Connection(asyncio.Protocol):
         body = answer.body
         if not body:
             block = as_block(answer)
-            written.append(b"".join((len(block).to_bytes(3, "big"), _WHOLE, stream, block)))
+            if len(block) <= _LARGEST_PAYLOAD_BYTES:
+                written.append(b"".join((len(block).to_bytes(3, "big"), _WHOLE, stream, block)))
+            else:
+                written.append(_head(stream, block, _END_STREAM))
             return
         if len(body) > _FIRST_WINDOW_BYTES:
             self._put(stream, answer._replace(body=b""), written)
@@ -184,11 +187,21 @@ class Http2Connection(asyncio.Protocol):
             self._held.append((stream, answer))
             return
         self._window -= len(body)
-        written.append(frame(_HEADERS, _END_HEADERS, stream, as_block(answer)))
-        for start in range(0, len(body), _LARGEST_DATA_BYTES):
-            part = body[start : start + _LARGEST_DATA_BYTES]
-            last = start + _LARGEST_DATA_BYTES >= len(body)
+        written.append(_head(stream, as_block(answer)))
+        for start in range(0, len(body), _LARGEST_PAYLOAD_BYTES):
+            part = body[start : start + _LARGEST_PAYLOAD_BYTES]
+            last = start + _LARGEST_PAYLOAD_BYTES >= len(body)
             written.append(frame(_DATA, _END_STREAM if last else 0, stream, part))
+
+
+def _head(stream: bytes, block: bytes, flags: int = 0) -> bytes:
+    """A head in as many frames as it takes; nothing may stand between them."""
+    first, rest = block[:_LARGEST_PAYLOAD_BYTES], block[_LARGEST_PAYLOAD_BYTES:]
+    frames = [frame(_HEADERS, flags | (0 if rest else _END_HEADERS), stream, first)]
+    while rest:
+        part, rest = rest[:_LARGEST_PAYLOAD_BYTES], rest[_LARGEST_PAYLOAD_BYTES:]
+        frames.append(frame(_CONTINUATION, 0 if rest else _END_HEADERS, stream, part))
+    return b"".join(frames)
 
 
 def _without_extras(flags: int, payload: bytes) -> bytes:
