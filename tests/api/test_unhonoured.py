@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import Meta, field
 
-from kajitori.api.unhonoured import unhonoured_fields
+from kajitori.api.unhonoured import unhonoured_fields, unhonoured_sentences
 
 
 class Inner(msgspec.Struct, rename="camel"):
@@ -48,3 +48,11 @@ def test_each_member_that_the_struct_lacks_is_named_by_its_path(
 
 def test_the_prefix_is_the_path_of_what_is_looked_at() -> None:
     assert unhonoured_fields({"foo": 1}, Outer, "spec.rateLimit") == ["spec.rateLimit.foo"]
+
+
+def test_a_slip_is_told_apart_from_a_field_that_nobody_honours() -> None:
+    assert unhonoured_sentences({"iner": {}, "other": 1, "inner": {"knownNumbre": 1}}, Outer) == {
+        "spec.iner": "spec.iner is not honoured (did you mean inner?)",
+        "spec.other": "spec.other is not honoured",
+        "spec.inner.knownNumbre": "spec.inner.knownNumbre is not honoured (did you mean knownNumber?)",
+    }

@@ -6,7 +6,8 @@ is honoured, and the difference between an object and the struct is what must be
 
 from __future__ import annotations
 
-from functools import cache
+import difflib
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import inspect
@@ -14,15 +15,31 @@ from msgspec import inspect
 if TYPE_CHECKING:
     import msgspec
 
+# Names of fields that exist upstream are farther from one another than this.
+_NEARLY = 0.85
+
 
 def unhonoured_fields(raw: dict[str, Any], typed: type[msgspec.Struct], prefix: str = "spec") -> list[str]:
     """Paths of the members of `raw` that the struct lacks, such as `spec.retry.foo[0].bar`, in the order of `raw`.
 
     prefix: the path of `raw` itself. Members that are null count as absent; below `Any` everything is known.
     """
-    found: list[str] = []
+    return list(unhonoured_sentences(raw, typed, prefix))
+
+
+def unhonoured_sentences(
+    raw: dict[str, Any], typed: type[msgspec.Struct], prefix: str = "spec"
+) -> dict[str, str]:
+    """What is to be told of each such path. A name that is nearly that of a field which is honoured may be a slip."""
+    found: dict[str, str] = {}
     _walk(raw, _type_info(typed), prefix, found)
     return found
+
+
+@lru_cache(1000)
+def _slip(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, 1, _NEARLY)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 @cache
@@ -30,7 +47,7 @@ def _type_info(typed: type[msgspec.Struct]) -> inspect.Type:
     return inspect.type_info(typed)
 
 
-def _walk(value: Any, info: inspect.Type, path: str, found: list[str]) -> None:
+def _walk(value: Any, info: inspect.Type, path: str, found: dict[str, str]) -> None:
     match info:
         case inspect.Metadata():
             _walk(value, info.type, path, found)
@@ -45,7 +62,7 @@ def _walk(value: Any, info: inspect.Type, path: str, found: list[str]) -> None:
                 if name in known:
                     _walk(member, known[name], f"{path}.{name}", found)
                 else:
-                    found.append(f"{path}.{name}")
+                    found[f"{path}.{name}"] = f"{path}.{name} is not honoured{_slip(name, tuple(known))}"
         case inspect.DictType() if isinstance(value, dict):
             values: dict[str, Any] = value
             for name, member in values.items():

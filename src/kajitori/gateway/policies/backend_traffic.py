@@ -13,7 +13,7 @@ import msgspec
 
 from kajitori.api.envoygateway.backend_traffic_policy import BackendTrafficPolicySpec
 from kajitori.api.envoygateway.policy import Policy
-from kajitori.api.unhonoured import unhonoured_fields
+from kajitori.api.unhonoured import unhonoured_sentences
 from kajitori.gateway.policies.attachment import PolicyAttachment
 from kajitori.gateway.policies.bounds import traffic_problems
 from kajitori.gateway.policies.cluster_copies import ClusterCopies, hash_of
@@ -257,7 +257,7 @@ def _local_rules(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _notes(policy: Policy) -> list[str]:
     """What the status names: fields that change nothing, and old spellings."""
-    found = [f"{path} is not honoured" for path in unhonoured_fields(policy.spec, BackendTrafficPolicySpec)]
+    found = list(unhonoured_sentences(policy.spec, BackendTrafficPolicySpec).values())
     for member, name in _INERT:
         part: Any = policy.spec.get(member)
         if isinstance(part, dict) and name in part:

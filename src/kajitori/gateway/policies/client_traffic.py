@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.api.envoygateway.client_traffic_policy import ClientTrafficPolicySpec
-from kajitori.api.unhonoured import unhonoured_fields
+from kajitori.api.unhonoured import unhonoured_sentences
 from kajitori.gateway.policies.attachment import GATEWAY, PolicyAttachment, Scope
 from kajitori.gateway.policies.bounds import client_problems
 from kajitori.gateway.policies.client_settings import change_chain, change_port, late_response_headers
@@ -69,8 +69,8 @@ class ClientTraffic:
         authority = None
         # Fields that might have kept somebody out.
         problems += [
-            f"{path} is not honoured"
-            for path in unhonoured_fields(policy.spec, ClientTrafficPolicySpec)
+            told
+            for path, told in unhonoured_sentences(policy.spec, ClientTrafficPolicySpec).items()
             if path.startswith("spec.tls.clientValidation.")
         ]
         if spec.tls and spec.tls.client_validation:
@@ -204,7 +204,7 @@ def _bad_networks(spec: ClientTrafficPolicySpec) -> list[str]:
 
 def _notes(policy: Policy) -> list[str]:
     """What the status names: fields that change nothing, and old spellings."""
-    found = [f"{path} is not honoured" for path in unhonoured_fields(policy.spec, ClientTrafficPolicySpec)]
+    found = list(unhonoured_sentences(policy.spec, ClientTrafficPolicySpec).values())
     headers = policy.spec.get("headers")
     request_id: Any = headers.get("requestID") if isinstance(headers, dict) else None
     if request_id not in (None, _HONOURED_REQUEST_ID):

@@ -13,7 +13,7 @@ import msgspec
 from kajitori.api.envoygateway.envoy_proxy import EnvoyProxySpec, RawEnvoyProxy
 from kajitori.api.envoygateway.policy import GROUP
 from kajitori.api.gateway.shared import GROUP as GATEWAY_GROUP
-from kajitori.api.unhonoured import unhonoured_fields
+from kajitori.api.unhonoured import unhonoured_sentences
 from kajitori.base.cel import CompileError
 from kajitori.base.cel.syntax import parse
 from kajitori.gateway.conditions import condition
@@ -174,7 +174,7 @@ def _asks_for_metadata(spec: EnvoyProxySpec) -> bool:
 
 
 def _notes(raw: dict[str, Any], spec: EnvoyProxySpec, routes: Mapping[str, RouteFacts]) -> list[str]:
-    found = [f"{path} is not honoured" for path in unhonoured_fields(raw, EnvoyProxySpec)]
+    found = list(unhonoured_sentences(raw, EnvoyProxySpec).values())
     if spec.merge_gateways is False:
         found.append(
             "spec.mergeGateways: false is not honoured; Gateways share the Envoys of the installation"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.api.aigateway.gateway_config import ANNOTATION, GatewayConfigSpec, RawGatewayConfig
-from kajitori.api.unhonoured import unhonoured_fields
+from kajitori.api.unhonoured import unhonoured_sentences
 from kajitori.gateway.conditions import ai_status
 from kajitori.gateway.observed import age_key
 from kajitori.gateway.policies.cluster_copies import ClusterCopies
@@ -194,7 +194,7 @@ class GatewayConfigs:
         """Of every GatewayConfig."""
         found: list[tuple[RawGatewayConfig, dict[str, Any]]] = []
         for key, item in self._configs.items():
-            notes = [f"{path} is not honoured" for path in unhonoured_fields(item.spec, GatewayConfigSpec)]
+            notes = list(unhonoured_sentences(item.spec, GatewayConfigSpec).values())
             if "extProc" in item.spec:
                 notes.append("there is no external processor here: Envoy itself does the work")
             proxy = self._proxies.get(key)

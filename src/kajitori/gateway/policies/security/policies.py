@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kajitori.api.envoygateway.security_policy import SecurityPolicySpec
-from kajitori.api.unhonoured import unhonoured_fields
+from kajitori.api.unhonoured import unhonoured_sentences
 from kajitori.gateway.policies.attachment import PolicyAttachment
 from kajitori.gateway.policies.merging import merge
 from kajitori.gateway.policies.security.authorization import make_authorization
@@ -111,9 +111,9 @@ class SecurityPolicies:
         except msgspec.ValidationError as error:
             making.problems.append(f"spec: {error}")
             return making
-        for path in unhonoured_fields(raw, SecurityPolicySpec):
+        for path, told in unhonoured_sentences(raw, SecurityPolicySpec).items():
             harmless = any(part in f"{path}." for part in _HARMLESS)
-            (making.notes if harmless else making.problems).append(f"{path} is not honoured")
+            (making.notes if harmless else making.problems).append(told)
         _translate(making, spec)
         return making
 
