@@ -24,7 +24,7 @@ from kajitori.gateway.accounting import record_reading, record_store, usage_tabl
 from kajitori.gateway.accounting.costs import Usage
 from kajitori.gateway.accounting.record_reading import read_position
 from kajitori.gateway.accounting.record_store import RecordStore
-from kajitori.gateway.accounting.records import FILE_NAME, LogPosition, RequestRecord
+from kajitori.gateway.accounting.records import FILE_NAME, Attempt, LogPosition, RequestRecord
 from kajitori.gateway.accounting.usage_tables import UsageQuestion, read_usage_totals
 from kajitori.gateway.accounting.usage_totals import MOST_OF_A_DAY, OTHER, Period, Subject, Totals
 from kajitori.kube.exec import Executed
@@ -104,6 +104,12 @@ def test_clients_cannot_make_any_number_of_rows() -> None:
     assert len(period.rows) <= MOST_OF_A_DAY + 1
     assert period.rows[Subject("r", OTHER, "b", OTHER, "t")].requests == 500
     assert sum(each.requests for each in period.rows.values()) == MOST_OF_A_DAY + 500
+
+
+def test_a_model_whose_route_went_right_after_the_request_keeps_its_name(tmp_path: Path) -> None:
+    attempt = Attempt(1, "", "ai/default/one", "10.0.0.1:80", 200, "answered")
+    book(tmp_path, record(1, backend="", attempts=[attempt]), record(2, backend="", model="a word"))
+    assert set(totals(tmp_path, "model")) == {("m",), ("",)}
 
 
 def test_each_request_counts_once_after_kill_9(tmp_path: Path) -> None:

@@ -123,8 +123,10 @@ def _day(day: int) -> str:
 
 
 def subject_of(record: RequestRecord) -> Subject:
-    """Whose request it was. A model that nobody serves is a word of the client's, and is not kept."""
-    model = record.model if record.backend or record.limit else ""
+    """Whose request it was. A model that nobody serves is a word of the client's, and is not kept; one that was asked was
+    served, though its route may be gone by now.
+    """
+    model = record.model if record.backend or record.limit or record.attempts else ""
     return Subject(record.route, model, record.backend, record.key_name or record.key, record.tenant)
 
 
