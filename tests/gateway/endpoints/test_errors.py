@@ -266,6 +266,7 @@ async def test_a_short_answer_that_breaks_off_is_an_error_in_the_clients_dialect
     async with serving(break_off) as port:
         await bench.apply(gateway(bench.port), *backend("a", port), ai_route("route", "m", {"name": "a"}))
         reply = await bench.post(QUESTION)
-        assert told(reply, CHAT, 502)
+        message = told(reply, CHAT, 502)
+        assert "no backend of AIGatewayRoute default/route answered" in message and "kaji explain" in message
         record = await bench.record(reply)
         assert (record.status, record.usage) == (502, None)

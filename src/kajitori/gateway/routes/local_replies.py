@@ -124,7 +124,7 @@ def local_reply_config() -> dict[str, Any]:
         filters = [_speaks(dialect, prefixes)] if dialect else []
         refused = _mapper((503,), _NOT_ADMITTED, filters, shape(503, _NOT_ADMITTED_MESSAGE))
         mappers += [
-            *(_mapper((each,), _NO_ANSWER, filters, shape(each, _NO_ANSWER_MESSAGE)) for each in (503, 504)),
+            _mapper((502, 503, 504), _NO_ANSWER, filters, shape(0, _NO_ANSWER_MESSAGE)),
             {**refused, "headers_to_add": [_SOON]},
             _mapper((502,), _UNUSABLE, filters, shape(502, _UNUSABLE_MESSAGE)),
             *(_mapper((each,), details, filters, shape(each, told)) for each, details, told in _WORDLESS),
