@@ -31,12 +31,13 @@ def run(options: argparse.Namespace) -> int:
         if index:
             print()
         obj = cluster.get(resource, name)
-        _print_object({"kind": resource.kind, **obj})
+        print_object({"kind": resource.kind, **obj})
         print_events(events_of(cluster, resource.kind, name, obj["metadata"].get("namespace")))
     return 0
 
 
-def _print_object(obj: dict[str, Any]) -> None:
+def print_object(obj: dict[str, Any]) -> None:
+    """The object's fields and conditions, by indentation."""
     metadata = dict(obj.get("metadata") or {})
     metadata.pop("managedFields", None)
     print(f"{obj.pop('kind')} {metadata.pop('name')}")
@@ -77,7 +78,9 @@ def _print_list(key: str, items: list[Any], depth: int) -> None:
     for item in items:
         if isinstance(item, dict):
             title = next((name for name in ("name", "type") if isinstance(item.get(name), str)), "")
-            print(f"{space}  - {item.get(title, '')}".rstrip())
+            # What has a name is known by it alone; of what has none a type by itself says little.
+            label = "type: " if title == "type" else ""
+            print(f"{space}  - {label}{item.get(title, '')}".rstrip())
             _print_value({name: inner for name, inner in item.items() if name != title}, depth + 2)
         else:
             print(f"{space}  - {_plain(item)}")

@@ -49,6 +49,10 @@ def ctp(*targets: dict[str, Any], **spec: Any) -> tuple[str, dict[str, Any]]:
     [
         (("BackendTrafficPolicy", {}), "say whom the policy is for"),
         (btp({**TO_ROUTE, "kind": "Service"}), "each of targetRefs is of group"),
+        (
+            btp({**TO_ROUTE, "kind": "AIGatewayRoute"}),
+            "an AIGatewayRoute counts as the HTTPRoute of its name",
+        ),
         (btp(TO_GATEWAY, mergeType="StrategicMerge"), "mergeType is for policies of routes"),
         (btp(mergeType="Replace"), "Replace is what happens without mergeType"),
         (btp(compressor=[{"type": "Gzip"}], compression=[{"type": "Gzip"}]), "not both"),

@@ -129,6 +129,8 @@ def target_rules(*kinds: str) -> list[dict[str, Any]]:
     """The CEL rules of a spec whose targets are of these kinds of the Gateway API."""
     names = "[" + ", ".join(f"'{kind}'" for kind in kinds) + "]"
     said = ", ".join(kinds)
+    if "HTTPRoute" in kinds:
+        said += " (an AIGatewayRoute counts as the HTTPRoute of its name)"
     return [
         rule(
             "(has(self.targetRef) && !has(self.targetRefs)) || (!has(self.targetRef) && has(self.targetRefs))"
