@@ -38,6 +38,7 @@ _OWN_REASONS = {
     401: ": the key, token or password that the route, its Gateway or a SecurityPolicy asks for is missing or wrong, or cannot be checked",
     403: ": its key may not use this model or route, or a SecurityPolicy does not let it in",
     500: ": the route or a policy of it cannot be honoured; `kaji doctor` names it",
+    503: ": no backend of the route is usable for this model; `kaji doctor` names what is missing",
 }
 
 

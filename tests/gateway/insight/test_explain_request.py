@@ -106,6 +106,7 @@ def test_a_refusal_names_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture
             {"status": 500},
             "by itself: the route or a policy of it cannot be honoured; `kaji doctor` names it",
         ),
+        ({"status": 503}, "by itself: no backend of the route is usable for this model"),
         ({"status": 400, "decision": "no such backend"}, "by itself\n              why: no such backend\n"),
         ({"status": 429, "limit": "Budget default/team"}, "by itself\n  time"),
         ({"status": 0, "outcome": "client left"}, "POST /v1/chat/completions got no answer (client left)\n"),
