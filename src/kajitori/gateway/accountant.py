@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.accounting.admission_server import Admission, AdmissionServer, Page
 from kajitori.gateway.accounting.exhaustion_reports import ExhaustionTeller
+from kajitori.gateway.accounting.flags import WAS_OVERTAKEN
 from kajitori.gateway.accounting.header_attributes import read_header_attributes
 from kajitori.gateway.accounting.ledger import Ledger
 from kajitori.gateway.accounting.log_reader import LogReader
@@ -62,6 +63,7 @@ class Engine(Admission, Protocol):
     def configure(self, policy: AccountantPolicy) -> None: ...
     async def settle(self, settlements: Sequence[Settlement], position: bytes = b"") -> None: ...
     async def position(self) -> bytes: ...
+    def note_over(self, request_id: str) -> None: ...
     @property
     def is_kept(self) -> bool: ...
     async def run(self) -> None: ...
@@ -99,6 +101,8 @@ class Accountant:
             self.scraping.register(telemetry)
             on_record = telemetry.take
         self._ledger = Ledger(self._store, metrics, on_record, notes)
+        if engine is not None:
+            self._ledger.on_whole = engine.note_over
         self._reader = LogReader(
             places.access_log,
             self._ledger,
@@ -229,6 +233,7 @@ def settlement(record: RequestRecord) -> Settlement:
         # Of a plain route the log has the path that it was given.
         path=native_path(record.operation, record.path) if record.operation else "",
         answered=bool(record.backend) and 200 <= record.status < 300,
+        overtaken=record.outcome == WAS_OVERTAKEN,
         attempted=bool(record.attempts),
         refused_by=record.decision.partition(": ")[0]
         if record.status == _REFUSED and not record.attempts

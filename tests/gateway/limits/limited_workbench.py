@@ -42,6 +42,7 @@ class LimitedWorkbench(Workbench):
             self.engine = Engine(store, SystemClock(), name=self.name, used_up=self.used_up)
         if self.plan is not None:
             self.engine.configure(self.plan.policy)
+        self.ledger.on_whole = self.engine.note_over
         position = read_position(self.folder / FILE_NAME)
         self.log_reader = LogReader(
             self.access_log,

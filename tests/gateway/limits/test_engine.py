@@ -148,6 +148,45 @@ async def test_of_a_hedged_request_the_answer_is_booked_though_its_leg_ends_befo
         await held.settle([Settlement(id=f"last{number}", route=ROUTE, model="gpt")])
 
 
+def overtaken(id: str) -> Settlement:
+    return Settlement(id=id, route=ROUTE, model="gpt", backend="default/a", overtaken=True)
+
+
+async def test_what_a_hedged_request_reserved_is_kept_until_the_leg_that_answers_has_ended() -> None:
+    held, _ = engine(limit(amount=200))
+    assert (await held.admit(request("id", 10, 100))).allowed
+    await held.settle([overtaken("id")])
+    assert not (await held.admit(request("next", 1, 149))).allowed
+    await held.settle([ended("id~2", 10, 40)])
+    assert not (await held.admit(request("next", 1, 150))).allowed
+    assert (await held.admit(request("next", 1, 149))).allowed
+
+
+@pytest.mark.parametrize("whole_first", [True, False])
+async def test_it_is_given_back_when_the_client_has_left_all_legs(whole_first: bool) -> None:
+    held, _ = engine(limit(amount=200))
+    assert (await held.admit(request("id", 10, 100))).allowed
+    if whole_first:
+        held.note_over("id")
+    await held.settle([overtaken("id"), overtaken("id~2")])
+    if not whole_first:
+        held.note_over("id")
+        await held.sweep()
+    assert (await held.admit(request("next", 1, 199))).allowed
+
+
+async def test_a_leg_that_answers_ends_what_a_process_before_reserved_for_its_request() -> None:
+    store = MemoryStore()
+    held, clock = engine(limit(amount=200), store=store)
+    assert (await held.admit(request("id", 10, 100))).allowed
+    await held.settle([overtaken("id")])
+    anew = Engine(store, clock)
+    anew.configure(policy(limit(amount=200)))
+    await anew.settle([ended("id~2", 10, 40, began=clock.now())])
+    assert not (await anew.admit(request("next", 1, 150))).allowed
+    assert (await anew.admit(request("next", 1, 149))).allowed
+
+
 async def test_each_distinct_value_has_the_whole_amount() -> None:
     held, _ = engine(limit(amount=1, counts="requests", selectors=(distinct("header:x-user"),)))
     for user in ("ann", "ben"):

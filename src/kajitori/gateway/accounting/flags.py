@@ -44,9 +44,11 @@ _SESSION, _CLOSED = "101", ("UC", "DC")
 HEDGED = "hedged, request "
 
 
-def of_leg(flags: str, decision: str) -> str:
-    """The flags of a request's line, or that it was a leg which another one was faster than, or whose client left."""
-    return OVERTAKEN if flags == "DC" and HEDGED in decision else flags
+def of_leg(flags: str, decision: str, status: str) -> str:
+    """The flags of a request's line, or that it was a leg which another one was faster than, or whose client left before any
+    answered.
+    """
+    return OVERTAKEN if flags == "DC" and status == "0" and HEDGED in decision else flags
 
 
 def outcome_of(flags: str, status: str) -> str:

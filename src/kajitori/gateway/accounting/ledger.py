@@ -54,6 +54,8 @@ class Ledger:
         self._notes = notes
         self._metrics = metrics
         self._on_record = on_record
+        # Is told of the line of a hedged request as a whole, by its id.
+        self.on_whole: Callable[[str], None] | None = None
         self._bookings = Bookings(AccountantPolicy())
         self._attempts = Attempts()
         # Of lines whose records are made later than their requests are settled; None if none are.
@@ -90,6 +92,8 @@ class Ledger:
             parsed = parse_line(line)
             if isinstance(parsed, RequestLine):
                 if parsed.cluster in CLUSTERS_OF_LEGS:
+                    if self.on_whole is not None and not later:
+                        self.on_whole(parsed.id)
                     continue  # others were asked in its stead, and each leg has a line of its own
                 try:
                     records.append(self._record(parsed, attempts, later=later))
@@ -133,7 +137,7 @@ class Ledger:
             flaw, usage_text = read_flaw(line.usage)
             line = _replace(line, usage=usage_text, flags=flaw)
         elif line.decision:
-            line = _replace(line, flags=of_leg(line.flags, line.decision))
+            line = _replace(line, flags=of_leg(line.flags, line.decision, line.status))
         who = read_who(line.who)
         booking = self._bookings.of(line, who)
         usage, estimated = read_usage(line.usage, who.input_estimate)

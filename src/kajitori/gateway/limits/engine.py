@@ -23,6 +23,7 @@ import msgspec
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
 from kajitori.gateway.limits.decision import Outcome
+from kajitori.gateway.limits.hedged_endings import HedgedEndings
 from kajitori.gateway.limits.known_exhaustion import KnownExhaustion
 from kajitori.gateway.limits.matching import Matcher
 from kajitori.gateway.limits.outcomes import (
@@ -87,9 +88,10 @@ class Engine:
         self._settled = asyncio.Event()
         self.counts = Counts()
         self._settling = Settling(store, clock, self._matcher, self.counts, name)
+        self._hedged = HedgedEndings()
         self.exhaustion = KnownExhaustion(clock)
         self.soft_limits = SoftLimits(store, clock, self.counts, used_up, self.exhaustion, name)
-        self._settling.charge = self.soft_limits.charge
+        self._settling.charge, self._settling.book = self.soft_limits.charge, self.soft_limits.book
 
     def configure(self, policy: AccountantPolicy) -> None:
         """What holds from now on. Counters go on: a limit is known by its name."""
@@ -219,7 +221,7 @@ class Engine:
         Who passed without a question, since none was needed or nobody could be asked, is charged to the limits that match.
         """
         await self._settling.flush()
-        known, unknown = self._parted(settlements)
+        known, unknown = self._parted(self._hedged.due(settlements, self._open))
         if self._store.remote:
             await asyncio.gather(*map(self._settle_one, unknown))
             # All in one write, what is kept of it last: a process that is killed has sent all of it or nothing.
@@ -230,6 +232,11 @@ class Engine:
             self._settled.set()
             self._settled = asyncio.Event()
         await self.soft_limits.tell()
+
+    def note_over(self, request_id: str) -> None:
+        """The client of a hedged request has its answer, or has left: the log has the line of the whole of it."""
+        if self._hedged.note_over(request_id):
+            self._settling.behind.set()
 
     async def _settle_together(self, settlements: Sequence[Settlement], position: bytes) -> None:
         try:
@@ -250,14 +257,14 @@ class Engine:
             _log.exception("request %s cannot be settled", settlement.id)
 
     def _parted(self, settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[Settlement]]:
-        """Those of requests that were asked about, and those that may have been; the others are charged."""
+        """Those of requests that something is reserved for, and those of which that is not known; the others are charged."""
         known: list[Settlement] = []
         unknown: list[Settlement] = []
         for each in settlements:
             entry = self._open.get(each.id)
             if entry is not None:
                 self.soft_limits.touch(entry)
-                known.append(each)
+                (known if entry.reserved else unknown).append(each)
             elif self._settling.may_be_reserved(each) or base_id(each.id) in self._open:
                 unknown.append(each)
             else:
@@ -272,11 +279,15 @@ class Engine:
             key for key, each in self._open.items() if each.since < now - 2 * self._reservation_seconds
         ]:
             del self._open[request_id]
+            self._hedged.forget(request_id)
+        for each in self._hedged.due((), self._open):
+            await self._settle_one(each)
         await self._settling.flush()
         try:
             await self._store.sweep(now)
         except StoreLost:
             self.counts.store_failures += 1
+        await self.soft_limits.tell()
 
     async def run(self) -> None:
         """Sweeps every ten seconds, and sooner while the store has something to catch up with, for ever."""

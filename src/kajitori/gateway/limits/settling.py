@@ -94,6 +94,8 @@ class Settling:
         self._pending: deque[Ending | Settlement] = deque()
         # Is given those that turn out to have passed without a question.
         self.charge: Callable[[Settlement], None] = _ignore
+        # Is given what no reservation was made for.
+        self.book: Callable[[list[Taken]], None] = _ignore
         # Set when something begins to wait for the store, or goes on waiting.
         self.behind = asyncio.Event()
         self._flushing = False
@@ -188,6 +190,10 @@ class Settling:
         """The end of a request that passed before this process began."""
         name = f"{self._name}/{settlement.id}"
         reservation = await self._store.find(name)
+        if reservation is None and (base := base_id(settlement.id)):
+            # Of a hedged request whose first leg was told of before.
+            name = f"{self._name}/{base}"
+            reservation = await self._store.find(name)
         if reservation is None:
             return None
         note = msgspec.json.decode(reservation.note, type=Note)
@@ -203,8 +209,8 @@ class Settling:
                 return
             ending = found
         now = self._clock.now()
-        if not await self._store.settle(ending.name, ending.amounts, now=now) and ending.taken:
-            await self._store.book(ending.taken, now=now)
+        if not await self._store.settle(ending.name, ending.amounts, now=now):
+            self.book(ending.taken)
 
     def _postpone(self, ending: Ending | Settlement) -> None:
         if len(self._pending) >= _MOST_PENDING:
@@ -242,5 +248,5 @@ class Settling:
         return reserved if amount is None else amount
 
 
-def _ignore(settlement: Settlement) -> None:
+def _ignore(told: object) -> None:
     """Of whom nobody wants to know."""
