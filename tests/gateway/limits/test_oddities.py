@@ -22,6 +22,7 @@ from kajitori.gateway.limits.limit import Limit, Window
 from kajitori.gateway.limits.memory_store import MemoryStore
 from kajitori.gateway.limits.redis_store import RedisStore
 from kajitori.gateway.limits.request import Settlement
+from kajitori.gateway.limits.store import StoreLost
 from kajitori.gateway.limits.wants import Tag
 from tests.gateway.limits.making import (
     ROUTE,
@@ -238,3 +239,31 @@ async def test_a_limit_that_was_tight_is_awaited_until_all_is_settled_that_had_c
     assert held.awaits
     await held.settle([ended("b", 1, 1)])
     assert not held.awaits
+
+
+class _LateStore(MemoryStore):
+    """Shared, and slow: it does what it is asked, and nobody hears of it."""
+
+    remote = True
+    late = True
+
+    async def reserve(self, *arguments, **named):  # type: ignore[no-untyped-def]
+        raise StoreLost("gone")
+
+    async def book(self, *arguments, **named):  # type: ignore[no-untyped-def]
+        await super().book(*arguments, **named)
+        if self.late:
+            raise StoreLost("late")
+
+
+async def test_what_passed_without_a_store_that_is_slow_counts_once_however_often_it_is_told() -> None:
+    store = _LateStore()
+    held, _ = engine(limit("a"), limit("b", strict=False), store=store)
+    assert (await held.admit(request("1"))).allowed
+    await held.settle([ended("1", 3, 4)], b"here")
+    for _ in range(3):
+        await held.sweep()
+    store.late = False
+    await held.sweep()
+    assert await counted(store, [("a", 0), ("b", 0)]) == [7, 7]
+    assert await held.position() == b"here"

@@ -89,7 +89,7 @@ class PendingCharges:
             if known is not None:
                 known.amount = min(known.amount + amount, MOST)
             else:
-                self._keep(Taken(counter, span.slot, amount, span.forget, span.keep))
+                self.keep(Taken(counter, span.slot, amount, span.forget, span.keep))
             if compiled.limit.name in self._limits:
                 charged[counter] = compiled
 
@@ -97,7 +97,8 @@ class PendingCharges:
         """The oldest, which are somebody else's from now on."""
         return [self._pending.pop(place) for place in list(itertools.islice(self._pending, most))]
 
-    def _keep(self, taken: Taken) -> None:
+    def keep(self, taken: Taken) -> None:
+        """Adds what was taken of one counter."""
         place = taken.counter, taken.slot
         known = self._pending.get(place)
         if known is not None:

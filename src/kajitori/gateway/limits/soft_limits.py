@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kajitori.base.clock import Clock
 from kajitori.gateway.accounting.accountant_policy import AccountantPolicy
+from kajitori.gateway.limits.decision import Taken
 from kajitori.gateway.limits.handing_over import HandingOver
 from kajitori.gateway.limits.known_counts import KnownCounts
 from kajitori.gateway.limits.known_exhaustion import KnownExhaustion
@@ -111,6 +112,11 @@ class SoftLimits:
         elif settlement.refused_by in self._limits:
             refused = self._counts.refused
             refused[settlement.refused_by] = refused.get(settlement.refused_by, 0) + 1
+
+    def book(self, taken: list[Taken]) -> None:
+        """Counts what passed though nothing could be reserved for it, with the next that is handed over."""
+        for each in taken:
+            self._charges.keep(each)
 
     async def hand_over(self, position: bytes) -> None:
         """Has the store book what was charged, and how far the log is booked with it; what it does not take is kept."""
