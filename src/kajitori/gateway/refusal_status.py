@@ -15,6 +15,7 @@ from kajitori.gateway.envoy.forms import strings_in
 from kajitori.gateway.envoy.parts_of_tables import divide_table, owner_of
 from kajitori.gateway.envoy.stand_ins import OF_PORTS
 from kajitori.gateway.keys.delivery import LUA_FILTER
+from kajitori.gateway.policies.client_tls import AUTHORITY_OF
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def refusals_told(
     told: _Told = {}
     whole: dict[str, dict[str, str]] = {}
     owners = _Owners(resources.by_type.get(ROUTES, {}))
+    listeners = _Listeners(gateways)
     for key, message in sorted(rejected.items()):
         kind, _, name = key.partition("/")
         if "#" not in name:
@@ -71,15 +73,15 @@ def refusals_told(
         if policies is not None and (owner := owner_of(unit)) is not None:
             _of_policies(owner, message, policies, told)
             continue
-        for item, where in _of_part(kind, place, unit, owners.of(name, place), gateways):
+        for item, where in _of_part(kind, place, unit, owners.of(name, place), listeners):
             told.setdefault(item, {}).setdefault(message, {})[where] = None
         if kind == LISTENER:
-            shaped = set(_listeners_of(place, gateways))
+            shaped = set(listeners.of_chain(place))
             _of_shaping(
                 shaped, f"of the connections to {place}, which this shapes: {message}", statuses, told
             )
-    _of_whole(resources, whole, gateways, told)
-    _of_listeners(whole.get(LISTENER, {}), statuses, gateways, told)
+    _of_whole(resources, whole, gateways, listeners, told)
+    _of_listeners(whole.get(LISTENER, {}), statuses, listeners, told)
     return [_said(update, told) for update in statuses] if told else list(statuses)
 
 
@@ -102,14 +104,14 @@ class _Owners:
 
 
 def _of_part(
-    kind: str, place: str, unit: str, owners: Iterable[_Owner], gateways: Iterable[Gateway]
+    kind: str, place: str, unit: str, owners: Iterable[_Owner], listeners: _Listeners
 ) -> list[tuple[_Object, str]]:
     """Whose part it is, and where. owners: of the routes of its host."""
     if kind == EXTENSION:
         names = [name.split("/", 1) for name in place.split("+") if "/" in name]
         return [(_Object("SecurityPolicy", *name), "jwt") for name in names]
     if kind == LISTENER:
-        return [(item, "its connections") for item in _listeners_of(place, gateways)]
+        return [(item, "its connections") for item in listeners.of_chain(place)]
     owner = owner_of(unit)
     if owner is not None:
         return [(_Object(*owner[:3]), owner[3])]
@@ -132,19 +134,31 @@ def _of_policies(owner: _Owner, message: str, policies: RefusedFields, told: _To
         told.setdefault(item, {}).setdefault(message, {})[there] = None
 
 
-def _listeners_of(chain: str, gateways: Iterable[Gateway]) -> list[_Object]:
-    """Of a filter chain, which is named after its port and its host."""
-    _, port, hostname = chain.split("/", 2) if chain.count("/") > 1 else ("", "", "")
-    return [
-        _Object("Gateway", gateway.metadata.namespace or "", gateway.metadata.name or "", listener.name)
-        for gateway in gateways
-        for listener in gateway.spec.listeners
-        if str(listener.port) == port and (listener.hostname or "*") == hostname
-    ]
+class _Listeners:
+    """Of all Gateways, by port and by filter chain."""
+
+    def __init__(self, gateways: Iterable[Gateway]) -> None:
+        self.of_port: dict[str, set[_Object]] = {}
+        self._of_chain: dict[tuple[str, str], list[_Object]] = {}
+        for gateway in gateways:
+            key = (gateway.metadata.namespace or "", gateway.metadata.name or "")
+            for listener in gateway.spec.listeners:
+                item, port = _Object("Gateway", *key, listener.name), str(listener.port)
+                self.of_port.setdefault(port, set()).add(item)
+                self._of_chain.setdefault((port, listener.hostname or "*"), []).append(item)
+
+    def of_chain(self, chain: str) -> list[_Object]:
+        """Of a filter chain, which is named after its port and its host."""
+        _, port, hostname = chain.split("/", 2) if chain.count("/") > 1 else ("", "", "")
+        return self._of_chain.get((port, hostname), [])
 
 
 def _of_whole(
-    resources: Resources, whole: dict[str, dict[str, str]], gateways: Iterable[Gateway], told: _Told
+    resources: Resources,
+    whole: dict[str, dict[str, str]],
+    gateways: Iterable[Gateway],
+    listeners: _Listeners,
+    told: _Told,
 ) -> None:
     """Resources that nobody shares; of tables and listeners the plan itself tells."""
     if LUA_FILTER in whole.get(EXTENSION, {}):
@@ -159,6 +173,7 @@ def _of_whole(
     }
     if not refused:
         return
+    _of_authorities(refused, told)
     clusters = resources.by_type.get(CLUSTER, {})
     reached = {
         name: [refused[found] for found in sorted(strings_in(value) & refused.keys())]
@@ -173,7 +188,7 @@ def _of_whole(
     for listener in resources.by_type.get(LISTENER, {}).values():
         for chain in listener.get("filter_chains", ()):
             for name in sorted(strings_in(chain) & refused.keys()):
-                for item in _listeners_of(str(chain.get("name", "")), gateways):
+                for item in listeners.of_chain(str(chain.get("name", ""))):
                     told.setdefault(item, {}).setdefault(refused[name], {})[""] = None
     for table in resources.by_type.get(ROUTES, {}).values():
         for (_, unit), routes in divide_table(table).items():
@@ -187,20 +202,23 @@ def _of_whole(
                 told.setdefault(_Object(*owner[:3]), {}).setdefault(message, {})[owner[3]] = None
 
 
+def _of_authorities(refused: Mapping[str, str], told: _Told) -> None:
+    """Policies of listeners: what they hold the certificates of clients against is a secret of their own."""
+    for name, message in refused.items():
+        if name.startswith(AUTHORITY_OF):
+            policy = _Object("ClientTrafficPolicy", *name.removeprefix(AUTHORITY_OF).split("/"))
+            told.setdefault(policy, {}).setdefault(message, {})["spec.tls.clientValidation"] = None
+
+
 def _of_listeners(
-    refused: dict[str, str], statuses: Sequence[StatusUpdate], gateways: Iterable[Gateway], told: _Told
+    refused: dict[str, str], statuses: Sequence[StatusUpdate], listeners: _Listeners, told: _Told
 ) -> None:
     """Policies that shape a listener which is refused as a whole; of the listener itself the plan tells."""
     for name, message in refused.items():
         port = name.rpartition("/")[2]
         if any(text in message for text in OF_PORTS):
             continue
-        shaped = {
-            _Object("Gateway", gateway.metadata.namespace or "", gateway.metadata.name or "", listener.name)
-            for gateway in gateways
-            for listener in gateway.spec.listeners
-            if str(listener.port) == port
-        }
+        shaped = listeners.of_port.get(port, set())
         words = (
             f"Envoy refuses the listener of port {port} that this shapes, and keeps what it had: {message}"
         )

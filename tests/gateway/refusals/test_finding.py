@@ -272,6 +272,11 @@ def test_envoys_words_are_shown_in_one_line_without_secrets() -> None:
     secret = {"name": "known", "generic_secret": {"secret": {"inline_string": "correct horse"}}}
     told = shown("bad header\n 'correct horse' in sk-abcdefghijklmnop for known", [secret])
     assert told == "bad header '***' in sk-*** for known"
+    # What certificates are held against is no secret, and the name of a field is no word to take out.
+    names = [{"san_type": "OTHER_NAME", "oid": "nonsense"}]
+    authority = {"name": "ca", "validation_context": {"match_typed_subject_alt_names": names}}
+    told = "Failed to create SAN matcher for OTHER_NAME with OID: nonsense"
+    assert shown(told, [authority]) == told
     probe = "Error adding/updating listener(s) kajitori.probe.tried: error adding listener '127.0.0.1:1': no"
     assert shown(probe) == "no"
     assert len(shown("x " * 1000)) < 600

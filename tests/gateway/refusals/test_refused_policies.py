@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kajitori.gateway.plan import make_plan
-from kajitori.gateway.resources import LISTENER, ROUTES
+from kajitori.gateway.resources import LISTENER, ROUTES, SECRET
 from tests.gateway.authority import Authority
 from tests.gateway.refusals.spoiling import OF_ACTION, bad_action, of_routes, running_spoilt
 from tests.gateway.security.objects import plain_route
@@ -88,6 +88,30 @@ def test_the_policy_of_a_https_listener_whose_chain_is_refused_is_told() -> None
     status, message = accepted(documents, rejected, "ClientTrafficPolicy", "a")
     assert (status, message) == ("False", "of the connections to https/443/a.example, which this shapes: no")
     assert accepted(documents, rejected, "ClientTrafficPolicy", "b")[0] == "True"
+
+
+def test_the_policy_is_told_whose_authority_envoy_refuses_and_no_gateway_has_one_by_its_name() -> None:
+    authority = Authority()
+    validation = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}
+    of_gateway = secure_gateway(https("a", 443, "c", "a.example"))
+    of_gateway["metadata"] |= {"name": "default", "namespace": "policy"}
+    of_gateway["spec"]["tls"] = {"frontend": {"default": {"validation": validation}}}
+    of_policy = secure_gateway(https("b", 8443, "c", "b.example"))
+    secret, bundle = authority.secret("c", "a.example", "b.example"), authority.config_map("ca")
+    in_policy: list[dict[str, Any]] = [
+        {**each, "metadata": {**each["metadata"], "namespace": "policy"}} for each in (secret, bundle)
+    ]
+    documents = [
+        secret, bundle, *in_policy, of_gateway, of_policy,
+        policy("ClientTrafficPolicy", "443", {"kind": "Gateway", "name": "gateway"}, tls={"clientValidation": validation}),
+    ]  # fmt: skip
+    plan = make_plan(observe(*documents))
+    found = [each for each in plan.resources.by_type[SECRET] if each.startswith("client-ca")]
+    assert sorted(found) == ["client-ca-of-policy/default/443", "client-ca/policy/default/443"]
+    rejected = {f"{SECRET}/client-ca-of-policy/default/443": "no"}
+    status, message = accepted(documents, rejected, "ClientTrafficPolicy", "443")
+    assert status == "False"
+    assert message.startswith("spec.tls.clientValidation: Envoy refuses the secret")
 
 
 async def test_a_policy_that_envoy_refuses_is_told_by_envoys_words_and_its_other_routes_serve(

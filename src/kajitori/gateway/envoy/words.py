@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _LONGEST = 500
 # Shorter ones would take letters out of ordinary words.
 _SHORTEST_SECRET = 6
+# Members of secrets that are none: names, and what certificates of others are held against.
+_KNOWN_TO_ALL = ("name", "validation_context")
 _ABOUT_PROBES = re.compile(
     r"Error adding/updating listener\(s\) kajitori\.probe[\w.]*: (?:error adding listener '[^']*': )?"
 )
@@ -37,7 +39,7 @@ def _texts(value: Any) -> set[str]:
         return {line for line in lines if len(line) >= _SHORTEST_SECRET}
     if isinstance(value, dict):
         members = cast("dict[str, Any]", value)
-        return set[str]().union(*(_texts(item) for key, item in members.items() if key != "name"))
+        return set[str]().union(*(_texts(item) for key, item in members.items() if key not in _KNOWN_TO_ALL))
     if isinstance(value, list):
         return set[str]().union(*map(_texts, cast("list[Any]", value)))
     return set()

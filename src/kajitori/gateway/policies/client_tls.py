@@ -31,6 +31,8 @@ _NAME_TYPES = (
     ("other_names", "OTHER_NAME"),
 )
 _FINGERPRINT_OF_NOBODY = "00" * 32
+AUTHORITY_OF = "client-ca-of-policy/"
+"""How names of authorities of policies begin, unlike those of Gateways; namespace/name of the policy follows."""
 
 
 def change_tls(chain: dict[str, Any], tls: ClientTLS, authority: Delivered | None) -> None:
@@ -131,7 +133,7 @@ def client_authority(
         context["match_typed_subject_alt_names"] = [
             _name(kind, match) for member, kind in _NAME_TYPES for match in getattr(names, member)
         ]
-    name = f"client-ca/policy/{'/'.join(policy.key)}"
+    name = f"{AUTHORITY_OF}{'/'.join(policy.key)}"
     return Delivered(name, {"name": name, "validation_context": context})
 
 
