@@ -135,8 +135,13 @@ end
 local function sort_choices(tiers, facts, now, some_cooled)
   local list, saturated, cooled, why = {}, {}, {}, {}
   for _, tier in ipairs(tiers) do
-    local ready = {}
-    for _, choice in ipairs(tier) do
+    local ready, drawn = {}, nil
+    if facts.hedge then
+      -- Among all of them: so one that is left out for this leg leaves the others in their order.
+      drawn = {}
+      append_by_weight(drawn, { unpack(tier) }, facts.hedge)
+    end
+    for _, choice in ipairs(drawn or tier) do
       local time = some_cooled and ready_time(choice, facts, now)
       if time then
         cooled[#cooled + 1] = { choice = choice, ready = time }
@@ -151,7 +156,11 @@ local function sort_choices(tiers, facts, now, some_cooled)
         ready[#ready + 1] = choice
       end
     end
-    append_by_weight(list, ready, facts.hedge)
+    if drawn then
+      for _, choice in ipairs(ready) do list[#list + 1] = choice end
+    else
+      append_by_weight(list, ready)
+    end
   end
   if facts.hedge then begin_further(list, facts.hedge.leg - 1) end
   table.sort(cooled, function(one, other) return one.ready < other.ready end)
