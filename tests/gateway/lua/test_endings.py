@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kajitori.gateway.accounting.costs import Usage
+from kajitori.gateway.accounting.reported import read_usage
 from kajitori.gateway.rescue.dialects import story_of
 from tests.gateway.lua.machine import answer
 
@@ -126,6 +128,29 @@ def test_what_keeps_a_connection_awake_does_not_make_a_whole_stream_less_whole(
     out, told = answer([*begun, *[awake] * 6, b""], SSE, operation=operation)
     assert out == b"".join(begun) + awake * 6 + error_of(path, begun)
     assert (told or "").startswith("!")
+
+
+@pytest.mark.parametrize(("path", "operation", "usage"), [
+    ("/v1/messages", "messages", Usage(10, 1, 11)),
+    ("/v1/responses", "responses", None),
+])  # fmt: skip
+@pytest.mark.parametrize("failed", [True, False])
+def test_what_is_told_of_a_stream_that_ends_before_its_first_word_can_be_read(
+    path: str, operation: str, usage: Usage | None, failed: bool
+) -> None:
+    started = {"model": "some-model", "usage": {"input_tokens": 10, "output_tokens": 1}}
+    first = (
+        named("message_start", message=started)
+        if usage
+        else named("response.created", response=RESPONSE | {"model": "m"})
+    )
+    ends = [named("error", error={"type": "overloaded_error"})] if failed else []
+    out, told = answer(
+        [first, *ends, b""], SSE, operation=operation, dialect="anthropic" if usage else "openai"
+    )
+    assert out == first + (ends[0] if failed else error_of(path, [first]))
+    assert (told or "").startswith("!") is not failed
+    assert read_usage((told or "").removeprefix("!"), "")[0] == usage
 
 
 def test_what_is_no_such_stream_is_not_touched() -> None:

@@ -26,9 +26,9 @@ def read_usage(text: str, input_estimate: str) -> tuple[Usage | None, bool]:
 
     Raises ValueError for what is none of the two forms.
     """
+    text = text.partition(MODEL_MARK)[0]
     if not text:
         return None, False
-    text = text.partition(MODEL_MARK)[0]
     if not text.startswith(ESTIMATED):
         return _counts(text), False
     seen, _, told = text[1:].partition(",")

@@ -10,7 +10,7 @@ local EVENTS_A_MARK = 16
 local CHUNKS_WITH_MODEL = 3
 
 local function tell(handle, told, model)
-  if model then told = told .. ';' .. model end
+  if model and told ~= '!' then told = told .. ';' .. model end
   handle:streamInfo():dynamicMetadata():set(METADATA, 'usage', told)
 end
 
@@ -187,7 +187,7 @@ local function end_stream(state, held)
   if begun and recent and recent.count == 0 and not find(begun, '^%l*:') then recent = nil end
   if held ~= '' then take_event(state, held) end
   if begun then take_event(state, begun) end
-  local told = state.final or (state.events > 0 and seen(state) or '')
+  local told = state.final or ((state.events > 0 or state.started ~= '') and seen(state)) or ''
   if not recent or has_ended(recent) then
     if not state.final and told ~= '' then tell(state.handle, told, state.model) end
     return held
