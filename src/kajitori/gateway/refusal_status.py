@@ -19,7 +19,7 @@ from kajitori.gateway.policies.client_tls import AUTHORITY_OF
 from kajitori.gateway.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence, Set
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kajitori.api.gateway.v1 import Gateway
     from kajitori.gateway.conditions import StatusUpdate
@@ -63,7 +63,7 @@ def refusals_told(
     told: _Told = {}
     whole: dict[str, dict[str, str]] = {}
     owners = _Owners(resources.by_type.get(ROUTES, {}))
-    listeners = _Listeners(gateways)
+    listeners = _Listeners(gateways, statuses)
     for key, message in sorted(rejected.items()):
         kind, _, name = key.partition("/")
         if "#" not in name:
@@ -76,12 +76,10 @@ def refusals_told(
         for item, where in _of_part(kind, place, unit, owners.of(name, place), listeners):
             told.setdefault(item, {}).setdefault(message, {})[where] = None
         if kind == LISTENER:
-            shaped = set(listeners.of_chain(place))
-            _of_shaping(
-                shaped, f"of the connections to {place}, which this shapes: {message}", statuses, told
-            )
+            words = f"of the connections to {place}, which this shapes: {message}"
+            listeners.tell_policies(listeners.of_chain(place), words, told)
     _of_whole(resources, whole, gateways, listeners, told)
-    _of_listeners(whole.get(LISTENER, {}), statuses, listeners, told)
+    _of_listeners(whole.get(LISTENER, {}), listeners, told)
     return [_said(update, told) for update in statuses] if told else list(statuses)
 
 
@@ -135,9 +133,18 @@ def _of_policies(owner: _Owner, message: str, policies: RefusedFields, told: _To
 
 
 class _Listeners:
-    """Of all Gateways, by port and by filter chain."""
+    """Of all Gateways, by port and by filter chain, and the policies that shape them."""
 
-    def __init__(self, gateways: Iterable[Gateway]) -> None:
+    def __init__(self, gateways: Iterable[Gateway], statuses: Iterable[StatusUpdate]) -> None:
+        self._shaping: dict[_Object, list[_Object]] = {}
+        for update in statuses:
+            if update.resource.kind not in _SHAPING:
+                continue
+            policy = _Object(update.resource.kind, update.namespace, update.name)
+            for ref in (entry["ancestorRef"] for entry in update.status.get("ancestors", ())):
+                namespace, section = ref.get("namespace") or update.namespace, ref.get("sectionName") or ""
+                place = _Object("Gateway", namespace, ref["name"], section)
+                self._shaping.setdefault(place, []).append(policy)
         self.of_port: dict[str, set[_Object]] = {}
         self._of_chain: dict[tuple[str, str], list[_Object]] = {}
         for gateway in gateways:
@@ -151,6 +158,13 @@ class _Listeners:
         """Of a filter chain, which is named after its port and its host."""
         _, port, hostname = chain.split("/", 2) if chain.count("/") > 1 else ("", "", "")
         return self._of_chain.get((port, hostname), [])
+
+    def tell_policies(self, shaped: Iterable[_Object], words: str, told: _Told) -> None:
+        """Those that shape these listeners, or a Gateway as a whole that has one of them."""
+        for item in shaped:
+            for place in (item, item._replace(section="")):
+                for policy in self._shaping.get(place, ()):
+                    told.setdefault(policy, {}).setdefault(words, {})[""] = None
 
 
 def _of_whole(
@@ -210,33 +224,16 @@ def _of_authorities(refused: Mapping[str, str], told: _Told) -> None:
             told.setdefault(policy, {}).setdefault(message, {})["spec.tls.clientValidation"] = None
 
 
-def _of_listeners(
-    refused: dict[str, str], statuses: Sequence[StatusUpdate], listeners: _Listeners, told: _Told
-) -> None:
+def _of_listeners(refused: dict[str, str], listeners: _Listeners, told: _Told) -> None:
     """Policies that shape a listener which is refused as a whole; of the listener itself the plan tells."""
     for name, message in refused.items():
         port = name.rpartition("/")[2]
         if any(text in message for text in OF_PORTS):
             continue
-        shaped = listeners.of_port.get(port, set())
         words = (
             f"Envoy refuses the listener of port {port} that this shapes, and keeps what it had: {message}"
         )
-        _of_shaping(shaped, words, statuses, told)
-
-
-def _of_shaping(shaped: Set[_Object], words: str, statuses: Sequence[StatusUpdate], told: _Told) -> None:
-    """Policies of listeners. shaped: these."""
-    gateways = {item._replace(section="") for item in shaped}
-    for update in statuses:
-        if update.resource.kind not in _SHAPING:
-            continue
-        for ref in (entry["ancestorRef"] for entry in update.status.get("ancestors", ())):
-            place = _Object("Gateway", ref.get("namespace") or update.namespace, ref["name"])
-            section = ref.get("sectionName") or ""
-            if place._replace(section=section) in (shaped if section else gateways):
-                item = _Object(update.resource.kind, update.namespace, update.name)
-                told.setdefault(item, {}).setdefault(words, {})[""] = None
+        listeners.tell_policies(listeners.of_port.get(port, ()), words, told)
 
 
 def _said(update: StatusUpdate, told: _Told) -> StatusUpdate:
