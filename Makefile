@@ -22,7 +22,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $@
 
 up: $(STAMP)  ## start a cluster on this machine, deploy a model, ask it one question (ARGS: options of kaji up)
-	@$(BIN)/python -m kajitori.engines.weights
+	@$(BIN)/python -m kajitori.engines.weights > /dev/null
 	@$(BIN)/kaji up --ask "What is Kubernetes?" $(ARGS)
 
 down: $(STAMP)  ## stop the cluster
