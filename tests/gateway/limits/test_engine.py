@@ -187,6 +187,20 @@ async def test_a_leg_that_answers_ends_what_a_process_before_reserved_for_its_re
     assert (await anew.admit(request("next", 1, 149))).allowed
 
 
+@pytest.mark.parametrize("tokens", [True, False])
+async def test_a_leg_that_was_overtaken_ends_nothing_that_a_process_before_reserved(tokens: bool) -> None:
+    store = MemoryStore()
+    limits = limit(amount=200, counts="tokens" if tokens else "requests")
+    held, clock = engine(limits, store=store)
+    assert (await held.admit(request("id", 10, 100))).allowed
+    anew = Engine(store, clock)
+    anew.configure(policy(limits))
+    await anew.settle([overtaken("id~2")])
+    assert await counted(store, [("Budget default/all", 0)]) == [110 if tokens else 1]
+    await anew.settle([ended("id", 10, 40, began=clock.now())])
+    assert await counted(store, [("Budget default/all", 0)]) == [50 if tokens else 1]
+
+
 async def test_each_distinct_value_has_the_whole_amount() -> None:
     held, _ = engine(limit(amount=1, counts="requests", selectors=(distinct("header:x-user"),)))
     for user in ("ann", "ben"):

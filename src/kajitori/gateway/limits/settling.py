@@ -190,8 +190,8 @@ class Settling:
         """The end of a request that passed before this process began."""
         name = f"{self._name}/{settlement.id}"
         reservation = await self._store.find(name)
-        if reservation is None and (base := base_id(settlement.id)):
-            # Of a hedged request whose first leg was told of before.
+        if reservation is None and not settlement.overtaken and (base := base_id(settlement.id)):
+            # Of a hedged request whose first leg was told of before; of one that was overtaken it answers still.
             name = f"{self._name}/{base}"
             reservation = await self._store.find(name)
         if reservation is None:
