@@ -48,7 +48,8 @@ _Call = tuple[_Script | None, tuple[Any, ...], "asyncio.Future[Any]"]
 class RedisStore:
     """url: as redis-py has it, such as `redis://:password@host:6379/0` or `rediss://`. prefix: of all names.
 
-    timeout_seconds: for a step of an answer, of which all may take twice as long; Envoy waits two seconds for a verdict. back_off_seconds: for which a lost server is not asked.
+    timeout_seconds: for a step of an answer, of which all may take twice as long; Envoy waits two seconds for a verdict.
+    back_off_seconds: for which a lost server is not asked.
     """
 
     remote = True

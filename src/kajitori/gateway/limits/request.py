@@ -64,11 +64,15 @@ ALLOWED = Verdict(allowed=True)
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of a request.
 
-    answered: whether a backend began to answer with success. overtaken: whether it is a leg that another one was faster than. attempted: whether one was asked at all. refused_by: the
-    limit, by its name, for which Envoy refused by itself. backend: which, as namespace/name; empty if none.
-    path: as limits have it, empty where it is forgotten. backend_model: the model as it was called there. usage: as reported, or as far as it was seen; None if nothing is
-    known. estimated: whether it was not reported. began: when the request came in, in seconds since 1970, 0 if unknown. output_tokens_seen: of an answer that was cut before its usage came. The rest: as in the request, for
-    those that no reservation is known of.
+    answered: whether a backend began to answer with success; attempted: whether one was asked at all.
+    overtaken: whether it is a leg that another one was faster than.
+    refused_by: the limit, by its name, for which Envoy refused by itself.
+    path: as limits have it, empty where it is forgotten.
+    backend: which, as namespace/name, empty if none; backend_model: the model as it was called there.
+    usage: as reported, or as far as it was seen; None if nothing is known. estimated: whether it was not reported.
+    output_tokens_seen: of an answer that was cut before its usage came.
+    began: when the request came in, in seconds since 1970, 0 if unknown.
+    The rest: as in the request, for those that no reservation is known of.
     """
 
     id: str

@@ -64,7 +64,7 @@ class Store(Protocol):
         now: float,
         expires: float,
     ) -> Outcome:
-        """Decides as `counting.decide` says and takes at once, all or nothing."""
+        """Decides as `decision.decide` says and takes at once, all or nothing."""
         ...
 
     async def settle(self, request_id: str, amounts: Sequence[int], *, now: float) -> bool:

@@ -5,7 +5,8 @@ it refuses; where it cannot (expressions, ranges of addresses, quotas of backend
 the accountant asked, whose answer is exact.
 
 A line a thing, its fields parted by tabs: `L`imits with the facts by which they select, `C`ounts with until when and in
-which words, `U`npriced models of a limit, of which it has the accountant asked, `R`outes and `K`eys with the numbers of their limits; `A` alone has everybody asked about.
+which words, `U`npriced models of a limit, of which it has the accountant asked, `R`outes and `K`eys with the numbers of
+their limits; `A` alone has everybody asked about.
 """
 
 from __future__ import annotations

@@ -26,10 +26,13 @@ _SKEW_SECONDS = 60.0
 class Span(msgspec.Struct, frozen=True, gc=False):
     """A window at one moment.
 
-    slot: where what is taken now is counted. oldest, newest: the first and the last slot that count; what a clock that was
-    far ahead has written lies beyond. keep: the first that is kept. over: when the running slot ends, in seconds since 1970; until then this span holds. width_seconds: of a
-    slot. reach: slots that a window counts. forget: when nothing of now counts any longer, with room for skew. resets: when all
-    that is taken now is free again. window_seconds: of the whole window.
+    Times are seconds since 1970.
+
+    slot: where what is taken now is counted. width_seconds: of a slot.
+    oldest, newest: the first and the last slot that count; what a clock that was far ahead has written lies beyond.
+    keep: the first that is kept. reach: how many a window counts. window_seconds: of the whole window.
+    over: when the running slot ends; until then this span holds. resets: when all that is taken now is free again.
+    forget: when nothing of now counts any longer, with room for skew.
     """
 
     slot: int

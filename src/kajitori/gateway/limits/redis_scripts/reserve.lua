@@ -1,6 +1,6 @@
 -- KEYS: open, names, reservation, a counter for each hold.
 -- ARGV: prefix, now, late seconds, id, note, expires, number of groups, groups, number of open candidates, these,
--- then for each hold slot, oldest, newest, keep, amount, capacity, kind, group, forget. See `counting.decide`.
+-- then for each hold slot, oldest, newest, keep, amount, capacity, kind, group, forget. See `decision.decide`.
 local late_seconds = tonumber(ARGV[3])
 give_back(8, late_seconds)
 
