@@ -251,6 +251,7 @@ async def test_what_is_settled_while_the_journal_cannot_be_written_is_settled_af
             await accountant.save()
         assert await accountant.counts() == [5 + pieces] * 2
         assert accountant.recorded() == Counter(["0"])
+        assert accountant.reader.later_records == 2 * pieces
         if killed:
             await accountant.kill()
     if killed:

@@ -137,7 +137,8 @@ class LogReader:
     @property
     def later_records(self) -> int:
         """Requests that were settled and whose records are not made yet."""
-        return self._later.count if self._later is not None else 0
+        unkept = sum(len(records) for records, _ in self._unkept)
+        return unkept + (self._later.count if self._later is not None else 0)
 
     def stop(self) -> None:
         """Has `run` return when what was read is booked."""
