@@ -398,3 +398,49 @@ async def test_a_listener_takes_the_versions_and_the_clients_that_the_policy_say
         return False
 
     await eventually(is_closed)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_what_envoy_refuses_of_a_listener_that_is_to_ask_for_certificates_lets_nobody_in(
+    bench: Workbench, one: Provider, count: int
+) -> None:
+    authority, port = Authority(), free_port()
+    names = ("a.example", "b.example")
+    place = gateway(port)
+    place["spec"]["listeners"] = [
+        {"name": name[0], "port": port, "protocol": "HTTPS", "hostname": name,
+         "tls": {"certificateRefs": [{"name": f"server-{port}"}]}}
+        for name in names[:count]
+    ]  # fmt: skip
+    documents = [
+        place,
+        authority.secret(f"server-{port}", *names),
+        authority.config_map("ca"),
+        plain_backend("b", one.port),
+        plain_route("b"),
+    ]
+
+    async def status(name: str = "a.example") -> int:
+        url, headers = f"https://127.0.0.1:{port}/", {"host": name}
+        context = authority.client_context()
+        async with bench.session.get(url, ssl=context, server_hostname=name, headers=headers) as reply:
+            return reply.status
+
+    async def is_closed() -> bool:
+        try:
+            await status()
+        except aiohttp.ClientError:
+            return True
+        return False
+
+    await bench.apply(*documents)
+    await eventually_served(status)
+    await bench.apply(
+        *documents, policy(section="a", tls={"clientValidation": _AUTHORITY, "ecdhCurves": ["none-such"]})
+    )
+    await eventually(is_closed)
+    assert "none-such" in str(bench.ads.rejected)
+    if count > 1:
+        assert await status("b.example") == 200
+    await bench.apply(*documents)
+    await eventually_served(status)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kajitori.base.errors import InvalidManifest
 from kajitori.gateway.envoy.encoded import Encoded, encoded
+from kajitori.gateway.envoy.former_chains import former_chain
 from kajitori.gateway.envoy.forms import REST, Form, Part
 from kajitori.gateway.envoy.part_states import Asked, Refused, State, Taken, ladder
 from kajitori.gateway.envoy.parts import assemble, divide, sample
 from kajitori.gateway.envoy.refused_part import RefusedPart, digest
 from kajitori.gateway.envoy.search import Search
+from kajitori.gateway.resources import LISTENER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,6 +71,11 @@ class Case:
     def over(self) -> bool:
         """Whether the resource as it is wanted may go out again."""
         return not self._failed and all(isinstance(state, Taken) for state in self._states.values())
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is refused as a whole."""
+        return bool(self._failed)
 
     @property
     def holds_all(self) -> bool:
@@ -271,6 +278,13 @@ class Case:
         key = frozenset(forms.items())
         if self._made is None or self._made[:2] != (self._wanted.version, key):
             taken = divide(self.kind, before.value) if before is not None else {}
+            if self.kind == LISTENER:
+                taken = {
+                    part: former_chain(content, self._contents.get(part))
+                    if isinstance(self._states.get(part), Refused)
+                    else content
+                    for part, content in taken.items()
+                }
             value = assemble(self.kind, self._wanted.value, forms, taken)
             try:
                 self._made = (self._wanted.version, key, encoded(self.kind, value, encode))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kajitori.gateway.envoy.encoded import Encoded, encoded
+from kajitori.gateway.envoy.former_chains import former
 from kajitori.gateway.envoy.forms import PROBE, Part
 from kajitori.gateway.envoy.parts import divide
 from kajitori.gateway.envoy.quarantine import Case
@@ -60,6 +61,8 @@ class Snapshot:
         self._refused: dict[Key, _Refusal] = {}
         self._cases: dict[Key, Case] = {}
         self._stand_ins: dict[Key, Encoded] = {}
+        # Of listeners that are refused as a whole: what was taken last, what is wanted, and what stays.
+        self._formers: dict[str, tuple[Encoded, Encoded, Encoded]] = {}
         self._former_shards: dict[str, Encoded] = {}
         # What other processes' Envoys refuse, by resource.
         self._heeded: dict[Key, dict[tuple[Part, str], RefusedPart]] = {}
@@ -177,6 +180,7 @@ class Snapshot:
             if versions[kind].get(name) == refusal.version
         }
         self._stand_ins = {key: sent for key, sent in self._stand_ins.items() if key in self._refused}
+        self._formers = {name: known for name, known in self._formers.items() if name in versions[LISTENER]}
         for name in [name for name in self._former_shards if table_of(name) not in versions[SCOPES]]:
             del self._former_shards[name]
 
@@ -216,12 +220,24 @@ class Snapshot:
         if wanted is None:
             return None
         case = self._cases.get((kind, name))
+        good = self._good.get((kind, name))
         if case is not None:
-            return case.served(self._good.get((kind, name)), self.encode)
+            return self._former(name, good, wanted) if case.fails else case.served(good, self.encode)
         refusal = self._refused.get((kind, name))
         if refusal is not None and refusal.version == wanted.version and not refusal.retried:
-            return self._good.get((kind, name)) or self._stand_in(kind, wanted, refusal.words)
+            return self._former(name, good, wanted) or self._stand_in(kind, wanted, refusal.words)
         return wanted
+
+    def _former(self, name: str, good: Encoded | None, wanted: Encoded) -> Encoded | None:
+        """What Envoy took last of a resource, as it may stay while it refuses what is wanted."""
+        if good is None or "filter_chains" not in good.value:
+            return good
+        known = self._formers.get(name)
+        if known is None or known[0] is not good or known[1] is not wanted:
+            value = former(good.value, wanted.value)
+            kept = good if value is good.value else encoded(LISTENER, value, self.encode)
+            known = self._formers[name] = good, wanted, kept
+        return known[2]
 
     def _stand_in(self, kind: str, wanted: Encoded, words: str) -> Encoded | None:
         key = kind, str(wanted.value.get("name"))

@@ -30,7 +30,6 @@ _NAME_TYPES = (
     ("uris", "URI"),
     ("other_names", "OTHER_NAME"),
 )
-_FINGERPRINT_OF_NOBODY = "00" * 32
 AUTHORITY_OF = "client-ca-of-policy/"
 """How names of authorities of policies begin, unlike those of Gateways; namespace/name of the policy follows."""
 
@@ -67,18 +66,6 @@ def change_tls(chain: dict[str, Any], tls: ClientTLS, authority: Delivered | Non
         if authority is not None:
             common["validation_context_sds_secret_config"] = sds(authority.name)
         context["require_client_certificate"] = _required(validation)
-
-
-def close_tls(chain: dict[str, Any]) -> None:
-    """Has an HTTPS listener take nobody: it cannot be said whose certificates it shall take."""
-    socket: dict[str, Any] = chain["transport_socket"]
-    context: dict[str, Any] = dict(socket["typed_config"])
-    common: dict[str, Any] = dict(context["common_tls_context"])
-    common.pop("validation_context_sds_secret_config", None)
-    common["validation_context"] = {"verify_certificate_hash": [_FINGERPRINT_OF_NOBODY]}
-    context["common_tls_context"] = common
-    context["require_client_certificate"] = True
-    chain["transport_socket"] = {**socket, "typed_config": context}
 
 
 def _required(validation: ClientValidation) -> bool:

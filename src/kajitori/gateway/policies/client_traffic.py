@@ -14,10 +14,11 @@ import msgspec
 
 from kajitori.api.envoygateway.client_traffic_policy import ClientTrafficPolicySpec
 from kajitori.api.unhonoured import unhonoured_sentences
+from kajitori.gateway.envoy.former_chains import close_chain
 from kajitori.gateway.policies.attachment import GATEWAY, PolicyAttachment, Scope
 from kajitori.gateway.policies.bounds import client_problems
 from kajitori.gateway.policies.client_settings import change_chain, change_port, late_response_headers
-from kajitori.gateway.policies.client_tls import authority_refs, change_tls, client_authority, close_tls
+from kajitori.gateway.policies.client_tls import authority_refs, change_tls, client_authority
 from kajitori.gateway.policies.statuses import policy_status
 from kajitori.gateway.routes.protection import Protection
 
@@ -127,7 +128,7 @@ class ClientTraffic:
             self._tables[table] = held
             change_chain(chain, held.spec, members[0].hostname)
             if held.closed and "transport_socket" in chain:
-                close_tls(chain)
+                chain |= close_chain(chain)
             if held.spec.tls and "transport_socket" in chain:
                 change_tls(chain, held.spec.tls, held.authority)
                 if held.authority is not None:
