@@ -285,11 +285,11 @@ def test_a_budget_that_keys_name_is_found_by_them_and_by_no_route() -> None:
     [
         (
             {"window": {"calendar": {"unit": "Day", "timeZone": "Mars/Base"}}},
-            "time zone 'Mars/Base' is not known",
+            "spec.window.calendar.timeZone: time zone 'Mars/Base' is not known",
         ),
         (
             {"selectors": [{"fact": "model", "type": "RegularExpression", "value": "("}]},
-            "no regular expression",
+            "spec.selectors[0]: '(' is no regular expression",
         ),
         ({"routes": ["gone"]}, "spec.routes[0]: no route default/gone serves"),
         ({"routes": []}, "so nothing is charged to it"),

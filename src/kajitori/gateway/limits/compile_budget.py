@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from kajitori.base.duration import parse_duration_seconds
@@ -9,11 +10,19 @@ from kajitori.base.errors import UserError
 from kajitori.gateway.accounting.accountant_policy import Price
 from kajitori.gateway.limits.limit import COST_PREFIX, REQUESTS, TOKENS, USD, Limit, Selector, Window
 from kajitori.gateway.limits.matching import CompiledLimit
+from kajitori.gateway.limits.selectors import compile_selector
+from kajitori.gateway.limits.windows import WindowClock
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
-    from kajitori.api.kajitori_gateway.budget import Budget, BudgetAmount, BudgetSelector, BudgetWindow
+    from kajitori.api.kajitori_gateway.budget import (
+        Budget,
+        BudgetAmount,
+        BudgetSelector,
+        BudgetSpec,
+        BudgetWindow,
+    )
     from kajitori.api.kajitori_gateway.price_list import PriceEntry, PriceList
 
 _KINDS: dict[str, Literal["Exact", "Regex", "Prefix", "Cidr", "Present"]] = {
@@ -43,12 +52,35 @@ def budget_limit(budget: Budget, problems: list[str]) -> Limit | None:
         output_tokens=spec.max_reserved_output_tokens,
         unpriced=spec.unpriced,
     )
+    wrong = _wrong_fields(spec, limit)
+    problems += wrong
+    return None if wrong else limit
+
+
+def _wrong_fields(spec: BudgetSpec, limit: Limit) -> list[str]:
+    """What makes no sense, each with its field."""
+    window = "calendar.timeZone" if spec.window.calendar is not None else "sliding"
+    checks: list[tuple[str, Callable[[], object]]] = [
+        (f"spec.window.{window}", lambda: WindowClock(limit.window))
+    ]
+    for number, each in enumerate(spec.selectors):
+        checks.append((f"spec.selectors[{number}]", partial(compile_selector, _selector(each))))
+    for number, fact in enumerate(spec.count_apart):
+        distinct = Selector(_fact(fact), "Distinct")
+        checks.append((f"spec.countApart[{number}]", partial(compile_selector, distinct)))
+    found = [told for field, check in checks if (told := _complaint(field, check))]
+    if found:
+        return found
+    told = _complaint("spec", lambda: CompiledLimit(limit))
+    return [told] if told else []
+
+
+def _complaint(field: str, check: Callable[[], object]) -> str:
     try:
-        CompiledLimit(limit)
+        check()
     except UserError as error:
-        problems.append(f"spec: {error}")
-        return None
-    return limit
+        return f"{field}: {error}"
+    return ""
 
 
 def budget_routes(budget: Budget, known: Collection[str]) -> tuple[set[str], list[str]]:
