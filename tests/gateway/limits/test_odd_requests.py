@@ -65,3 +65,15 @@ async def test_no_path_and_no_id_gets_past_a_limit(used_up: Shared, target: byte
         answer = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         assert int(answer.split()[1]) in REFUSED and len(provider.seen) == before, answer
+
+
+@pytest.mark.parametrize("model", ["-", "m ", "nobody's"])
+async def test_no_name_of_a_model_gets_past_a_budget_of_money(shared: Shared, model: str) -> None:
+    bench, provider = shared
+    route = ai_route("odd", "m", {"name": "a", "modelNameOverride": "m"})
+    route["spec"]["rules"][0]["matches"] = [ANY]
+    money = budget("odd", {"usd": "1"}, onStoreLoss="Allow")
+    await bench.apply(gateway(bench.port), *backend("a", provider.port), route, money)
+    before = len(provider.seen)
+    assert (await bench.post({"model": model, "messages": []})).status in (403, 429)
+    assert len(provider.seen) == before

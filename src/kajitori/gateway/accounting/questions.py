@@ -64,7 +64,7 @@ class Forms:
         ends = head.find(b"\r\n", begins)
         ends = ends if ends >= 0 else len(head)
         form = self._form(head[:at], head[ends:], _form)
-        return form, _text_of(head[begins:ends])
+        return form, head[begins:ends].decode("utf-8", "replace")
 
     def read_block(self, block: bytes, table: HeaderTable) -> tuple[Form, str]:
         """The same of a block of HTTP/2. Raises Malformed, and ValueError where nothing more can be read of its connection."""
@@ -168,8 +168,6 @@ def parse_question(form: Form, told: str) -> Request:
         raise Malformed(f"{form.path[:100]!r} is no question")
     named, request_id, key, tenant, input_tokens, output_tokens, dialect, _, _, client, model = facts
     route, rule = _route(named)
-    if "-" in (request_id, model, key, tenant):
-        request_id, model, key, tenant = map(_text, (request_id, model, key, tenant))
     return Request(
         id=request_id,
         route=route,
@@ -194,11 +192,6 @@ def _route(named: str) -> tuple[str, str]:
     if found is None:
         raise Malformed(f"{named[:100]!r} is no route")
     return found
-
-
-def _text(value: str) -> str:
-    """Envoy's formats write `-` for what is not there."""
-    return "" if value == "-" else value
 
 
 def _count(text: str) -> int | None:

@@ -200,8 +200,8 @@ local function ask(handle)
   local headers, info = handle:headers(), handle:streamInfo()
   local facts = kept_facts(handle)
   local told = {
-    info:routeName(), headers:get('x-request-id') or '-', facts and facts.who or '-', fact_of(handle, 'client') or '',
-    headers:get('x-ai-eg-model') or '-',
+    info:routeName(), headers:get('x-request-id') or '', facts and facts.who or '-', fact_of(handle, 'client') or '',
+    headers:get('x-ai-eg-model') or '',
   }
   local asked, answer, body = pcall(handle.httpCall, handle, ACCOUNTANT, {
     [':method'] = headers:get(':method'), [':path'] = '/admit' .. headers:get(':path'), [':authority'] = 'accountant',
