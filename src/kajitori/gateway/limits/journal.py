@@ -130,7 +130,7 @@ class Journal:
         finally:
             self._since = None
         os.close(self._file)
-        self.overdue = self.fails = False
+        self.overdue, self.fails = False, bool(self._held)
         self._file = fresh
         self.size_bytes = os.lseek(fresh, 0, os.SEEK_END)
 
