@@ -251,6 +251,12 @@ async def test_routes_are_closed_where_another_gateways_policy_leaves_certificat
     plan = make_plan(observe(*documents, policy("old", scheme="MatchBackend")))
     assert answers(plan) == {"of-old": True, "of-young": False}
     assert "its routes there are answered with 500" in conditions(plan, "for-young")["Accepted"]["message"]
+    # Nor does another one's policy loosen what a Gateway itself asks for.
+    for each in (old, young):
+        each["spec"]["tls"] = {"frontend": {"default": {"validation": validation}}}
+    loose = policy("old", tls={"clientValidation": {**validation, "mode": "VerifyIfGiven"}})
+    assert answers(make_plan(observe(*documents[:-1]))) == {"of-old": True, "of-young": True}
+    assert answers(make_plan(observe(*documents[:-1], loose))) == {"of-old": True, "of-young": False}
 
 
 async def test_a_policy_that_cannot_be_read_changes_nothing_and_is_told() -> None:

@@ -98,9 +98,15 @@ class ClientTraffic:
             held = self._first(members)
             for binding in members:
                 policy = self._policy(binding)
-                if held and policy and policy is not held.policy and _asks_for_certificates(policy):
+                if held is None or policy is held.policy:
+                    continue
+                name, told = "/".join(held.policy.key), ""
+                if policy and _asks_for_certificates(policy):
                     name = "/".join(policy.key)
                     told = f"{KIND} {name} asks for certificates and does not hold; its status says why"
+                elif binding.tls and binding.tls.client_authorities and _asks_for_certificates(held.policy):
+                    told = f"{KIND} {name} of another Gateway says whose certificates are taken at this host"
+                if told:
                     found[binding.gateway_key, binding.listener.name] = Protection(name, broken=told)
         return found
 

@@ -1,5 +1,5 @@
-"""Routes behind a listener whose policy asks clients for certificates, where another Gateway's policy holds for the same port and
-host instead: Envoy asks for none there, so these routes are closed. Pure; a `Shaper`.
+"""Routes behind a listener whose policy, or whose Gateway, asks clients for certificates, where another Gateway's policy holds
+for the same port and host instead: Envoy asks for others there, or for none, so these routes are closed. Pure; a `Shaper`.
 """
 
 from __future__ import annotations
