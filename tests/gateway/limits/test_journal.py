@@ -322,3 +322,21 @@ async def test_what_ends_while_a_journal_that_let_go_of_endings_is_written_anew_
     assert await again.find("10") is None
     assert await again.position("me") == b"here"
     await store.close()
+
+
+async def test_a_journal_without_receipts_of_a_version_before_is_read_and_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal"
+    reserved = ["r", "a", "note", NOW + 600, [["c", 1, 10, LATER, 0]]]
+    written(path, ["c", "c", [[1, 4]], LATER], reserved, ["r", "b", *reserved[2:]], ["s", "b", [3]])
+    written(path, ["b", [["c", 1, 7, LATER, 0]]], ["g", "unknown"], ["f", "unknown"])
+    store = MemoryStore(path)
+    assert await counted(store, [("c", 1)]) == [4 + 10 + 3 + 7]
+    assert await store.position("me") == b""
+    assert await store.settle("a", [1], now=NOW)
+    await store.book([Taken("c", 1, 2, LATER)], now=NOW, receipt=Receipt("me", "1", b"here"))
+    again = MemoryStore.read(path)
+    assert await counted(again, [("c", 1)]) == [4 + 1 + 3 + 7 + 2]
+    assert await again.position("me") == b"here"
+    await store.close()
