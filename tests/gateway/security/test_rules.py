@@ -219,6 +219,9 @@ def test_what_an_expression_may_be_envoys_messages_hold(text: str) -> None:
         ("request.headers[request.path] == 'a'", True),
         ("request.headers.size() > 9", True),
         ("metadata.headers['x'] == 'a'", True),
+        ("request.path == '/a' && has(request.headers.x)", False),
+        ("dyn(request).headers['x-ai-eg-model'] == 'a'", True),
+        ("[request][0].headers['x-ai-eg-model'] == 'a'", True),
     ],
 )
 def test_an_expression_over_the_model_waits_for_it(text: str, waits: bool) -> None:

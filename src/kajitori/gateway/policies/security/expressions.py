@@ -248,7 +248,8 @@ def _by_model(node: syntax.Node) -> bool:
     """Whether a part looks at metadata, at a header of the model, or at a header that is not written out."""
     match node:
         case syntax.Name():
-            return node.name in ("metadata", "filter_state")
+            # The whole request has its headers, by whatever way they are looked up then.
+            return node.name in ("metadata", "filter_state", "request")
         case syntax.Select(operand=operand, field=name) if _is_headers(operand):
             return _of_model(name)
         case syntax.Call(target=None, function="_[_]", args=(operand, syntax.Literal(value=name))) if (
@@ -257,8 +258,8 @@ def _by_model(node: syntax.Node) -> bool:
             return _of_model(name)
         case syntax.Call(function="@in", args=(syntax.Literal(value=name), operand)) if _is_headers(operand):
             return _of_model(name)
-        case syntax.Select() if _is_headers(node):
-            return True
+        case syntax.Select(operand=syntax.Name(name="request"), field=name):
+            return name == "headers"
         case _:
             return any(_by_model(part) for part in _parts(node))
 
