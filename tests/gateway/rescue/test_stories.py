@@ -164,3 +164,9 @@ def test_garbage_is_passed_over(event: bytes, path: str) -> None:
     story = story_of(path)
     story.read(b"data: " + event + b"\n\n")
     story.adapted(b"data: " + event + b"\n\n")
+
+
+@pytest.mark.parametrize(("error", "ended"), [(None, False), ({"message": "overloaded"}, True), ("no", True)])
+def test_a_chunk_that_says_there_is_no_error_ends_nothing(error: Any, ended: bool) -> None:
+    event = with_data(chunk("word"), {**json.loads(data_of(chunk("word"))), "error": error})
+    assert told(CHAT, event).ended is ended

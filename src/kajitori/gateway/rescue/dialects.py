@@ -61,7 +61,7 @@ class _OpenAI(ABC):
         value = decoded(event)
         if value is None:
             return
-        if "error" in value:
+        if value.get("error"):
             # The provider has told the client itself.
             self.ended = True
             return
