@@ -15,7 +15,7 @@ from kajitori.laptop.apiserver import history
 from kajitori.laptop.apiserver.housekeeping import keep_memory_small
 from kajitori.laptop.apiserver.journal import AuditRecord, CorruptState
 from kajitori.laptop.apiserver.status import StatusError
-from kajitori.laptop.apiserver.store import Deleted, Entry, Key, Store
+from kajitori.laptop.apiserver.store import DECODED_BYTES_KEPT, Deleted, Entry, Key, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -222,3 +222,12 @@ async def test_the_audit_ring_keeps_the_latest_and_finds_them_by_object(
         assert len(await asyncio.to_thread(store.journal.audit)) == 10
         found = await asyncio.to_thread(store.journal.audit, "deployments", "default", "n1")
         assert len(found) == 5 and {record.name for record in found} == {"n1"}
+
+
+def test_an_object_that_was_let_go_of_is_there_when_it_is_looked_at_again() -> None:
+    """Its former place among what is kept comes up at the very moment at which it gets another one."""
+    body = b'{"metadata":{"name":"a"},"data":"' + b"x" * (DECODED_BYTES_KEPT * 2 // 3) + b'"}'
+    entry = Entry("default", "a", 1, body)
+    for _ in range(3):
+        assert entry.peek()["metadata"] == {"name": "a"}
+        entry.forget()

@@ -70,10 +70,12 @@ class Entry:
 
     def peek(self) -> dict[str, Any]:
         """The decoded object, shared: do not change it."""
-        if self._object is None:
-            self.keep(_decode(self.body))
-        assert self._object is not None
-        return self._object
+        # Kept, it may be let go of at once, when a place that it had from before comes up.
+        obj = self._object
+        if obj is None:
+            obj = _decode(self.body)
+            self.keep(obj)
+        return obj
 
     @property
     def decoded(self) -> dict[str, Any] | None:
