@@ -79,8 +79,10 @@ class CostProgram:
         if isinstance(cost, Decimal):
             if not cost.is_finite():
                 raise EvaluationError(f"cost is {cost}, not a number")
-            # Numbers that are too large for a cost may be too large to be rounded, or written out.
-            cost = int(cost.quantize(Decimal(1), ROUND_HALF_UP)) if abs(cost) <= _LARGEST else _LARGEST + 1
+            # Numbers that are too large for a cost may be too large to be rounded, written out, or even made positive.
+            if cost < -_LARGEST:
+                raise EvaluationError(f"cost is negative: {cost}")
+            cost = int(cost.quantize(Decimal(1), ROUND_HALF_UP)) if cost <= _LARGEST else _LARGEST + 1
         if isinstance(cost, bool) or not isinstance(cost, int):
             raise EvaluationError("cost is not a whole number")
         if cost < 0:
