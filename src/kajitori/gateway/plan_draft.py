@@ -27,8 +27,9 @@ from kajitori.gateway.policies.client_traffic import ClientTraffic
 from kajitori.gateway.policies.envoy_proxies import EnvoyProxies
 from kajitori.gateway.policies.gateway_configs import GatewayConfigs
 from kajitori.gateway.policies.security.policies import SecurityPolicies
+from kajitori.gateway.policies.security.shut_routes import ShutRoutes
 from kajitori.gateway.policies.shaping import Shaping
-from kajitori.gateway.policies.subjects import Subjects
+from kajitori.gateway.policies.subjects import Subjects, route_key
 from kajitori.gateway.policies.unchecked_clients import UncheckedClients
 from kajitori.gateway.resources import (
     LISTENER,
@@ -121,6 +122,7 @@ class PlanDraft:
             "AIGatewayRoute" not in observed.foreign,
         )
         self.duplicate_matches = DuplicateMatches()
+        self.shut_routes = ShutRoutes()
 
     def _take_policies(self) -> None:
         """Which attach where, and shape routes. What many routes ask is remembered."""
@@ -157,21 +159,22 @@ class PlanDraft:
         self.route_facts |= found.facts
         self.generated += found.generated
         self.statuses += found.statuses
-        for judged in found.judged:
-            self.statuses.append(self._judged(judged))
         if self.observed.tls_policies:
             for backend, gateways in found.uses.items():
                 self.uses.setdefault(backend, {}).update(gateways)
         for placed in found.placed:
             self._place(placed)
+        for judged in found.judged:
+            self.statuses.append(self._judged(judged))
         return self._limit(found)
 
     def _judged(self, judged: Judged) -> StatusUpdate:
         told = self.duplicate_matches.told(judged.name, judged.places, judged.wanted)
-        if not told:
+        shut = self.shut_routes.told(route_key(judged.route))
+        if not told and not shut:
             return judged.status
         notes = judged.before + told + judged.after
-        status = ai_status(judged.problems, notes, "the route serves")
+        status = ai_status(judged.problems + shut, notes, "the route serves")
         return self.memory.status(msgspec.structs.replace(judged.status, status=status))
 
     def _limit(self, found: Contribution) -> list[TrafficUse]:
@@ -195,6 +198,8 @@ class PlanDraft:
         table = self.tables[place.table]
         for entry in placed.entries:
             shaped = self.shaping.shaped(entry, placed.route, place)
+            if self.security and shaped.ai:
+                self.shut_routes.note(placed.route, shaped)
             for part in self.rescues.split(shaped, place.table, place.hostname):
                 table.add(place.hostname, part, place.hidden)
 

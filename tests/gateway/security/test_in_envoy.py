@@ -13,6 +13,7 @@ from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 
 from kajitori.gateway.envoy.schema import schema
+from kajitori.gateway.plan import Plan, make_plan
 from tests.gateway.security.objects import (
     GATEWAY,
     for_route,
@@ -29,6 +30,7 @@ from tests.gateway.workbench import (
     backend,
     gateway,
     key_policy,
+    observe,
     running_provider,
 )
 
@@ -54,6 +56,16 @@ def accepted(bench: Workbench, name: str) -> tuple[str, str]:
     )  # fmt: skip
     states = {each["type"]: each for each in status["ancestors"][0]["conditions"]}
     return states["Accepted"]["status"], states["Accepted"]["message"]
+
+
+def of_route(plan: Plan, name: str) -> tuple[str, str]:
+    """The condition of an AIGatewayRoute, and its message."""
+    status = next(
+        each.status for each in plan.statuses
+        if (each.resource.kind, each.name) == ("AIGatewayRoute", name)
+    )  # fmt: skip
+    (state,) = status["conditions"]
+    return state["type"], state["message"]
 
 
 KEYS = {
@@ -391,6 +403,30 @@ async def test_who_cannot_be_asked_for_one_model_alone_is_told_so_in_one_sentenc
     said = "SecurityPolicy default/p cannot be honoured, so nobody is let in; its status says why"
     assert reply.json["error"]["message"] == said
     assert (await ask(bench, "m")).status == 200
+    assert bench.plan is not None
+    assert of_route(bench.plan, "shut") == ("NotAccepted", said)
+    assert of_route(bench.plan, "r")[0] == "Accepted"
+
+
+@pytest.mark.parametrize("where", ["listener", "rule"])
+def test_a_route_of_which_a_part_is_shut_says_so(where: str) -> None:
+    route = ai_route("r", "m", {"name": "a"})
+    (rule,) = route["spec"]["rules"]
+    route["spec"]["rules"] = [{**rule, "name": "one"}]
+    target: dict[str, Any] = {**GATEWAY, "sectionName": "other"}
+    gate = gateway(8080)
+    (listener,) = gate["spec"]["listeners"]
+    if where == "listener":
+        gate["spec"]["listeners"].append({**listener, "name": "other", "port": 8081})
+    else:
+        target = {**for_route("r"), "sectionName": "one"}
+        match = {"headers": [{"type": "Exact", "name": "x-ai-eg-model", "value": "n"}]}
+        route["spec"]["rules"].append({**rule, "name": "two", "matches": [match]})
+    kind, said = of_route(
+        make_plan(observe(gate, *backend("a", 1), route, policy("p", target, sentinel={}))), "r"
+    )
+    assert kind == "NotAccepted"
+    assert said.startswith("some of its rules or listeners: SecurityPolicy default/p cannot be honoured")
 
 
 async def test_a_route_adds_to_what_its_gateway_asks_where_it_says_so(
