@@ -142,9 +142,8 @@ class Engine:
             with self._local.together():
                 yield
         except StoreLost:
-            self.counts.store_failures += (
-                1  # it keeps what it could not write, and their limits let them pass
-            )
+            # The store keeps what it could not write, and the limits of these requests let them pass.
+            self.counts.store_failures += 1
 
     async def admit(self, request: Request) -> Verdict:
         """Whether a request may pass."""
