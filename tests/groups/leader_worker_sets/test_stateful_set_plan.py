@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from tests.groups.leader_worker_sets.conftest import START, a_set
 
 from kajitori.api.leaderworkerset import v1
@@ -15,6 +16,7 @@ from kajitori.groups.leader_worker_sets.actions import (
     LabelPod,
     Plan,
 )
+from kajitori.groups.leader_worker_sets.memory import Memory
 from kajitori.groups.leader_worker_sets.observed import Pod, Revision, Service, StatefulSet, World
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY
 from kajitori.groups.leader_worker_sets.stateful_sets.bodies import POD_INDEX_LABEL
@@ -32,19 +34,21 @@ class Planned:
         self.pods: dict[str, dict[str, Any]] = {}
         self.services: list[dict[str, Any]] = []
         self.revisions: list[dict[str, Any]] = []
+        self.memory = Memory(SET_UID)
 
     def look(self) -> Plan:
-        plan = plan_any_set(
-            World(
-                set=msgspec.convert(self.lws, v1.LeaderWorkerSet),
-                pods=[msgspec.convert(pod, Pod) for pod in self.pods.values()],
-                services=[msgspec.convert(service, Service) for service in self.services],
-                revisions=[msgspec.convert(revision, Revision) for revision in self.revisions],
-                stateful_sets=[msgspec.convert(each, StatefulSet) for each in self.sets.values()],
-                now=START,
-                token="t",
-            )
+        world = World(
+            set=msgspec.convert(self.lws, v1.LeaderWorkerSet),
+            pods=[msgspec.convert(pod, Pod) for pod in self.pods.values()],
+            services=[msgspec.convert(service, Service) for service in self.services],
+            revisions=[msgspec.convert(revision, Revision) for revision in self.revisions],
+            stateful_sets=[msgspec.convert(each, StatefulSet) for each in self.sets.values()],
+            now=START,
+            token="t",
+            pods_before=self.memory.pods,
         )
+        plan = plan_any_set(world)
+        self.memory.note_pods(world)
         for action in (*plan.before, *plan.after):
             match action:
                 case ApplyStatefulSet(body):
@@ -131,6 +135,23 @@ def test_a_failed_worker_takes_its_leader_along_workers_first_and_only_once() ->
     again = planned.look()
     assert not again.deletes
     assert not [event for event in again.events if event.reason == "RecreateGroup"]
+
+
+@pytest.mark.parametrize(("policy", "ends"), [("RecreateGroupOnPodRestart", ["x-0"]), ("None", [])])
+def test_a_worker_that_was_replaced_before_its_end_was_seen_takes_its_leader_along(
+    policy: str, ends: list[str]
+) -> None:
+    planned = Planned(replicas=1, size=3, restartPolicy=policy)
+    planned.look()
+    planned.run_pod("x", 0)
+    planned.look()
+    planned.run_pod("x-0", 1)
+    planned.run_pod("x-0", 2)
+    assert not planned.look().deletes
+    del planned.pods["x-0-2"]
+    assert not planned.look().deletes
+    planned.run_pod("x-0", 2)["metadata"]["uid"] = "another"
+    assert [one.pod.name for one in planned.look().deletes] == ends
 
 
 def test_the_workers_of_an_earlier_leader_are_waited_for_and_those_of_others_are_named() -> None:

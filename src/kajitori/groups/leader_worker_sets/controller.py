@@ -160,6 +160,7 @@ class GroupController:
             await self._report(world, error)
             raise
         await self._write_status(lws, plan)
+        memory.note_pods(world)
         memory.unrecorded = ()
         await self._commands.run(plan.restart_containers, memory)
         if memory.take_news():
@@ -187,6 +188,7 @@ class GroupController:
             unrecorded=memory.unrecorded,
             commands_refused=self._commands.refused,
             command_failures=memory.command_failures,
+            pods_before=memory.pods,
             gang_default=self._gang_default,
         )
 

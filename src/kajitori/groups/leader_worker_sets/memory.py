@@ -13,7 +13,7 @@ from kajitori.groups.leader_worker_sets.actions import Plan
 from kajitori.groups.leader_worker_sets.budget import Life
 from kajitori.groups.leader_worker_sets.history import MOST_RECORDS, records_of
 from kajitori.groups.leader_worker_sets.identity import is_hash
-from kajitori.groups.leader_worker_sets.observed import Refusal, World
+from kajitori.groups.leader_worker_sets.observed import Refusal, World, place_of
 from kajitori.groups.leader_worker_sets.restart import Restart
 from kajitori.groups.names_in_use import NamesInUse
 
@@ -28,6 +28,7 @@ class Memory:
 
     restarts: groups that are on their way out, or wait to begin anew. lives: see `budget`. unrecorded: restarts that
     could not be written into the status yet. command_failures: why containers of a group could not be restarted in place.
+    pods: see `World.pods_before`.
     """
 
     def __init__(self, uid: str, restarts: Mapping[int, Restart] | None = None) -> None:
@@ -36,6 +37,7 @@ class Memory:
         self.lives: Mapping[int, Life] = {}
         self.unrecorded: Sequence[v1.GroupRestart] = ()
         self.command_failures: dict[int, str] = {}
+        self.pods: Mapping[str, str] = {}
         self._commands_run: set[tuple[str, str, int]] = set()
         self._names = NamesInUse(uid)
         self._refused: dict[int, tuple[Refusal, int]] = {}
@@ -50,6 +52,12 @@ class Memory:
         self.command_failures = {}
         if not plan.restart_containers:
             self._commands_run.clear()
+
+    def note_pods(self, world: World) -> None:
+        """All that the plan found in these pods is done. One that is gone is remembered until another has its place."""
+        makers = {each.metadata.uid for each in world.stateful_sets}
+        gone = {place: uid for place, uid in self.pods.items() if place.partition("/")[0] in makers}
+        self.pods = gone | {place_of(pod): pod.metadata.uid for pod in world.pods if pod.owner_uid in makers}
 
     def is_first_run(self, pod_uid: str, container: str, restarts: int) -> bool:
         """Whether no command was run yet in the container as it is since so many restarts; from now on one was."""

@@ -231,6 +231,11 @@ class Refusal(msgspec.Struct, frozen=True):
     until: float
 
 
+def place_of(pod: Pod) -> str:
+    """What two pods have in common of which one took the other's place: who made them, and their name."""
+    return f"{pod.owner_uid}/{pod.name}"
+
+
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the plan of one set depends on.
 
@@ -242,7 +247,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     gang_default: how groups are placed on this cluster if nobody says. schedulers: what is known of others. idle: uids of draining leaders whose engine says
     that it has nothing to do. lives: what is known of groups that were restarted. unrecorded: restarts that the status
     does not tell of yet. node_states: what is wrong with nodes of pods that do not end. commands_refused: why no command
-    can be run in containers; command_failures: what became of one, by group.
+    can be run in containers; command_failures: what became of one, by group. pods_before: uids of pods of StatefulSets
+    when the set was looked at last, by `place_of`.
     """
 
     set: v1.LeaderWorkerSet
@@ -266,6 +272,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     node_states: Mapping[str, str] = field(default_factory=dict[str, str])
     commands_refused: str = ""
     command_failures: Mapping[int, str] = field(default_factory=dict[int, str])
+    pods_before: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def uid(self) -> str:

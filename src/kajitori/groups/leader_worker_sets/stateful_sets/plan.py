@@ -26,11 +26,11 @@ from kajitori.groups.leader_worker_sets.conditions import shared_conditions
 from kajitori.groups.leader_worker_sets.foreign_names import blocked_reason
 from kajitori.groups.leader_worker_sets.group_plan import restart_policy
 from kajitori.groups.leader_worker_sets.hash_plan import names_groups_by_hash
-from kajitori.groups.leader_worker_sets.observed import Pod, StatefulSet, World, label_index
+from kajitori.groups.leader_worker_sets.observed import Pod, StatefulSet, World, label_index, place_of
 from kajitori.groups.leader_worker_sets.options import COMPATIBILITY, options_of
 from kajitori.groups.leader_worker_sets.plan import again_after, plan_set, status_of
 from kajitori.groups.leader_worker_sets.pods import leader_name
-from kajitori.groups.leader_worker_sets.restart import find_blame
+from kajitori.groups.leader_worker_sets.restart import Blame, find_blame
 from kajitori.groups.leader_worker_sets.revision_plan import (
     RevisionPlan,
     plan_revision,
@@ -264,6 +264,8 @@ def _blame(world: World, group: _Group, templates: Templates, leader: Pod, membe
     if policy in ("None", "Default"):
         return False
     blame = find_blame(policy, members, templates.size, complete=False)
+    if blame is None and policy == "RecreateGroupOnPodRestart":
+        blame = _blame_for_replaced(world, members)
     if blame is None:
         return False
     index = group.state.index
@@ -275,6 +277,18 @@ def _blame(world: World, group: _Group, templates: Templates, leader: Pod, membe
         Event(reason="RecreateGroup", message=message, action="Recreate", group=index, blame=blame)
     ]
     return True
+
+
+def _blame_for_replaced(world: World, members: Sequence[Pod]) -> Blame | None:
+    """The StatefulSet may have made another pod before the end of the first was seen, as with `--grace-period=0`."""
+    return next(
+        (
+            Blame(pod=pod.name, worker=pod.worker, how="gone")
+            for pod in members
+            if pod.worker > 0 and world.pods_before.get(place_of(pod), pod.metadata.uid) != pod.metadata.uid
+        ),
+        None,
+    )
 
 
 def _created_events(world: World, leaders: Sequence[Action], existing: StatefulSet | None) -> list[Event]:
