@@ -17,7 +17,7 @@ import msgspec
 from kajitori.base.reason import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kajitori.gateway.observed import Index
 
@@ -132,39 +132,29 @@ def authorities(index: Index, refs: Sequence[AuthorityRef]) -> tuple[str, list[R
 
     Codes: InvalidKind, InvalidCACertificateRef.
     """
-    found: list[str] = []
-    problems: list[Reason] = []
-    for ref in refs:
-        subject = f"{ref.kind} {ref.namespace}/{ref.name}"
-        text = _text_of(index, ref, subject, AUTHORITY_KEY)
-        if isinstance(text, Reason):
-            problems.append(text)
-        elif not _is_bundle(text):
-            problems.append(
-                Reason(
-                    "InvalidCACertificateRef",
-                    f"{subject}: {AUTHORITY_KEY!r} is no certificate in PEM",
-                    "",
-                    subject,
-                )
-            )
-        else:
-            found.append(text.strip() + "\n")
-    return "".join(found), problems
+    return _joined(index, refs, AUTHORITY_KEY, _is_bundle, "InvalidCACertificateRef", "certificate")
 
 
 def revocations(index: Index, refs: Sequence[AuthorityRef]) -> tuple[str, list[Reason]]:
     """The lists of revoked certificates of the references, as one PEM text, and what is wrong with the others."""
+    return _joined(
+        index, refs, REVOCATION_KEY, _is_revocation_list, "InvalidCRL", "list of revoked certificates"
+    )
+
+
+def _joined(
+    index: Index, refs: Sequence[AuthorityRef], key: str, holds: Callable[[str], bool], code: str, wanted: str
+) -> tuple[str, list[Reason]]:
+    """wanted: what stands under `key` where `holds` says yes; `code` tells of what does not."""
     found: list[str] = []
     problems: list[Reason] = []
     for ref in refs:
         subject = f"{ref.kind} {ref.namespace}/{ref.name}"
-        text = _text_of(index, ref, subject, REVOCATION_KEY)
+        text = _text_of(index, ref, subject, key)
         if isinstance(text, Reason):
             problems.append(text)
-        elif not _is_revocation_list(text):
-            told = f"{subject}: {REVOCATION_KEY!r} is no list of revoked certificates in PEM"
-            problems.append(Reason("InvalidCRL", told, "", subject))
+        elif not holds(text):
+            problems.append(Reason(code, f"{subject}: {key!r} is no {wanted} in PEM", "", subject))
         else:
             found.append(text.strip() + "\n")
     return "".join(found), problems
